@@ -1,0 +1,56 @@
+"""lmjudge: judging language models with language models, and being believed."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+# The public names in reading order, each with the module that holds it; loaded when first used.
+_HOME = {
+    "load_questions": "data",
+    "load_answers": "data",
+    "load_judgments": "data",
+    "load_votes": "data",
+    "answers_from_judgments": "data",
+    "import_judgments": "data",
+    "choose_source": "data",
+    "fetch": "data",
+    "simulate": "simulate",
+    "line_up": "frames",
+    "pair_up": "frames",
+    "swap": "frames",
+    "resolve": "frames",
+    "Store": "store",
+    "Request": "records",
+    "Reply": "records",
+    "Failure": "records",
+    "Record": "records",
+    "OpenAIEndpoint": "endpoints.openai",
+    "Judge": "judges",
+    "judge_pairs": "judges",
+    "judge_answers": "judges",
+    "reread": "judges",
+    "plan": "plan",
+    "agreement": "stats",
+    "mean_scores": "stats",
+    "score_totals": "stats",
+    "position_bias": "stats",
+    "repeatability": "stats",
+    "win_rates": "stats",
+    "published": "published",
+    "compare": "published",
+    "save_table": "report",
+}
+__all__ = ["__version__", *_HOME]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME:
+            raise AttributeError(f"module 'lmjudge' has no attribute {name!r}")
+        value = getattr(import_module(f"lmjudge.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

@@ -1,0 +1,198 @@
+"""The tidy frames that everything speaks: their columns, checked; and how games become votes."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import pandas as pd
+
+from lmjudge.errors import FrameError
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    name: tuple(columns.split())
+    for name, columns in {
+        "questions": "question_id category turns reference",
+        "answers": "question_id model turns sample",
+        "lineup": "question_id category model sample question reference answer",
+        "pairings": "question_id category model_a model_b sample question reference"
+        " answer_a answer_b",
+        "games": "question_id turn model_a model_b judge sample winner score_a score_b reason"
+        " text key",
+        "votes": "question_id turn model_a model_b judge group winner reason time",
+        "scores": "question_id turn model judge sample score reason text key",
+        "pairs": "pair_id subset prompt chosen rejected",
+        "rewards": "pair_id subset model reward_chosen reward_rejected",
+    }.items()
+}
+WINNERS = ("model_a", "model_b", "tie")
+_OTHER = {"model_a": "model_b", "model_b": "model_a"}
+
+Rule = Literal["tie", "net", "drop", "given"]
+
+
+def check(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The frame itself, once it has the columns of the frame `name` and only known winners.
+
+    Raises FrameError naming the columns that are missing, or the rows whose winner is none of
+    model_a, model_b, tie or missing. Further columns are let through.
+    """
+    missing = [column for column in COLUMNS[name] if column not in frame.columns]
+    if missing:
+        raise FrameError(
+            f"a {name} frame lacks {', '.join(missing)} (found"
+            f" {', '.join(map(str, frame.columns))}); it has {', '.join(COLUMNS[name])}",
+            columns=missing,
+        )
+    if "winner" in COLUMNS[name]:
+        bad = frame[frame["winner"].notna() & ~frame["winner"].isin(WINNERS)]
+        if len(bad):
+            raise FrameError(
+                f"{len(bad)} rows have a winner such as {bad['winner'].iloc[0]!r}; expected"
+                " model_a, model_b, tie, or missing with the reason in `reason`",
+                rows=bad,
+            )
+    return frame
+
+
+def frame(name: str, rows: object = ()) -> pd.DataFrame:
+    """The frame `name` made of rows (mappings), its columns first and in order, checked."""
+    made = pd.DataFrame(rows)
+    ordered = [*COLUMNS[name], *(column for column in made.columns if column not in COLUMNS[name])]
+    return check(made.reindex(columns=ordered) if len(made) == 0 else made[ordered], name)
+
+
+def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Each answer beside its question: the frame that `judge_answers` and `plan` take.
+
+    Columns: question_id, category, model, sample, question (its turns), reference (its turns or
+    None) and answer (its turns). Raises FrameError for answers to unknown questions and for two
+    answers of one model, question and sample.
+    """
+    check(questions, "questions")
+    check(answers, "answers")
+    twice = answers.duplicated(["question_id", "model", "sample"])
+    if twice.any():
+        first = answers[twice].iloc[0]
+        raise FrameError(
+            f"{int(twice.sum())} answers stand twice, such as {first['model']} to question"
+            f" {first['question_id']} (sample {first['sample']}); number repeats in `sample`",
+            rows=answers[twice],
+        )
+    if questions["question_id"].duplicated().any():
+        raise FrameError(
+            "a question_id stands twice among the questions; give each question once",
+            rows=questions[questions["question_id"].duplicated(keep=False)],
+        )
+    unknown = answers[~answers["question_id"].isin(questions["question_id"])]
+    if len(unknown):
+        raise FrameError(
+            f"{len(unknown)} answers are to questions other than the {len(questions)} given, such as"
+            f" {unknown['question_id'].iloc[0]!r}; load the questions that they answer",
+            rows=unknown,
+        )
+    lines = answers.rename(columns={"turns": "answer"}).merge(
+        questions.rename(columns={"turns": "question"}), on="question_id", how="left"
+    )
+    return lines[list(COLUMNS["lineup"])]
+
+
+def pair_up(
+    questions: pd.DataFrame, answers: pd.DataFrame, *, baseline: str | None = None
+) -> pd.DataFrame:
+    """Two models' answers to one question side by side: the frame that `judge_pairs` takes.
+
+    With a `baseline` every other model (as model_a) meets it (as model_b); without, all pairs of
+    models meet once, in the order in which they first appear. A question that one of the two did
+    not answer is left out. Columns: question_id, category, model_a, model_b, sample, question,
+    reference, answer_a, answer_b. Raises FrameError for a baseline that gave no answers.
+    """
+    lines = line_up(questions, answers)
+    models = list(dict.fromkeys(lines["model"]))
+    if baseline is not None and baseline not in models:
+        raise FrameError(
+            f"the baseline {baseline!r} has no answers here; models with answers: {models}",
+            rows=lines,
+        )
+    if baseline is None:
+        meetings = list(combinations(models, 2))
+    else:
+        meetings = [(model, baseline) for model in models if model != baseline]
+    shared = ["question_id", "category", "sample", "question", "reference"]
+    by_model = dict(tuple(lines.groupby("model", sort=False)))
+    made = [
+        by_model[a][[*shared, "model", "answer"]].merge(
+            by_model[b][["question_id", "sample", "model", "answer"]],
+            on=["question_id", "sample"],
+            suffixes=("_a", "_b"),
+        )
+        for a, b in meetings
+    ]
+    pairings = pd.concat(made, ignore_index=True) if made else frame("pairings")
+    return pairings[list(COLUMNS["pairings"])]
+
+
+def swap(games: pd.DataFrame) -> pd.DataFrame:
+    """The games (or votes) with both sides exchanged: the same verdicts, seen from the other side."""
+    sides = {}
+    for column in games.columns:
+        stem, _, side = str(column).rpartition("_")
+        if side in ("a", "b") and f"{stem}_{'b' if side == 'a' else 'a'}" in games.columns:
+            sides[column] = f"{stem}_{'b' if side == 'a' else 'a'}"
+    swapped = games.rename(columns=sides)[list(games.columns)]
+    swapped["winner"] = swapped["winner"].replace(_OTHER)
+    return swapped
+
+
+def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> pd.DataFrame:
+    """The votes that games amount to, one a pair of answers, both orders taken together.
+
+    `rule` says what two readable verdicts that differ amount to: "tie" (FastChat: a win only if
+    preferred in both orders), "net" (JudgeBench: a side in one order and a tie in the other is that
+    side), "drop" (missing); their `reason` is `inconsistent`. Where either verdict is missing the
+    vote is missing, with that game's reason. "given" takes every game as a vote, for experiments
+    that showed one order: position bias is then not controlled. The sides of a vote are those of
+    the pair's first game. Raises FrameError where a pair was not shown once in each order.
+    """
+    check(games, "games")
+    if rule not in ("tie", "net", "drop", "given"):
+        raise ValueError(f"rule is {rule!r}; expected 'tie', 'net', 'drop' or 'given'")
+    base = games.assign(group=group, time=float("nan"))[list(COLUMNS["votes"])]
+    if rule == "given" or games.empty:
+        return base.reset_index(drop=True)
+    pair = [frozenset(two) for two in zip(games["model_a"], games["model_b"], strict=True)]
+    by = [games["question_id"], games["turn"], pd.Series(pair, games.index), games["judge"]]
+    group_number = games.groupby([*by, games["sample"]], sort=False, dropna=False).ngroup()
+    order = group_number.sort_values(kind="stable").index
+    first, second = order[0::2], order[1::2]
+    paired = len(first) == len(second) and (
+        (group_number[first].to_numpy() == group_number[second].to_numpy()).all()
+        and (
+            games.loc[first, "model_a"].to_numpy() == games.loc[second, "model_b"].to_numpy()
+        ).all()
+        and group_number.is_unique is False
+        and (group_number.value_counts() == 2).all()
+    )
+    if not paired:
+        counts = group_number.map(group_number.value_counts())
+        odd = games[(counts != 2).to_numpy()]
+        raise FrameError(
+            f"{len(odd) or len(games)} games do not come once in each order (question, turn, pair,"
+            " judge, sample); judge both orders, number repeats in `sample`, or use rule='given'",
+            rows=odd if len(odd) else games,
+        )
+    votes = base.loc[first].reset_index(drop=True)
+    one = votes["winner"]
+    two = base.loc[second, "winner"].replace(_OTHER).reset_index(drop=True)
+    why = votes["reason"].where(one.isna(), base.loc[second, "reason"].reset_index(drop=True))
+    missing = one.isna() | two.isna()
+    differ = ~missing & (one != two)
+    winner = one.where(~differ, "tie" if rule != "drop" else None)
+    if rule == "net":
+        winner = winner.where(~(differ & (one == "tie")), two)
+        winner = winner.where(~(differ & (two == "tie")), one)
+    votes["winner"] = winner.where(~missing)
+    votes["reason"] = (
+        votes["reason"].where(~missing, why).where(missing | differ).mask(differ, "inconsistent")
+    )
+    return votes

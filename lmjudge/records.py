@@ -1,0 +1,341 @@
+"""What is asked, what was replied, and the key that joins them.
+
+A request is plain JSON. Its key is the SHA-256 of its canonical JSON (RFC 8785), so the key holds
+everything that can change the reply, exactly as sent, and nothing else: no API key, base URL,
+timeout, parser, price or date. A record is one line of JSON, the same bytes in the store's rows
+and in its exports, that ends in a SHA-256 over all that stands before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import rfc8785
+
+from lmjudge.errors import DamagedStore, RequestError
+
+JSON: TypeAlias = Any
+
+_MAX_INT = 2**53 - 1
+_KEY_PREFIX = b'{"key":"'
+_REPLY_PREFIX = b'","reply":'
+_DIGEST_PREFIX = b',"sha256":"'
+_DIGEST_LENGTH = len(_DIGEST_PREFIX) + 64 + len(b'"}')
+_REPLY_AT = len(_KEY_PREFIX) + 64 + len(_REPLY_PREFIX)
+_decoder = json.JSONDecoder()
+
+
+def canonical_json(value: JSON) -> bytes:
+    """The canonical JSON of a value (RFC 8785), as UTF-8 bytes.
+
+    Raises RequestError for what JSON cannot hold: a number that is not finite or an integer
+    beyond 2^53, a key that is not text, text with half of a surrogate pair, any other object.
+
+    >>> canonical_json({"b": 1.0, "a": [True, None, 0.5]})
+    b'{"a":[true,null,0.5],"b":1}'
+    """
+    if not _is_plain(value, "$"):
+        # Rare shapes (very small or large floats, keys outside ASCII) take the slower oracle.
+        try:
+            return rfc8785.dumps(value)
+        except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+            raise RequestError(
+                f"the value has no canonical JSON ({error}); send plain JSON", value=value, path="$"
+            ) from error
+    text = json.dumps(
+        _whole(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"the text holds half of a surrogate pair near"
+            f" {text[error.start - 20 : error.start]!r};"
+            " clean it with lmjudge.records.clean_text",
+            value=value,
+            path="$",
+        ) from error
+
+
+def _is_plain(value: JSON, path: str) -> bool:
+    """Whether json.dumps writes this as RFC 8785 does, once whole floats are integers."""
+    if value is None or isinstance(value, (str, bool)):
+        return True
+    if isinstance(value, int):
+        if -_MAX_INT <= value <= _MAX_INT:
+            return True
+        problem = f"an integer beyond 2^53 ({value}), which JSON readers round; send it as text"
+    elif isinstance(value, float):
+        if math.isfinite(value):
+            return (value.is_integer() and abs(value) < 1e15) or 1e-4 <= abs(value) < 1e15
+        problem = f"{value}, which JSON cannot hold"
+    elif isinstance(value, (list, tuple)):
+        return all([_is_plain(item, f"{path}[{i}]") for i, item in enumerate(value)])  # noqa: C419
+    elif isinstance(value, Mapping):
+        plain = True
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise RequestError(
+                    f"{path} has the key {name!r} of type {type(name).__name__}; keys are text",
+                    value=name,
+                    path=path,
+                )
+            plain = _is_plain(item, f"{path}.{name}") and name.isascii() and plain
+        return plain
+    else:
+        problem = f"a {type(value).__name__}, which is not plain JSON"
+    raise RequestError(f"{path} holds {problem}", value=value, path=path)
+
+
+def _whole(value: JSON) -> JSON:
+    """The value with whole floats as integers, as RFC 8785 writes them."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, (list, tuple)):
+        return [_whole(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _whole(item) for name, item in value.items()}
+    return value
+
+
+def clean_text(text: str) -> str:
+    """The text with every half surrogate pair replaced by U+FFFD, so that UTF-8 can hold it.
+
+    >>> clean_text("caf\\udce9")
+    'caf\ufffd'
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request to a model: all that can change its reply.
+
+    `messages` are {"role", "content"} mappings and `params` the sampling fields, both exactly as
+    sent. `sample` numbers repeated draws of one request; `provider` is given only where two
+    servers, or two dates, serve different things under one model name.
+
+    >>> ask = Request("gpt-4", [{"role": "user", "content": "Hi"}], {"temperature": 0.0})
+    >>> ask.key == Request("gpt-4", [{"content": "Hi", "role": "user"}], {"temperature": 0}).key
+    True
+    """
+
+    model: str
+    messages: Iterable[Mapping[str, JSON]]
+    params: Mapping[str, JSON] = field(default_factory=dict)
+    sample: int = 0
+    provider: str | None = None
+    kind: str = "chat"
+
+    def __post_init__(self) -> None:
+        for name, wanted in (("model", str), ("kind", str), ("sample", int)):
+            if not isinstance(getattr(self, name), wanted) or isinstance(getattr(self, name), bool):
+                raise RequestError(
+                    f"{name} is {getattr(self, name)!r}; expected {wanted.__name__}",
+                    value=getattr(self, name),
+                    path=f"$.{name}",
+                )
+        object.__setattr__(self, "messages", tuple(dict(message) for message in self.messages))
+        object.__setattr__(self, "params", dict(self.params))
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The canonical JSON whose SHA-256 is the key."""
+        return canonical_json(self.as_json())
+
+    @cached_property
+    def key(self) -> str:
+        """The lower-case hex SHA-256 of the canonical JSON: 64 characters."""
+        return hashlib.sha256(self.canonical).hexdigest()
+
+    def as_json(self) -> dict[str, JSON]:
+        """The request as a plain JSON object; `provider` stands in it only where it is given."""
+        whole: dict[str, JSON] = {
+            "v": 1,
+            "kind": self.kind,
+            "model": self.model,
+            "messages": list(self.messages),
+            "params": dict(self.params),
+            "sample": self.sample,
+        }
+        if self.provider is not None:
+            whole["provider"] = self.provider
+        return whole
+
+    @classmethod
+    def from_json(cls, whole: Mapping[str, JSON]) -> Request:
+        """The request that a JSON object describes; RequestError if it is not one of version 1."""
+        known = {"v", "kind", "model", "messages", "params", "sample", "provider"}
+        if whole.get("v") != 1 or set(whole) - known or known - {"provider"} - set(whole):
+            raise RequestError(
+                f"found a request of version {whole.get('v')!r} with the fields {sorted(whole)};"
+                " expected version 1 with kind, model, messages, params, sample; update lmjudge",
+                value=whole,
+                path="$",
+            )
+        return cls(**{name: item for name, item in whole.items() if name != "v"})
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Request) and self.key == other.key
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: the text and all that was told about it.
+
+    `created` is in seconds since 1970 (None where unknown), `latency` in seconds; `model` and
+    `fingerprint` are what the server said it was. A reply is never an error message: failures are
+    `Failure`s and are not stored under a key.
+    """
+
+    text: str
+    finish_reason: str | None = None
+    refusal: str | None = None
+    logprobs: JSON = None
+    usage: Mapping[str, JSON] | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+    reasoning: str | None = None
+    created: float | None = None
+    latency: float | None = None
+
+    def as_json(self) -> dict[str, JSON]:
+        """The reply as a plain JSON object, without the fields that are None."""
+        return {name: item for name, item in self.__dict__.items() if item is not None}
+
+    def same_as(self, other: Reply) -> bool:
+        """Whether both say the same: text, finish reason, refusal and log-probabilities."""
+        return self._said == other._said
+
+    @property
+    def _said(self) -> tuple[Any, ...]:
+        return (self.text, self.finish_reason, self.refusal, self.logprobs)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a request has no reply, after all attempts at it."""
+
+    reason: str
+    message: str
+    status: int | None = None
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """A request, a reply to it, and the one line of JSON that keeps both."""
+
+    request: Request
+    reply: Reply
+
+    @cached_property
+    def line(self) -> bytes:
+        """The record as canonical JSON that ends in a SHA-256 over what stands before it."""
+        body = b'{"key":"%s","reply":%s,"request":%s}' % (
+            self.request.key.encode(),
+            canonical_json(self.reply.as_json()),
+            self.request.canonical,
+        )
+        return b'%s,"sha256":"%s"}' % (body[:-1], hashlib.sha256(body).hexdigest().encode())
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 that ends the line."""
+        return self.line[-66:-2].decode()
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Record:
+        """The record in a line, all of it checked: digest, request, key.
+
+        Raises DamagedStore where they do not hold together.
+        """
+        key = check_line(line)
+        try:
+            whole = json.loads(line)
+            record = cls(Request.from_json(whole["request"]), Reply(**whole["reply"]))
+            if record.request.key == key and record.line == line:
+                return record
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DamagedStore(
+                f"the record {key[:12]} is not one of lmjudge's ({error}); leave it out", keys=[key]
+            ) from error
+        raise DamagedStore(
+            f"the record under {key[:12]} answers another request, of key"
+            f" {record.request.key[:12]}; leave it out",
+            keys=[key],
+        )
+
+
+def check_line(line: bytes) -> str:
+    """The key in a record's line, once the line's SHA-256 holds; DamagedStore if it does not."""
+    key = line[len(_KEY_PREFIX) : len(_KEY_PREFIX) + 64].decode("ascii", "replace")
+    body = line[:-_DIGEST_LENGTH] + b"}"
+    digest = hashlib.sha256(body).hexdigest().encode()
+    if line[-_DIGEST_LENGTH:] != b'%s%s"}' % (_DIGEST_PREFIX, digest):
+        raise DamagedStore(
+            f"a record (of key {key[:12]!r}) does not match its SHA-256; it is asked for again when"
+            " recording, and `lmjudge store verify` names every such record",
+            keys=[key],
+        )
+    return key
+
+
+def reply_in(line: bytes) -> Reply:
+    """The reply in a line that `check_line` has passed; the request is not parsed."""
+    whole, _ = _decoder.raw_decode(line[_REPLY_AT:].decode())
+    try:
+        return Reply(**whole)
+    except TypeError:  # a newer lmjudge may keep more of a reply than this one knows
+        return Reply(**{name: whole[name] for name in Reply.__dataclass_fields__ if name in whole})
+
+
+def unite(records: Iterable[Record]) -> list[Record]:
+    """The records of one key without repeats, the reply first.
+
+    Two replies are the same if text, finish reason, refusal and log-probabilities are; of the same
+    the earliest stays. The reply is the earliest of all, ties by digest: a rule that makes merging
+    commutative, associative and idempotent. An unknown time counts as earlier than any known one.
+    """
+    united: list[Record] = []
+    for record in sorted(records, key=_age):
+        if not any(record.reply.same_as(kept.reply) for kept in united):
+            united.append(record)
+    return united
+
+
+def _age(record: Record) -> tuple[float, str]:
+    created = record.reply.created
+    return (-math.inf if created is None else created, record.digest)
+
+
+class Endpoint(Protocol):
+    """Who answers requests: one class with one method.
+
+    `session` is entered once a run, inside the run's event loop, and gives the coroutine function
+    that answers one request; what it opens (connections, a batcher) it closes when left. At most
+    `concurrency` requests are in flight. `network` is False for an endpoint that calls nobody: it
+    may answer under LMJUDGE_OFFLINE=1. An answer raises RequestFailed where this request has no
+    reply, EndpointStopped where none can have one.
+    """
+
+    concurrency: int
+    network: bool
+
+    def session(self) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
+        """An async context manager that gives the coroutine function `answer(request)`."""
+        ...

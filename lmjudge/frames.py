@@ -87,8 +87,8 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     unknown = answers[~answers["question_id"].isin(questions["question_id"])]
     if len(unknown):
         raise FrameError(
-            f"{len(unknown)} answers are to questions other than the {len(questions)} given, such as"
-            f" {unknown['question_id'].iloc[0]!r}; load the questions that they answer",
+            f"{len(unknown)} answers are to questions other than the {len(questions)} given, such"
+            f" as {unknown['question_id'].iloc[0]!r}; load the questions that they answer",
             rows=unknown,
         )
     lines = answers.rename(columns={"turns": "answer"}).merge(
@@ -133,7 +133,7 @@ def pair_up(
 
 
 def swap(games: pd.DataFrame) -> pd.DataFrame:
-    """The games (or votes) with both sides exchanged: the same verdicts, seen from the other side."""
+    """The games or votes with both sides exchanged: the same verdicts from the other side."""
     sides = {}
     for column in games.columns:
         stem, _, side = str(column).rpartition("_")

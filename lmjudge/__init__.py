@@ -1,6 +1,8 @@
 """lmjudge: judging language models with language models, and being believed."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -42,6 +44,18 @@ _HOME = {
     "save_table": "report",
 }
 __all__ = ["__version__", *_HOME]
+
+
+class _Package(ModuleType):
+    """A package in which a public name stays what it is once the module of that name is loaded."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing `lmjudge.plan` sets the attribute `plan` to the module; `lj.plan` is a function.
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 if not TYPE_CHECKING:
 

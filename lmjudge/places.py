@@ -1,0 +1,40 @@
+"""Where things lie: the nearest project upward from here, so that any working folder does."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def nearest(*parts: str) -> Path:
+    """The nearest existing path `parts` upward from here, else where it belongs.
+
+    Where nothing of that name exists, it belongs in the nearest folder that holds the first part
+    beside a pyproject.toml (a checkout whose ignored folders are not made yet), else right here.
+    """
+    here = Path.cwd()
+    upward = [here, *here.parents]
+    for folder in upward:
+        if folder.joinpath(*parts).exists():
+            return folder.joinpath(*parts)
+    for folder in upward:
+        if (folder / parts[0]).is_dir() and (folder / "pyproject.toml").is_file():
+            return folder.joinpath(*parts)
+    return here.joinpath(*parts)
+
+
+def judgments() -> Path:
+    """The store's folder: `$LMJUDGE_CACHE`, else the nearest `cache/judgments`."""
+    given = os.environ.get("LMJUDGE_CACHE")
+    return Path(given) if given else nearest("cache", "judgments")
+
+
+def downloads() -> Path:
+    """The folder of downloads: `data` beside the store's folder."""
+    return judgments().parent / "data"
+
+
+def reports() -> Path:
+    """The folder that tables are written to: `$LMJUDGE_REPORTS`, else the nearest `reports`."""
+    given = os.environ.get("LMJUDGE_REPORTS")
+    return Path(given) if given else nearest("reports")

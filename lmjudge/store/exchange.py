@@ -1,0 +1,256 @@
+"""How stores meet: counting, verifying, exporting, merging, sealing.
+
+An export is the lines of all records, the keys in order and each key's reply first, and a last line
+that counts them and holds their SHA-256; all of it compressed. Equal stores give equal bytes, and
+merging is set union: commutative, associative, idempotent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from lmjudge.errors import DamagedStore, NotAStore, StoreError
+from lmjudge.records import Record, unite
+from lmjudge.store.reading import FILE, LARGEST, LOCK_WAIT, Reader, look_over
+from lmjudge.store.recording import check_ours
+from lmjudge.store.store import CHUNK, Added, Store
+
+_LAST = b'{"lmjudge_export":1,'
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What verifying found: counts, the digest of the whole records, and what is damaged and why."""
+
+    keys: int
+    records: int
+    observations: int
+    digest: str
+    damaged: dict[str, str]
+
+
+def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Counts of a store: keys, records, observations, attempts, bytes, and keys by model."""
+    folder = _existing(path)
+    models: Counter[str] = Counter()
+    records = keys = damaged = 0
+    with closing(Reader(folder)) as reader:
+        for _, lines in reader.every():
+            keys += 1
+            if isinstance(lines, DamagedStore):
+                damaged += 1
+                continue
+            records += len(lines)
+            models[json.loads(lines[0])["request"]["model"]] += 1
+    attempts = folder / "attempts.jsonl"
+    return {
+        "path": str(folder),
+        "keys": keys,
+        "records": records,
+        "observations": records - (keys - damaged),
+        "damaged": damaged,
+        "attempts": attempts.read_bytes().count(b"\n") if attempts.exists() else 0,
+        "bytes": sum(item.stat().st_size for item in folder.iterdir() if item.is_file()),
+        "models": dict(models.most_common()),
+    }
+
+
+def verify(path: str | os.PathLike[str]) -> Verified:
+    """What every record says of itself, checked: its SHA-256, its request's key, its place.
+
+    Damaged rows are named with the reason; nothing is changed. Raises NotAStore or DamagedStore
+    where there is no store, or none that can be opened.
+    """
+    damaged: dict[str, str] = {}
+    keys = records = 0
+    digest = hashlib.sha256()
+    with closing(Reader(_existing(path))) as reader:
+        for (told,) in reader.all("PRAGMA integrity_check"):
+            if told != "ok":
+                damaged[f"(file) {told}"] = "SQLite's integrity check"
+        odd = "SELECT key FROM Cache WHERE raw != 1 OR typeof(key) != 'text'"
+        for (key,) in reader.all(odd):
+            damaged[repr(key)] = "a key that lmjudge does not write"
+        for key, lines in reader.every():
+            keys += 1
+            try:
+                found = _whole(key, lines)
+            except DamagedStore as error:
+                damaged[key] = str(error)
+                continue
+            records += len(found)
+            for record in found:
+                digest.update(record.line + b"\n")
+    whole = keys - sum(key in damaged for key in damaged if len(key) == 64)
+    return Verified(keys, records, records - whole, digest.hexdigest(), damaged)
+
+
+def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[int, str]:
+    """Write all records of a store to the file `out` (.jsonl.zst); (how many, their SHA-256).
+
+    The file appears whole or not at all. Raises DamagedStore where a record is damaged.
+    """
+    target = Path(out)
+    digest, count = hashlib.sha256(), 0
+    handle, beside = tempfile.mkstemp(prefix=".export-", dir=target.parent)
+    try:
+        with closing(Reader(_existing(path))) as reader, os.fdopen(handle, "wb") as file:
+            with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer:
+                for key, lines in reader.every():
+                    for record in _whole(key, lines):
+                        digest.update(record.line + b"\n")
+                        writer.write(record.line + b"\n")
+                        count += 1
+                last = f'"records":{count},"sha256":"{digest.hexdigest()}"}}\n'
+                writer.write(_LAST + last.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+    return count, digest.hexdigest()
+
+
+def merge(
+    into: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]
+) -> dict[str, Added]:
+    """Add the records of other stores and exports to a store; {source: what that changed}.
+
+    Every record is checked in full before it is added; what does not hold is left out and named in
+    `refused`. An export must end in its count and SHA-256, or nothing of it is taken.
+    """
+    store = Store(into)
+    done: dict[str, Added] = {}
+    for source in sources:
+        refused: list[str] = []
+        records = _incoming(Path(source), refused)
+        added = store.add(records)
+        done[str(source)] = added + Added(refused=tuple(refused))
+    return done
+
+
+def seal(path: str | os.PathLike[str]) -> Path:
+    """The store's file, its log folded in: the store can now be read from read-only media.
+
+    Recording into it again unseals it. Raises StoreError where somebody has it open.
+    """
+    folder = _existing(path)
+    check_ours(folder)
+    try:
+        with closing(sqlite3.connect(folder / FILE, timeout=5, isolation_level=None)) as opened:
+            busy = opened.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            journal = opened.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
+    except sqlite3.Error as error:
+        raise _in_use(folder, str(error)) from error
+    if busy or journal != "delete":
+        raise _in_use(folder, f"its journal is {journal}")
+    return folder / FILE
+
+
+def _in_use(folder: Path, why: str) -> StoreError:
+    return StoreError(
+        f"the store at {folder} is in use and was not sealed ({why}); close every notebook and"
+        f" process that has it open and try again (waited {LOCK_WAIT / 12:.0f} s)",
+        path=folder,
+    )
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    folder = Path(path)
+    if not look_over(folder):
+        raise NotAStore(
+            f"there is no store at {folder}; give the folder that holds {FILE}", path=folder
+        )
+    return folder
+
+
+def _whole(key: str, lines: list[bytes] | DamagedStore) -> list[Record]:
+    """The records of one row, checked in full: each itself, all of this key, in their order."""
+    if isinstance(lines, DamagedStore):
+        raise lines
+    found = [Record.from_line(line) for line in lines]
+    if any(record.request.key != key for record in found) or unite(found) != found:
+        raise DamagedStore(
+            f"the row {key[:12]} holds other records than its key's, in order and without repeats",
+            keys=[key],
+        )
+    return found
+
+
+def _incoming(source: Path, refused: list[str]) -> Iterator[Record]:
+    lines = _from_store(source, refused) if source.is_dir() else _from_export(source)
+    for line in lines:
+        try:
+            yield Record.from_line(line)
+        except DamagedStore as error:
+            refused.append(str(error))
+
+
+def _from_store(folder: Path, refused: list[str]) -> Iterator[bytes]:
+    with closing(Reader(_existing(folder))) as reader:
+        for _, lines in reader.every():
+            if isinstance(lines, DamagedStore):
+                refused.append(str(lines))
+            else:
+                yield from lines
+
+
+def _from_export(path: Path) -> Iterator[bytes]:
+    """The lines of an export, once its last line was found to hold for all before it."""
+    total, count, last = hashlib.sha256(), 0, b""
+    for line in _lines(path):
+        if last:
+            total.update(last + b"\n")
+            count += 1
+        last = line
+    if last != _LAST + f'"records":{count},"sha256":"{total.hexdigest()}"}}'.encode():
+        raise DamagedStore(
+            f"{path} is no whole export: {count} lines, and the last does not hold their count and"
+            " SHA-256; export again, or copy it again",
+            path=path,
+            keys=[],
+        )
+    for line in _lines(path):
+        if not line.startswith(_LAST):
+            yield line
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a compressed file; each bounded, so that no file can fill the memory."""
+    rest = b""
+    try:
+        with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
+            while block := reader.read(2**20):
+                *whole, rest = (rest + block).split(b"\n")
+                yield from whole
+                if len(rest) > LARGEST:
+                    raise DamagedStore(
+                        f"{path} has a line of over {LARGEST} bytes; it is no export",
+                        path=path,
+                        keys=[],
+                    )
+    except FileNotFoundError as error:
+        raise NotAStore(
+            f"there is neither a store nor an export at {path}; check the path", path=path
+        ) from error
+    except zstandard.ZstdError as error:
+        raise DamagedStore(
+            f"{path} is no export, or was cut off ({error}); export again, or copy it again",
+            path=path,
+            keys=[],
+        ) from error
+    if rest:
+        yield rest

@@ -1,0 +1,218 @@
+"""Reading the store's file.
+
+Reading goes through sqlite3 with `mode=ro` and never constructs diskcache, which would rewrite
+settings, wait behind writers and do what a stranger's settings and triggers say. A row is a key
+and the compressed lines of that key's records, the reply first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import zstandard
+
+from lmjudge.errors import DamagedStore, NotAStore, ReadOnlyStore, StoreError
+
+FILE = "cache.db"
+OURS = {FILE, "cache.db-wal", "cache.db-shm", "cache.db-journal", "claims", "attempts.jsonl"}
+LARGEST = 2**27  # bytes of one row, decompressed
+RAW = 1  # diskcache's mode of a value that stands in the row as it is
+_local = threading.local()
+_inherited: list[sqlite3.Connection] = []
+LOCK_WAIT = 60.0  # seconds
+
+
+def pack(lines: Iterable[bytes]) -> bytes:
+    """The bytes of a row that holds these records' lines."""
+    return _codec("compressor", lambda: zstandard.ZstdCompressor(level=3)).compress(
+        b"\n".join(lines)
+    )
+
+
+def unpack(row: Any, key: str) -> list[bytes]:
+    """The lines in a row's bytes; DamagedStore where they are not such bytes, or too many."""
+    try:
+        if not 0 < zstandard.frame_content_size(row) <= LARGEST:
+            raise ValueError(f"a row of undeclared size, or of over {LARGEST} bytes")
+        data = _codec("decompressor", zstandard.ZstdDecompressor).decompress(row)
+    except (zstandard.ZstdError, TypeError, ValueError) as error:
+        raise DamagedStore(
+            f"the row of key {key[:12]} cannot be read ({error}); it is asked for again when"
+            " recording",
+            keys=[key],
+        ) from error
+    return data.split(b"\n")
+
+
+def _codec(name: str, make: Any) -> Any:
+    if not hasattr(_local, name):  # zstandard's objects may not be shared by threads
+        setattr(_local, name, make())
+    return getattr(_local, name)
+
+
+def look_over(folder: Path) -> bool:
+    """Whether a store's file lies in `folder`; NotAStore where something else does."""
+    if folder.exists() and not folder.is_dir():
+        raise NotAStore(f"{folder} is a file; a store is a folder", path=folder)
+    if not folder.exists():
+        return False
+    names = set(os.listdir(folder))
+    if FILE in names:
+        return True
+    foreign = sorted(name for name in names - OURS - {"README.md"} if not name.startswith("."))
+    if foreign:
+        raise NotAStore(
+            f"{folder} is no store: it holds {', '.join(foreign[:3])} and no {FILE}; give an empty"
+            " or a new folder",
+            path=folder,
+        )
+    return False
+
+
+class Reader:
+    """Reads the rows of the store in a folder; opens the file at the first need, read-only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[Any, ...] = ()
+
+    def rows(self, keys: Iterable[str]) -> dict[str, list[bytes] | DamagedStore]:
+        """The lines under each key that has a row; in place of lines, what is wrong with them."""
+        wanted = list(keys)
+        if not wanted or not self._open():
+            return {}
+        sql = (
+            "SELECT key, mode, filename, value FROM Cache"
+            " WHERE raw = 1 AND key IN (SELECT value FROM json_each(?))"
+        )
+        try:
+            found = self.all(sql, (json.dumps(wanted),))
+        except DamagedStore:
+            if len(wanted) == 1:
+                return {wanted[0]: DamagedStore("the row's page is damaged", keys=wanted)}
+            halves = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
+            return {**self.rows(halves[0]), **self.rows(halves[1])}
+        return {row[0]: _lines_of(row) for row in found}
+
+    def every(self) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
+        """Every row in the order of keys, as (key, its lines or what is wrong with them)."""
+        last = ""
+        while self._open():
+            found = self.all(
+                "SELECT key, mode, filename, value FROM Cache WHERE raw = 1"
+                " AND typeof(key) = 'text' AND key > ? ORDER BY key LIMIT 1000",
+                (last,),
+            )
+            if not found:
+                return
+            for row in found:
+                yield row[0], _lines_of(row)
+            last = found[-1][0]
+
+    def newest(self, count: int) -> Iterator[list[bytes]]:
+        """The lines of the rows written last, newest first; damaged rows are passed over."""
+        sql = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid DESC"
+        for row in self.all(f"{sql} LIMIT ?", (count,)):
+            lines = _lines_of(row)
+            if isinstance(lines, list):
+                yield lines
+
+    def count(self) -> int:
+        """How many keys the store holds."""
+        return self.all("SELECT count(*) FROM Cache")[0][0] if self._open() else 0
+
+    def close(self) -> None:
+        """Close the file; it opens again at the next need."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+        """All rows of a SELECT; an empty list where there is no file."""
+        with self._lock:
+            if not self._open() or self._connection is None:
+                return []
+            try:
+                return self._connection.execute(sql, values).fetchall()
+            except sqlite3.OperationalError as error:
+                raise StoreError(
+                    f"the store at {self.folder} cannot be read now ({error}); try again, or copy"
+                    " it to a local disk",
+                    path=self.folder,
+                ) from error
+            except sqlite3.DatabaseError as error:
+                raise DamagedStore(
+                    f"the file {self.folder / FILE} is damaged ({error}); run `lmjudge store"
+                    f" verify {self.folder}`, and merge what can be read into a new store",
+                    path=self.folder,
+                    keys=[],
+                ) from error
+
+    def _open(self) -> bool:
+        path = self.folder / FILE
+        with self._lock:
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                return False
+            here = (os.getpid(), status.st_dev, status.st_ino)
+            if self._connection is not None and self._opened == here:
+                return True
+            if self._connection is not None and self._opened[0] != os.getpid():
+                _inherited.append(self._connection)  # closing it would be the parent's business
+            self._connection = None
+            flags = "mode=ro"
+            if not os.access(self.folder, os.W_OK):
+                logs = [self.folder / f"{FILE}{end}" for end in ("-wal", "-journal")]
+                if any(log.exists() and log.stat().st_size for log in logs):
+                    raise ReadOnlyStore(
+                        f"the store at {self.folder} was copied to a read-only place with its log"
+                        " beside it; run `lmjudge store seal` on the original and copy it again",
+                        path=self.folder,
+                    )
+                flags += "&immutable=1"
+            self._connection = sqlite3.connect(
+                f"file:{quote(str(path.absolute()))}?{flags}",
+                uri=True,
+                timeout=LOCK_WAIT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            self._opened = here
+            try:
+                self.all("PRAGMA trusted_schema = OFF")
+                tables = self.all(
+                    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"
+                )
+            except StoreError:
+                self.close()
+                raise
+            if not tables:
+                self.close()
+                raise DamagedStore(
+                    f"{path} ({status.st_size} bytes) holds no store: it was cut off or is another"
+                    " program's; restore it from a copy, or move it away to begin anew",
+                    path=self.folder,
+                    keys=[],
+                )
+            return True
+
+
+def _lines_of(row: tuple[Any, ...]) -> list[bytes] | DamagedStore:
+    key, mode, filename, value = row
+    if mode != RAW or filename is not None:
+        return DamagedStore(f"the row {key!r} is not one that lmjudge writes", keys=[str(key)])
+    try:
+        return unpack(value, str(key))
+    except DamagedStore as error:
+        return error

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's store, keys or settings."""
+    for name in ("LMJUDGE_CACHE", "LMJUDGE_OFFLINE", "LMJUDGE_REPORTS"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def published_data() -> Path:
+    """The folder of published rows; the test is skipped where LMJUDGE_DATA is unset."""
+    folder = os.environ.get("LMJUDGE_DATA")
+    if not folder:
+        pytest.skip("published rows: LMJUDGE_DATA is unset")
+    return Path(folder)

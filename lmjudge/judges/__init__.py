@@ -1,0 +1,20 @@
+"""Judges: prompts (a data file), parsers (pure functions of text), pairwise and single judging."""
+
+from lmjudge.judges.judge import Judge, judge_name
+from lmjudge.judges.judging import judge_answers, judge_pairs, judge_requests, reread
+from lmjudge.judges.parsers import PARSERS, Verdict
+from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
+
+__all__ = [
+    "PARSERS",
+    "Judge",
+    "Prompt",
+    "Verdict",
+    "find_prompts",
+    "judge_answers",
+    "judge_name",
+    "judge_pairs",
+    "judge_requests",
+    "read_review_prompts",
+    "reread",
+]

@@ -1,0 +1,230 @@
+"""Judging: frames in, requests to the store, games or scores out; and reading them again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+from lmjudge.errors import FrameError, PromptError
+from lmjudge.frames import COLUMNS, check
+from lmjudge.frames import frame as make_frame
+from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
+from lmjudge.judges.parsers import PAIRWISE_ONLY, PARSERS, Scale, Verdict
+from lmjudge.judges.prompts import output_format
+from lmjudge.records import Endpoint, Failure, Reply, Request
+
+Orders = Literal["both", "given"]
+Row = dict[str, Any]
+_READ = {
+    "games": ("winner", "score_a", "score_b", "reason"),
+    "scores": ("score", "reason"),
+}
+_NUMBERS = ("score", "score_a", "score_b")
+
+
+class Asks(Protocol):
+    """The one method of a store that judging needs."""
+
+    def ask(
+        self, requests: Iterable[Request], endpoint: Endpoint | None = None
+    ) -> Iterator[tuple[str, Reply | Failure]]:
+        """Yield (key, reply) for every request, in their order."""
+        ...
+
+
+def judge_pairs(
+    pairings: pd.DataFrame,
+    judge: Judge,
+    *,
+    store: Asks,
+    endpoint: Endpoint | None = None,
+    orders: Orders = "both",
+    turns: tuple[int, ...] = (1,),
+    samples: int = 1,
+) -> pd.DataFrame:
+    """The games of a judge over pairings, one row a showing: model_a is the answer shown first.
+
+    Both orders are played unless `orders="given"`. Turn 2 is skipped where a question or an answer
+    has one turn only. Where the store yields a Failure the row has no text, and its reason. Columns
+    of a games frame, and `finish_reason`, which parsers need. Raises what the store raises.
+    """
+    asked = judge_requests(pairings, judge, orders=orders, turns=turns, samples=samples)
+    return _judged("games", asked, judge, store, endpoint)
+
+
+def judge_answers(
+    lineup: pd.DataFrame,
+    judge: Judge,
+    *,
+    store: Asks,
+    endpoint: Endpoint | None = None,
+    turns: tuple[int, ...] = (1,),
+    samples: int = 1,
+) -> pd.DataFrame:
+    """The scores that a judge gives to the answers of a lineup, one row an answer and turn.
+
+    As `judge_pairs`, with the columns of a scores frame and `finish_reason`.
+    """
+    asked = judge_requests(lineup, judge, turns=turns, samples=samples)
+    return _judged("scores", asked, judge, store, endpoint)
+
+
+def judge_requests(
+    frame: pd.DataFrame,
+    judge: Judge,
+    *,
+    orders: Orders = "both",
+    turns: tuple[int, ...] = (1,),
+    samples: int = 1,
+) -> Iterator[tuple[Row, Request]]:
+    """Each row still without a verdict, with its Request: what judging and `plan` share.
+
+    The frame is a pairings frame for a pairwise judge, else a lineup. Repeats are numbered in
+    `sample`: draw k of the judge over sample s of the answers is s * samples + k, and k is the
+    request's own sample. Raises FrameError for a frame of another kind or turns that are not text,
+    PromptError for a prompt that does not show what is asked.
+    """
+    check(frame, "pairings" if judge.pairwise else "lineup")
+    if orders not in ("both", "given"):
+        raise ValueError(f"orders is {orders!r}; expected 'both' or 'given'")
+    if not turns or not set(turns) <= {1, 2} or samples < 1:
+        raise ValueError(
+            f"turns is {turns!r} and samples {samples!r}; expected turns out of 1 and 2, and at"
+            " least one sample"
+        )
+    return _requests(frame, judge, orders == "both" and judge.pairwise, turns, samples)
+
+
+def _requests(
+    frame: pd.DataFrame, judge: Judge, both: bool, turns: tuple[int, ...], samples: int
+) -> Iterator[tuple[Row, Request]]:
+    sides = ("_a", "_b") if judge.pairwise else ("",)
+    showings = (sides, sides[::-1]) if both else (sides,)
+    columns = list(COLUMNS["pairings" if judge.pairwise else "lineup"])
+    for values in zip(*(frame[column] for column in columns), strict=True):
+        line = dict(zip(columns, values, strict=True))
+        question = _turns(line, "question")
+        answers = {side: _turns(line, f"answer{side}") for side in sides}
+        reference = _turns(line, "reference") if _given(line["reference"]) else ()
+        for turn in turns:
+            if turn > min(len(question), *map(len, answers.values())):
+                if turn == 2:
+                    continue
+                raise FrameError(
+                    f"question {line['question_id']} has no turn, or no answer to it, in the row of"
+                    f" {' and '.join(line[f'model{side}'] for side in sides)}; leave the row out",
+                    rows=frame[frame["question_id"] == line["question_id"]],
+                )
+            prompt = judge.choose(line["category"], turn, bool(reference))
+            shared = _texts("question", question) | _texts("ref_answer", reference)
+            for shown in showings:
+                texts = dict(shared)
+                for place, side in zip(sides, shown, strict=True):
+                    texts |= _texts(f"answer{place}", answers[side])
+                try:
+                    messages = prompt.messages(texts)
+                except PromptError as error:
+                    raise PromptError(
+                        f"question {line['question_id']}: {error}", name=prompt.name
+                    ) from error
+                models = {f"model{p}": line[f"model{s}"] for p, s in zip(sides, shown, strict=True)}
+                for draw in range(samples):
+                    row = {"question_id": line["question_id"], "turn": turn} | models
+                    row |= {"judge": judge.name, "sample": int(line["sample"]) * samples + draw}
+                    yield (
+                        row,
+                        Request(judge.model, messages, judge.params, draw, judge.provider),
+                    )
+
+
+def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.DataFrame:
+    """The same games or scores, their verdicts read again from the stored text by another parser.
+
+    Verdicts, reasons and judges' names change; rows without text (failures) keep their reason. The
+    `scale` is that of the prompt. Raises PromptError for a parser that does not exist or does not
+    read such judgments, FrameError for a frame of neither kind.
+    """
+    check_parser(parser)
+    kind = "games" if "model_a" in frame.columns else "scores"
+    check(frame, kind)
+    if kind == "scores" and parser in PAIRWISE_ONLY:
+        raise PromptError(
+            f"the parser {parser!r} reads pairwise judgments, and these are scores; take 'strict'"
+            " or 'fastchat'",
+            name=parser,
+        )
+    written = frame["text"].notna()
+    endings = frame["finish_reason"] if "finish_reason" in frame else [None] * len(frame)
+    formats = {
+        name: output_format(prompt_name(name), kind == "games")
+        for name in frame.loc[written, "judge"].unique()
+    }
+    names = {name: judge_name(name, parser) for name in formats}
+    rows = []
+    for row, has_text, ended in zip(frame.to_dict("records"), written, endings, strict=True):
+        if has_text:
+            form = formats[row["judge"]]
+            ended = ended if isinstance(ended, str) else None
+            row |= _fields(kind, PARSERS[parser](row["text"], ended, form, scale))
+        rows.append(row | {"judge": names.get(row["judge"], row["judge"])})
+    return _typed(kind, rows).set_axis(frame.index)
+
+
+def _judged(
+    kind: str,
+    asked: Iterator[tuple[Row, Request]],
+    judge: Judge,
+    store: Asks,
+    endpoint: Endpoint | None,
+) -> pd.DataFrame:
+    waiting: deque[Row] = deque()
+
+    def requests() -> Iterator[Request]:
+        for row, request in asked:
+            waiting.append(row)
+            yield request
+
+    rows = []
+    for key, reply in store.ask(requests(), endpoint):
+        row = waiting.popleft() | {"key": key, "text": None, "finish_reason": None}
+        if isinstance(reply, Failure):
+            row |= _fields(kind, Verdict(reason=reply.reason or "request_failed"))
+        else:
+            row |= {"text": reply.text, "finish_reason": ending(reply)}
+            row |= _fields(kind, judge.read(reply))
+        rows.append(row)
+    return _typed(kind, rows)
+
+
+def _fields(kind: str, verdict: Verdict) -> Row:
+    return {name: getattr(verdict, name) for name in _READ[kind]}
+
+
+def _typed(kind: str, rows: list[Row]) -> pd.DataFrame:
+    """The frame, its numbers as floats also where no row has one."""
+    made = make_frame(kind, rows)
+    return made.astype({name: float for name in _NUMBERS if name in made.columns})
+
+
+def _given(cell: object) -> bool:
+    return not (cell is None or (isinstance(cell, float) and cell != cell))
+
+
+def _turns(line: Row, name: str) -> tuple[str, ...]:
+    cell = line[name] if _given(line[name]) else ()
+    if isinstance(cell, str) or not all(isinstance(turn, str) for turn in cell):
+        raise FrameError(
+            f"the {name} of question {line['question_id']} is {str(cell)[:60]!r}; expected a list"
+            " of texts, one a turn",
+            rows=line,
+        )
+    return tuple(cell)
+
+
+def _texts(name: str, turns: tuple[str, ...]) -> dict[str, str]:
+    """What a template may show of a text in turns: all of them by number, the first by name."""
+    texts = {f"{name}_{number}": text for number, text in enumerate(turns, 1)}
+    return texts | ({name: turns[0]} if turns else {})

@@ -1,0 +1,262 @@
+"""Prompts by name: ours from the data file beside this one, FastChat's as the user has them.
+
+A prompt is a row in FastChat's own format: name, type, system_prompt, prompt_template, description,
+category, output_format. Filling a template is one pass over it with str.format's braces, so that
+nothing inside an answer (braces, placeholders, verdicts) can break the prompt or leak into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+from string import Formatter
+
+from lmjudge import places
+from lmjudge.errors import BadRow, PromptError
+from lmjudge.judges.parsers import EXCHANGED, LETTERS, RATING, RATINGS
+
+# FastChat's NEED_REF_CATS (llm_judge/common.py): a reference answer guides the judge.
+NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "pair": (
+        "pair-general",
+        "pair-reference",
+        "pair-general-two-turn",
+        "pair-reference-two-turn",
+    ),
+    "single": (
+        "single-general",
+        "single-reference",
+        "single-general-two-turn",
+        "single-reference-two-turn",
+    ),
+    "fastchat:pair": (
+        "fastchat:pair-v2",
+        "fastchat:pair-math-v1",
+        "fastchat:pair-v2-multi-turn",
+        "fastchat:pair-math-v1-multi-turn",
+    ),
+    "fastchat:single": (
+        "fastchat:single-v1",
+        "fastchat:single-math-v1",
+        "fastchat:single-v1-multi-turn",
+        "fastchat:single-math-v1-multi-turn",
+    ),
+}
+_PAIR = {"answer_a", "answer_b", "answer_a_1", "answer_a_2", "answer_b_1", "answer_b_2"}
+_SINGLE = {"answer", "answer_1", "answer_2"}
+_SHARED = {"question", "question_1", "question_2", "ref_answer_1", "ref_answer_2"}
+PLACEHOLDERS = frozenset(_PAIR | _SINGLE | _SHARED)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt: a row of FastChat's format, checked when made.
+
+    Raises PromptError for a placeholder that is not one of PLACEHOLDERS, for a lone brace, for a
+    template without the answers that its type needs, and for an unknown type or output format.
+    """
+
+    name: str
+    type: str
+    system_prompt: str
+    prompt_template: str
+    description: str = ""
+    category: str = "general"
+    output_format: str = LETTERS
+
+    def __post_init__(self) -> None:
+        names = self.placeholders
+        wanted = {"pairwise": _PAIR, "single": _SINGLE}.get(self.type)
+        formats = {"pairwise": (LETTERS, EXCHANGED, RATINGS), "single": (RATING,)}
+        problem = None
+        if wanted is None:
+            problem = f"is of type {self.type!r}; expected pairwise or single"
+        elif self.output_format not in formats[self.type]:
+            problem = (
+                f"has the output format {self.output_format!r}; a {self.type} prompt has"
+                f" {' or '.join(formats[self.type])}"
+            )
+        elif not names & wanted or names - wanted - _SHARED:
+            problem = (
+                f"has the placeholders {sorted(names)}; a {self.type} prompt shows"
+                f" {'{answer_a} and {answer_b}' if wanted is _PAIR else '{answer}'}"
+            )
+        elif wanted is _PAIR and len({name[:8] for name in names & _PAIR}) == 1:
+            problem = "shows one side only; a pairwise prompt shows {answer_a} and {answer_b}"
+        if problem:
+            raise PromptError(f"the prompt {self.name!r} {problem}", name=self.name)
+
+    @cached_property
+    def placeholders(self) -> frozenset[str]:
+        """The names that the template wants filled."""
+        return frozenset(name for _, name in _pieces(self.prompt_template, self.name) if name)
+
+    @property
+    def turn(self) -> int:
+        """The turn that it judges: 2 where it shows two turns, else 1."""
+        return 2 if {"answer_2", "answer_a_2", "answer_b_2"} & self.placeholders else 1
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether it shows a reference answer."""
+        return bool({"ref_answer_1", "ref_answer_2"} & self.placeholders)
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The template with every placeholder replaced by its value, as str.format does it.
+
+        Raises PromptError for a placeholder without a value.
+        """
+        pieces = _pieces(self.prompt_template, self.name)
+        try:
+            return "".join(text + (values[name] if name else "") for text, name in pieces)
+        except KeyError as error:
+            raise PromptError(
+                f"the prompt {self.name!r} shows {{{error.args[0]}}}, for which there is no text"
+                f" (there are {', '.join(sorted(values))}); give it, or take another prompt",
+                name=self.name,
+            ) from None
+
+    def messages(self, values: Mapping[str, str]) -> list[dict[str, str]]:
+        """The messages to send: the system prompt, where there is one, and the filled template."""
+        system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
+        return [*system, {"role": "user", "content": self.fill(values)}]
+
+
+def find_prompts(name: str) -> tuple[Prompt, ...]:
+    """The prompts that a name stands for: one, or the four of a family.
+
+    `fastchat:*` are read from `$LMJUDGE_DATA/fastchat/judge_prompts.jsonl`, else from the
+    downloads. Raises PromptError for a name that nothing has, or where that file is missing.
+    """
+    fastchat = name.startswith("fastchat:")
+    known = _read(_fastchat_file(name), "fastchat:") if fastchat else _ours()
+    wanted = FAMILIES.get(name, (name,))
+    missing = [one for one in wanted if one not in known]
+    if missing:
+        families = [family for family in FAMILIES if family.startswith("fastchat:") == fastchat]
+        raise PromptError(
+            f"there is no prompt {missing[0]!r}; there are {', '.join([*families, *known])}"
+            + ("" if fastchat else ", FastChat's as fastchat:<name>, or a template of one's own"),
+            name=name,
+        )
+    return tuple(known[one] for one in wanted)
+
+
+def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Prompt]:
+    """The prompts of a Vicuna-style prompt file by category: general, coding, math.
+
+    Their {answer_1}, {answer_2} are {answer_a}, {answer_b} here, and {prompt} is filled with the
+    row's default, so that `.messages` gives what `eval_gpt_review.py` sent; a category that the
+    file lacks takes "general". Read their judgments with the parser `vicuna` or `threeclass`.
+    Raises BadRow for a line that is not such a row. Source: the Vicuna blog's prompt.jsonl; PRD's.
+    """
+    found = {}
+    for line, row in _rows(Path(path)):
+        try:
+            template = row["prompt_template"]
+            for old, new in {
+                "{answer_1}": "{answer_a}",
+                "{answer_2}": "{answer_b}",
+                "{prompt}": row["defaults"]["prompt"].replace("{", "{{").replace("}", "}}"),
+            }.items():
+                template = template.replace(old, new)
+            found[row["category"]] = Prompt(
+                f"{name}:{row['category']}",
+                "pairwise",
+                row["system_prompt"],
+                template,
+                row["description"],
+                row["category"],
+                RATINGS,
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _bad_row(Path(path), line, f"lacks {error}") from error
+    return found
+
+
+def output_format(name: str, pairwise: bool) -> str:
+    """The output format of a prompt by its name; of an unknown one by what it judges."""
+    if not name.startswith("fastchat:"):
+        known = _ours().get(FAMILIES.get(name, (name,))[0])
+        if known is not None:
+            return known.output_format
+        if name.startswith("own-score-"):
+            return RATINGS
+    return LETTERS if pairwise else RATING
+
+
+@lru_cache(maxsize=64)
+def _pieces(template: str, prompt: str) -> tuple[tuple[str, str | None], ...]:
+    """The template as (text, placeholder or None) pieces, parsed as str.format parses it."""
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        raise PromptError(
+            f"the template of {prompt!r} has a lone brace ({error}); write {{{{ and }}}} for"
+            " braces that are text",
+            name=prompt,
+        ) from error
+    for _, name, spec, conversion in parsed:
+        if name is not None and (name not in PLACEHOLDERS or spec or conversion):
+            raise PromptError(
+                f"the template of {prompt!r} has the placeholder {{{name}}}; known are"
+                f" {', '.join(sorted(PLACEHOLDERS))}, as plain names; write {{{{ and }}}} for"
+                " braces that are text",
+                name=prompt,
+            )
+    return tuple((text, name) for text, name, _, _ in parsed)
+
+
+@lru_cache(maxsize=1)
+def _ours() -> dict[str, Prompt]:
+    return _read(Path(__file__).with_name("prompts.jsonl"), "")
+
+
+def _fastchat_file(name: str) -> Path:
+    given = os.environ.get("LMJUDGE_DATA")
+    folders = [*([Path(given)] if given else []), places.downloads()]
+    for folder in folders:
+        file = folder / "fastchat" / "judge_prompts.jsonl"
+        if file.is_file():
+            return file
+    raise PromptError(
+        f"the prompt {name!r} stands in FastChat's judge_prompts.jsonl, which is not under"
+        f" {' or '.join(map(str, folders))}; get it with: lmjudge fetch fastchat",
+        name=name,
+    )
+
+
+def _read(path: Path, prefix: str) -> dict[str, Prompt]:
+    known = {field.name for field in fields(Prompt)}
+    read = {}
+    for line, row in _rows(path):
+        try:
+            row = {key: row[key] for key in known}
+            read[prefix + row["name"]] = Prompt(**row | {"name": prefix + row["name"]})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _bad_row(path, line, f"lacks {error}") from error
+    return read
+
+
+def _rows(path: Path) -> list[tuple[int, dict]]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+        if line.strip():
+            try:
+                rows.append((number, json.loads(line)))
+            except ValueError as error:
+                raise _bad_row(path, number, f"is not JSON ({error})") from error
+    return rows
+
+
+def _bad_row(path: Path, line: int, problem: str) -> BadRow:
+    return BadRow(
+        f"line {line} of {path} {problem}; expected a row of a prompt file: download it anew",
+        path=path,
+        line=line,
+    )

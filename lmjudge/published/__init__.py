@@ -1,0 +1,184 @@
+"""What the papers printed, one CSV per stem, and ours held against it digit by digit.
+
+Only numbers that a paper, a blog post or its figures state stand here; `printed` is text, so that
+its digits say its precision. `status` says where it was read:
+
+- printed: in the authors' own text, slides or repository
+- figure: off the geometry of the authors' own figure
+- copy: in others' transcriptions of the paper
+- recomputed: nowhere; the figure is an image, and the number counted from the authors' rows
+- unverified: nowhere that can be checked; quoted from memory
+
+The last two are shown and never compared. `rounding` says how the authors came to their digits:
+"half-even" (format(value, ".1f")), "percent" (k / n * 100 in floats, then half-even: 23 of 80 is
+28.7), "ratio" (a share with two decimals more, shown in percent), "truncated" (digits cut off),
+"trimmed 2" (two decimals, trailing zeros dropped: 6 for 6.00).
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_DOWN, Decimal
+from importlib.resources import files
+from math import isclose
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.errors import ReportError
+
+TABLE_COLUMNS = (
+    "table",
+    "row",
+    "column",
+    "value",
+    "n",
+    "low",
+    "high",
+    "no_verdict",
+    "basis",
+)
+PUBLISHED_COLUMNS = (
+    "table",
+    "row",
+    "column",
+    "printed",
+    "n",
+    "work",
+    "version",
+    "status",
+    "rounding",
+)
+BASES = ("rows", "rows, maintainers", "arithmetic", "unreleased", "own", "simulated")
+STATUSES = ("printed", "figure", "copy", "recomputed", "unverified")
+
+_CELL = ["table", "row", "column"]
+
+
+def stems() -> list[str]:
+    """The stems that a paper printed a table for, sorted."""
+    return sorted(
+        entry.name.removesuffix(".csv")
+        for entry in files(__name__).iterdir()
+        if entry.name.endswith(".csv")
+    )
+
+
+def published(stem: str) -> pd.DataFrame:
+    """The published cells of a stem, one a row.
+
+    Columns: table, row, column, printed (text), n (missing where the paper gives none), work,
+    version, status, rounding. Raises ReportError for an unknown
+    stem.
+
+    >>> published("vicuna-scores").loc[0, ["table", "row", "column", "printed"]].tolist()
+    ['Table 2', 'LLaMA-13B', 'baseline', '513.0']
+    """
+    if stem not in stems():
+        raise ReportError(
+            f"no paper printed a table for {stem!r}; published are {', '.join(stems())}", name=stem
+        )
+    with files(__name__).joinpath(f"{stem}.csv").open(encoding="utf-8") as lines:
+        cells = pd.read_csv(lines, dtype=str, keep_default_na=False)
+    cells["n"] = pd.to_numeric(cells["n"].replace("", None)).astype("Int64")
+    return cells
+
+
+def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
+    """Our table beside the published cells of its stem, ours in order, then cells that ours lacks.
+
+    `table` has the columns table, row, column, value, n, low, high, no_verdict, basis, with values
+    in the paper's units. Added: printed, n_printed, status, ours_printed (our value as the paper
+    would have printed it), same (whether those digits are the printed ones), same_n, difference
+    (ours less the printed). `same` and `same_n` are missing where nothing may be compared: no
+    value, no printed number, a status of recomputed or unverified, or a basis other than rows.
+    Raises ReportError for a table without these columns, with a cell twice, or with an unknown
+    basis, and for an unknown stem.
+    """
+    return beside(table, published(stem), name=stem)
+
+
+def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFrame:
+    """What `compare` gives, for published cells already at hand."""
+    missing = [column for column in TABLE_COLUMNS if column not in table.columns]
+    if missing:
+        raise ReportError(
+            f"the table {name} lacks {', '.join(missing)}; a table has {', '.join(TABLE_COLUMNS)}",
+            name=name,
+        )
+    unknown = sorted(set(table["basis"].dropna()) - set(BASES))
+    if unknown or table["basis"].isna().any():
+        raise ReportError(
+            f"the table {name} has cells of basis {unknown or 'missing'}; each is one of"
+            f" {', '.join(BASES)}",
+            name=name,
+        )
+    twice = table[table.duplicated(_CELL)]
+    if len(twice):
+        raise ReportError(
+            f"the table {name} has the cell {twice[_CELL].iloc[0].tolist()} twice; give each once",
+            name=name,
+        )
+    ours, theirs = table.set_index(_CELL), cells.set_index(_CELL)
+    order = ours.index.append(theirs.index[~theirs.index.isin(ours.index)])
+    both = ours.reindex(order)
+    found = theirs.reindex(order)
+    both["printed"], both["n_printed"], both["status"] = (
+        found["printed"],
+        found["n"],
+        found["status"],
+    )
+    there = both["value"].notna() & found["printed"].notna()
+    both["ours_printed"] = pd.Series(
+        [
+            as_printed(value, printed, rounding, n) if known else None
+            for known, value, printed, rounding, n in zip(
+                there, both["value"], found["printed"], found["rounding"], both["n"], strict=True
+            )
+        ],
+        index=order,
+        dtype="str",
+    )
+    fair = there & both["basis"].isin(BASES[:2]) & ~found["status"].isin(STATUSES[3:])
+    same = both["ours_printed"] == both["printed"]
+    both["same"] = same.astype("boolean").where(fair)
+    known_n = fair & both["n"].notna() & both["n_printed"].notna()
+    both["same_n"] = (both["n"].astype("Int64") == both["n_printed"]).where(known_n)
+    both["difference"] = both["value"] - pd.to_numeric(both["printed"])
+    return both.reset_index()
+
+
+def as_printed(value: float, printed: str, rounding: str, n: Any = None) -> str:
+    """Our value with the digits of a printed one, under the rounding of its source.
+
+    >>> as_printed(28.75, "28.7", "percent", n=80)
+    '28.7'
+    >>> as_printed(666.5, "667", "half-even")
+    '666'
+    >>> as_printed(5.999, "6", "trimmed 2")
+    '6'
+    """
+    rule, _, digits = rounding.partition(" ")
+    decimals = int(digits) if digits else len(printed.partition(".")[2])
+    if rule in ("percent", "ratio") and not pd.isna(n) and n > 0:
+        hits = round(value * n / 100)
+        # A mean of shares is no k / n, and stays as it is.
+        if isclose(hits, value * n / 100, abs_tol=1e-6):
+            value = hits / n * 100 if rule == "percent" else hits / n
+        elif rule == "ratio":
+            value = value / 100
+    elif rule == "ratio":
+        value = value / 100
+    if rule == "ratio":
+        text = format(Decimal(format(value, f".{decimals + 2}f")) * 100, f".{decimals}f")
+    elif rule == "truncated":
+        cut = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), ROUND_DOWN)
+        text = format(cut, "f")
+    elif rule in ("half-even", "percent", "trimmed"):
+        text = format(value, f".{decimals}f")
+        if rule == "trimmed" and "." in text:
+            text = text.rstrip("0").rstrip(".")
+    else:
+        raise ValueError(
+            f"rounding is {rounding!r}; expected half-even, percent, ratio, truncated or trimmed"
+        )
+    return text.removeprefix("-") if float(text) == 0 else text

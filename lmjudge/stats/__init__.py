@@ -1,0 +1,22 @@
+"""Estimators: frames in, frames out; every estimate ends in n, low, high, no_verdict.
+
+The first frame (and the second) are given by position, all else by keyword, spelled the same
+everywhere: `by` names the columns to estimate apart, `questions` brings the categories for
+by="category", `ties` says what a tie is, `level` is the level of the intervals (low, high).
+`n` counts what the estimate rests on, `no_verdict` what was left out because it has no verdict.
+"""
+
+from lmjudge.stats.agreement import agreement
+from lmjudge.stats.bias import position_bias, repeatability
+from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
+from lmjudge.stats.wins import win_rates
+
+__all__ = [
+    "agreement",
+    "mean_scores",
+    "position_bias",
+    "relative_quality",
+    "repeatability",
+    "score_totals",
+    "win_rates",
+]

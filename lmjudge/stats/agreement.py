@@ -1,0 +1,169 @@
+"""How often judges agree."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import WINNERS, check
+from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.intervals import estimate
+
+_KEY = ["question_id", "turn", "model_a", "model_b"]
+_COUNTS = [*WINNERS, "missing"]
+
+
+def agreement(
+    votes_x: pd.DataFrame,
+    votes_y: pd.DataFrame | None = None,
+    *,
+    by: By = None,
+    ties: Literal["keep", "drop"] = "keep",
+    pool: Literal["votes", "questions", "keys"] = "votes",
+    distinct: bool = False,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often two groups of votes agree, or the votes of one group among themselves.
+
+    Compared are votes on one key: question, turn and unordered pair of models, whichever side
+    each was shown on. Between two groups every vote of one meets every vote of the other; within
+    one, every unordered pair of votes meets once, also two of one judge, as in FastChat's
+    compute_agreement, unless `distinct` leaves out comparisons of a judge with itself.
+
+    `ties`: "keep" (the papers' S1: a tie agrees with a tie alone) or "drop" (S2: comparisons in
+    which either vote is a tie are left out). `pool`: "votes" pools all comparisons (the released
+    script), "questions" takes the mean over questions (the paper's words: a randomly selected
+    question), "keys" the mean over keys. `by` may name question_id, turn, model_a, model_b (the
+    pair, in the order of the names) and "category".
+
+    Columns: those of `by`, agreement, agreed (comparisons), ties (comparisons in which either vote
+    is a tie), random_uniform (what two judges who guess would reach), random_marginal (what two
+    who guess with these tie rates would reach; which side is A carries no meaning, so sides are
+    even), n (comparisons), low, high (clustered by question), no_verdict (comparisons in which a
+    verdict is missing; left out). Raises FrameError for votes without a question_id, for a model
+    against itself, and for two groups without a common key. Source: arXiv 2306.05685, section 4.1
+    and Table 5.
+
+    >>> from lmjudge.frames import frame
+    >>> votes = frame("votes", [
+    ...     {"question_id": 1, "turn": 1, "model_a": "m", "model_b": "n", "judge": judge,
+    ...      "group": "expert", "winner": winner, "reason": None, "time": None}
+    ...     for judge, winner in [("x", "model_a"), ("y", "model_a"), ("z", "model_b")]])
+    >>> agreement(votes)[["agreed", "n"]]
+       agreed  n
+    0       1  3
+    """
+    if ties not in ("keep", "drop") or pool not in ("votes", "questions", "keys"):
+        raise ValueError(
+            f"ties is {ties!r} and pool {pool!r}; expected ties 'keep' or 'drop', and pool"
+            " 'votes', 'questions' or 'keys'"
+        )
+    keys = _within(votes_x, distinct) if votes_y is None else _between(votes_x, votes_y, distinct)
+    rows, columns = grouped(keys.reset_index(), by, questions)
+    met, agreed = ("met_s2", "agreed_s2") if ties == "drop" else ("met_s1", "agreed_s1")
+    weights = [*keys.columns]
+    totals = (
+        rows.groupby(columns, dropna=False, sort=True)[weights].sum().reset_index()
+        if columns
+        else rows[weights].sum().to_frame().T
+    )
+    if pool == "questions":
+        wanted = list(dict.fromkeys([*columns, "question_id"]))
+        rows = rows.groupby(wanted, dropna=False)[weights].sum().reset_index()
+    some = rows[met] > 0
+    share = rows[agreed].where(some)
+    if pool == "votes":
+        made = estimate(
+            rows, columns, top=share, bottom=rows[met], squares=share, share=True, level=level
+        )
+    else:
+        made = estimate(rows, columns, top=share / rows[met].where(some), share=True, level=level)
+    tie = totals[["tie_x", "tie_y"]].div(totals["met_s1"].where(totals["met_s1"] > 0), axis=0)
+    marginal = tie["tie_x"] * tie["tie_y"] + (1 - tie["tie_x"]) * (1 - tie["tie_y"]) / 2
+    return made[columns].assign(
+        agreement=made["value"],
+        agreed=totals[agreed].astype(int),
+        ties=(totals["met_s1"] - totals["met_s2"]).astype(int),
+        random_uniform=1 / 2 if ties == "drop" else 1 / 3,
+        random_marginal=1 / 2 if ties == "drop" else marginal,
+        n=totals[met].astype(int),
+        low=made["low"],
+        high=made["high"],
+        no_verdict=totals["missed"].astype(int),
+    )
+
+
+def _between(votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool) -> pd.DataFrame:
+    """For each common key what comes of each vote of x meeting each of y."""
+    x, y = _verdicts(votes_x), _verdicts(votes_y)
+    met = _meet(_sum(x, _KEY), _sum(y, _KEY))
+    if met.empty and len(x) and len(y):
+        raise FrameError(
+            f"the {len(x)} and the {len(y)} votes share no question, turn and pair of models;"
+            " check that ids, turns and names of models are written alike in both",
+            rows=votes_x,
+        )
+    if distinct:
+        same = _sum(_meet(_sum(x, [*_KEY, "judge"]), _sum(y, [*_KEY, "judge"])), _KEY)
+        met = met - same.reindex(met.index, fill_value=0)
+    return met
+
+
+def _within(votes: pd.DataFrame, distinct: bool) -> pd.DataFrame:
+    """For each key what comes of each unordered pair of its votes."""
+    x = _verdicts(votes)
+    everyone = _sum(x, _KEY)
+    same = _sum(x, [*_KEY, "judge"]) if distinct else x
+    # All ordered pairs, less each vote's (or judge's) with itself, are each unordered pair twice.
+    return (_meet(everyone, everyone) - _sum(_square(same), _KEY)) // 2
+
+
+def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
+    """A row per vote, indexed by its key and judge: 1 in the column of its verdict, else 0."""
+    oriented = by_name(check(votes, "votes"))
+    nowhere = oriented["question_id"].isna()
+    if nowhere.any():
+        raise FrameError(
+            f"{int(nowhere.sum())} votes have no question_id, so nothing says which others they"
+            " can be compared with; leave them out",
+            rows=votes[nowhere],
+        )
+    one = {winner: oriented["winner"] == winner for winner in WINNERS}
+    made = pd.DataFrame({**one, "missing": oriented["winner"].isna()}).astype("int64")
+    made.index = pd.MultiIndex.from_frame(oriented[[*_KEY, "judge"]])
+    return made
+
+
+def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
+    return counts.groupby(level=key, dropna=False, sort=True).sum()
+
+
+def _square(counts: pd.DataFrame) -> pd.DataFrame:
+    return _products(counts, counts)
+
+
+def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+    common = x.index.intersection(y.index)
+    return _products(x.loc[common], y.loc[common])
+
+
+def _products(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+    """What comes of each vote counted in a row of x meeting each of the same row of y."""
+    a, b, tie = WINNERS
+    sides_x, sides_y = x[a] + x[b], y[a] + y[b]
+    all_x, all_y = sides_x + x[tie], sides_y + y[tie]
+    on_sides = x[a] * y[a] + x[b] * y[b]
+    return pd.DataFrame(
+        {
+            "met_s1": all_x * all_y,
+            "met_s2": sides_x * sides_y,
+            "agreed_s1": on_sides + x[tie] * y[tie],
+            "agreed_s2": on_sides,
+            "tie_x": x[tie] * all_y,
+            "tie_y": all_x * y[tie],
+            "missed": (all_x + x["missing"]) * (all_y + y["missing"]) - all_x * all_y,
+        }
+    )

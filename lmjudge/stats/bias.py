@@ -1,0 +1,150 @@
+"""What moves a judge besides the answers: the order they are shown in, and being asked again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import check
+from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.intervals import estimate
+
+_PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
+
+
+def position_bias(
+    games: pd.DataFrame,
+    *,
+    by: By = ("judge",),
+    rule: Literal["mixed", "lean", "net"] = "mixed",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """What becomes of pairs judged in both orders: a row per group of `by` and outcome.
+
+    Outcomes: consistent (the same verdict in both orders), biased_first and biased_second (the
+    answer shown first, or second, preferred both times), mixed (a side in one order and a tie in
+    the other), error (a verdict is missing in either order). `rule` says where mixed pairs go:
+    "mixed" keeps them apart, "lean" gives them to the position leant to (what the papers must have
+    done, whose columns sum to n without them), "net" counts them as consistent, for that side.
+    `by` may name columns of the frame (model_a and model_b: the pair, in the order of the names)
+    and "category".
+
+    Columns: those of `by`, outcome, pairs, share (of all pairs, errors among them, as in the
+    papers), tie_rate (share of the readable games called a tie), n (pairs), low, high (of the
+    share, clustered by question), no_verdict (pairs in which a verdict is missing: counted in n,
+    as the outcome error). Raises FrameError where a pair was not shown once in each order. Source:
+    arXiv 2306.05685, Table 2.
+    """
+    if rule not in ("mixed", "lean", "net"):
+        raise ValueError(f"rule is {rule!r}; expected 'mixed', 'lean' or 'net'")
+    shown = by_name(check(games, "games"))
+    seen = shown[_PAIR].assign(
+        # The verdict as shown: model_a stands first in its own game.
+        first=games["winner"] == "model_a",
+        second=games["winner"] == "model_b",
+        tie=games["winner"] == "tie",
+        missing=games["winner"].isna(),
+        turned=shown["turned"],
+        games=1,
+    )
+    pairs = seen.groupby(_PAIR, dropna=False, sort=True).sum().reset_index()
+    odd = pairs[(pairs["games"] != 2) | (pairs["turned"] != 1)]
+    if len(odd):
+        raise FrameError(
+            f"{len(odd)} pairs were not shown once in each order, such as"
+            f" {odd['model_a'].iloc[0]} and {odd['model_b'].iloc[0]} on question"
+            f" {odd['question_id'].iloc[0]} ({odd['games'].iloc[0]} games); judge both orders, and"
+            " number repeats in `sample`",
+            rows=odd,
+        )
+    first, second, tie = pairs["first"], pairs["second"], pairs["tie"]
+    error = pairs["missing"] > 0
+    outcomes = {
+        "consistent": ((first == 1) & (second == 1)) | (tie == 2),
+        "biased_first": first == 2,
+        "biased_second": second == 2,
+        "mixed": (tie == 1) & ~error,
+        "error": error,
+    }
+    if rule == "lean":
+        mixed = outcomes.pop("mixed")
+        outcomes["biased_first"] |= mixed & (first == 1)
+        outcomes["biased_second"] |= mixed & (second == 1)
+    elif rule == "net":
+        outcomes["consistent"] |= outcomes.pop("mixed")
+    rows, columns = grouped(pairs, by, questions)
+    readable = estimate(rows, columns, top=tie, bottom=2 - pairs["missing"], level=level)
+    made = []
+    for outcome, fits in outcomes.items():
+        part = estimate(rows, columns, top=fits, share=True, level=level)
+        part["outcome"], part["tie_rate"] = outcome, readable["value"]
+        part["pairs"] = (part["value"] * part["n"]).fillna(0).round().astype(int)
+        made.append(part)
+    whole = pd.concat(made)
+    whole["no_verdict"] = made[-1]["pairs"].reindex(whole.index)
+    ends = ["outcome", "pairs", "value", "tie_rate", "n", "low", "high", "no_verdict"]
+    whole = whole.sort_index(kind="stable").reset_index(drop=True)
+    return whole[[*columns, *ends]].rename(columns={"value": "share"})
+
+
+def repeatability(
+    frame: pd.DataFrame,
+    *,
+    by: By = None,
+    key: str = "key",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often a judge who was asked the same again said something else.
+
+    Takes games or scores that hold several rows under one request; `key` names the column that
+    says which rows are of one request. `by` may name columns of the frame, "category", and
+    "verdict": the verdict that the request's first row holds.
+
+    Columns: those of `by`, requests, asked_again, different_text and other_verdict (requests asked
+    again whose texts, or whose readable verdicts, are not all the same), share (other_verdict
+    over n), n (requests asked again with two readable verdicts or more), low, high (clustered by
+    question), no_verdict (requests asked again without two). Raises FrameError for rows without
+    a key and for a frame that is neither.
+    """
+    verdict = "winner" if "winner" in frame.columns else "score"
+    name = "games" if verdict == "winner" else "scores"
+    check(frame, name)
+    if key not in frame.columns:
+        raise FrameError(
+            f"there is no column {key!r}; `key` names the one that says which rows are of one"
+            f" request (found {', '.join(map(str, frame.columns))})",
+            columns=[key],
+        )
+    if frame[key].isna().any():
+        raise FrameError(
+            f"{int(frame[key].isna().sum())} rows have no {key}, so nothing says what was asked;"
+            " leave them out",
+            rows=frame[frame[key].isna()],
+        )
+    rows, columns = grouped(frame.assign(verdict=frame[verdict]), by, questions)
+    requests = rows.groupby(key, sort=False)
+    asked = rows.drop_duplicates(key)[list(dict.fromkeys([key, "question_id", *columns]))]
+    again = asked[key].map(requests.size()) > 1
+    readable = asked[key].map(requests["verdict"].count()) > 1
+    changed = asked[key].map(requests["verdict"].nunique()) > 1
+    asked = asked.assign(
+        requests=1,
+        asked_again=again,
+        different_text=asked[key].map(requests["text"].nunique()) > 1,
+        other_verdict=changed,
+    )
+    counted = ["requests", "asked_again", "different_text", "other_verdict"]
+    made = estimate(
+        asked, columns, top=changed.astype(float).where(readable), share=True, level=level
+    )
+    if columns:
+        made[counted] = asked.groupby(columns, dropna=False, sort=True)[counted].sum().to_numpy()
+    else:
+        made[counted] = asked[counted].sum().to_frame().T.to_numpy()
+    made["no_verdict"] = made["asked_again"] - made["n"]
+    ends = [*counted, "value", "n", "low", "high", "no_verdict"]
+    return made[[*columns, *ends]].rename(columns={"value": "share"})

@@ -1,0 +1,66 @@
+"""What `by` and `questions` mean to every estimator, and the sides of a pair put in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import swap
+
+By: TypeAlias = str | Sequence[str] | None
+
+
+def grouped(
+    frame: pd.DataFrame, by: By, questions: pd.DataFrame | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """The frame, with its questions' categories where `by` names them, and `by` as a list.
+
+    Raises FrameError for a column that is not there, and for questions that hold a question_id
+    twice or not at all.
+    """
+    columns = [by] if isinstance(by, str) else list(by or ())
+    if "category" in columns and questions is not None:
+        if questions["question_id"].duplicated().any():
+            raise FrameError(
+                "a question_id stands twice in `questions`; give each question once",
+                rows=questions[questions["question_id"].duplicated(keep=False)],
+            )
+        category = frame["question_id"].map(questions.set_index("question_id")["category"])
+        unknown = frame[~frame["question_id"].isin(questions["question_id"])]
+        if len(unknown):
+            raise FrameError(
+                f"{len(unknown)} rows are of questions that `questions` does not hold, such as"
+                f" {unknown['question_id'].iloc[0]!r}; give the questions that they belong to",
+                rows=unknown,
+            )
+        frame = frame.assign(category=category)
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        hint = "; by='category' needs questions=" if "category" in missing else ""
+        raise FrameError(
+            f"`by` names {', '.join(missing)}, but the columns here are"
+            f" {', '.join(map(str, frame.columns))}{hint}",
+            columns=missing,
+        )
+    return frame, columns
+
+
+def by_name(frame: pd.DataFrame) -> pd.DataFrame:
+    """The games or votes with the sides of each pair in the order of the models' names.
+
+    The further column `turned` says which rows were swapped for it. Raises FrameError for a model
+    that meets itself.
+    """
+    same = frame["model_a"] == frame["model_b"]
+    if same.any():
+        raise FrameError(
+            f"{int(same.sum())} rows have {frame.loc[same, 'model_a'].iloc[0]!r} on both sides;"
+            " give the two answers of one model two names",
+            rows=frame[same],
+        )
+    turned = frame["model_a"] > frame["model_b"]
+    made = frame.where(~turned, swap(frame)) if turned.any() else frame
+    return made.assign(turned=turned)

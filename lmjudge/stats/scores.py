@@ -1,0 +1,143 @@
+"""Single grades and two-score games: means, totals, and what one model has of another's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import check, swap
+from lmjudge.stats.grouping import By, grouped
+from lmjudge.stats.intervals import estimate, t_interval
+
+
+def mean_scores(
+    scores: pd.DataFrame,
+    *,
+    by: By = ("model",),
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The mean score of each group of `by`: its columns, score, n, low, high, no_verdict.
+
+    The mean is over rows (not the mean of the turns' means, which differs where one turn lost
+    rows); rows without a score are left out and counted, as FastChat's show_result does with -1.
+    `by` may name any column of the frame (model, turn, judge ...) and "category"; name "judge"
+    where the frame holds several. Intervals are clustered by question. Raises FrameError for a
+    frame or a `by` that does not fit.
+
+    >>> from lmjudge.frames import frame
+    >>> rows = [{"question_id": q, "turn": 1, "model": "m", "judge": "j", "sample": 0,
+    ...          "score": s, "reason": None, "text": "", "key": ""}
+    ...         for q, s in [(1, 7.0), (2, 9.0), (3, None)]]
+    >>> mean_scores(frame("scores", rows))[["model", "score", "n", "no_verdict"]]
+      model  score  n  no_verdict
+    0     m    8.0  2           1
+    """
+    rows, columns = grouped(check(scores, "scores"), by, questions)
+    made = estimate(rows, columns, top=rows["score"], level=level)
+    return made.rename(columns={"value": "score"})
+
+
+def score_totals(
+    games: pd.DataFrame,
+    *,
+    baseline: str | None = None,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The totals of both sides of two-score games, one row per pair of models (and per `by`).
+
+    Columns: model_a, model_b, those of `by`, total_a, total_b, wins_a, ties, wins_b (games in
+    which one score is higher, or both are equal), relative (100 * total_a / total_b), n (games),
+    low, high (of relative, clustered by question), no_verdict (games in which a score is missing;
+    they are left out of everything). With a `baseline` only its games count, and it is model_b;
+    without, sides are as shown. Source: the Vicuna blog's Table 2 and Figure 3 (30 March 2023).
+    """
+    rows, columns = grouped(_against(check(games, "games"), baseline), by, questions)
+    columns = ["model_a", "model_b", *columns]
+    a, b = rows["score_a"].astype(float), rows["score_b"].astype(float)
+    known = a.notna() & b.notna()
+    rows = rows.assign(
+        total_a=a.where(known),
+        total_b=b.where(known),
+        wins_a=(a > b) & known,
+        ties=(a == b) & known,
+        wins_b=(a < b) & known,
+    )
+    counted = ["total_a", "total_b", "wins_a", "ties", "wins_b"]
+    totals = rows.groupby(columns, dropna=False, sort=True)[counted].sum().reset_index()
+    ratio = estimate(rows, columns, top=rows["total_a"], bottom=rows["total_b"], level=level)
+    totals["relative"] = 100 * ratio["value"]
+    totals["n"], totals["no_verdict"] = ratio["n"], ratio["no_verdict"]
+    totals["low"], totals["high"] = 100 * ratio["low"], 100 * ratio["high"]
+    return totals[[*columns, *counted, "relative", "n", "low", "high", "no_verdict"]]
+
+
+def relative_quality(
+    games: pd.DataFrame, *, baseline: str, via: str, level: float = 0.95
+) -> pd.DataFrame:
+    """Each model's scores in percent of the baseline's, by way of the model that all of them met.
+
+    A model's value is (its total / via's total, in their games) x (via's total / the baseline's,
+    in theirs); via's own is the second factor, and the baseline's is 100 by definition, with no
+    interval. Columns: model, relative, n (games of the model, for `via` those with the baseline),
+    low, high, no_verdict. The interval takes both factors' variance, question by question, for
+    they share the questions. Source: the Vicuna blog's Figure 1. Raises FrameError where `via`
+    and the baseline never met.
+    """
+    against = _against(check(games, "games"), via)
+    if baseline not in set(against["model_a"]):
+        raise FrameError(
+            f"no game of {baseline!r} against {via!r}; the models that met {via!r} are"
+            f" {sorted(set(against['model_a']))}",
+            rows=against,
+        )
+    known = against[against["score_a"].notna() & against["score_b"].notna()]
+    lost = (against["model_a"].value_counts() - known["model_a"].value_counts()).fillna(0)
+    anchor, step = _ratio(known[known["model_a"] == baseline])
+    rows = []
+    for model in [*sorted(set(against["model_a"])), via]:
+        mine = known[known["model_a"] == (baseline if model == via else model)]
+        value, pull = 1 / anchor, -step / anchor**2
+        if model != via:
+            own, own_pull = _ratio(mine)
+            pull = (own_pull / anchor).add(-step * own / anchor**2, fill_value=0)
+            value = own / anchor
+        clusters = np.array([len(pull)])
+        spread = (pull**2).sum() * clusters / np.maximum(clusters - 1, 1)
+        low, high = t_interval(np.array([value]), spread, clusters, level=level)
+        fixed = model == baseline
+        rows.append(
+            {
+                "model": model,
+                "relative": 100.0 if fixed else 100 * value,
+                "n": len(mine),
+                "low": np.nan if fixed else 100 * low[0],
+                "high": np.nan if fixed else 100 * high[0],
+                "no_verdict": int(lost[baseline if model == via else model]),
+            }
+        )
+    return pd.DataFrame(rows).sort_values("relative", kind="stable", ignore_index=True)
+
+
+def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
+    """The baseline's games with the baseline as model_b; all games as shown without one."""
+    if baseline is None:
+        return games
+    first, second = games["model_a"] == baseline, games["model_b"] == baseline
+    if not (first | second).any():
+        raise FrameError(
+            f"no game of the baseline {baseline!r}; models here:"
+            f" {sorted(set(games['model_a']) | set(games['model_b']))}",
+            rows=games,
+        )
+    return games.where(~first, swap(games))[first | second] if first.any() else games[second]
+
+
+def _ratio(games: pd.DataFrame) -> tuple[float, pd.Series]:
+    """The first side's total over the second's, and how much each question pulls it."""
+    totals = games.groupby("question_id", dropna=False)[["score_a", "score_b"]].sum()
+    ratio = totals["score_a"].sum() / totals["score_b"].sum()
+    return ratio, (totals["score_a"] - ratio * totals["score_b"]) / totals["score_b"].sum()

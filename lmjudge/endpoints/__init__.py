@@ -1,0 +1,1 @@
+"""Who answers a request: each endpoint is one class with one method (`records.Endpoint`)."""

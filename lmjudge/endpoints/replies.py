@@ -1,0 +1,180 @@
+"""What an OpenAI-compatible server sent back, read: a reply, or the fault in its place.
+
+Pure functions of status, headers and bytes. Only a whole chat completion is a reply; an error's
+text, a web page or a tool call never is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from lmjudge.records import JSON, Reply, clean_text
+
+_DEEPEST = 50
+# Statuses that no request of the run would escape, and what to do about each.
+_STOPS = {
+    401: ("unauthorized", "check api_key or OPENAI_API_KEY"),
+    402: ("quota", "add credit, then run again: what was answered is kept"),
+    403: ("forbidden", "check that this key may use this model"),
+    404: ("not_found", "check the model's name and the base URL"),
+    405: ("not_found", "check the base URL"),
+    410: ("not_found", "check the model's name and the base URL"),
+}
+_NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_TOO_LONG = re.compile(
+    r"context.{0,20}(length|size|window)|prompt is too long|too many (input )?tokens|max_new_tokens"
+)
+_FILTERED = re.compile(
+    r"content.?filter|content.{0,20}policy|responsibleaipolicy|data_inspection_failed|moderation"
+)
+_SECRET = re.compile(r"(?i)bearer\s+[^\s\"']+|\bsk-[^\s\"',]+")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an attempt gave no reply, and what follows: `again`, `fail` or `stop`.
+
+    `wait` is how many seconds the server asked to be left alone.
+    """
+
+    reason: str
+    message: str
+    status: int | None = None
+    then: str = "again"
+    wait: float | None = None
+
+
+def read_reply(
+    status: int, headers: Mapping[str, str], body: bytes, *, secret: str = ""
+) -> Reply | Fault:
+    """The reply in what a server sent back, or the Fault that stands there in its place.
+
+    Faults quote the first 500 characters of the body, without `secret`.
+    """
+    try:
+        whole = json.loads(body, parse_constant=str)
+    except (ValueError, RecursionError):
+        whole = None
+    if not isinstance(whole, dict):
+        whole = {}
+    found = _chat_reply(whole) if status == 200 and not whole.get("error") else None
+    if isinstance(found, Reply):
+        return found
+    fault = found or _fault(status, headers, whole.get("error") or whole)
+    said = redacted(body.decode("utf-8", "replace"), secret)[:500]
+    return replace(fault, message=f"{redacted(fault.message, secret)}; it sent {said!r}")
+
+
+def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
+    """The reply in a chat completion, or the Fault for what is none."""
+    bad = Fault("bad_reply", "what came back is no chat completion", 200)
+    choices = whole.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        return bad
+    text, refusal, finish = (
+        message.get("content"),
+        message.get("refusal"),
+        choice.get("finish_reason"),
+    )
+    if not text and (message.get("tool_calls") or message.get("function_call")):
+        return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
+    if text is None and (refusal or finish in ("length", "content_filter")):
+        text = ""
+    if not isinstance(text, str) or finish == "error":
+        return bad
+    try:
+        logprobs, usage = _plain(choice.get("logprobs")), _plain(whole.get("usage"))
+    except ValueError:
+        return bad
+    return Reply(
+        text=clean_text(text),
+        finish_reason=_text(finish),
+        refusal=_text(refusal),
+        logprobs=logprobs,
+        usage=usage if isinstance(usage, dict) else None,
+        model=_text(whole.get("model")),
+        fingerprint=_text(whole.get("system_fingerprint")),
+        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
+    )
+
+
+def _fault(status: int, headers: Mapping[str, str], error: JSON) -> Fault:
+    """What an error means, by code, status and, where the request is to blame, by its words."""
+    fields = error if isinstance(error, dict) else {"message": error}
+    code, kind, words = (
+        str(fields.get(name) or "").lower() for name in ("code", "type", "message")
+    )
+    if status == 200 and re.fullmatch("[45][0-9][0-9]", code):
+        status = int(code)
+    message = f"the server replied {status}"
+    if {code, kind} & _NO_CREDIT:
+        return Fault("quota", f"{message}; {_STOPS[402][1]}", status, "stop")
+    if 300 <= status < 400:
+        message += f" and redirects to {headers.get('location')!r}, where no prompt is sent"
+        return Fault("redirect", f"{message}; give the final address as base_url", status, "stop")
+    blamed = f"{code} {kind} {words}" if status in (400, 403, 413, 422) else f"{code} {kind}"
+    for reason, pattern in (("context_length", _TOO_LONG), ("content_filter", _FILTERED)):
+        if pattern.search(blamed):
+            return Fault(reason, message, status, "fail")
+    if status in _STOPS:
+        reason, advice = _STOPS[status]
+        return Fault(reason, f"{message}; {advice}", status, "stop")
+    if 400 <= status < 500 and status not in (408, 409, 425, 429):
+        return Fault("bad_request", message, status, "fail")
+    reason = {200: "bad_reply", 429: "rate_limited"}.get(status, "server_error")
+    return Fault(reason, message, status, wait=retry_after(headers, time.time()))
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """The seconds that the server asks to wait, None where it asks nothing that can be read.
+
+    `retry-after-ms`, else Retry-After, in seconds or as an HTTP date (RFC 9110, section 10.2.3);
+    `now` is in seconds since 1970, and a date gone by is 0.
+
+    >>> retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:30 GMT"}, now=60.0)
+    30.0
+    """
+    asked = headers.get("retry-after", "").strip()
+    for text, unit in ((headers.get("retry-after-ms", "").strip(), 1000), (asked, 1)):
+        if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
+            return float(text) / unit
+    try:
+        when = parsedate_to_datetime(asked)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
+
+
+def redacted(text: str, secret: str) -> str:
+    """The text without the key and without anything that looks like one."""
+    return _SECRET.sub("[key]", text.replace(secret, "[key]") if secret else text)
+
+
+def _text(value: JSON) -> str | None:
+    return clean_text(value) if isinstance(value, str) and value else None
+
+
+def _plain(value: JSON, depth: int = 0) -> JSON:
+    """The value as canonical JSON can hold it: odd numbers as text, text cleaned."""
+    if depth > _DEEPEST:
+        raise ValueError("it nests too deeply")
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(name): _plain(item, depth + 1) for name, item in value.items()}
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

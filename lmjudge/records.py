@@ -333,8 +333,16 @@ class Endpoint(Protocol):
     reply, EndpointStopped where none can have one.
     """
 
-    concurrency: int
-    network: bool
+    # Properties, so that a frozen dataclass is an endpoint to the type checker too.
+    @property
+    def concurrency(self) -> int:
+        """How many requests may be in flight."""
+        ...
+
+    @property
+    def network(self) -> bool:
+        """Whether it calls anybody."""
+        ...
 
     def session(self) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
         """An async context manager that gives the coroutine function `answer(request)`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +30,9 @@ _DIGEST_PREFIX = b',"sha256":"'
 _DIGEST_LENGTH = len(_DIGEST_PREFIX) + 64 + len(b'"}')
 _REPLY_AT = len(_KEY_PREFIX) + 64 + len(_REPLY_PREFIX)
 _decoder = json.JSONDecoder()
+_encode = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode
 
 
 def canonical_json(value: JSON) -> bytes:
@@ -41,68 +44,70 @@ def canonical_json(value: JSON) -> bytes:
     >>> canonical_json({"b": 1.0, "a": [True, None, 0.5]})
     b'{"a":[true,null,0.5],"b":1}'
     """
-    if not _is_plain(value, "$"):
-        # Rare shapes (very small or large floats, keys outside ASCII) take the slower oracle.
-        try:
-            return rfc8785.dumps(value)
-        except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
-            raise RequestError(
-                f"the value has no canonical JSON ({error}); send plain JSON", value=value, path="$"
-            ) from error
-    text = json.dumps(
-        _whole(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
     try:
-        return text.encode()
+        return _encode(_plain(value)).encode()
+    except _RareError:
+        _refuse(value, "$")
+        return rfc8785.dumps(value)
     except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 20) : error.start]
         raise RequestError(
-            f"the text holds half of a surrogate pair near"
-            f" {text[error.start - 20 : error.start]!r};"
-            " clean it with lmjudge.records.clean_text",
+            f"the text holds half of a surrogate pair after {near!r}; clean it with"
+            " lmjudge.records.clean_text",
             value=value,
             path="$",
         ) from error
 
 
-def _is_plain(value: JSON, path: str) -> bool:
-    """Whether json.dumps writes this as RFC 8785 does, once whole floats are integers."""
-    if value is None or isinstance(value, (str, bool)):
-        return True
-    if isinstance(value, int):
+class _RareError(Exception):
+    """The value is one that json writes otherwise than RFC 8785, or that JSON cannot hold."""
+
+
+def _plain(value: JSON) -> JSON:
+    """The value in a form that json writes as RFC 8785 does; _RareError where there is none."""
+    kind = type(value)
+    if kind is str or value is None or kind is bool:
+        return value
+    if kind is int:
         if -_MAX_INT <= value <= _MAX_INT:
-            return True
-        problem = f"an integer beyond 2^53 ({value}), which JSON readers round; send it as text"
+            return value
+    elif kind is float:
+        if 1e-4 <= abs(value) < 1e15 or value == 0:
+            return int(value) if value.is_integer() else value
+    elif kind is dict:
+        if all(type(name) is str and name.isascii() for name in value):
+            return {name: _plain(item) for name, item in value.items()}
+    elif kind is list or kind is tuple:
+        return [_plain(item) for item in value]
+    raise _RareError
+
+
+def _refuse(value: JSON, path: str) -> None:
+    """Raise RequestError where JSON cannot hold the value, saying what stands where."""
+    problem = None
+    if isinstance(value, str):
+        if clean_text(value) != value:
+            problem = "half of a surrogate pair; clean it with lmjudge.records.clean_text"
     elif isinstance(value, float):
-        if math.isfinite(value):
-            return (value.is_integer() and abs(value) < 1e15) or 1e-4 <= abs(value) < 1e15
-        problem = f"{value}, which JSON cannot hold"
+        if not math.isfinite(value):
+            problem = f"{value}, which JSON cannot hold"
+    elif isinstance(value, int):
+        if abs(value) > _MAX_INT:
+            problem = f"an integer beyond 2^53 ({value}), which readers round; send it as text"
     elif isinstance(value, (list, tuple)):
-        return all([_is_plain(item, f"{path}[{i}]") for i, item in enumerate(value)])  # noqa: C419
-    elif isinstance(value, Mapping):
-        plain = True
+        for place, item in enumerate(value):
+            _refuse(item, f"{path}[{place}]")
+    elif isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):
-                raise RequestError(
-                    f"{path} has the key {name!r} of type {type(name).__name__}; keys are text",
-                    value=name,
-                    path=path,
-                )
-            plain = _is_plain(item, f"{path}.{name}") and name.isascii() and plain
-        return plain
-    else:
+                problem = f"the key {name!r} of type {type(name).__name__}; keys are text"
+            else:
+                _refuse(name, f"{path} (a key)")
+                _refuse(item, f"{path}.{name}")
+    elif value is not None:
         problem = f"a {type(value).__name__}, which is not plain JSON"
-    raise RequestError(f"{path} holds {problem}", value=value, path=path)
-
-
-def _whole(value: JSON) -> JSON:
-    """The value with whole floats as integers, as RFC 8785 writes them."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, (list, tuple)):
-        return [_whole(item) for item in value]
-    if isinstance(value, Mapping):
-        return {name: _whole(item) for name, item in value.items()}
-    return value
+    if problem:
+        raise RequestError(f"{path} holds {problem}", value=value, path=path)
 
 
 def clean_text(text: str) -> str:
@@ -132,7 +137,7 @@ class Request:
     """
 
     model: str
-    messages: Iterable[Mapping[str, JSON]]
+    messages: Sequence[Mapping[str, JSON]]
     params: Mapping[str, JSON] = field(default_factory=dict)
     sample: int = 0
     provider: str | None = None

@@ -25,14 +25,14 @@ from lmjudge.errors import DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, unite
 from lmjudge.store.reading import FILE, LARGEST, LOCK_WAIT, Reader, look_over
 from lmjudge.store.recording import check_ours
-from lmjudge.store.store import CHUNK, Added, Store
+from lmjudge.store.store import Added, Store
 
 _LAST = b'{"lmjudge_export":1,'
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What verifying found: counts, the digest of the whole records, and what is damaged and why."""
+    """What verifying found: counts, the digest of what is whole, and what is damaged and why."""
 
     keys: int
     records: int
@@ -74,7 +74,7 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     where there is no store, or none that can be opened.
     """
     damaged: dict[str, str] = {}
-    keys = records = 0
+    keys = whole = records = 0
     digest = hashlib.sha256()
     with closing(Reader(_existing(path))) as reader:
         for (told,) in reader.all("PRAGMA integrity_check"):
@@ -90,10 +90,10 @@ def verify(path: str | os.PathLike[str]) -> Verified:
             except DamagedStore as error:
                 damaged[key] = str(error)
                 continue
+            whole += 1
             records += len(found)
             for record in found:
                 digest.update(record.line + b"\n")
-    whole = keys - sum(key in damaged for key in damaged if len(key) == 64)
     return Verified(keys, records, records - whole, digest.hexdigest(), damaged)
 
 

@@ -1,0 +1,164 @@
+"""Who answers for the simulated judges: an endpoint that reads rendered prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+from lmjudge.errors import EndpointStopped, RequestFailed
+from lmjudge.records import Reply, Request
+from lmjudge.simulate.planted import Side, SimulatedJudge
+
+_TOKEN = re.compile(r"q[a-z2-7]{16}", re.IGNORECASE)
+_NAME = re.compile(r"assistant ([ab])\b", re.IGNORECASE)
+_TWO_GRADES = re.compile(r"\[\[\s*(\d+|rating_a)\s*,\s*(\d+|rating_b)\s*\]\]")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What the token in an answer stands for."""
+
+    question_id: int
+    turn: int
+    model: str
+    quality: float
+    words: int
+    long: bool
+    contested: bool
+
+    def best(self, other: Fact) -> Side:
+        """Which of this (model_a) and the other answer to the question is better."""
+        if self.contested or self.quality == other.quality:
+            return "tie"
+        return "model_a" if self.quality > other.quality else "model_b"
+
+
+@dataclass(frozen=True)
+class SimulatedEndpoint:
+    """An endpoint (see `records.Endpoint`) that judges the study's answers as planted.
+
+    It finds the answers' tokens in the messages in the order shown, judges the last turn that it
+    sees, and writes the verdict as the prompt asks for it: [[A]], [[B]] or [[C]] where the prompt
+    names these (the assistants' names as the prompt gives them); one grade, [[7]], where it shows
+    one answer; two grades, [[7,4]], where the prompt has such; else two grades on the first line.
+    Every draw is a function of (seed, request), so neither order nor concurrency matters. Raises
+    EndpointStopped for a model that is no judge of the study and for a prompt without the study's
+    answers, RequestFailed for the requests planted to fail.
+    """
+
+    seed: int
+    judges: tuple[SimulatedJudge, ...]
+    facts: Mapping[str, Fact]
+    concurrency: int = 16
+    network: bool = False
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
+        """An async context manager that gives the coroutine function `answer(request)`."""
+
+        async def answer(request: Request) -> Reply:
+            return self.reply(request)
+
+        yield answer
+
+    def reply(self, request: Request) -> Reply:
+        """The reply to one request."""
+        judge = next((judge for judge in self.judges if judge.name == request.model), None)
+        prompt = "\n".join(str(message["content"]) for message in request.messages)
+        found = [token.lower() for token in _TOKEN.findall(prompt)]
+        facts = [self.facts[token] for token in found if token in self.facts]
+        shown = [fact for fact in facts if fact.turn == max(fact.turn for fact in facts)]
+        if judge is None or len(shown) not in (1, 2):
+            raise EndpointStopped(
+                f"the request to {request.model!r} shows {len(shown)} answers of the simulated"
+                f" study of seed {self.seed}; ask one of {', '.join(j.name for j in self.judges)}"
+                " about one or two of that study's own answers",
+                reason="not_of_this_study",
+                status=None,
+            )
+        # Samples share their usual draw, so that repeat noise is all that sets them apart.
+        key = replace(request, sample=0).key if request.sample else request.key
+        if self._draw(key, request.sample, "failed") < judge.request_failure_rate:
+            raise RequestFailed(
+                "the simulated server failed, as planted",
+                reason="server_error",
+                status=500,
+                attempts=1,
+            )
+        afresh = self._draw(key, request.sample, "afresh") < judge.repeat_noise
+        salt = (key, request.sample) if afresh else (key,)
+        mark = hashlib.sha256(request.key.encode()).hexdigest()[:8]
+        text = f"This is a simulated judgment (mark {mark})."
+        verdict = self._verdict(judge, shown, prompt, salt)
+        if verdict is None:
+            cut = self._draw(*salt, "cut") < 0.5
+            text = text[:31] if cut else f"{text} It leaves the verdict to the reader."
+            return _reply(prompt, text, judge.name, "length" if cut else "stop")
+        if len(shown) == 2 and "[[" not in verdict:
+            return _reply(prompt, f"{verdict}\n{text}", judge.name)
+        return _reply(prompt, f"{text}\n{verdict}", judge.name)
+
+    def _verdict(
+        self, judge: SimulatedJudge, shown: list[Fact], prompt: str, salt: tuple[object, ...]
+    ) -> str | None:
+        if len(shown) == 2 and "[[A]]" in prompt:
+            winner = self._winner(judge, shown[0], shown[1], salt)
+            letters = ("B", "A") if _exchanged(prompt) else ("A", "B")
+            named = {"model_a": letters[0], "model_b": letters[1], "tie": "C"}
+            return None if winner is None else f"[[{named[winner]}]]"
+        if self._draw(*salt, "silent") < judge.failure_rate:
+            return None
+        if len(shown) == 1:
+            return f"[[{self._grade(judge, shown[0], 0, salt)}]]"
+        first, second = (self._grade(judge, shown[i], 1 - 2 * i, salt) for i in (0, 1))
+        return f"[[{first},{second}]]" if _TWO_GRADES.search(prompt) else f"{first} {second}"
+
+    def _winner(
+        self, judge: SimulatedJudge, first: Fact, second: Fact, salt: tuple[object, ...]
+    ) -> Side | None:
+        gap = first.words - second.words
+        longer: Side | None = "model_a" if gap > 0 else "model_b" if gap < 0 else None
+        own = [fact.model == judge.name for fact in (first, second)]
+        mine: Side | None = None if own[0] == own[1] else "model_a" if own[0] else "model_b"
+        point = self._draw(*salt, "verdict")
+        for side, share in judge.verdicts(first.best(second), longer, mine).items():
+            point -= share
+            if point < 0:
+                return side
+        return None
+
+    def _grade(
+        self, judge: SimulatedJudge, fact: Fact, first: int, salt: tuple[object, ...]
+    ) -> int:
+        point = self._draw(*salt, "habit", first)
+        extra = judge.leniency
+        for points, chance in judge.extra_points(first, fact.long, fact.model == judge.name):
+            point -= chance
+            if point < 0:
+                extra = points
+                break
+        error = NormalDist(0, judge.spread).inv_cdf(self._draw(*salt, "error", first))
+        return min(10, max(1, round(fact.quality + extra + error)))
+
+    def _draw(self, *parts: object) -> float:
+        """A number strictly between 0 and 1 that only the seed and the parts decide."""
+        digest = hashlib.sha256(repr((self.seed, *parts)).encode()).digest()
+        return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
+
+
+def _exchanged(prompt: str) -> bool:
+    """Whether the prompt calls the answer shown first B, and the second A."""
+    tokens = list(_TOKEN.finditer(prompt))
+    before = _NAME.findall(prompt[: tokens[0].start()])
+    between = _NAME.findall(prompt[tokens[0].end() : tokens[-1].start()])
+    return bool(before and between) and (before[-1] + between[-1]).upper() == "BA"
+
+
+def _reply(prompt: str, text: str, model: str, finish_reason: str = "stop") -> Reply:
+    asked, said = len(prompt) // 4, len(text) // 4
+    usage = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+    return Reply(text, finish_reason=finish_reason, usage=usage, model=model)

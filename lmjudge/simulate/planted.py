@@ -1,0 +1,211 @@
+"""What is planted in a simulated study: models, judges, voters, and what they would say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import sqrt
+
+Side = str  # one of model_a, model_b, tie
+
+CATEGORIES = ("errands", "letters", "maps", "recipes", "reasoning", "math")
+REFERENCED = ("reasoning", "math")  # these come with a reference answer
+ONE_TURN = ("maps",)  # and these stop after the first turn
+LENGTHS = (0.62, 1.0, 1.57)  # an answer is short, middling or long, each as often as the others
+
+
+@dataclass(frozen=True)
+class SimulatedModel:
+    """A model that answers: how good it is, in points of ten, and how long its answers are.
+
+    `points` has the expected quality by category, `second_turn` what a second turn adds to it,
+    `words` the length of a middling answer.
+    """
+
+    name: str
+    words: int
+    points: tuple[float, ...]
+    second_turn: float = 0.0
+
+    def quality(self, category: str, turn: int) -> float:
+        """The expected quality of its answers, on the scale on which judges grade."""
+        return self.points[CATEGORIES.index(category)] + (self.second_turn if turn == 2 else 0.0)
+
+
+@dataclass(frozen=True)
+class SimulatedJudge:
+    """A judge model with planted habits; every rate is a share of its judgments.
+
+    A judgment fails (text without a verdict) with `failure_rate`. Of the others, `position_bias`
+    go to the answer shown first (to the second where it is negative), `tie_rate` are ties whatever
+    the answers, `verbosity_bias` go to the longer answer, `self_preference` to the judge's own
+    where it is one of the two; the rest name the better answer, or the tie that it is, with
+    `accuracy`. In grading, a habit adds a point: to the first answer (two scores in one
+    judgment), to a long answer, to its own; `leniency` is added to all and `spread` is the
+    standard deviation of its grades. Another sample of a judgment is drawn afresh with
+    `repeat_noise`. `request_failure_rate` of its requests never get a reply.
+    """
+
+    name: str
+    accuracy: float
+    position_bias: float = 0.0
+    verbosity_bias: float = 0.0
+    self_preference: float = 0.0
+    tie_rate: float = 0.0
+    failure_rate: float = 0.0
+    repeat_noise: float = 0.0
+    leniency: float = 0.0
+    spread: float = 0.9
+    request_failure_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        habits = abs(self.position_bias) + self.tie_rate + self.verbosity_bias
+        for name in ("accuracy", "failure_rate", "repeat_noise", "request_failure_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} of {self.name!r} is {getattr(self, name)}; give a share")
+        if (
+            habits + self.self_preference > 1
+            or min(self.tie_rate, self.verbosity_bias, self.self_preference, self.spread) < 0
+        ):
+            raise ValueError(
+                f"the habits of {self.name!r} take a share of {habits + self.self_preference:.3f};"
+                " give shares that are not negative and leave something to judge"
+            )
+
+    def verdicts(
+        self, best: Side, longer: Side | None, own: Side | None
+    ) -> dict[Side | None, float]:
+        """The probability of each verdict on a game, `None` being a judgment without one.
+
+        >>> SimulatedJudge("j", accuracy=0.75, position_bias=0.25).verdicts("model_b", None, None)
+        {'model_a': 0.4375, 'model_b': 0.5625, 'tie': 0.0, None: 0.0}
+        """
+        habits: list[tuple[Side | None, float]] = [
+            ("model_a" if self.position_bias > 0 else "model_b", abs(self.position_bias)),
+            ("tie", self.tie_rate),
+            (longer, self.verbosity_bias),
+            (own, self.self_preference),
+        ]
+        shares: dict[Side | None, float] = {"model_a": 0.0, "model_b": 0.0, "tie": 0.0, None: 0.0}
+        judged = 1.0
+        for side, share in habits:
+            if side is not None:
+                shares[side] += share
+                judged -= share
+        shares[best] += judged * self.accuracy
+        wrong = [s for s in ("model_a", "model_b") if s != best]
+        for side in wrong:
+            shares[side] += judged * (1 - self.accuracy) / len(wrong)
+        spoken = 1 - self.failure_rate
+        return {
+            side: self.failure_rate if side is None else share * spoken
+            for side, share in shares.items()
+        }
+
+    def extra_points(self, first: float, long: float, own: float) -> list[tuple[float, float]]:
+        """The points added to a grade and their probabilities.
+
+        `first`, `long` and `own` say with what probability (0 or 1 for a known answer) the answer
+        is shown first (-1: second), is long, is the judge's own.
+        """
+        coins = (
+            abs(self.position_bias) * (first * self.position_bias > 0),
+            self.verbosity_bias * long,
+            self.self_preference * own,
+        )
+        totals: dict[int, float] = {}
+        for tossed in product((0, 1), repeat=3):
+            chance = 1.0
+            for coin, heads in zip(coins, tossed, strict=True):
+                chance *= coin if heads else 1 - coin
+            totals[sum(tossed)] = totals.get(sum(tossed), 0.0) + chance
+        return [(self.leniency + points, chance) for points, chance in totals.items()]
+
+
+@dataclass(frozen=True)
+class Voters:
+    """A group of human voters: `each` of the `pool` vote on every pair of answers.
+
+    A voter names the better answer, or the tie that it is, but for a share `noise` of the votes,
+    which go to either of the two other choices alike.
+    """
+
+    group: str
+    pool: int
+    each: int
+    noise: float
+
+    def choices(self, best: Side) -> dict[Side, float]:
+        """The probability of each vote."""
+        sides = ("model_a", "model_b", "tie")
+        return {side: 1 - self.noise if side == best else self.noise / 2 for side in sides}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is planted in a study.
+
+    The quality of an answer is its model's, plus what all answers to the question share
+    (standard deviation `question_spread`), plus its own luck (`answer_spread`). Which of two
+    answers is better follows their qualities, but on a share `contested` of the questions, where
+    any two answers are as good as each other.
+    """
+
+    per_category: int
+    models: tuple[SimulatedModel, ...]
+    judges: tuple[SimulatedJudge, ...]
+    voters: tuple[Voters, ...]
+    baseline: str | None = None
+    contested: float = 0.173
+    question_spread: float = 0.71
+    answer_spread: float = 1.13
+
+    def better(self, a: SimulatedModel, b: SimulatedModel, category: str, turn: int) -> float:
+        """The probability that a's answer has the higher quality of the two (closed form)."""
+        from scipy.special import ndtr
+
+        gap = a.quality(category, turn) - b.quality(category, turn)
+        return float(ndtr(gap / (sqrt(2) * self.answer_spread)))
+
+
+def words_of(model: SimulatedModel, length: float) -> int:
+    """How many words an answer of that length has."""
+    return round(model.words * length)
+
+
+MODELS = (
+    SimulatedModel("sim-alder", 58, (7.62, 8.04, 7.18, 7.51, 6.33, 6.87), -0.37),
+    SimulatedModel("sim-birch", 37, (7.09, 7.23, 6.94, 6.71, 6.58, 5.92), -0.83),
+    SimulatedModel("sim-cedar", 46, (6.67, 6.38, 6.49, 6.96, 5.44, 4.79), 0.21),
+    SimulatedModel("sim-dogwood", 29, (5.26, 5.73, 5.07, 5.39, 3.91, 3.14), -0.58),
+    SimulatedModel("sim-elder", 71, (4.48, 4.31, 5.52, 4.13, 2.97, 2.36), -1.17),
+)
+JUDGES = (
+    SimulatedJudge(
+        "sim-heron",
+        accuracy=0.913,
+        position_bias=0.083,
+        verbosity_bias=0.047,
+        tie_rate=0.059,
+        failure_rate=0.017,
+        repeat_noise=0.271,
+        leniency=0.34,
+        spread=0.77,
+    ),
+    SimulatedJudge(
+        "sim-cedar",
+        accuracy=0.787,
+        position_bias=-0.146,
+        verbosity_bias=0.121,
+        self_preference=0.234,
+        tie_rate=0.028,
+        failure_rate=0.041,
+        repeat_noise=0.443,
+        leniency=0.92,
+        spread=1.21,
+    ),
+)
+VOTERS = (
+    Voters("expert", pool=23, each=3, noise=0.139),
+    Voters("crowd", pool=211, each=2, noise=0.317),
+)

@@ -1,0 +1,166 @@
+"""The simulated study: its frames, drawn from the seed, and what each answer's token stands for."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b32encode
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lmjudge import places
+from lmjudge.frames import frame, pair_up
+from lmjudge.simulate.endpoint import Fact, SimulatedEndpoint
+from lmjudge.simulate.planted import CATEGORIES, LENGTHS, ONE_TURN, REFERENCED, Plan, words_of
+
+if TYPE_CHECKING:
+    from lmjudge.store import Store
+
+_WORDS = tuple(
+    "about after again along among around because before below between careful certain clear"
+    " common early either enough every first gather given handful instead later likely little"
+    " manner measure moment nearly notice often order other perhaps plain present quite rather"
+    " reason several simple since small still though together usual various while without".split()
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A study with known truth: frames like published ones, and an endpoint that judges them.
+
+    `questions`, `answers` and `votes` (several simulated voters a pair, in the groups expert and
+    crowd) are frames as everywhere; `judges` the names of the judge models that `endpoint` plays;
+    `plan` what was planted, and `planted` what an estimator should therefore find.
+    """
+
+    seed: int
+    plan: Plan
+    questions: pd.DataFrame
+    answers: pd.DataFrame
+    votes: pd.DataFrame
+    endpoint: SimulatedEndpoint
+
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """The names of the simulated judge models."""
+        return tuple(judge.name for judge in self.plan.judges)
+
+    @property
+    def pairings(self) -> pd.DataFrame:
+        """The pairs of answers that the votes are on: all, or each model's with the baseline's."""
+        return pair_up(self.questions, self.answers, baseline=self.plan.baseline)
+
+    def store(self, path: str | Path | None = None) -> Store:
+        """A store in record mode for the simulated judgments, apart from the paid ones.
+
+        Without a path it is `simulated`, beside the folder that `Store()` would take.
+        """
+        from lmjudge.store import Store
+
+        return Store(path or places.judgments().parent / "simulated", mode="record")
+
+    def planted(self, quantity: str, **cut: Any) -> pd.DataFrame:
+        """The true values of what the estimator `quantity` estimates; see `quantities.planted`."""
+        from lmjudge.simulate.quantities import planted
+
+        return planted(self.plan, quantity, **cut)
+
+    @property
+    def truth(self) -> pd.DataFrame:
+        """The planted values at a glance: columns quantity, row, column, value, how."""
+        from lmjudge.simulate.quantities import everything
+
+        return everything(self.plan)
+
+
+def build(seed: int, plan: Plan) -> Study:
+    """The study that a seed and a plan amount to: the same two give the same bytes."""
+    rng = np.random.default_rng(seed)
+    names = [model.name for model in plan.models]
+    if plan.baseline not in (None, *names):
+        raise ValueError(f"the baseline {plan.baseline!r} is none of the models {names}")
+    questions: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
+    facts: dict[str, Fact] = {}
+    for category in CATEGORIES:
+        turns = (1,) if category in ONE_TURN else (1, 2)
+        for _ in range(plan.per_category):
+            number = len(questions) + 1
+            questions.append(_question(number, category, turns))
+            contested = bool(rng.random() < plan.contested)
+            shared = plan.question_spread * rng.standard_normal()
+            for model in plan.models:
+                said = []
+                for turn in turns:
+                    token = _token(seed, number, turn, model.name)
+                    length = LENGTHS[int(rng.integers(len(LENGTHS)))]
+                    luck = plan.answer_spread * rng.standard_normal()
+                    quality = model.quality(category, turn) + shared + luck
+                    words = words_of(model, length)
+                    long = length == max(LENGTHS)
+                    facts[token] = Fact(number, turn, model.name, quality, words, long, contested)
+                    said.append(_answer(rng, words, token))
+                answers.append(
+                    {"question_id": number, "model": model.name, "turns": said, "sample": 0}
+                )
+    made = frame("questions", questions), frame("answers", answers)
+    votes = _votes(rng, plan, pair_up(*made, baseline=plan.baseline), facts)
+    return Study(seed, plan, *made, votes, SimulatedEndpoint(seed, plan.judges, facts))
+
+
+def _question(number: int, category: str, turns: tuple[int, ...]) -> dict[str, Any]:
+    asked = [f"Simulated question {number} on {category}, turn {turn}." for turn in turns]
+    known = [f"Simulated reference answer to question {number}, turn {turn}." for turn in turns]
+    return {
+        "question_id": number,
+        "category": category,
+        "turns": asked,
+        "reference": known if category in REFERENCED else None,
+    }
+
+
+def _token(seed: int, *parts: object) -> str:
+    """A word that says which answer it stands in only to who holds the study."""
+    digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
+    return "q" + b32encode(digest[:10]).decode().lower()
+
+
+def _answer(rng: np.random.Generator, words: int, token: str) -> str:
+    drawn = [_WORDS[i] for i in rng.integers(len(_WORDS), size=words - 1)]
+    drawn.insert(int(rng.integers(words)), token)
+    return f"{' '.join(drawn).capitalize()}."
+
+
+def _votes(
+    rng: np.random.Generator, plan: Plan, pairings: pd.DataFrame, facts: dict[str, Fact]
+) -> pd.DataFrame:
+    answered = {(fact.question_id, fact.turn, fact.model): fact for fact in facts.values()}
+    rows: list[dict[str, Any]] = []
+    for question, one, two, asked in pairings[
+        ["question_id", "model_a", "model_b", "question"]
+    ].itertuples(index=False):
+        for turn in range(1, len(asked) + 1):
+            for voters in plan.voters:
+                for voter in rng.choice(voters.pool, voters.each, replace=False):
+                    # Sides are drawn, so that reading a vote from the wrong side shows up.
+                    a, b = (one, two) if rng.random() < 0.5 else (two, one)
+                    best = answered[question, turn, a].best(answered[question, turn, b])
+                    chances = voters.choices(best)
+                    winner = rng.choice(list(chances), p=list(chances.values()))
+                    rows.append(
+                        {
+                            "question_id": question,
+                            "turn": turn,
+                            "model_a": a,
+                            "model_b": b,
+                            "judge": f"sim-{voters.group}-{voter + 1:03d}",
+                            "group": voters.group,
+                            "winner": str(winner),
+                            "reason": None,
+                            "time": float(len(rows)),
+                        }
+                    )
+    return frame("votes", rows)

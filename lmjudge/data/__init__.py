@@ -1,0 +1,22 @@
+"""Published data: where they come from, how they are fetched and read, and their judgments."""
+
+from lmjudge.data.fetching import fetch
+from lmjudge.data.finding import choose_source, find
+from lmjudge.data.judgments import answers_from_judgments, import_judgments, load_judgments
+from lmjudge.data.loaders import load_answers, load_questions, load_votes
+from lmjudge.data.sources import SOURCES, File, Source
+
+__all__ = [
+    "SOURCES",
+    "File",
+    "Source",
+    "answers_from_judgments",
+    "choose_source",
+    "fetch",
+    "find",
+    "import_judgments",
+    "load_answers",
+    "load_judgments",
+    "load_questions",
+    "load_votes",
+]

@@ -1,0 +1,142 @@
+"""Where published files lie here: found, held to their SHA-256, or said how to get."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from lmjudge import places
+from lmjudge.data.sources import File, Source, source_named
+from lmjudge.errors import DataError, DataMissing, WrongHash
+
+
+def find(source: str, file: File | str) -> Path:
+    """The path of a source's file, once its bytes are the published ones.
+
+    Looked for in `$LMJUDGE_DATA`, then in `cache/data` (beside the store's folder). `file` is one
+    of the source's files or its path. Raises DataMissing, with the command that gets it, and
+    WrongHash where the SHA-256 is not the original's, or not that of the first download.
+    """
+    entry = source_named(source)
+    known = {one.path: one for one in entry.files}
+    path = file.path if isinstance(file, File) else file
+    given = os.environ.get("LMJUDGE_DATA")
+    folders = [*([Path(given)] if given else []), places.downloads()]
+    for folder in folders:
+        if path in known and (folder / path).is_file():
+            first = locked().get(path, {}) if folder == places.downloads() else {}
+            return _checked(folder / path, known[path].sha256 or first.get("sha256"))
+    raise DataMissing(
+        f"{path} of the source {source} is not in {' or '.join(map(str, folders))}"
+        f" (licence: {entry.licence}); {how_to_get(entry)}",
+        source=source,
+        path=folders[-1] / path,
+    )
+
+
+def find_all(source: str, role: str) -> list[tuple[Path, str]]:
+    """The paths of a source's files of one role, each with the model whose it is.
+
+    Where one of them is missing, another copy of them all will do. Raises as `find` does.
+    """
+    files = source_named(source).having(role)
+    if not files:
+        raise DataMissing(
+            f"the source {source} holds no {role}, only"
+            f" {', '.join(dict.fromkeys(file.role for file in source_named(source).files))}",
+            source=source,
+            path=Path(source),
+        )
+    try:
+        return [(find(source, file), file.model) for file in files if file.url]
+    except DataMissing as missing:
+        for copy in (file for file in files if not file.url):
+            try:
+                return [(find(source, copy), copy.model)]
+            except DataMissing:
+                continue
+        raise missing
+
+
+def how_to_get(source: Source) -> str:
+    """The sentence that says how to get a source."""
+    if not source.asks:
+        return f"no login is asked for; get it with: lmjudge fetch {source.name}"
+    folder = places.downloads() / Path(source.files[0].path).parts[0]
+    return (
+        f"it asks for {source.asks}: accept them at {source.homepage}, then get it with: hf"
+        f" download --repo-type dataset --revision {source.root.rpartition('/')[2]}"
+        f" --local-dir {folder} {source.homepage.partition('datasets/')[2]}"
+    )
+
+
+def locked() -> dict[str, dict[str, str]]:
+    """What `sources.lock` holds: path -> the SHA-256 and address of its first download."""
+    path = places.downloads() / "sources.lock"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is not JSON ({error}); mend or remove it", path=path) from error
+
+
+def choose_source(
+    wanted: str, *names: str, own: str | os.PathLike[str] | None = None
+) -> Literal["published", "simulated", "own"]:
+    """Where a notebook's rows come from: "published", "simulated" or "own".
+
+    `wanted` is its parameter `source`: auto, published or simulated; `names` are the sources it
+    needs. A path in `own` comes first; "auto" takes "published" if every file of them is here, and
+    what they need of FastChat's. Raises DataMissing where published rows are wanted and missing, or
+    nothing is at `own`, and ValueError for another value of `wanted`.
+    """
+    if wanted not in ("auto", "published", "simulated"):
+        raise ValueError(f"source is {wanted!r}; expected 'auto', 'published' or 'simulated'")
+    if own:
+        if not Path(own).exists():
+            raise DataMissing(
+                f"nothing is at {own}, which was given as your own; give a path that exists",
+                source="own",
+                path=Path(own),
+            )
+        return "own"
+    if wanted == "simulated":
+        return "simulated"
+    sources = [source_named(name) for name in names]
+    if any(source.bench for source in sources):
+        sources.append(source_named("fastchat"))
+    try:
+        for source in sources:
+            for role in dict.fromkeys(file.role for file in source.files):
+                find_all(source.name, role)
+    except DataMissing:
+        if wanted == "auto":
+            return "simulated"
+        raise
+    return "published"
+
+
+def _checked(path: Path, expected: str | None) -> Path:
+    """The path itself, once its SHA-256 is the expected one, if any; else WrongHash."""
+    state = path.stat()
+    if expected and (found := _sha256(path, state.st_size, state.st_mtime_ns)) != expected:
+        raise WrongHash(
+            f"{path} has the SHA-256 {found}, the published file {expected}: remove it and fetch"
+            " it anew, or give its path as a file of your own",
+            path=path,
+            expected=expected,
+            found=found,
+        )
+    return path
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: Path, size: int, mtime: int) -> str:
+    # Size and time are part of the memory's key: a file that was changed is read again.
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,209 @@
+"""Questions, answers and votes as frames: one loader per shape of released file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.data.finding import find, find_all
+from lmjudge.data.reading import (
+    Row,
+    SourceOrPath,
+    bad_row,
+    files_of,
+    own_path,
+    read_lines,
+    read_table,
+)
+from lmjudge.data.sources import source_named
+from lmjudge.errors import DataMissing
+from lmjudge.frames import frame
+
+# Winners as the files have them: ours, and the reason that goes with it.
+_WINNERS = {
+    "model_a": ("model_a", None),
+    "model_b": ("model_b", None),
+    "tie": ("tie", None),
+    "tie (bothbad)": ("tie", "both_bad"),
+    "tie (inconsistent)": ("tie", "inconsistent"),
+}
+
+
+def load_questions(source: SourceOrPath) -> pd.DataFrame:
+    """The questions of a source, or of a file or folder of one's own: a questions frame.
+
+    `turns` is a list of texts, `reference` one too (the judge GPT-4's own answer, from FastChat's
+    reference_answer) or None. A source without questions of its own has those of the bench that it
+    is about; "fastchat" gives both benches. Raises DataMissing where they are not here, BadRow for
+    a line that is no question, and for a question_id that stands twice.
+    """
+    own = own_path(source)
+    bench = None if own else source_named(os.fspath(source)).bench
+    if bench:
+        source = "fastchat"
+    references = {}
+    if own and own.is_dir():
+        guides = sorted(own.glob("reference_answer/*.jsonl"))
+    elif source == "fastchat":
+        guides = [
+            path for path, model in find_all("fastchat", "references") if bench in ("", model)
+        ]
+    else:
+        guides = []
+    for path in guides:
+        references.update({row["question_id"]: row["turns"] for _, row in read_answers(path)})
+    rows: dict[object, Row] = {}
+    for path, model in files_of(source, "questions"):
+        if bench and model != bench:
+            continue
+        for line, row in read_lines(path, {"question_id": (int, str), "category": str}):
+            asked = row.get("turns", [row.get("text")])
+            _check_turns(path, line, asked)
+            if row["question_id"] in rows:
+                raise bad_row(path, line, f"repeats the question {row['question_id']}")
+            rows[row["question_id"]] = {
+                "question_id": row["question_id"],
+                "category": row["category"],
+                "turns": asked,
+                "reference": references.get(row["question_id"]),
+            }
+    return frame("questions", list(rows.values()))
+
+
+def load_answers(source: SourceOrPath, models: Iterable[str] | None = None) -> pd.DataFrame:
+    """The answers of a source's models, or of files of one's own: an answers frame.
+
+    `turns` is a list of texts: the first choice, as FastChat judges it; `sample` is 0. `models`
+    takes some of the models only, in that order. A file of one's own is named after its model.
+    Raises DataMissing for answers that are not here and for an unknown model, naming the known
+    ones, BadRow for a line that is no answer, and for a question answered twice.
+    """
+    files = files_of(source, "answers") if own_path(source) else _known_answers(source, models)
+    by_model = {model: path for path, model in files}
+    wanted = list(by_model) if models is None else list(models)
+    if unknown := [model for model in wanted if model not in by_model]:
+        raise _unknown_model(source, unknown[0], by_model)
+    rows = []
+    for model in wanted:
+        seen = set()
+        for line, row in read_answers(by_model[model]):
+            if row["question_id"] in seen:
+                problem = f"answers the question {row['question_id']} a second time"
+                raise bad_row(by_model[model], line, problem)
+            seen.add(row["question_id"])
+            rows.append({**row, "model": model, "sample": 0})
+    answers = frame("answers", rows)
+    return answers.drop(columns="answer_id")
+
+
+def load_votes(source: SourceOrPath) -> pd.DataFrame:
+    """The votes of a source, or of a file of one's own: a votes frame.
+
+    Read are human votes as "mt-bench-human" has them (parquet or JSON lines; `group` is "expert" or
+    "author" by the judge's name, else "crowd"), GPT-4's ("mt-bench-gpt4", group "llm"), and crowd
+    votes as "llmfao" has them (left, right, winner). A source of judgments in both orders ("prd")
+    gives the votes that `resolve` makes of them. A tie that stood for something else says so in
+    `reason`: `both_bad`, `inconsistent`. Raises DataMissing, BadRow and DataError as the others do.
+    """
+    if not own_path(source) and not source_named(os.fspath(source)).having("votes"):
+        from lmjudge.data.judgments import load_judgments
+        from lmjudge.frames import resolve
+
+        return resolve(load_judgments(source, "games"))
+    rows = []
+    for path, _ in files_of(source, "votes"):
+        for line, row in _read_votes(path):
+            if row["winner"] not in _WINNERS:
+                problem = f"has the winner {row['winner']!r}; expected {', '.join(_WINNERS)}"
+                raise bad_row(path, line, problem)
+            winner, reason = _WINNERS[row["winner"]]
+            judge, group = _judge_and_group(row["judge"])
+            time = row.get("tstamp")
+            rows.append(
+                {
+                    **{name: row[name] for name in ("question_id", "model_a", "model_b")},
+                    "turn": row.get("turn", 1),
+                    "judge": judge,
+                    "group": row.get("group", group),
+                    "winner": winner,
+                    "reason": reason,
+                    "time": float("nan") if time is None else float(time),
+                }
+            )
+    return frame("votes", rows)
+
+
+def _read_votes(path: Path) -> Iterator[tuple[int, Row]]:
+    """Every (line, row) of a file of votes; rows of a table are counted as lines under a header."""
+    columns = ("question_id", "model_a", "model_b", "winner", "judge")
+    if path.suffix == ".csv":
+        for line, row in enumerate(
+            read_table(path, ("prompt", "left", "right", "winner", "worker")).to_dict("records"), 2
+        ):
+            yield (
+                line,
+                {
+                    "question_id": row["prompt"],
+                    "model_a": row["left"],
+                    "model_b": row["right"],
+                    "judge": f"worker_{row['worker']}",
+                    "winner": {"left": "model_a", "right": "model_b"}.get(
+                        row["winner"], row["winner"]
+                    ),
+                },
+            )
+    elif path.suffix == ".parquet":
+        yield from enumerate(read_table(path, columns).to_dict("records"), 1)
+    else:
+        yield from read_lines(
+            path,
+            {"question_id": (int, str), "model_a": str, "model_b": str, "winner": str}
+            | {"judge": (str, list)},
+        )
+
+
+def _judge_and_group(judge: Any) -> tuple[str, str]:
+    if not isinstance(judge, str):
+        return f"{judge[0]}/fastchat:pair", "llm"
+    kind = judge.partition("_")[0]
+    return judge, kind if kind in ("expert", "author") else "crowd"
+
+
+def read_answers(path: Path) -> Iterator[tuple[int, Row]]:
+    """Every (line, answer) of a file of FastChat's (`choices`) or the Vicuna blog's (`text`)."""
+    for line, row in read_lines(path, {"question_id": (int, str)}):
+        choices = row.get("choices", [{"turns": [row.get("text")]}])
+        first = choices[0] if isinstance(choices, list) and choices else None
+        turns = first.get("turns") if isinstance(first, dict) else None
+        _check_turns(path, line, turns)
+        answer_id = row.get("answer_id")
+        yield line, {"question_id": row["question_id"], "turns": turns, "answer_id": answer_id}
+
+
+def _check_turns(path: Path, line: int, turns: Any) -> None:
+    if not (isinstance(turns, list) and turns and all(isinstance(turn, str) for turn in turns)):
+        raise bad_row(path, line, "has no turns; expected a list of texts, or a text")
+
+
+def _known_answers(source: SourceOrPath, models: Iterable[str] | None) -> list[tuple[Path, str]]:
+    """The answer files of a source; of the wanted models only, so that others may be missing."""
+    name = os.fspath(source)
+    files = source_named(name).having("answers")
+    if not files or models is None:
+        return find_all(name, "answers")
+    wanted = set(models)
+    if unknown := wanted - {file.model for file in files}:
+        raise _unknown_model(source, min(unknown), {file.model: None for file in files})
+    return [(find(name, file), file.model) for file in files if file.model in wanted]
+
+
+def _unknown_model(source: SourceOrPath, model: str, known: Iterable[str]) -> DataMissing:
+    return DataMissing(
+        f"{os.fspath(source)} has no answers of {model!r}; it has those of {', '.join(known)}",
+        source=os.fspath(source),
+        path=Path(source),
+    )

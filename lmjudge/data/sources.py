@@ -1,0 +1,82 @@
+"""Where published data come from: every source, its licence, and the files it released.
+
+Both stand in the two tables beside this module. `sources.csv`: a source's name (the `provider` of
+the records imported from it), its root (the address that its files' start from, with the revision
+in it), licence and page; `bench`, which of FastChat's questions it is about where it has none of
+its own; `asks`, what it wants before it gives. `files.csv`: a file's role (questions, references,
+prompts, answers; scores, games, reviews, threeclass: judgments; votes), whose it is (`model`: the
+model that answered or judged), its path in the layout of `$LMJUDGE_DATA`, its address and, where
+the original's bytes are known, their SHA-256. A file without an address is another copy of what
+the files of its role hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmjudge.errors import DataMissing
+
+
+@dataclass(frozen=True)
+class File:
+    """One released file: its `role`, `path` here, `url` from the source's root, and SHA-256."""
+
+    role: str
+    path: str
+    url: str = ""
+    sha256: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One published source, and its files."""
+
+    name: str
+    root: str
+    licence: str
+    homepage: str
+    bench: str = ""
+    asks: str = ""
+    note: str = ""
+    files: tuple[File, ...] = ()
+
+    @property
+    def by_default(self) -> bool:
+        """Whether `fetch` gets it unasked: it is open, and its licence is stated."""
+        return not self.asks and self.licence != "none stated"
+
+    def having(self, role: str) -> tuple[File, ...]:
+        """The files of one role, in order."""
+        return tuple(file for file in self.files if file.role == role)
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with Path(__file__).with_name(name).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _read_sources() -> dict[str, Source]:
+    files: dict[str, list[File]] = {}
+    for row in _rows("files.csv"):
+        files.setdefault(row.pop("source"), []).append(File(**row))
+    rows = _rows("sources.csv")
+    return {row["name"]: Source(**row, files=tuple(files[row["name"]])) for row in rows}
+
+
+SOURCES: dict[str, Source] = _read_sources()
+
+
+def source_named(name: str) -> Source:
+    """The source of that name; DataMissing for another name, with those most like it."""
+    if name in SOURCES:
+        return SOURCES[name]
+    near = difflib.get_close_matches(name, SOURCES, n=3) or list(SOURCES)
+    raise DataMissing(
+        f"{name!r} is neither a source nor a path that exists; sources: {', '.join(near)}",
+        source=name,
+        path=Path(name),
+    )

@@ -24,8 +24,7 @@ def find(source: str, file: File | str) -> Path:
     entry = source_named(source)
     known = {one.path: one for one in entry.files}
     path = file.path if isinstance(file, File) else file
-    given = os.environ.get("LMJUDGE_DATA")
-    folders = [*([Path(given)] if given else []), places.downloads()]
+    folders = looked_in()
     for folder in folders:
         if path in known and (folder / path).is_file():
             first = locked().get(path, {}) if folder == places.downloads() else {}
@@ -38,7 +37,7 @@ def find(source: str, file: File | str) -> Path:
     )
 
 
-def find_all(source: str, role: str) -> list[tuple[Path, str]]:
+def place(source: str, role: str) -> list[tuple[Path, str]]:
     """The paths of a source's files of one role, each with the model whose it is.
 
     Where one of them is missing, another copy of them all will do. Raises as `find` does.
@@ -60,6 +59,12 @@ def find_all(source: str, role: str) -> list[tuple[Path, str]]:
             except DataMissing:
                 continue
         raise missing
+
+
+def looked_in() -> list[Path]:
+    """The folders in which published files are looked for, in order."""
+    given = os.environ.get("LMJUDGE_DATA")
+    return [*([Path(given)] if given else []), places.downloads()]
 
 
 def how_to_get(source: Source) -> str:
@@ -113,7 +118,7 @@ def choose_source(
     try:
         for source in sources:
             for role in dict.fromkeys(file.role for file in source.files):
-                find_all(source.name, role)
+                place(source.name, role)
     except DataMissing:
         if wanted == "auto":
             return "simulated"

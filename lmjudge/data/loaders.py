@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmjudge.data.finding import find, find_all
+from lmjudge.data.finding import find, place
 from lmjudge.data.reading import (
     Row,
     SourceOrPath,
@@ -49,9 +49,7 @@ def load_questions(source: SourceOrPath) -> pd.DataFrame:
     if own and own.is_dir():
         guides = sorted(own.glob("reference_answer/*.jsonl"))
     elif source == "fastchat":
-        guides = [
-            path for path, model in find_all("fastchat", "references") if bench in ("", model)
-        ]
+        guides = [path for path, model in place("fastchat", "references") if bench in ("", model)]
     else:
         guides = []
     for path in guides:
@@ -194,7 +192,7 @@ def _known_answers(source: SourceOrPath, models: Iterable[str] | None) -> list[t
     name = os.fspath(source)
     files = source_named(name).having("answers")
     if not files or models is None:
-        return find_all(name, "answers")
+        return place(name, "answers")
     wanted = set(models)
     if unknown := wanted - {file.model for file in files}:
         raise _unknown_model(source, min(unknown), {file.model: None for file in files})

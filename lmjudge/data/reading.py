@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmjudge.data.finding import find_all
+from lmjudge.data.finding import place
 from lmjudge.data.sources import SOURCES, source_named
 from lmjudge.errors import BadRow, DataError
 from lmjudge.records import clean_text
@@ -52,7 +52,7 @@ def files_of(source: SourceOrPath, role: str) -> list[tuple[Path, str]]:
     """
     own = own_path(source)
     if own is None:
-        return find_all(os.fspath(source), role)
+        return place(os.fspath(source), role)
     if own.is_file():
         return [(own, own.stem)]
     for pattern in _OWN.get(role, ()):

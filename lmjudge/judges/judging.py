@@ -210,7 +210,7 @@ def _typed(kind: str, rows: list[Row]) -> pd.DataFrame:
 
 
 def _given(cell: object) -> bool:
-    return not (cell is None or (isinstance(cell, float) and cell != cell))
+    return not (cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell))
 
 
 def _turns(line: Row, name: str) -> tuple[str, ...]:

@@ -1,0 +1,271 @@
+"""Parsers: typed for every text, FastChat's bug for bug, and strict on the released judgments."""
+
+import ast
+import json
+import math
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lmjudge.judges import PARSERS, Verdict
+from lmjudge.judges.parsers import fastchat, strict, threeclass, vicuna
+
+DATA = os.environ.get("LMJUDGE_DATA")
+needs_data = pytest.mark.skipif(
+    not DATA, reason="LMJUDGE_DATA is unset: released judgments not parsed"
+)
+FORMATS = ["[[A]]", "[[B]]", "[[rating]]", "[[rating_a,rating_b]]"]
+MESSY = st.text(
+    st.one_of(st.sampled_from("[]ABC0123456789.,-+ \n\r<>/"), st.characters()), max_size=60
+) | st.lists(
+    st.sampled_from(
+        "[[A]] [[B]] [[C]] [[D]] [[10]] [[08]] [[8.5]] [[8.]] [[0]] [[-1]] [3] [[7,8]] [[7.05,7]]"
+        " [1,\u00a02] [[٣]] [[９,1]] <think> </think> <THINKING> Rating: \n \r\n \u2028"
+        " 7 8,9 Output: 2 choose".split(" ")
+    )
+).map(" ".join)
+
+
+def rows(pattern: str) -> list[dict]:
+    files = sorted(Path(str(DATA)).glob(pattern))
+    assert files, pattern
+    return [json.loads(line) for file in files for line in file.read_text().splitlines() if line]
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "verdict"),
+    [
+        ("It says [[B]].\n[[A]]", "[[A]]", Verdict("model_a")),
+        ("[[A]]\n\n  [[B]] \n\n", "[[A]]", Verdict("model_b")),
+        ("[[A]]\n[[C]]", "[[A]]", Verdict("tie")),
+        ("[[A]]", "[[B]]", Verdict("model_b")),
+        ("[[B]]", "[[B]]", Verdict("model_a")),
+        ("[[A]]\nSo A it is.", "[[A]]", Verdict(reason="no_verdict")),
+        ("[[A]] is better than [[B]]", "[[A]]", Verdict(reason="ambiguous")),
+        ("[[A]] as said, [[A]]", "[[A]]", Verdict(reason="ambiguous")),
+        ("", "[[A]]", Verdict(reason="no_verdict")),
+        ("[A]", "[[A]]", Verdict(reason="no_verdict")),
+        ("[[D]]", "[[A]]", Verdict(reason="no_verdict")),
+        ("<think>\n[[A]]", "[[A]]", Verdict(reason="no_verdict")),
+        ("<think>[[A]]</think>", "[[A]]", Verdict(reason="no_verdict")),
+        ("<think>\n[[A]]\n</think>\n[[B]]", "[[A]]", Verdict("model_b")),
+        ("[[A]]\n</think>[[B]]", "[[A]]", Verdict("model_b")),
+        ("[[A]]\n<think>", "[[A]]", Verdict(reason="no_verdict")),
+        ("Rating: [[8.5]]", "[[rating]]", Verdict(score=8.5)),
+        ("Rating: [[08]]", "[[rating]]", Verdict(score=8.0)),
+        ("Rating: [[11]]", "[[rating]]", Verdict(reason="out_of_range")),
+        ("Rating: [[0]]", "[[rating]]", Verdict(reason="out_of_range")),
+        ("Rating: [[-1]]", "[[rating]]", Verdict(reason="out_of_range")),
+        (f"Rating: [[{'9' * 400}]]", "[[rating]]", Verdict(reason="out_of_range")),
+        ("as [3] shows", "[[rating]]", Verdict(reason="no_verdict")),
+        ("[[A]]", "[[rating]]", Verdict(reason="no_verdict")),
+        ("[[7, 4.5]]", "[[rating_a,rating_b]]", Verdict("model_a", None, 7.0, 4.5)),
+        ("[[7,7]]", "[[rating_a,rating_b]]", Verdict("tie", None, 7.0, 7.0)),
+        ("[[7,12]]", "[[rating_a,rating_b]]", Verdict(reason="out_of_range")),
+        ("[[7]]", "[[rating_a,rating_b]]", Verdict(reason="no_verdict")),
+    ],
+)
+def test_strict(text: str, form: str, verdict: Verdict) -> None:
+    assert strict(text, "stop", form, (1, 10)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        ("length", "truncated"),
+        ("max_tokens", "truncated"),
+        ("content_filter", "content_filter"),
+        ("refusal", "refusal"),
+    ],
+)
+def test_strict_never_reads_a_reply_that_was_cut_short(ended: str, reason: str) -> None:
+    assert strict("[[A]]", ended) == Verdict(reason=reason)
+    assert fastchat("[[A]]", ended) == Verdict("model_a")
+
+
+def test_strict_keeps_to_the_scale_of_the_prompt() -> None:
+    assert strict("[[6]]", None, "[[rating]]", (1, 5)).reason == "out_of_range"
+    assert strict("[[0]]", None, "[[rating]]", (0, 100)).score == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "verdict"),
+    [
+        ("[[B]] then [[A]]", "[[A]]", Verdict("model_a")),
+        ("[[C]] then [[B]]", "[[A]]", Verdict("model_b")),
+        ("[A]", "[[A]]", Verdict(reason="no_verdict")),
+        ("[[8]] then [[3]]", "[[rating]]", Verdict(score=8.0)),
+        ("[3] then [[8]]", "[[rating]]", Verdict(score=8.0)),
+        ("see [3]", "[[rating]]", Verdict(score=3.0)),
+        ("[[11]]", "[[rating]]", Verdict(score=11.0)),
+        ("[[08]]", "[[rating]]", Verdict(reason="unreadable")),
+        ("[[08.5]]", "[[rating]]", Verdict(score=8.5)),
+        ("[[8.]]", "[[rating]]", Verdict(score=8.0)),
+        ("[[٣]]", "[[rating]]", Verdict(reason="unreadable")),
+        (f"[[{'9' * 400}]]", "[[rating]]", Verdict(reason="out_of_range")),
+        (f"[[{'9' * 400}.]]", "[[rating]]", Verdict(reason="out_of_range")),
+        (f"[[{'9' * 5000}]]", "[[rating]]", Verdict(reason="unreadable")),
+        ("$ERROR$", "[[rating]]", Verdict(reason="no_verdict")),
+        ("[[8, 7.5]]", "[[rating_a,rating_b]]", Verdict("model_a", None, 8.0, 7.5)),
+        ("[[7.05,7]]", "[[rating_a,rating_b]]", Verdict("tie", None, 7.05, 7.0)),
+        ("[5,6]", "[[rating_a,rating_b]]", Verdict("model_b", None, 5.0, 6.0)),
+        ("[[8]]", "[[rating_a,rating_b]]", Verdict(reason="no_verdict")),
+    ],
+)
+def test_fastchat(text: str, form: str, verdict: Verdict) -> None:
+    assert fastchat(text, "stop", form, (1, 10)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("8 9\nBoth", (8.0, 9.0)),
+        ("8,9", (8.0, 9.0)),
+        ("0 7.5", (0.0, 7.5)),
+        ("8, 9", (None, None)),
+        ("8 9 ", (None, None)),
+        ("\n8 9", (None, None)),
+        ("(8, 9)", (None, None)),
+        ("nan inf", (None, None)),
+        ("Assistant 1: 8", (None, None)),
+    ],
+)
+def test_vicuna(text: str, scores: tuple[float | None, float | None]) -> None:
+    verdict = vicuna(text)
+    assert (verdict.score_a, verdict.score_b) == scores
+    assert verdict.reason == (None if scores[0] is not None else "no_verdict")
+
+
+def test_threeclass() -> None:
+    assert threeclass("2 is worse.\n 1 \n").winner == "model_a"
+    assert threeclass("Therefore, I choose Assistant 2's answer over 1.").winner == "model_b"
+    assert threeclass("output: 3").winner == "tie"
+    assert threeclass("my choice is 7").reason == "no_verdict"
+    assert threeclass("Assistant 1 got 8 and Assistant 2 got 9.").reason == "no_verdict"
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@given(
+    text=MESSY,
+    ended=st.sampled_from([None, "stop", "length", "tool_calls"]),
+    form=st.sampled_from(FORMATS),
+    scale=st.sampled_from([(1, 10), (0, 100), (1, 5)]),
+)
+def test_every_text_has_a_verdict_or_a_reason(
+    name: str, text: str, ended: str | None, form: str, scale: tuple[int, int]
+) -> None:
+    verdict = PARSERS[name](text, ended, form, scale)
+    scores = [verdict.score, verdict.score_a, verdict.score_b]
+    assert (verdict.reason is None) != (verdict.winner is None and verdict.score is None)
+    assert verdict.winner in (None, "model_a", "model_b", "tie")
+    assert all(score is None or math.isfinite(score) for score in scores)
+    if name == "strict":
+        assert all(score is None or scale[0] <= score <= scale[1] for score in scores)
+
+
+PUBLISHED = {
+    "[[rating]]": (r"\[\[(\d+\.?\d*)\]\]", r"\[(\d+\.?\d*)\]"),
+    "[[rating_a,rating_b]]": (
+        r"\[\[(\d+\.?\d*),\s?(\d+\.?\d*)\]\]",
+        r"\[(\d+\.?\d*),\s?(\d+\.?\d*)\]",
+    ),
+}
+
+
+@given(text=MESSY, form=st.sampled_from(list(PUBLISHED)))
+@example("[[1.2.3]] [[4]]", "[[rating]]")
+@example("[[1,\u00a02]]", "[[rating_a,rating_b]]")
+def test_fastchat_reads_numbers_as_the_published_patterns_do(text: str, form: str) -> None:
+    match = next(filter(None, (re.search(pattern, text) for pattern in PUBLISHED[form])), None)
+    verdict = fastchat(text, None, form)
+    if match is None:
+        assert verdict.reason == "no_verdict"
+        return
+    try:
+        numbers = [ast.literal_eval(group) for group in match.groups()]
+    except (SyntaxError, ValueError):
+        assert verdict.reason == "unreadable"
+        return
+    assert numbers == [
+        n for n in (verdict.score, verdict.score_a, verdict.score_b) if n is not None
+    ]
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "piece", ["1", "[[1", "[", "[[1,1", "[[1.1", "<think>", "\n", " ", "\r", "<", "I choose ", "-"]
+)
+def test_long_texts_are_read_in_linear_time(name: str, form: str, piece: str) -> None:
+    """A quadratic pattern would take an hour over these, and meet the time limit of the tests."""
+    for start in ("", "[[", "[[1,"):
+        text = start + piece * (400_000 // len(piece))
+        assert PARSERS[name](text, None, form, (1, 10)).winner is None
+
+
+@needs_data
+def test_fastchat_reads_every_released_grade_as_published() -> None:
+    for row in rows("fastchat/mt_bench/model_judgment/gpt-4_single.*.jsonl"):
+        verdict = fastchat(row["judgment"], None, "[[rating]]")
+        assert (-1 if verdict.score is None else verdict.score) == row["score"]
+
+
+@needs_data
+def test_fastchat_reads_every_released_game_as_published() -> None:
+    first = {"model_a": "model_1", "model_b": "model_2", "tie": "tie", None: "error"}
+    second = {"model_a": "model_2", "model_b": "model_1", "tie": "tie", None: "error"}
+    for row in rows("fastchat/*/model_judgment/gpt-4_pair*.jsonl"):
+        assert first[fastchat(row["g1_judgment"]).winner] == row["g1_winner"]
+        assert second[fastchat(row["g2_judgment"]).winner] == row["g2_winner"]
+
+
+@needs_data
+def test_strict_on_the_released_judgments() -> None:
+    """What it reads is what was published; 4 of 801 games and 0 of 1,105 grades it does not."""
+    texts = [
+        row[game]
+        for row in rows("fastchat/*/model_judgment/gpt-4_pair*.jsonl")
+        for game in ("g1_judgment", "g2_judgment")
+    ]
+    readable = [text for text in texts if fastchat(text).winner]
+    assert len(readable) == 801
+    assert Counter(strict(text).reason for text in readable) == {
+        None: 797,
+        "ambiguous": 3,
+        "no_verdict": 1,
+    }
+    assert all(strict(text).winner in (None, fastchat(text).winner) for text in texts)
+    grades = rows("fastchat/mt_bench/model_judgment/gpt-4_single.*.jsonl")
+    readable = [row for row in grades if row["score"] != -1]
+    assert len(readable) == 1105
+    for row in readable:
+        assert strict(row["judgment"], None, "[[rating]]").score == row["score"]
+
+
+@needs_data
+def test_vicuna_reads_77_of_80_questions_as_published() -> None:
+    reviews = rows("vicuna_blog/review/*.jsonl")
+    unread = Counter(row["question_id"] for row in reviews if vicuna(row["text"]).reason)
+    assert unread == {68: 5, 69: 5, 70: 5}
+    for row in reviews:
+        verdict = vicuna(row["text"])
+        assert verdict.reason or [verdict.score_a, verdict.score_b] == row["score"]
+
+
+@needs_data
+def test_threeclass_reads_prd_ratings_as_published() -> None:
+    """The rest were entered by hand there."""
+    choice = {"model_a": 1, "model_b": 2, "tie": 3}
+    unread = Counter()
+    for judge in ("gpt4", "claude", "gpt35"):
+        for row in rows(f"prd/vicuna80/ratings-{judge}/*.jsonl"):
+            verdict = threeclass(row["text"])
+            unread[judge] += verdict.winner is None
+            if verdict.winner:
+                assert choice[verdict.winner] == row["score"]
+    assert unread == {"gpt4": 0, "claude": 1, "gpt35": 14}

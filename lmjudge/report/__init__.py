@@ -1,14 +1,20 @@
 """From a table to a page: tables are saved, notebooks are run, the index puts them together."""
 
+from lmjudge.report.checking import check, differing
 from lmjudge.report.figures import Figure, bars, radar
-from lmjudge.report.runner import Run, notebooks, page_of, run
-from lmjudge.report.tables import cells, plain, read_table, save_table
+from lmjudge.report.files import plain
+from lmjudge.report.index import write_index
+from lmjudge.report.page import page_of
+from lmjudge.report.runner import Run, notebooks, run
+from lmjudge.report.tables import cells, read_table, save_table
 
 __all__ = [
     "Figure",
     "Run",
     "bars",
     "cells",
+    "check",
+    "differing",
     "notebooks",
     "page_of",
     "plain",
@@ -16,4 +22,5 @@ __all__ = [
     "read_table",
     "run",
     "save_table",
+    "write_index",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -158,7 +158,7 @@ def _axes(tall: float, drawn: BytesIO, **how: Any) -> Iterator[Axes]:
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    style = {"font.size": 9, "font.family": "DejaVu Sans", "hatch.linewidth": 0.6}
+    style: Any = {"font.size": 9, "font.family": "DejaVu Sans", "hatch.linewidth": 0.6}
     with matplotlib.rc_context(style):
         canvas = Canvas(figsize=(6.8, tall), layout="constrained")
         yield canvas.add_subplot(**how)

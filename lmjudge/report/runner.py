@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
-import logging
 import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import ReportError
 from lmjudge.places import reports
-from lmjudge.report.tables import PLACES, as_json, plain, write
+from lmjudge.report.files import as_json, plain, write
+from lmjudge.report.page import page_of, quiet
+from lmjudge.report.tables import PLACES
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -117,7 +116,7 @@ def _parameters(path: Path) -> dict[str, str]:
     """The literals of the notebook's parameters cell by name, as papermill reads them."""
     import papermill
 
-    with _quiet():
+    with quiet():
         try:
             found = papermill.inspect_notebook(path)
         except (ValueError, KeyError, AttributeError) as error:
@@ -190,7 +189,7 @@ def _run_one(stem: str, path: Path, parameters: Mapping[str, Any]) -> Run:
 
     before = _cards(stem)
     error = None
-    with TemporaryDirectory() as scratch, _quiet():
+    with TemporaryDirectory() as scratch, quiet():
         out = Path(scratch) / f"{stem}.ipynb"
         try:
             papermill.execute_notebook(
@@ -263,66 +262,3 @@ def _without_secrets(value: Any) -> Any:
             for name, item in value.items()
         }
     return [_without_secrets(item) for item in value] if isinstance(value, list) else value
-
-
-def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
-    """The executed notebook as one HTML page that loads nothing and runs nothing."""
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(
-        template_name="page",
-        extra_template_basedirs=[str(Path(__file__).parent / "templates")],
-        sanitize_html=True,
-        exclude_anchor_links=True,
-        filters={"clean_html": clean_html},
-    )
-    resources = {
-        "stem": stem,
-        "source": source,
-        "error": error,
-        "up": "" if source == "published" and not error else "../",
-        "style": (Path(__file__).parent / "style.css").read_text(encoding="utf-8"),
-        "metadata": {"name": stem},
-    }
-    with _quiet():
-        html, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return str(html)
-
-
-def clean_html(html: object) -> str:
-    """The HTML with only tags of text and tables left; any other tag is shown, not obeyed.
-
-    No attribute stays but a cell's span and a link's address, so nothing loads, runs or styles.
-    """
-    import bleach
-
-    # pandas puts a style sheet before each table; bleach would show it as text.
-    text = re.sub(r"<style\b[^>]*>[^<]*</style>", "", str(html), flags=re.I)
-    tags = "a b blockquote br code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre span strong sub sup"
-    tables = "caption table tbody td tfoot th thead tr ul"
-    attributes = {"a": ["href"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]}
-    # Highlighted code is ours, and its classes carry the colours.
-    attributes["span"] = attributes["div"] = ["class"]
-    cleaned: str = bleach.clean(
-        text,
-        tags={*tags.split(), *tables.split()},
-        attributes=attributes,
-        protocols={"http", "https", "mailto"},
-    )
-    return cleaned
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Papermill's and nbconvert's own logs and warnings held back: errors are told once, by us."""
-    loggers = [logging.getLogger(name) for name in ("papermill", "traitlets", "nbconvert")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -1,13 +1,8 @@
-"""The tables that notebooks write: one CSV a stem, its place by its source, a run card beside it."""
+"""The tables that notebooks write: one CSV a stem, placed by its source, and a run card."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
-import math
-import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +15,7 @@ import pandas as pd
 
 from lmjudge.errors import ReportError
 from lmjudge.places import reports
-from lmjudge.records import clean_text
+from lmjudge.report.files import as_json, read_csv, to_csv, write
 
 if TYPE_CHECKING:
     from lmjudge.store import Store
@@ -35,17 +30,6 @@ _BASES = {
     "simulated": ("simulated",),
 }
 _PACKAGES = ("lmjudge", "numpy", "pandas", "scipy", "statsmodels", "matplotlib", "openai")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
-_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
-
-
-def plain(text: object) -> str:
-    r"""The text on one line, without control characters: safe in a terminal and in a cell.
-
-    >>> plain("a\x1b[2Jb\nc")
-    'a [2Jb c'
-    """
-    return _CONTROL.sub(" ", clean_text(str(text)))
 
 
 def cells(
@@ -100,6 +84,7 @@ def save_table(
     source: str,
     sources: Iterable[str] = (),
     store: Store | None = None,
+    keys: Iterable[str] = (),
     notes: str = "",
 ) -> Path:
     """The path of the CSV written: `table` in long form, in the place that its `source` has.
@@ -107,10 +92,11 @@ def save_table(
     `table` has table, row, column and value, and where there are any n, low, high, no_verdict,
     basis (by default "rows", "own" or "simulated", as the source is) and, in a simulated table,
     planted. Place: <stem>.csv in the reports folder for "published", below it own/ or simulated/.
-    Equal tables give equal bytes: cells sorted as given, numbers to ten significant digits, and
+    Equal tables give equal bytes: cells in their order, numbers to ten significant digits, and
     text that a spreadsheet would run as a formula led by an apostrophe. A run card beside it
-    (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was asked, and
-    the versions. A published table whose bytes are new also gets its rows in sources.csv.
+    (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was asked, the
+    digest of its records under `keys`, and the versions; `notes` stand on the page. A published
+    table whose bytes are new also gets its rows in sources.csv.
 
     Raises ReportError, with nothing written, for a stem, source, basis or table that does not fit.
     """
@@ -125,14 +111,7 @@ def save_table(
         "sources": files,
         "notes": notes,
         "versions": _versions(),
-        "store": None
-        if store is None
-        else {
-            "hits": store.hits,
-            "misses": store.misses,
-            "calls": store.calls,
-            "digest": store.digest,
-        },
+        "store": None if store is None else _asked(store, keys),
     }
     path = folder / PLACES[source] / f"{stem}.csv"
     changed = not path.exists() or path.read_bytes() != body
@@ -154,43 +133,6 @@ def read_table(path: Path) -> pd.DataFrame:
         )
     numbers = [name for name in NUMBERS if name in whole.columns]
     return whole.assign(**{name: pd.to_numeric(whole[name].replace("", "nan")) for name in numbers})
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """The text cells of a CSV of ours, without the apostrophes that stand before formulas."""
-    whole = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    return whole.map(lambda cell: cell[1:] if re.match(rf"'{_FORMULA.pattern}", cell) else cell)
-
-
-def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
-    r"""The rows as CSV bytes: UTF-8, LF, nothing in them that a spreadsheet would run.
-
-    >>> to_csv([["row", "value"], ["=1+1", 0.5], ["-3", float("nan")]])
-    b"row,value\n'=1+1,0.5\n-3,\n"
-    """
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([[_cell(item) for item in row] for row in rows])
-    return out.getvalue().encode()
-
-
-def write(path: Path, body: bytes) -> None:
-    """Writes a file whole or not at all; ReportError where it cannot be written."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(body)
-        os.replace(new, path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise ReportError(
-            f"{path} cannot be written ({error.strerror}); set LMJUDGE_REPORTS to a folder that can",
-            name=str(path),
-        ) from error
-
-
-def as_json(value: Any) -> bytes:
-    """The value as indented JSON bytes with sorted names."""
-    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
 def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
@@ -241,12 +183,9 @@ def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
 
 def _refuse_titles(whole: pd.DataFrame, stem: str) -> None:
     """ReportError where a simulated table bears the title of a paper's table."""
-    from lmjudge.published import published
+    from lmjudge.published import published, stems
 
-    try:
-        titles = set(published(stem)["table"])
-    except LookupError:
-        return
+    titles = {title for name in stems() for title in published(name)["table"]}
     if shared := sorted(titles & set(whole["table"])):
         raise ReportError(
             f"the simulated table {shared[0]!r} bears the title of a paper's; name it otherwise",
@@ -254,34 +193,35 @@ def _refuse_titles(whole: pd.DataFrame, stem: str) -> None:
         )
 
 
-def _cell(item: object) -> str:
-    if item is None or item is pd.NA or (isinstance(item, float) and math.isnan(item)):
-        return ""
-    if isinstance(item, float):
-        return f"{item:.10g}"
-    text = plain(item)
-    if _FORMULA.match(text):
-        try:
-            float(text)
-        except ValueError:
-            return f"'{text}"
-    return text
+def _asked(store: Store, keys: Iterable[str]) -> dict[str, Any]:
+    """What the store was asked, and the digest of the records that the table rests on."""
+    used = sorted({key for key in keys if isinstance(key, str)})
+    return {
+        "hits": store.hits,
+        "misses": store.misses,
+        "calls": store.calls,
+        "requests": len(used),
+        "digest": store.digest(used) if used else None,
+    }
 
 
 def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The SHA-256 of every file that each source was read from, as {source: {file: sha256}}."""
-    named = sorted(sources)
-    if not named:
-        return {}
-    from lmjudge.data import files
+    """The SHA-256 of every file that each source is read from here, as {source: {file: sha256}}."""
+    from lmjudge.data.finding import find_all
+    from lmjudge.data.sources import source_named
 
-    return {
-        source: {
-            name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for name, path in sorted(files(source).items())
+    found: dict[str, dict[str, str]] = {}
+    for name in sorted(sources):
+        files = source_named(name).files
+        roles = dict.fromkeys(file.role for file in files)
+        here = {path.as_posix(): path for role in roles for path, _ in find_all(name, role)}
+        found[name] = {
+            file.path: hashlib.sha256(path.read_bytes()).hexdigest()
+            for at, path in sorted(here.items())
+            for file in files
+            if at.endswith(f"/{file.path}")
         }
-        for source in named
-    }
+    return found
 
 
 def _note_sources(folder: Path, stem: str, files: Mapping[str, Mapping[str, str]]) -> None:

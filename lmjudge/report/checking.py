@@ -1,0 +1,89 @@
+"""The tables as they lie in the reports folder, held against what the papers printed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.errors import ReportError
+from lmjudge.places import reports
+from lmjudge.published import compare
+from lmjudge.published import stems as published_stems
+from lmjudge.report.tables import PLACES, read_table
+
+CHECKED = "stem table row column ours_printed printed n n_printed same same_n difference".split()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One table as it lies in the reports folder: what the index tells about it."""
+
+    stem: str
+    source: str
+    table: pd.DataFrame
+    card: dict[str, Any] | None
+    page: str | None
+
+    @property
+    def here(self) -> bool:
+        """Whether it was computed here: its run card is of these very bytes."""
+        return self.card is not None
+
+
+def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
+    """Every cell of basis rows in the reports folder's CSVs that a paper printed, ours beside it.
+
+    Columns: stem, table, row, column, ours_printed (our value in the printed digits), printed, n,
+    n_printed, same, same_n, difference. `stems` None means all; a table that no paper printed is
+    passed over. Raises ReportError for a stem that has no CSV there.
+    """
+    saved = {one.stem: one for one in saved_tables("published")}
+    chosen = list(saved) if stems is None else list(stems)
+    parts = [pd.DataFrame(columns=CHECKED)]
+    for stem in chosen:
+        if stem not in saved:
+            raise ReportError(
+                f"there is no table {stem}.csv in {reports()}; it has {', '.join(saved) or 'none'}:"
+                f" make it with lmjudge run {stem}",
+                name=stem,
+            )
+        if stem in published_stems():
+            cells = compare(saved[stem].table, stem).assign(stem=stem)
+            parts.append(cells.loc[cells["same"].notna(), CHECKED])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def differing(checked: pd.DataFrame) -> pd.DataFrame:
+    """The checked cells whose digits, or whose n, are not the printed ones."""
+    return checked[~checked["same"].astype(bool) | (checked["same_n"].fillna(True) == False)]  # noqa: E712
+
+
+def saved_tables(source: str) -> list[Saved]:
+    """The tables of one place, by stem, each with its run card if that is of these bytes."""
+    folder = reports() / PLACES[source]
+    found = []
+    for path in sorted(folder.glob("*.csv")):
+        if path.name == "sources.csv":
+            continue
+        card = None
+        if (beside := path.with_suffix(".run.json")).exists():
+            told = json.loads(beside.read_bytes())
+            if told["table_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest():
+                card = told
+        place = f"{PLACES[source]}/" if PLACES[source] else ""
+        page = f"{place}{path.stem}.html" if path.with_suffix(".html").exists() else None
+        found.append(Saved(path.stem, source, read_table(path), card, page))
+    return found
+
+
+def compared(one: Saved) -> pd.DataFrame:
+    """The table's cells beside the published, or the table with empty places for them."""
+    if one.source == "published" and one.stem in published_stems():
+        return compare(one.table, one.stem)
+    empty = {"printed": None, "status": None, "same": None, "same_n": None, "difference": None}
+    return one.table.assign(**empty)

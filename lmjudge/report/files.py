@@ -1,0 +1,81 @@
+"""What reports are written with: safe text, CSV and JSON of equal bytes, whole files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.errors import ReportError
+from lmjudge.records import clean_text
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+
+
+def plain(text: object) -> str:
+    r"""The text on one line, without control characters: safe in a terminal and in a cell.
+
+    >>> plain("a\x1b[2Jb\nc")
+    'a [2Jb c'
+    """
+    return _CONTROL.sub(" ", clean_text(str(text)))
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """The text cells of a CSV of ours, without the apostrophes that stand before formulas."""
+    whole = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    return whole.map(lambda cell: cell[1:] if re.match(rf"'{_FORMULA.pattern}", cell) else cell)
+
+
+def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
+    r"""The rows as CSV bytes: UTF-8, LF, nothing in them that a spreadsheet would run.
+
+    >>> to_csv([["row", "value"], ["=1+1", 0.5], ["-3", float("nan")]])
+    b"row,value\n'=1+1,0.5\n-3,\n"
+    """
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([[_cell(item) for item in row] for row in rows])
+    return out.getvalue().encode()
+
+
+def write(path: Path, body: bytes) -> None:
+    """Writes a file whole or not at all; ReportError where it cannot be written."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_bytes(body)
+        os.replace(new, path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise ReportError(
+            f"{path} cannot be written ({error.strerror}); set LMJUDGE_REPORTS to another folder",
+            name=str(path),
+        ) from error
+
+
+def as_json(value: Any) -> bytes:
+    """The value as indented JSON bytes with sorted names."""
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _cell(item: object) -> str:
+    if item is None or item is pd.NA or (isinstance(item, float) and math.isnan(item)):
+        return ""
+    if isinstance(item, float):
+        return f"{item:.10g}"
+    text = plain(item)
+    if _FORMULA.match(text):
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text

@@ -1,0 +1,286 @@
+"""The page that puts all tables together: ours beside the published, planted beside recovered."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+
+from lmjudge.places import reports
+from lmjudge.published import published
+from lmjudge.published import stems as published_stems
+from lmjudge.report.checking import Saved, compared, saved_tables
+from lmjudge.report.files import plain, read_csv, write
+from lmjudge.report.page import style
+from lmjudge.report.runner import notebooks
+from lmjudge.report.tables import PLACES
+
+_LONG = 16
+_NOT_COMPARED = {
+    "recomputed": "counted from the authors' rows, printed nowhere: not compared",
+    "unverified": "unverified: not compared",
+}
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;\
+ style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<title>Reproduced tables · lmjudge</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def write_index() -> Path:
+    """The path of reports/index.html, written from the tables that lie in the reports folder.
+
+    First what was recomputed from released rows, here or by the maintainers, then tables of one's
+    own files, then the self-test on the simulated study. Equal tables and run cards give equal
+    bytes.
+    """
+    rows, own, simulated = (saved_tables(source) for source in PLACES)
+    titles = _titles()
+    body = [
+        "<h1>Reproduced tables</h1>",
+        "<p>Each table is computed by a notebook from the rows that its authors released, and"
+        " stands beside the numbers that they printed. Every cell says what it rests on.</p>",
+        _overview(rows, titles),
+        "<h2>Recomputed from released rows</h2>",
+        *(_section(one, titles) for one in rows),
+        *(
+            ["<p>None yet: run <code>lmjudge fetch</code>, then <code>lmjudge run</code>.</p>"][
+                rows != [] :
+            ]
+        ),
+    ]
+    if own:
+        body += ["<h2>From your own files</h2>", *(_section(one, titles) for one in own)]
+    if simulated:
+        body += [
+            "<h2>Self-test: the simulated study</h2>",
+            '<p class="banner"><strong>No model and no person said anything in it.</strong> The'
+            " same notebooks run on a study whose truth was planted, and must recover it. About"
+            " one in twenty 95 % intervals misses its planted value by chance.</p>",
+            *(_section(one, titles) for one in simulated),
+        ]
+    if failed := sorted((reports() / "failed").glob("*.html")):
+        body += ["<h2>Runs that failed</h2>", "<ul>"]
+        body += [f"<li>{_link(f'failed/{page.name}', page.stem)}</li>" for page in failed]
+        body += ["</ul>"]
+    path = reports() / "index.html"
+    write(path, _PAGE.format(style=style(), body="\n".join(body)).encode())
+    return path
+
+
+def _titles() -> dict[str, str]:
+    """The first line of each notebook's first cell, by stem."""
+    found = {}
+    for stem, path in notebooks().items():
+        first = nbformat.read(path, as_version=4).cells[0]
+        found[stem] = first.source.partition("\n")[0].lstrip("# ").strip()
+    return found
+
+
+def _overview(rows: list[Saved], titles: dict[str, str]) -> str:
+    if not rows:
+        return ""
+    lines = []
+    for one in rows:
+        cells = compared(one)
+        told = cells["same"].notna()
+        equal = int((cells["same"] & cells["same_n"].fillna(True)).fillna(False).sum())
+        largest = cells.loc[told, "difference"].abs().max()
+        where = "here" if one.here else "by the maintainers"
+        lines.append(
+            f'<tr><td class="name">{_link(f"#{one.stem}", titles.get(one.stem, one.stem))}</td>'
+            f"<td>{where}</td><td>{_verdict(equal, int(told.sum()))}</td>"
+            f'<td class="number">{_number(largest)}</td></tr>'
+        )
+    return (
+        '<div class="wide" tabindex="0"><table><thead><tr><th>Table</th><th>Recomputed</th>'
+        "<th>As printed</th><th>Largest difference</th></tr></thead><tbody>"
+        f"{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _verdict(equal: int, told: int) -> str:
+    if not told:
+        return '<span class="soft">nothing printed to compare</span>'
+    kind = "good" if equal == told else "bad"
+    return f'<span class="{kind}">{equal} of {told} cells</span>'
+
+
+def _section(one: Saved, titles: dict[str, str]) -> str:
+    title = titles.get(one.stem, one.stem)
+    if one.source == "simulated":
+        title = f"Self-test of {one.stem}"
+    cells = compared(one)
+    missing = int(one.table["no_verdict"].fillna(0).max())
+    parts = [
+        f'<section class="stem" id="{one.source}-{escape(one.stem)}">'
+        if one.source != "published"
+        else f'<section class="stem" id="{escape(one.stem)}">',
+        f"<h3>{escape(title)}</h3>",
+        f'<p class="soft">{" · ".join(_facts(one, cells, missing))}</p>',
+    ]
+    if one.card and one.card["notes"]:
+        parts.append(f"<p>{escape(one.card['notes'])}</p>")
+    parts += [_table(name, part, one) for name, part in cells.groupby("table", sort=False)]
+    parts += [_provenance(one), "</section>"]
+    return "\n".join(parts)
+
+
+def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
+    facts = []
+    if one.page:
+        facts.append(_link(one.page, "page with code and figures"))
+    place = PLACES[one.source]
+    facts.append(_link(f"{place}/{one.stem}.csv" if place else f"{one.stem}.csv", "CSV"))
+    if one.source == "published" and one.stem in published_stems():
+        works = published(one.stem)[["work", "version"]].drop_duplicates()
+        facts += [escape(f"{work}, {version}") for work, version in works.itertuples(index=False)]
+        told = cells[cells["same"].notna()]
+        if len(told):
+            facts.append(f"largest difference {_number(told['difference'].abs().max())}")
+    if one.source == "simulated" and "planted" in one.table.columns:
+        held = one.table[one.table["planted"].notna() & one.table["low"].notna()]
+        inside = held["planted"].between(held["low"], held["high"]).sum()
+        facts.append(f"planted value inside its interval in {inside} of {len(held)} cells")
+    facts.append(f"at most {missing} rows without a verdict behind a cell")
+    return facts
+
+
+def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
+    """One table's cells as HTML, ours beside the published or the planted."""
+    against = "planted" if "planted" in cells.columns else "printed"
+    beside = against == "planted" or cells["printed"].notna().any()
+    heads = ["Row", "Column", "Ours", "95 % interval", "n", "No verdict"]
+    if beside:
+        heads += ["Planted" if against == "planted" else "Published", "Difference"]
+    lines = []
+    for cell in cells.to_dict("records"):
+        interval = (
+            "" if pd.isna(cell["low"]) else f"{_number(cell['low'])} to {_number(cell['high'])}"
+        )
+        columns = [
+            *(f'<td class="name">{_text(cell[name])}</td>' for name in ("row", "column")),
+            *(
+                f'<td class="number">{item}</td>'
+                for item in (
+                    _number(cell["value"]),
+                    interval,
+                    _number(cell["n"]),
+                    _number(cell["no_verdict"]),
+                )
+            ),
+        ]
+        if beside:
+            columns.append(_other(cell, against))
+        columns.append(f"<td>{_badge(cell['basis'], one)}</td>")
+        lines.append(f"<tr>{''.join(columns)}</tr>")
+    head = "".join(
+        f'<th scope="col"{" class=name" if item in ("Row", "Column") else ""}>{item}</th>'
+        for item in [*heads, "Basis"]
+    )
+    made = (
+        f'<div class="wide" tabindex="0"><table><caption>{_text(name)}</caption><thead><tr>{head}'
+        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+    if len(cells) > _LONG:
+        ours = int(cells["value"].notna().sum())
+        told = f"{ours} cells" if ours == len(cells) else f"{ours} of {len(cells)} cells are ours"
+        return f"<details><summary>{_text(name)}: {told}</summary>{made}</details>"
+    return made
+
+
+def _other(cell: dict[str, Any], against: str) -> str:
+    """The number beside ours and the difference, as two cells."""
+    if against == "planted":
+        known = not pd.isna(cell["planted"])
+        told = (cell["planted"], cell["value"] - cell["planted"] if known else None)
+        return "".join(f'<td class="number">{_number(item)}</td>' for item in told)
+    if pd.isna(cell["printed"]):
+        return "<td></td><td></td>"
+    beside, kind = _number(cell["difference"]), "number"
+    if cell["status"] in _NOT_COMPARED:
+        beside = f'<span class="soft">{_NOT_COMPARED[cell["status"]]}</span>'
+        kind = "name"
+    elif not pd.isna(cell["same"]):
+        same = bool(cell["same"]) and (pd.isna(cell["same_n"]) or bool(cell["same_n"]))
+        beside += (
+            ' <span class="good">✓ same</span>' if same else ' <span class="bad">differs</span>'
+        )
+        if not pd.isna(cell["same_n"]) and not cell["same_n"]:
+            beside += f" (n {_number(cell['n_printed'])} printed)"
+    return f'<td class="number">{_text(cell["printed"])}</td><td class="{kind}">{beside}</td>'
+
+
+def _badge(basis: Any, one: Saved) -> str:
+    """What the cell rests on; rows that are not at hand here are the maintainers' word."""
+    if pd.isna(basis):
+        return '<span class="badge">published alone</span>'
+    shown = "rows, maintainers" if basis == "rows" and not one.here else str(basis)
+    return f'<span class="badge {escape(str(basis).split(",")[0])}">{escape(shown)}</span>'
+
+
+def _provenance(one: Saved) -> str:
+    """Where the table came from: its sources' hashes, the store, the versions; or sources.csv."""
+    items: list[tuple[str, str]] = []
+    if one.card:
+        items += [
+            (f"{source}: {file}", sha256)
+            for source, files in one.card["sources"].items()
+            for file, sha256 in files.items()
+        ]
+        if asked := one.card["store"]:
+            items.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**asked)))
+            if asked["digest"]:
+                items.append((f"digest of {asked['requests']} requests' records", asked["digest"]))
+        if one.card.get("parameters"):
+            items.append(("parameters", json.dumps(one.card["parameters"])))
+        versions = one.card["versions"]
+        items.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
+        items.append(("SHA-256 of the CSV", one.card["table_sha256"]))
+    elif one.source == "published" and (path := reports() / "sources.csv").exists():
+        noted = read_csv(path)
+        noted = noted[noted["stem"] == one.stem]
+        for row in noted.to_dict("records"):
+            items.append((f"{row['source']}: {row['file']}", row["sha256"]))
+        for row in noted.head(1).to_dict("records"):
+            items = [("command", row["command"]), ("date", row["date"]), *items]
+    if not items:
+        return ""
+    told = "".join(f"<dt>{_text(name)}</dt><dd>{_text(item)}</dd>" for name, item in items)
+    summary = "Where it comes from" if one.here else "Where the maintainers had it from"
+    return f"<details><summary>{summary}</summary><dl>{told}</dl></details>"
+
+
+def _link(address: str, text: str) -> str:
+    return f'<a href="{escape(address)}">{_text(text)}</a>'
+
+
+def _text(item: Any) -> str:
+    return escape(plain(item))
+
+
+def _number(item: Any) -> str:
+    """A number with at most four decimals, or nothing."""
+    if item is None or pd.isna(item):
+        return ""
+    return f"{item:.4f}".rstrip("0").rstrip(".").replace("-0", "0", 1 if abs(item) < 5e-5 else 0)

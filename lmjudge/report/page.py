@@ -1,0 +1,82 @@
+"""An executed notebook as one HTML page that loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+
+def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
+    """The executed notebook as one HTML page that loads nothing and runs nothing."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="page",
+        extra_template_basedirs=[str(Path(__file__).parent / "templates")],
+        sanitize_html=True,
+        exclude_anchor_links=True,
+        filters={"clean_html": clean_html},
+    )
+    resources = {
+        "stem": stem,
+        "source": source,
+        "error": error,
+        "up": "" if source == "published" and not error else "../",
+        "style": style(),
+        "metadata": {"name": stem},
+    }
+    with quiet():
+        html, _ = exporter.from_notebook_node(notebook, resources=resources)
+    return str(html)
+
+
+def style() -> str:
+    """The style sheet of every page, to stand inside it."""
+    return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+
+
+def clean_html(html: object) -> str:
+    """The HTML with only tags of text and tables left; any other tag is shown, not obeyed.
+
+    No attribute stays but a cell's span and a link's address, so nothing loads, runs or styles.
+    """
+    import bleach
+
+    # pandas puts a style sheet before each table; bleach would show it as text.
+    text = re.sub(r"<style\b[^>]*>[^<]*</style>", "", str(html), flags=re.I)
+    tags = "a b blockquote br code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre span strong sub sup"
+    tables = "caption table tbody td tfoot th thead tr ul"
+    attributes = {"a": ["href"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]}
+    # Highlighted code is ours, and its classes carry the colours.
+    attributes["span"] = attributes["div"] = ["class"]
+    cleaned: str = bleach.clean(
+        text,
+        tags={*tags.split(), *tables.split()},
+        attributes=attributes,
+        protocols={"http", "https", "mailto"},
+    )
+    return cleaned
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Papermill's and nbconvert's own logs and warnings held back: errors are told once, by us."""
+    loggers = [logging.getLogger(name) for name in ("papermill", "traitlets", "nbconvert")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

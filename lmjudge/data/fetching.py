@@ -149,8 +149,11 @@ def _go(run: _Run, missing: list[File], timeout: float) -> None:
                 run.files += 1
         run.status = "fetched"
     except (requests.RequestException, HTTPError, OSError) as error:
+        host = urlsplit(run.source.root).hostname
         run.status = "failed" if run.reached else "unreachable"
-        run.reason = f"{type(error).__name__}: {error}"[:300]
+        run.reason = f"{host}: {type(error).__name__}: {error}"[:300]
+        if not run.reached and isinstance(error, (requests.ConnectionError, requests.Timeout)):
+            run.reason = f"{host} cannot be reached"
     except WrongHash as error:
         run.status, run.reason = "wrong bytes", str(error)
     except DataError as error:
@@ -219,7 +222,7 @@ def _copy(run: _Run, reply: Any, out: Any, url: str, timeout: float) -> str:
         size += len(chunk)
         run.size += len(chunk)
         spent = run.heard - start
-        if size > _LARGEST or run.given_up.is_set():
+        if size > _LARGEST:
             raise DataError(f"{url} is larger than {_LARGEST:,} bytes", path=Path(url))
         if spent > 6 * timeout and size < _SLOWEST * spent:
             raise DataError(
@@ -235,8 +238,12 @@ def _settle(run: _Run, file: File, url: str, part: Path, target: Path, found: st
         expected = file.sha256 or lock.get(file.path, {}).get("sha256")
         if not expected:
             if target.suffix == ".jsonl":
-                for _ in read_lines(part, {}):
-                    pass
+                try:
+                    for _ in read_lines(part, {}):
+                        pass
+                except DataError as error:
+                    problem = f"{url} gave no JSON lines: {error}; nothing was kept"
+                    raise DataError(problem, path=target) from error
             lock[file.path] = {"sha256": found, "url": url}
         elif found != expected:
             since = "published" if file.sha256 else "first downloaded (see sources.lock)"

@@ -7,7 +7,6 @@ text, a web page or a tool call never is.
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import Mapping
@@ -173,8 +172,6 @@ def _plain(value: JSON, depth: int = 0) -> JSON:
         return [_plain(item, depth + 1) for item in value]
     if isinstance(value, dict):
         return {clean_text(name): _plain(item, depth + 1) for name, item in value.items()}
-    if isinstance(value, int) and abs(value) >= 2**53:
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, (int, float)) and not abs(value) < 2**53:
         return str(value)
     return value

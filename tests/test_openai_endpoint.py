@@ -1,0 +1,560 @@
+"""The OpenAI endpoint against a real server on this machine that plays every fault we know."""
+
+import asyncio
+import gc
+import json
+import logging
+import pickle
+import socket
+import subprocess
+import sys
+import time
+import traceback
+import tracemalloc
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, formatdate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loopback import (
+    CUT,
+    FAILS,
+    FAULTS,
+    STOPS,
+    TRANSIENT,
+    Loopback,
+    always,
+    chat,
+    echo,
+    error,
+    http,
+    once,
+)
+
+from lmjudge.endpoints.openai import OpenAIEndpoint
+from lmjudge.endpoints.replies import Fault, read_reply, retry_after
+from lmjudge.errors import EndpointError, EndpointStopped, LmjudgeError, RequestError, RequestFailed
+from lmjudge.records import Record, Reply, Request
+
+SLOW = {"hang", "slow-head", "slow-body"}
+KEY = "canary/7Q+d41d8cd98f00b204e9800998ecf8427e"
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch):
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def question(text="What is 2 + 2?", **params):
+    return Request("asked-model", [{"role": "user", "content": text}], params)
+
+
+def endpoint(url, **options):
+    return OpenAIEndpoint(url, **{"api_key": KEY, "timeout": 20.0, "backoff": 0.01, **options})
+
+
+def ask(point, *requests):
+    """What each request came to, a reply or an error, all asked at once in one session."""
+
+    async def run():
+        async with point.session() as answer:
+            outcomes = await asyncio.gather(*map(answer, requests), return_exceptions=True)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return outcomes
+
+    return asyncio.run(run())
+
+
+def name_of(body):
+    """The fault that a request asks for: the word that its question begins with."""
+    return body["messages"][0]["content"].split()[0]
+
+
+# -- A reply --------------------------------------------------------------------------------------
+
+
+def test_sends_model_messages_and_params_only_and_in_order():
+    schema = {"reasoning": {"type": "string"}, "answer": {"type": "string"}}
+    request = Request(
+        "m",
+        [{"role": "user", "content": "caf\u00e9 \u4f60"}],
+        {"temperature": 0.0, "response_format": {"z": schema, "a": 1}},
+        sample=3,
+        provider="p",
+    )
+    with Loopback() as server:
+        [reply] = ask(endpoint(server.url), request)
+    [call] = server.calls
+    expected = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "caf\u00e9 \u4f60"}],
+        "temperature": 0.0,
+        "response_format": {"z": schema, "a": 1},
+    }
+    assert json.dumps(call.body) == json.dumps(expected)
+    assert call.headers["authorization"] == f"Bearer {KEY}"
+    assert reply.text == echo(expected)
+    assert (reply.finish_reason, reply.model) == ("stop", "served-model")
+    assert reply.fingerprint == "fp_loopback"
+    assert reply.usage["total_tokens"] == 8
+    assert abs(reply.created - time.time()) < 60
+    assert 0 < reply.latency < 60
+
+
+def test_keeps_all_that_was_told():
+    said = chat("half \ud83d pair", "length", reasoning_content="let me see")
+    said["choices"][0]["logprobs"] = {
+        "content": [{"token": "\udce9", "logprob": float("-inf"), "top": [1e999, 10**30, True]}]
+    }
+    del said["usage"]
+    with Loopback(answer=lambda body: said) as server:
+        [reply] = ask(endpoint(server.url), question())
+    assert reply.text == "half \ufffd pair"
+    assert (reply.finish_reason, reply.reasoning, reply.usage) == ("length", "let me see", None)
+    [token] = reply.logprobs["content"]
+    assert token["token"] == "\ufffd"
+    assert token["logprob"] == "-Infinity"
+    assert token["top"] == ["Infinity", str(10**30), True]
+    record = Record(question(), reply)
+    assert Record.from_line(record.line).reply == reply
+
+
+@pytest.mark.parametrize(
+    ("said", "text", "finish", "refusal"),
+    [
+        (chat(None, "stop", refusal="I won't."), "", "stop", "I won't."),
+        (chat(None, "content_filter"), "", "content_filter", None),
+        (chat(None, "length", reasoning="hm"), "", "length", None),
+        (chat("", "stop"), "", "stop", None),
+        (chat("words", "tool_calls", tool_calls=[{}]), "words", "tool_calls", None),
+        (chat("words", None), "words", None, None),
+    ],
+)
+def test_replies_that_say_little_are_still_replies(said, text, finish, refusal):
+    with Loopback(answer=lambda body: said) as server:
+        [reply] = ask(endpoint(server.url), question())
+    assert (reply.text, reply.finish_reason, reply.refusal) == (text, finish, refusal)
+    assert len(server.calls) == 1
+
+
+def test_keeps_to_its_concurrency():
+    with Loopback(delay=0.02) as server:
+        replies = ask(endpoint(server.url, concurrency=4), *[question(str(i)) for i in range(20)])
+    assert len({reply.text for reply in replies}) == 20
+    assert 1 < server.busiest <= 4
+
+
+# -- Transient faults -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def unfaulted():
+    with Loopback() as server:
+        return ask(endpoint(server.url), question())[0]
+
+
+@pytest.mark.parametrize("name", TRANSIENT)
+def test_a_transient_fault_is_recovered(name, unfaulted):
+    with Loopback(script=once(name)) as server:
+        [reply] = ask(endpoint(server.url, timeout=0.7 if name in SLOW else 20), question())
+    assert reply.same_as(unfaulted)
+    assert len(server.calls) == 2
+
+
+def test_transient_faults_all_at_once_change_no_reply():
+    requests = [question(f"{name} {i}") for i in range(3) for name in TRANSIENT]
+    with Loopback() as server:
+        expected = ask(endpoint(server.url), *requests)
+    script = lambda body, nth: name_of(body) if nth == 0 else None  # noqa: E731
+    with Loopback(script=script) as server:
+        replies = ask(endpoint(server.url, timeout=3), *requests)
+    assert all(isinstance(reply, Reply) for reply in replies), replies
+    assert all(reply.same_as(other) for reply, other in zip(replies, expected, strict=True))
+    assert len(server.calls) == 2 * len(requests)
+
+
+def test_transient_faults_for_ever_fail_typed_and_bounded_and_others_go_on():
+    names = [name for name in TRANSIENT if name not in SLOW]
+    requests = [question(f"{name} for ever") for name in names] + [question("fine")]
+    script = lambda body, nth: name_of(body) if name_of(body) in FAULTS else None  # noqa: E731
+    with Loopback(script=script) as server:
+        *failed, fine = ask(endpoint(server.url, max_attempts=3), *requests)
+    assert isinstance(fine, Reply)
+    assert len(server.calls) == 3 * len(failed) + 1
+    kinds = {"rate_limited", "server_error", "connection", "bad_reply"}
+    for name, failure in zip(names, failed, strict=True):
+        assert isinstance(failure, RequestFailed), (name, failure)
+        assert failure.attempts == 3
+        assert failure.reason in kinds
+    by_name = dict(zip(names, failed, strict=True))
+    assert (by_name["429"].reason, by_name["429"].status) == ("rate_limited", 429)
+    assert (by_name["529"].reason, by_name["529"].status) == ("server_error", 529)
+    assert by_name["reset"].reason == "connection"
+    assert "log in" in str(by_name["html"])
+
+
+def test_nobody_listening_stops_the_run():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+    [stopped] = ask(endpoint(url, max_attempts=2), question())
+    assert isinstance(stopped, EndpointStopped)
+    assert stopped.reason == "unreachable"
+
+
+@pytest.mark.parametrize("fault", ["503", "hang", "slow-head", "slow-body"])
+def test_the_deadline_ends_a_request(fault):
+    with Loopback(script=always(fault)) as server:
+        begun = time.monotonic()
+        [failure] = ask(
+            endpoint(server.url, deadline=0.6, timeout=0.25, max_attempts=10**6), question()
+        )
+        assert time.monotonic() - begun < 5
+    assert isinstance(failure, RequestFailed)
+    assert failure.reason == ("server_error" if fault == "503" else "timeout")
+    assert 2 <= failure.attempts == len(server.calls)
+
+
+# -- Pauses ---------------------------------------------------------------------------------------
+
+
+def test_a_pause_is_everyones():
+    async def run(point):
+        async with point.session() as answer:
+            first = asyncio.create_task(answer(question("first")))
+            while not server.calls:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
+            return await asyncio.gather(first, *[answer(question(str(i))) for i in range(8)])
+
+    busy = [http(429, error("slow down"), retry_after_ms="700")]
+    script = lambda body, nth: busy if name_of(body) == "first" and nth == 0 else None  # noqa: E731
+    with Loopback(script=script) as server:
+        asyncio.run(run(endpoint(server.url)))
+    told, *later = server.calls
+    assert len(later) == 9
+    assert min(call.at for call in later) - told.at >= 0.7
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_seconds_are_waited_for(status):
+    with Loopback(script=once([http(status, "", retry_after="1")])) as server:
+        ask(endpoint(server.url), question())
+    assert server.calls[1].at - server.calls[0].at >= 1
+
+
+def test_a_date_is_waited_for():
+    until = int(time.time()) + 2
+    busy = [http(429, "", retry_after=formatdate(until, usegmt=True))]
+    with Loopback(script=once(busy)) as server:
+        [reply] = ask(endpoint(server.url), question())
+    assert reply.created >= until
+
+
+def test_a_stop_ends_the_pause():
+    pause = [http(429, "", retry_after="60")]
+    late = [0.3, http(401, "")]
+    script = lambda body, nth: pause if name_of(body) == "first" else late  # noqa: E731
+
+    async def run(point):
+        async with point.session() as answer, asyncio.timeout(20):
+            both = [answer(question(name)) for name in ("first", "second")]
+            return await asyncio.gather(*both, return_exceptions=True)
+
+    with Loopback(script=script) as server:
+        outcomes = asyncio.run(run(endpoint(server.url)))
+    assert [stopped.reason for stopped in outcomes] == ["unauthorized"] * 2
+    assert len(server.calls) == 2
+
+
+@given(st.integers(0, 10**9), st.sampled_from([("retry-after", 1), ("retry-after-ms", 1000)]))
+def test_retry_after_in_seconds(number, form):
+    name, unit = form
+    assert retry_after({name: f" {number} "}, now=5.0) == number / unit
+    assert retry_after({name: f"-{number}"}, now=5.0) is None
+
+
+@given(st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)), st.integers(-(10**6), 10**6))
+def test_retry_after_as_a_date(when, ahead):
+    when = when.replace(microsecond=0, tzinfo=UTC)
+    now = (when - timedelta(seconds=ahead)).timestamp()
+    assert retry_after({"retry-after": format_datetime(when, usegmt=True)}, now) == max(0, ahead)
+
+
+@given(st.text(), st.text())
+def test_retry_after_of_anything(seconds, milliseconds):
+    found = retry_after({"retry-after": seconds, "retry-after-ms": milliseconds}, now=0.0)
+    assert found is None or found >= 0
+
+
+def test_retry_after_prefers_milliseconds_and_reads_dates_without_a_zone_as_utc():
+    assert retry_after({"retry-after": "9", "retry-after-ms": "1500"}, now=0.0) == 1.5
+    assert retry_after({"retry-after": "Thu, 01 Jan 1970 00:00:07 -0000"}, now=0.0) == 7
+    assert retry_after({"retry-after": "9" * 999}, now=0.0) == float("inf")
+    assert retry_after({}, now=0.0) is None
+
+
+# -- Faults that stop the run, faults of one request ----------------------------------------------
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_a_stop_fault_stops_all_with_one_request_a_worker(name):
+    async def run(point):
+        async with point.session() as answer:
+            free = asyncio.Semaphore(4)
+
+            async def work(request):
+                async with free:
+                    return await answer(request)
+
+            return await asyncio.gather(
+                *[work(question(str(i))) for i in range(20)], return_exceptions=True
+            )
+
+    with Loopback(script=always(name)) as server:
+        outcomes = asyncio.run(run(endpoint(server.url)))
+    assert len(server.calls) <= 4
+    assert all(isinstance(stopped, EndpointStopped) for stopped in outcomes)
+    assert {stopped.reason for stopped in outcomes} == {STOPS[name][0]}
+
+
+def test_a_prompt_is_never_sent_on():
+    with Loopback() as elsewhere:
+        away = [http(307, "", location=elsewhere.url + "/chat/completions")]
+        with Loopback(script=always(away)) as server:
+            [stopped] = ask(endpoint(server.url), question())
+        assert stopped.reason == "redirect"
+        assert elsewhere.url in str(stopped)
+        assert (len(server.calls), len(elsewhere.calls)) == (1, 0)
+
+
+@pytest.mark.parametrize("name", FAILS)
+def test_a_fault_of_one_request_is_typed_after_one_attempt(name):
+    with Loopback(script=always(name)) as server:
+        [failure] = ask(endpoint(server.url), question())
+    assert isinstance(failure, RequestFailed)
+    assert (failure.reason, failure.attempts) == (FAILS[name][0], 1)
+    assert len(server.calls) == 1
+
+
+def test_bombs_stay_small_in_memory():
+    with Loopback(script=always("bomb")) as server:
+        ask(endpoint(server.url), question("what is imported is imported now"))
+        tracemalloc.start()
+        try:
+            ask(endpoint(server.url), *[question(str(i)) for i in range(4)])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 30_000_000
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        (Request("m", [], kind="embedding"), "embedding"),
+        (question(stream=True), "stream"),
+        (question(n=2), "sample"),
+        (question(model="other"), "model"),
+    ],
+)
+def test_what_it_cannot_send_fails_before_any_call(request_, says):
+    with Loopback() as server:
+        [failure] = ask(endpoint(server.url), request_)
+    assert isinstance(failure, RequestFailed)
+    assert (failure.reason, failure.attempts) == ("bad_request", 0)
+    assert says in str(failure)
+    assert not server.calls
+
+
+def test_what_json_cannot_hold_fails_before_any_call():
+    with Loopback() as server:
+        outcomes = ask(endpoint(server.url), question("\ud83d"), question(temperature=float("nan")))
+    assert all(isinstance(outcome, RequestError) for outcome in outcomes)
+    assert not server.calls
+
+
+# -- Keys and addresses ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 307, 400, 401, 404, 429, 500])
+def test_the_key_stands_nowhere(status, caplog):
+    caplog.set_level(logging.DEBUG)
+    echoed = f"Authorization: Bearer {KEY} and {KEY}, or sk-proj-another; " + "." * 450 + KEY
+    script = always([http(status, error(echoed, echoed), location=f"http://x/?key={KEY}")])
+    with Loopback(script=script) as server:
+        point = endpoint(server.url, max_attempts=2)
+        [raised] = ask(point, question())
+    assert server.calls[0].headers["authorization"] == f"Bearer {KEY}"
+    assert raised.__cause__ is None
+    assert raised.__context__ is None
+    with_locals = traceback.TracebackException.from_exception(raised, capture_locals=True)
+    seen = [
+        str(raised),
+        repr(raised),
+        repr(vars(raised)),
+        "".join(with_locals.format()),
+        repr(pickle.loads(pickle.dumps(raised))),
+        repr(point),
+        caplog.text,
+    ]
+    for text in seen:
+        assert KEY[:12] not in text
+        assert "sk-proj" not in text
+    assert "[key]" in str(raised)
+
+
+@given(
+    st.sampled_from([200, 204, 301, 400, 401, 403, 429, 500]),
+    st.binary() | st.text().map(str.encode) | st.just(KEY.encode() * 40),
+)
+def test_any_bytes_are_read(status, body):
+    found = read_reply(status, {"location": KEY}, body, secret=KEY)
+    assert isinstance(found, Fault)
+    assert KEY not in found.message
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from([200, 200, 400, 500]),
+    st.fixed_dictionaries(
+        {
+            "choices": _json
+            | st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "message": _json
+                        | st.fixed_dictionaries(
+                            {"content": st.text() | _json, "refusal": _json, "reasoning": _json}
+                        ),
+                        "finish_reason": _json,
+                        "logprobs": _json,
+                    }
+                ),
+                max_size=2,
+            )
+        },
+        optional={"usage": _json, "model": _json, "error": _json, "system_fingerprint": _json},
+    ),
+)
+def test_any_json_is_read_and_every_reply_can_be_stored(status, body):
+    found = read_reply(status, {}, json.dumps(body).encode())
+    assert isinstance(found, (Reply, Fault))
+    if isinstance(found, Reply):
+        assert status == 200
+        assert not body.get("error")
+        assert Record.from_line(Record(question(), found).line).reply == found
+
+
+def test_an_unset_key_is_one_clear_error(monkeypatch):
+    for base_url in (None, "https://example.invalid/v1"):
+        with pytest.raises(EndpointStopped, match="OPENAI_API_KEY") as caught:
+            ask(OpenAIEndpoint(base_url), question())
+        assert caught.value.reason == "no_key"
+    monkeypatch.setenv("OPENAI_API_KEY", "caf\u00e9 " + KEY)
+    with pytest.raises(EndpointStopped, match="OPENAI_API_KEY") as caught:
+        ask(OpenAIEndpoint(), question())
+    assert KEY not in str(caught.value)
+
+
+def test_this_machine_needs_no_key_and_the_environment_is_read(monkeypatch):
+    with Loopback() as server:
+        ask(OpenAIEndpoint(server.url.replace("127.0.0.1", "localhost")), question())
+        monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/")
+        ask(OpenAIEndpoint(), question())
+    assert [call.headers["authorization"] for call in server.calls] == [
+        "Bearer none",
+        f"Bearer {KEY}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://example.invalid/v1",
+        "http://0.0.0.0/v1",
+        "http://127.0.0.1.example.invalid/v1",
+        "http://127.1/v1",
+        f"https://user:{KEY}@example.invalid/v1",
+        "example.invalid/v1",
+        "file:///etc/passwd",
+        "https:///v1",
+        "https://example.invalid:port/v1",
+        "https://exa mple.invalid/v1",
+        "https://[::1/v1",
+    ],
+)
+def test_an_address_that_cannot_be_used_is_one_clear_error(base_url):
+    with pytest.raises(EndpointError, match="base URL") as caught:
+        ask(OpenAIEndpoint(base_url, api_key=KEY), question())
+    assert KEY not in str(caught.value)
+
+
+def test_plain_http_where_it_is_allowed():
+    with Loopback() as server:
+        [reply] = ask(
+            endpoint(server.url.replace("127.0.0.1", "0.0.0.0"), allow_http=True), question()
+        )
+    assert isinstance(reply, Reply)
+
+
+@pytest.mark.parametrize("name", ["concurrency", "timeout", "deadline", "max_attempts"])
+def test_limits_are_above_zero(name):
+    with pytest.raises(LmjudgeError, match=name):
+        OpenAIEndpoint(**{name: 0})
+
+
+# -- Nothing left behind --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["hang", "slow-head", "slow-body", "429-far"])
+def test_cancelled_in_the_middle_leaves_nothing(fault):
+    parts = [http(429, "", retry_after="60")] if fault == "429-far" else fault
+
+    async def run():
+        async with endpoint(server.url).session() as answer:
+            tasks = [asyncio.create_task(answer(question(str(i)))) for i in range(5)]
+            while len(server.calls) < 5:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with Loopback(script=always(parts)) as server:
+        asyncio.run(run())
+    gc.collect()
+    assert len(server.calls) == 5
+
+
+def test_connections_are_kept_and_a_closed_one_is_replaced():
+    replies = iter(range(100))
+    good = http(200, chat("x"))
+    script = lambda body, nth: [good, CUT] if next(replies) % 2 else None  # noqa: E731
+
+    async def run():
+        async with endpoint(server.url).session() as answer:
+            return [await answer(question(str(i))) for i in range(10)]
+
+    with Loopback(script=script) as server:
+        assert len(asyncio.run(run())) == 10
+
+
+def test_nothing_heavy_is_imported_before_a_session():
+    code = (
+        "import sys, lmjudge.endpoints.openai as o; o.OpenAIEndpoint('http://localhost/v1');"
+        "sys.exit(bool({'openai', 'httpx2', 'aiohttp', 'httpx'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmjudge.errors import ReportError
+from lmjudge.errors import DataMissing, ReportError
 
 TABLE_COLUMNS = (
     "table",
@@ -67,15 +67,15 @@ def published(stem: str) -> pd.DataFrame:
     """The published cells of a stem, one a row.
 
     Columns: table, row, column, printed (text), n (missing where the paper gives none), work,
-    version, status, rounding. Raises ReportError for an unknown
-    stem.
+    version, status, rounding. Raises DataMissing for a stem that no paper printed a table for.
 
     >>> published("vicuna-scores").loc[0, ["table", "row", "column", "printed"]].tolist()
     ['Table 2', 'LLaMA-13B', 'baseline', '513.0']
     """
     if stem not in stems():
-        raise ReportError(
-            f"no paper printed a table for {stem!r}; published are {', '.join(stems())}", name=stem
+        raise DataMissing(
+            f"no paper printed a table for {stem!r}; published are {', '.join(stems())}",
+            source=stem,
         )
     with files(__name__).joinpath(f"{stem}.csv").open(encoding="utf-8") as lines:
         cells = pd.read_csv(lines, dtype=str, keep_default_na=False)
@@ -92,7 +92,7 @@ def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     (ours less the printed). `same` and `same_n` are missing where nothing may be compared: no
     value, no printed number, a status of recomputed or unverified, or a basis other than rows.
     Raises ReportError for a table without these columns, with a cell twice, or with an unknown
-    basis, and for an unknown stem.
+    basis, and DataMissing for a stem that no paper printed a table for.
     """
     return beside(table, published(stem), name=stem)
 

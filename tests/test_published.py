@@ -1,0 +1,134 @@
+"""What the papers printed, and ours held against it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from lmjudge.errors import DataMissing, ReportError
+from lmjudge.published import (
+    PUBLISHED_COLUMNS,
+    STATUSES,
+    as_printed,
+    beside,
+    compare,
+    published,
+    stems,
+)
+
+
+@pytest.mark.parametrize("stem", stems())
+def test_published_files_are_well_formed(stem):
+    cells = published(stem)
+    assert tuple(cells.columns) == PUBLISHED_COLUMNS
+    assert not cells.duplicated(["table", "row", "column"]).any()
+    assert cells["status"].isin(STATUSES).all()
+    assert (cells[["table", "row", "column", "work", "version"]] != "").all(axis=None)
+    for cell in cells.itertuples():
+        assert as_printed(float(cell.printed), cell.printed, cell.rounding) == cell.printed
+
+
+def ours(stem, basis="rows"):
+    """A table that says what the paper says, as a stand-in for a computed one."""
+    cells = published(stem)
+    return cells[["table", "row", "column"]].assign(
+        value=cells["printed"].astype(float),
+        n=cells["n"].astype("Float64").astype(float),
+        low=None,
+        high=None,
+        no_verdict=0,
+        basis=basis,
+    )
+
+
+@pytest.mark.parametrize("stem", stems())
+def test_one_wrong_digit_is_found_and_nothing_else(stem):
+    table = ours(stem)
+    assert compare(table, stem)["same"].dropna().all()
+    last = float(published(stem).loc[2, "printed"][-1])
+    decimals = len(published(stem).loc[2, "printed"].partition(".")[2])
+    table.loc[2, "value"] += (1 if last < 9 else -1) * 10**-decimals
+    found = compare(table, stem)
+    assert found.index[found["same"] == False].tolist() == [2]  # noqa: E712
+    assert abs(found.loc[2, "difference"]) == pytest.approx(10**-decimals)
+
+
+def test_only_rows_are_held_against_what_was_printed():
+    cells = published("mtbench-agreement")
+    for basis in ("arithmetic", "unreleased", "own", "simulated"):
+        assert compare(ours("mtbench-agreement", basis), "mtbench-agreement")["same"].isna().all()
+    for basis in ("rows", "rows, maintainers"):
+        assert compare(ours("mtbench-agreement", basis), "mtbench-agreement")["same"].all()
+    for status, compared in zip(STATUSES, (True, True, True, False, False), strict=True):
+        table = beside(ours("mtbench-agreement"), cells.assign(status=status), name="x")
+        assert table["same"].notna().all() == compared
+        assert table["same"].isna().all() != compared
+        assert (table["ours_printed"] == table["printed"]).all()
+
+
+def test_what_one_side_lacks_stays_visible():
+    table = ours("vicuna-scores")
+    extra = table.iloc[[0]].assign(row="my-model")
+    found = compare(pd.concat([extra, table.iloc[3:]]), "vicuna-scores")
+    assert found.loc[0, "row"] == "my-model"
+    assert pd.isna(found.loc[0, "printed"])
+    assert pd.isna(found.loc[0, "same"])
+    assert found["value"].iloc[-3:].isna().all()
+    assert found["printed"].iloc[-3:].tolist() == ["513.0", "694.0", "583.0"]
+    assert found["same"].iloc[-3:].isna().all()
+    assert len(found) == len(table) + 1
+
+
+def test_another_n_is_said():
+    table = ours("mtbench-agreement")
+    table.loc[0, "n"] += 1
+    found = compare(table, "mtbench-agreement")
+    assert found.index[found["same_n"] == False].tolist() == [0]  # noqa: E712
+    assert compare(ours("mtbench-scores"), "mtbench-scores")["same_n"].isna().all()
+
+
+def test_bad_tables_are_refused():
+    table = ours("vicuna-scores")
+    with pytest.raises(ReportError, match="lacks value, basis"):
+        compare(table.drop(columns=["value", "basis"]), "vicuna-scores")
+    with pytest.raises(ReportError, match=r"cell \['Table 2', 'LLaMA-13B', 'baseline'\] twice"):
+        compare(pd.concat([table, table]), "vicuna-scores")
+    with pytest.raises(ReportError, match=r"basis \['guessed'\]"):
+        compare(table.assign(basis="guessed"), "vicuna-scores")
+    with pytest.raises(DataMissing, match="no paper printed a table for 'vicuna'"):
+        compare(table, "vicuna")
+
+
+@pytest.mark.parametrize(
+    ("value", "printed", "rounding", "n", "wanted"),
+    [
+        (23 / 80 * 100, "28.7", "percent", 80, "28.7"),
+        (100 * 23 / 80, "28.7", "percent", 80, "28.7"),
+        (100 * 23 / 80, "28.7", "percent", None, "28.8"),
+        (37 / 80 * 100, "46.2", "percent", 80, "46.2"),
+        (9 / 80 * 100, "11.2", "percent", 80, "11.2"),
+        (64.1170, "64.1", "percent", 721, "64.1"),
+        (100 * 454 / 721, "63", "ratio", 721, "63"),
+        (100 * 388 / 479, "81", "ratio", 479, "81"),
+        (54.5, "55", "ratio", 200, "55"),
+        (54.5, "55", "half-even", 200, "54"),
+        (54.5, "55", "ratio", None, "55"),
+        (666.5, "666", "half-even", None, "666"),
+        (667.5, "668", "half-even", None, "668"),
+        (0.0699, "0.0699", "truncated", None, "0.0699"),
+        (0.06999, "0.0699", "truncated", None, "0.0699"),
+        (-0.1178, "-0.117", "truncated", None, "-0.117"),
+        (6.0, "6", "trimmed 2", None, "6"),
+        (7.904, "7.9", "trimmed 2", None, "7.9"),
+        (10.0, "10", "trimmed 2", None, "10"),
+        (-0.001, "0.00", "half-even", None, "0.00"),
+        (float("nan"), "0.00", "half-even", None, "nan"),
+    ],
+)
+def test_rounding_as_the_sources_did(value, printed, rounding, n, wanted):
+    assert as_printed(value, printed, rounding, n) == wanted
+
+
+def test_an_unknown_rounding_is_refused():
+    with pytest.raises(ValueError, match="expected half-even, percent"):
+        as_printed(1.0, "1", "up")

@@ -249,7 +249,8 @@ class _Run:
     ) -> None:
         try:
             self.store.calls += 1
-            self.finished.append((request, await answer(request)))
+            reply = await answer(request)  # awaited first: `finished` is another list by then
+            self.finished.append((request, reply))
         except RequestFailed as error:
             failure = Failure(
                 getattr(error, "reason", "request_failed"),

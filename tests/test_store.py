@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+from endpoints import Echo
+
+import lmjudge as lj
+from lmjudge.errors import EndpointStopped, Miss
+from lmjudge.records import Failure, Record, Reply, Request
+from lmjudge.store import Store
+
+
+def ask(text: str, **params: object) -> Request:
+    return Request("m", [{"role": "user", "content": text}], params or {"temperature": 0.0})
+
+
+def many(count: int, start: int = 0) -> list[Request]:
+    return [ask(f"question {number}") for number in range(start, start + count)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "a store, größe", mode="record")
+
+
+# ---- recording
+
+
+def test_each_request_is_asked_once_and_replayed_in_order(store: Store) -> None:
+    endpoint = Echo(concurrency=8)
+    requests = [*many(700), *many(50), *many(30, 10)]
+    recorded = list(store.ask(iter(requests), endpoint))
+    assert [key for key, _ in recorded] == [request.key for request in requests]
+    assert sorted(endpoint.asked) == sorted({request.key for request in requests})
+    assert endpoint.most_in_flight <= 8
+    assert endpoint.open == 0
+    assert (store.hits, store.misses, store.calls) == (80, 700, 700)
+    again = Store(store.path, mode="record")
+    assert list(again.ask(requests, endpoint)) == recorded
+    assert (again.hits, again.misses, again.calls) == (780, 0, 0)
+    assert list(Store(store.path).ask(requests)) == recorded
+
+
+def test_replies_come_in_order_though_the_first_is_the_slowest(store: Store) -> None:
+    class Slow(Echo):
+        async def answer(self, request: Request) -> Reply:
+            await asyncio.sleep(0.2 if "question 0" in str(request.messages) else 0)
+            return await super().answer(request)
+
+    keys = [key for key, _ in store.ask(many(100), Slow())]
+    assert keys == [request.key for request in many(100)]
+
+
+def test_a_reply_is_handed_on_only_after_it_is_kept(store: Store) -> None:
+    for key, reply in store.ask(many(40), Echo(delay=0.001)):
+        assert Store(store.path).look_up([key]) == {key: reply}
+
+
+def test_samples_of_one_request_are_kept_apart(store: Store) -> None:
+    draws = [Request("m", [{"role": "user", "content": "q"}], sample=k) for k in range(3)]
+    endpoint = Echo()
+    list(store.ask(draws, endpoint))
+    assert len(endpoint.asked) == len({request.key for request in draws}) == 3
+
+
+def test_a_failure_stands_in_the_place_of_its_reply_and_is_not_stored(store: Store) -> None:
+    endpoint = Echo(fail=frozenset({"question 3"}))
+    results = [result for _, result in store.ask(many(6), endpoint)]
+    assert [type(result) for result in results] == [*[Reply] * 3, Failure, *[Reply] * 2]
+    assert results[3] == Failure("content_filter", "filtered", 400, 1)
+    assert store.look_up([many(1, 3)[0].key]) == {}
+    lines = (store.path / "attempts.jsonl").read_text().splitlines()
+    assert [json.loads(line)["reason"] for line in lines] == ["content_filter"]
+    list(store.ask(many(6), endpoint))
+    assert len(endpoint.asked) == 7  # only the failed one is asked for again
+
+
+def test_a_stopped_endpoint_stops_the_run_and_what_was_paid_for_is_kept(store: Store) -> None:
+    endpoint = Echo(concurrency=4, delay=0.002, stop_after=20)
+    with pytest.raises(EndpointStopped, match="no more money"):
+        list(store.ask(many(100), endpoint))
+    assert len(endpoint.asked) <= 20 + 4
+    kept = store.look_up(request.key for request in many(100))
+    assert len(kept) == 20
+    endpoint.stop_after = None
+    list(store.ask(many(100), endpoint))
+    assert len(store.look_up(request.key for request in many(100))) == 100
+
+
+def test_a_fault_in_an_endpoint_is_raised_as_it_is(store: Store) -> None:
+    class Broken(Echo):
+        async def answer(self, request: Request) -> Reply:
+            raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        list(store.ask(many(3), Broken()))
+
+
+def test_leaving_early_leaves_nothing_behind(store: Store) -> None:
+    before = threading.active_count()
+    endpoint = Echo(concurrency=4, delay=0.01)
+    asking = store.ask(many(5000), endpoint)
+    next(asking)
+    asking.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+    assert endpoint.open == endpoint.in_flight == 0
+    assert len(endpoint.asked) < 100
+    other = Echo()
+    list(store.ask(many(100), other))  # no claim was left behind
+    assert set(endpoint.asked) | set(other.asked) == {request.key for request in many(100)}
+
+
+def test_asking_works_under_a_running_loop(store: Store) -> None:
+    async def cell() -> list[object]:
+        return list(store.ask(many(20), Echo()))
+
+    assert len(asyncio.run(cell())) == 20
+
+
+def test_threads_that_ask_for_the_same_make_one_call_each(store: Store) -> None:
+    endpoint = Echo(concurrency=8, delay=0.002)
+    results: list[object] = []
+
+    def work() -> None:
+        results.append(list(Store(store.path, mode="record").ask(many(150), endpoint)))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(endpoint.asked) == 150
+    assert all(result == results[0] for result in results)
+    assert len(results) == 6
+
+
+def test_requests_are_read_lazily(store: Store) -> None:
+    read = 0
+
+    def endless() -> object:
+        nonlocal read
+        while True:
+            read += 1
+            yield ask(f"question {read}")
+
+    asking = store.ask(endless(), Echo(concurrency=4))  # type: ignore[arg-type]
+    for _ in range(10):
+        next(asking)
+    asking.close()  # type: ignore[attr-defined]
+    assert read < 10_000
+
+
+# ---- replaying
+
+
+def test_replay_calls_nobody(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = Echo()
+    with pytest.raises(Miss):
+        list(Store(store.path).ask(many(1), endpoint))
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    endpoint.network = True
+    with pytest.raises(Miss, match="unset LMJUDGE_OFFLINE"):
+        list(store.ask(many(1), endpoint))
+    assert endpoint.asked == []
+    endpoint.network = False
+    assert len(list(store.ask(many(1), endpoint))) == 1
+
+
+def test_a_miss_tells_what_is_missing_and_what_came_nearest(store: Store) -> None:
+    list(store.ask(many(10), Echo()))
+    asked = [*many(5), ask("question 3", temperature=0.7), *many(2), *many(150, 50)]
+    replay = Store(store.path)
+    replies = replay.ask(asked)
+    assert [next(replies)[0] for _ in range(5)] == [request.key for request in many(5)]
+    with pytest.raises(Miss) as caught:
+        next(replies)
+    miss = caught.value
+    assert miss.count == 151
+    assert miss.tokens == sum(len(r.messages[0]["content"]) for r in [*asked[5:6], *asked[8:]]) // 4
+    assert len(miss.requests) == 100
+    assert miss.requests[0] == asked[5]
+    assert miss.nearest == many(1, 3)[0]
+    assert miss.differences == {"params.temperature": (0.7, 0)}
+    assert "params.temperature: 0.7 asked, 0 stored" in str(miss)
+    assert "lj.plan" in str(miss)
+    assert (replay.hits, replay.misses) == (5, 151)
+
+
+def test_explain_finds_the_nearest_request(store: Store) -> None:
+    assert store.explain(ask("x")) == (None, {})
+    list(store.ask([ask("the cat sat on the mat"), ask("quite another thing")], Echo()))
+    nearest, differences = store.explain(ask("the cat sat on a mat"))
+    assert nearest == ask("the cat sat on the mat")
+    assert set(differences) == {"messages[0].content"}
+    assert store.explain(ask("quite another thing")) == (ask("quite another thing"), {})
+
+
+def test_the_mode_is_spelled_right() -> None:
+    with pytest.raises(ValueError, match="'replay' or 'record'"):
+        Store(mode="reply")  # type: ignore[arg-type]
+
+
+def test_recording_without_an_endpoint_is_a_miss(store: Store) -> None:
+    with pytest.raises(Miss, match="give an endpoint"):
+        list(store.ask(many(1)))
+
+
+# ---- adding
+
+
+def test_the_reply_is_the_earliest_whatever_the_order(store: Store, tmp_path: Path) -> None:
+    records = [
+        Record(ask("q"), Reply("late", created=5.0)),
+        Record(ask("q"), Reply("early", created=2.0)),
+        Record(ask("q"), Reply("late", created=4.0)),
+    ]
+    added = store.add(records[:1])
+    assert (added.new, added.known, added.observations, added.changed) == (1, 0, 0, ())
+    added = store.add(records[1:])
+    assert (added.new, added.known, added.observations) == (0, 1, 1)
+    assert added.changed == (ask("q").key,)
+    assert store.add(records) == type(added)(known=3)
+    other = Store(tmp_path / "other")
+    other.add(reversed(records))
+    assert [r.reply for r in other.records()] == [records[1].reply, records[2].reply]
+    assert other.digest() == store.digest()
+    assert next(store.ask([ask("q")]))[1] == records[1].reply
+
+
+def test_the_digest_is_of_the_records_asked_for(store: Store) -> None:
+    list(store.ask(many(5), Echo()))
+    keys = [request.key for request in many(5)]
+    assert store.digest(keys) == store.digest(reversed(keys)) == store.digest()
+    assert store.digest(keys[:4]) != store.digest(keys)
+
+
+# ---- where it lies
+
+
+def test_the_nearest_cache_is_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "nbs").mkdir()
+    monkeypatch.chdir(tmp_path / "nbs")
+    assert lj.Store().path == tmp_path / "cache" / "judgments"
+    (tmp_path / "nbs" / "cache" / "judgments").mkdir(parents=True)
+    assert lj.Store().path == tmp_path / "nbs" / "cache" / "judgments"
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "elsewhere"))
+    assert lj.Store().path == tmp_path / "elsewhere"
+
+
+def test_the_folder_is_for_its_owner_alone(store: Store) -> None:
+    list(store.ask(many(1), Echo(fail=frozenset({"question 0"}))))
+    assert os.stat(store.path).st_mode & 0o077 == 0
+    for item in store.path.iterdir():
+        assert os.stat(item).st_mode & 0o077 == 0, item
+    assert not [name for name in os.listdir(store.path) if name.startswith(".")]
+
+
+def test_what_the_file_is_set_to(store: Store) -> None:
+    store.add([Record(ask("q"), Reply("a"))])
+    connection = sqlite3.connect(store.path / "cache.db")
+    settings = dict(connection.execute("SELECT key, value FROM Settings"))
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+    assert settings["eviction_policy"] == "none"
+    assert settings["cull_limit"] == 0
+    assert settings["sqlite_synchronous"] == 2

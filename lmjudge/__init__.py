@@ -36,11 +36,16 @@ _HOME = {
     "agreement": "stats",
     "mean_scores": "stats",
     "score_totals": "stats",
+    "relative_quality": "stats",
+    "relative_quality": "stats",
     "position_bias": "stats",
     "repeatability": "stats",
     "win_rates": "stats",
     "published": "published",
     "compare": "published",
+    "cells": "report",
+    "bars": "report",
+    "radar": "report",
     "save_table": "report",
 }
 __all__ = ["__version__", *_HOME]

@@ -118,12 +118,12 @@ def _within(votes: pd.DataFrame, distinct: bool) -> pd.DataFrame:
     everyone = _sum(x, _KEY)
     same = _sum(x, [*_KEY, "judge"]) if distinct else x
     # All ordered pairs, less each vote's (or judge's) with itself, are each unordered pair twice.
-    return (_meet(everyone, everyone) - _sum(_square(same), _KEY)) // 2
+    return (_products(everyone, everyone) - _sum(_products(same, same), _KEY)) // 2
 
 
 def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
     """A row per vote, indexed by its key and judge: 1 in the column of its verdict, else 0."""
-    oriented = by_name(check(votes, "votes"))
+    oriented = by_name(check(votes, "votes")[[*_KEY, "judge", "winner"]])
     nowhere = oriented["question_id"].isna()
     if nowhere.any():
         raise FrameError(
@@ -139,10 +139,6 @@ def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
 
 def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     return counts.groupby(level=key, dropna=False, sort=True).sum()
-
-
-def _square(counts: pd.DataFrame) -> pd.DataFrame:
-    return _products(counts, counts)
 
 
 def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:

@@ -40,7 +40,7 @@ def position_bias(
     """
     if rule not in ("mixed", "lean", "net"):
         raise ValueError(f"rule is {rule!r}; expected 'mixed', 'lean' or 'net'")
-    shown = by_name(check(games, "games"))
+    shown = by_name(check(games, "games")[[*_PAIR, "winner"]])
     seen = shown[_PAIR].assign(
         # The verdict as shown: model_a stands first in its own game.
         first=games["winner"] == "model_a",

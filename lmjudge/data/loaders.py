@@ -21,7 +21,7 @@ from lmjudge.data.reading import (
 )
 from lmjudge.data.sources import source_named
 from lmjudge.errors import DataMissing
-from lmjudge.frames import frame
+from lmjudge.frames import COLUMNS, frame, resolve
 
 # Winners as the files have them: ours, and the reason that goes with it.
 _WINNERS = {
@@ -30,7 +30,12 @@ _WINNERS = {
     "tie": ("tie", None),
     "tie (bothbad)": ("tie", "both_bad"),
     "tie (inconsistent)": ("tie", "inconsistent"),
+    "left": ("model_a", None),
+    "right": ("model_b", None),
 }
+_VOTE = ("question_id", "model_a", "model_b", "winner", "judge")
+_CROWD = {"prompt": "question_id", "left": "model_a", "right": "model_b", "worker": "judge"}
+_GROUPS = {"expert": "expert", "author": "author", "gpt-4": "llm", "gpt4": "llm"}
 
 
 def load_questions(source: SourceOrPath) -> pd.DataFrame:
@@ -109,66 +114,39 @@ def load_votes(source: SourceOrPath) -> pd.DataFrame:
     """
     if not own_path(source) and not source_named(os.fspath(source)).having("votes"):
         from lmjudge.data.judgments import load_judgments
-        from lmjudge.frames import resolve
 
         return resolve(load_judgments(source, "games"))
     rows = []
     for path, _ in files_of(source, "votes"):
         for line, row in _read_votes(path):
+            judge, time = row["judge"], row.get("tstamp")
             if row["winner"] not in _WINNERS:
                 problem = f"has the winner {row['winner']!r}; expected {', '.join(_WINNERS)}"
                 raise bad_row(path, line, problem)
-            winner, reason = _WINNERS[row["winner"]]
-            judge, group = _judge_and_group(row["judge"])
-            time = row.get("tstamp")
-            rows.append(
-                {
-                    **{name: row[name] for name in ("question_id", "model_a", "model_b")},
-                    "turn": row.get("turn", 1),
-                    "judge": judge,
-                    "group": row.get("group", group),
-                    "winner": winner,
-                    "reason": reason,
-                    "time": float("nan") if time is None else float(time),
-                }
-            )
-    return frame("votes", rows)
+            if not isinstance(judge, str) and not len(judge):
+                raise bad_row(path, line, "names no judge")
+            if not isinstance(time, (int, float, type(None))):
+                raise bad_row(path, line, f"has tstamp = {time!r}; expected seconds, as a number")
+            kind = judge.partition("_")[0] if isinstance(judge, str) else "gpt-4"
+            row["judge"] = f"{judge[0]}/fastchat:pair" if not isinstance(judge, str) else judge
+            row["winner"], row["reason"] = _WINNERS[row["winner"]]
+            rows.append(row | {"turn": row.get("turn", 1), "time": time})
+            rows[-1]["group"] = _GROUPS.get(kind, "crowd")
+    return frame("votes", rows)[list(COLUMNS["votes"])].astype({"time": float})
 
 
 def _read_votes(path: Path) -> Iterator[tuple[int, Row]]:
-    """Every (line, row) of a file of votes; rows of a table are counted as lines under a header."""
-    columns = ("question_id", "model_a", "model_b", "winner", "judge")
-    if path.suffix == ".csv":
-        for line, row in enumerate(
-            read_table(path, ("prompt", "left", "right", "winner", "worker")).to_dict("records"), 2
-        ):
-            yield (
-                line,
-                {
-                    "question_id": row["prompt"],
-                    "model_a": row["left"],
-                    "model_b": row["right"],
-                    "judge": f"worker_{row['worker']}",
-                    "winner": {"left": "model_a", "right": "model_b"}.get(
-                        row["winner"], row["winner"]
-                    ),
-                },
-            )
-    elif path.suffix == ".parquet":
-        yield from enumerate(read_table(path, columns).to_dict("records"), 1)
-    else:
+    """Every (line, row) of a file of votes; lines of a CSV are counted with its header."""
+    if path.suffix not in (".csv", ".parquet"):
         yield from read_lines(
-            path,
-            {"question_id": (int, str), "model_a": str, "model_b": str, "winner": str}
-            | {"judge": (str, list)},
+            path, dict.fromkeys(_VOTE, str) | {"question_id": (int, str)} | {"judge": (str, list)}
         )
-
-
-def _judge_and_group(judge: Any) -> tuple[str, str]:
-    if not isinstance(judge, str):
-        return f"{judge[0]}/fastchat:pair", "llm"
-    kind = judge.partition("_")[0]
-    return judge, kind if kind in ("expert", "author") else "crowd"
+    elif path.suffix == ".parquet":
+        yield from enumerate(read_table(path, _VOTE).to_dict("records"), 1)
+    else:
+        table = read_table(path, ("winner", *_CROWD)).rename(columns=_CROWD)
+        table["judge"] = "worker_" + table["judge"].astype(str)
+        yield from enumerate(table.to_dict("records"), 2)
 
 
 def read_answers(path: Path) -> Iterator[tuple[int, Row]]:

@@ -37,7 +37,6 @@ _HOME = {
     "mean_scores": "stats",
     "score_totals": "stats",
     "relative_quality": "stats",
-    "relative_quality": "stats",
     "position_bias": "stats",
     "repeatability": "stats",
     "win_rates": "stats",

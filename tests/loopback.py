@@ -31,6 +31,7 @@ Part = bytes | float | str
 class Call:
     """One request that arrived: `nth` counts from 0 the arrivals of this very body."""
 
+    path: str
     body: dict[str, Any]
     headers: dict[str, str]
     nth: int
@@ -251,7 +252,7 @@ class Loopback:
         body = json.loads(raw)
         nth = self._seen[raw]
         self._seen[raw] += 1
-        self.calls.append(Call(body, headers, nth))
+        self.calls.append(Call(head[0].split(" ")[1], body, headers, nth))
         self.in_flight += 1
         self.busiest = max(self.busiest, self.in_flight)
         try:

@@ -478,6 +478,13 @@ def test_this_machine_needs_no_key_and_the_environment_is_read(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("end", ["", "/", "/?api-version=preview"])
+def test_the_route_stands_under_the_base_url(end):
+    with Loopback() as server:
+        ask(endpoint(server.url + end), question())
+    assert server.calls[0].path == "/v1/chat/completions" + end.strip("/")
+
+
 @pytest.mark.parametrize(
     "base_url",
     [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import aiohttp
 import httpx2
@@ -26,37 +26,7 @@ class Returned(NamedTuple):
     body: bytes
 
 
-class _TooLarge(Exception):
-    """A body that is not read further."""
-
-
 Post: TypeAlias = Callable[[bytes], Awaitable[Returned | Fault]]
-
-
-class _Bounded(openai.DefaultAioHttpClient):
-    """A client that reads at most `max_bytes` of any body and follows no redirect."""
-
-    max_bytes: int
-
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        options |= {"stream": True, "follow_redirects": False}
-        response = await super().send(request, **options)
-        body = bytearray()
-        try:
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > self.max_bytes:
-                    raise _TooLarge
-        finally:
-            await response.aclose()
-        headers = [
-            (name, value)
-            for name, value in response.headers.multi_items()
-            if name.lower() not in ("content-encoding", "content-length", "transfer-encoding")
-        ]
-        return httpx2.Response(
-            response.status_code, headers=headers, content=bytes(body), request=request
-        )
 
 
 @asynccontextmanager
@@ -65,32 +35,41 @@ async def connect(
 ) -> AsyncIterator[Post]:
     """A coroutine function that posts a chat request: what came back, a Fault if nothing whole."""
     # No limit on time here: the SDK's is per read, so one byte a second would outlast it.
-    http = _Bounded(timeout=None, limits=httpx2.Limits(max_connections=concurrency))
-    http.max_bytes = max_bytes
-    async with openai.AsyncOpenAI(
-        base_url=base_url, api_key=api_key, max_retries=0, timeout=None, http_client=http
-    ) as client:
+    http = openai.DefaultAioHttpClient(
+        timeout=None, limits=httpx2.Limits(max_connections=concurrency)
+    )
+    async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key, http_client=http) as client:
+        # The SDK says what is sent where; sending it by client.post would cost as much again, and
+        # would read error bodies of any size.
+        url = client.base_url.copy_with(path=client.base_url.path + "chat/completions")
+        headers = httpx2.Headers(http.headers)
+        for name, value in (client.default_headers | client.auth_headers).items():
+            if isinstance(value, str):
+                headers[name] = value
 
         async def post(body: bytes) -> Returned | Fault:
+            request = httpx2.Request("POST", url, headers=headers, content=body)
             try:
-                response = await client.post(
-                    "/chat/completions", cast_to=httpx2.Response, content=body
-                )
-            except openai.APIStatusError as error:
-                response = error.response
-            except _TooLarge:
-                message = f"more than {max_bytes:,} bytes came back (max_bytes)"
-                return Fault("too_large", message, then="fail")
-            except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+                response = await http.send(request, stream=True, follow_redirects=False)
+                try:
+                    content = bytearray()
+                    async for piece in response.aiter_bytes():
+                        content += piece
+                        if len(content) > max_bytes:
+                            message = f"more than {max_bytes:,} bytes came back (max_bytes)"
+                            return Fault("too_large", message, response.status_code, "fail")
+                finally:
+                    await response.aclose()
+            except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
                 return _cut_short(error)
-            return Returned(response.status_code, response.headers, response.content)
+            return Returned(response.status_code, response.headers, bytes(content))
 
         yield post
 
 
 def _cut_short(error: BaseException) -> Fault:
-    """The fault that lies under the SDK's error, which calls a reset connection a time-out."""
-    while isinstance(error, (openai.OpenAIError, httpx2.HTTPError)) and error.__cause__:
+    """The fault under the transport's error, which calls a reset connection a time-out."""
+    if isinstance(error, httpx2.HTTPError) and error.__cause__:
         error = error.__cause__
     refused = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError))
     return Fault(

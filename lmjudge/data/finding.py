@@ -99,6 +99,9 @@ def choose_source(
     needs. A path in `own` comes first; "auto" takes "published" if every file of them is here, and
     what they need of FastChat's. Raises DataMissing where published rows are wanted and missing, or
     nothing is at `own`, and ValueError for another value of `wanted`.
+
+    >>> choose_source("simulated", "mt-bench-human")
+    'simulated'
     """
     if wanted not in ("auto", "published", "simulated"):
         raise ValueError(f"source is {wanted!r}; expected 'auto', 'published' or 'simulated'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from lmjudge.data.showings import SCORE_FIELDS, Kind, fastchat_prompt, showings
 from lmjudge.errors import DataError
 from lmjudge.frames import frame
 from lmjudge.judges.prompts import Prompt
-from lmjudge.records import Record, Reply
+from lmjudge.records import Record, Reply, Request
 
 
 class Adds(Protocol):
@@ -32,8 +33,10 @@ def load_judgments(source: SourceOrPath, kind: Kind | None = None) -> pd.DataFra
     One row a showing, as released: `text` is the judge's, the verdict is read from it as the source
     read it (`fastchat`, `vicuna`, `threeclass`), `published` is the released winner or score, where
     it is one (the Vicuna blog's scores are `published_a`, `published_b`: some were entered by
-    hand). `key` is that of the request which the row answers, `prompt` the prompt's name, `origin`
-    how the prompt was had: "as published", or "rendered" from the released prompt file and answers.
+    hand). `key` is that of the request which the row answers, `asked` the same without the
+    provider, so that `repeatability` sees what was asked again in another file. `prompt` is the
+    prompt's name, `origin` says how the prompt was had: "as published", or "rendered" from the
+    released prompt file and answers.
     A repeat of a showing has the next `sample` (its request keeps sample 0, so that twins share a
     key). A failed call has no text and the reason `request_failed`.
 
@@ -108,7 +111,8 @@ def _cut(
     for name, turns in (("question", asked), ("ref_answer", reference or [])):
         values |= {f"{name}_{number}": turn for number, turn in enumerate(turns, 1)}
     first, *middle, last = prompt.fill(values).split("\0")
-    if not (shown.startswith(first) and shown.endswith(last)):
+    fits = len(shown) >= len(first) + len(last)
+    if not (fits and shown.startswith(first) and shown.endswith(last)):
         return None
     inner = shown[len(first) : len(shown) - len(last)]
     answers = inner.split(middle[0]) if middle else [inner]
@@ -118,24 +122,19 @@ def _cut(
 def _framed(rows: list[Row]) -> pd.DataFrame:
     """The showings as a frame, repeats numbered in `sample`."""
     kind = "scores" if "model" in rows[0] else "games"
+    sides = ("model",) if kind == "scores" else ("model_a", "model_b")
+    numbers = {"scores": ("score", "published"), "games": ("score_a", "score_b")}[kind]
+    hidden = {"scores": ("winner", "score_a", "score_b"), "games": ("score",)}[kind]
     seen: Counter[tuple[object, ...]] = Counter()
-    shown = (
-        "question_id",
-        "turn",
-        "judge",
-        *(("model",) if kind == "scores" else ("model_a", "model_b")),
-    )
     made = []
     for row in rows:
-        showing = tuple(row[name] for name in shown)
-        made.append({**row, "sample": seen[showing], "key": row["request"] and row["request"].key})
+        request: Request | None = row["request"]
+        showing = tuple(row[name] for name in ("question_id", "turn", "judge", *sides))
+        made.append(
+            {name: row[name] for name in row if name not in (*hidden, "request", "created")}
+        )
+        made[-1]["sample"] = seen[showing]
+        made[-1]["key"] = request and request.key
+        made[-1]["asked"] = request and replace(request, provider=None).key
         seen[showing] += 1
-    hidden = [
-        "request",
-        "created",
-        *({"winner", "score_a", "score_b"} if kind == "scores" else {"score"}),
-    ]
-    whole = frame(kind, made).drop(columns=hidden, errors="ignore")
-    numbers = ["score", "score_a", "score_b", "published_a", "published_b"]
-    numbers += ["published"] if kind == "scores" else []
-    return whole.astype({name: float for name in numbers if name in whole.columns})
+    return frame(kind, made).astype(dict.fromkeys(numbers, float))

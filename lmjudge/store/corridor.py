@@ -86,7 +86,6 @@ class _Asker:
         self.error: BaseException | None = None
         self.main: asyncio.Task[None] | None = None
         self.wake = asyncio.Event()
-        self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run, name="lmjudge-asker", daemon=True)
         self.submitted = 0
         self.bar: Any = None
@@ -96,6 +95,7 @@ class _Asker:
         with recording.recording(self.store.path):
             pass
         self.claims: Claims = claims_of(self.store.path)
+        self.loop = asyncio.new_event_loop()
         self.thread.start()
         return self
 

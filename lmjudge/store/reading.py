@@ -163,7 +163,7 @@ class Reader:
         with self._lock:
             try:
                 status = os.stat(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return False
             here = (os.getpid(), status.st_dev, status.st_ino)
             if self._connection is not None and self._opened == here:
@@ -194,14 +194,20 @@ class Reader:
                 tables = self.all(
                     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"
                 )
+                ((pages,),), ((page,),) = (
+                    self.all("PRAGMA page_count"),
+                    self.all("PRAGMA page_size"),
+                )
             except StoreError:
                 self.close()
                 raise
-            if not tables:
+            log = self.folder / f"{FILE}-wal"
+            in_log = log.exists() and log.stat().st_size > 0
+            if not tables or (os.stat(path).st_size < pages * page and not in_log):
                 self.close()
                 raise DamagedStore(
-                    f"{path} ({status.st_size} bytes) holds no store: it was cut off or is another"
-                    " program's; restore it from a copy, or move it away to begin anew",
+                    f"{path} ({status.st_size} bytes) is no whole store: it was cut off, or is"
+                    " another program's; restore a copy, or move it away to begin anew",
                     path=self.folder,
                     keys=[],
                 )

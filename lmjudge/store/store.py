@@ -85,6 +85,10 @@ class Store:
             f" here {self.hits} hits, {self.misses} misses, {self.calls} calls"
         )
 
+    def close(self) -> None:
+        """Close the store's file; it opens again at the next need."""
+        self.reader.close()
+
     def ask(
         self, requests: Iterable[Request], endpoint: Endpoint | None = None
     ) -> Iterator[tuple[str, Reply | Failure]]:

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lmjudge.errors import DamagedStore, NotAStore, StoreError
+from lmjudge.records import Record, Reply, Request
+from lmjudge.store import Store, exchange
+
+contents = st.sampled_from(["q1", "q2", "q3"])
+replies = st.builds(
+    Reply, text=st.sampled_from(["A", "B", "C"]), created=st.none() | st.integers(0, 3).map(float)
+)
+records = st.lists(
+    st.builds(
+        lambda content, reply: Record(Request("m", [{"role": "user", "content": content}]), reply),
+        contents,
+        replies,
+    ),
+    max_size=8,
+)
+
+
+def some(count: int, text: str = "reply") -> list[Record]:
+    return [
+        Record(Request("m", [{"role": "user", "content": f"q{n}"}]), Reply(f"{text} {n}"))
+        for n in range(count)
+    ]
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(records, records, records)
+def test_merging_is_set_union(
+    tmp_path_factory: pytest.TempPathFactory,
+    one: list[Record],
+    two: list[Record],
+    three: list[Record],
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    parts = []
+    for number, part in enumerate((one, two, three)):
+        Store(folder / str(number)).add([*part, *some(1)])
+        parts.append(folder / str(number))
+    exchange.merge(folder / "ab", parts[:2])
+    exchange.merge(folder / "ab-c", [folder / "ab", parts[2]])
+    exchange.merge(folder / "cba", [*reversed(parts), parts[1]])
+    outs = []
+    for name in ("ab-c", "cba"):
+        outs.append(exchange.export(folder / name, folder / f"{name}.jsonl.zst"))
+    assert outs[0] == outs[1]
+    assert (folder / "ab-c.jsonl.zst").read_bytes() == (folder / "cba.jsonl.zst").read_bytes()
+    assert exchange.verify(folder / "cba").digest == outs[0][1] == Store(folder / "cba").digest()
+    assert exchange.verify(folder / "cba").damaged == {}
+
+
+def test_export_and_merge_give_the_same_bytes(tmp_path: Path) -> None:
+    Store(tmp_path / "one").add(some(1500))
+    count, digest = exchange.export(tmp_path / "one", tmp_path / "one.jsonl.zst")
+    assert count == 1500
+    done = exchange.merge(tmp_path / "two", [tmp_path / "one.jsonl.zst"])
+    assert done[str(tmp_path / "one.jsonl.zst")].new == 1500
+    assert exchange.export(tmp_path / "two", tmp_path / "2.zst") == (count, digest)
+    assert (tmp_path / "one.jsonl.zst").read_bytes() == (tmp_path / "2.zst").read_bytes()
+    again = exchange.merge(tmp_path / "two", [tmp_path / "one", tmp_path / "2.zst"])
+    assert all(added.known == 1500 and not added.new for added in again.values())
+
+
+def test_merging_says_which_replies_it_changed(tmp_path: Path) -> None:
+    request = some(1)[0].request
+    Store(tmp_path / "mine").add([Record(request, Reply("mine", created=2.0))])
+    Store(tmp_path / "hers").add([Record(request, Reply("hers", created=1.0))])
+    added = exchange.merge(tmp_path / "mine", [tmp_path / "hers"])[str(tmp_path / "hers")]
+    assert added.changed == (request.key,)
+    assert added.observations == 1
+    assert Store(tmp_path / "mine").look_up([request.key])[request.key].text == "hers"
+
+
+def test_stats_count(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    store.add([*some(3), *some(2, "another")])
+    told = exchange.stats(store.path)
+    assert (told["keys"], told["records"], told["observations"]) == (3, 5, 2)
+    assert told["models"] == {"m": 3}
+    assert told["attempts"] == 0
+
+
+@pytest.mark.parametrize("cut", [1, 20, 300])
+def test_a_cut_export_is_not_taken(tmp_path: Path, cut: int) -> None:
+    Store(tmp_path / "one").add(some(50))
+    whole = tmp_path / "one.jsonl.zst"
+    exchange.export(tmp_path / "one", whole)
+    whole.write_bytes(whole.read_bytes()[:-cut])
+    with pytest.raises(DamagedStore, match="export"):
+        exchange.merge(tmp_path / "two", [whole])
+    assert not (tmp_path / "two" / "cache.db").exists()
+
+
+def test_an_export_of_lies_is_refused(tmp_path: Path) -> None:
+    import hashlib
+
+    import zstandard
+
+    good, other = some(2)
+    forged = other.line.replace(b"reply 1", b"reply 7")
+    lines = [good.line, forged, b"not a record at all", b'{"key":"\xff'.ljust(90)]
+    total = hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
+    last = f'{{"lmjudge_export":1,"records":{len(lines)},"sha256":"{total}"}}'.encode()
+    (tmp_path / "x.zst").write_bytes(zstandard.compress(b"\n".join([*lines, last])))
+    added = exchange.merge(tmp_path / "mine", [tmp_path / "x.zst"])[str(tmp_path / "x.zst")]
+    assert added.new == 1
+    assert len(added.refused) == 3
+    assert list(Store(tmp_path / "mine").records()) == [good]
+
+
+def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello\n")
+    with pytest.raises(DamagedStore, match="no export"):
+        exchange.merge(tmp_path / "s", [tmp_path / "text"])
+    with pytest.raises(NotAStore, match="neither"):
+        exchange.merge(tmp_path / "s", [tmp_path / "nothing"])
+    for act in (exchange.verify, exchange.stats, exchange.seal):
+        with pytest.raises(NotAStore, match="no store"):
+            act(tmp_path / "s")
+
+
+def test_an_export_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s")
+    store.add(some(20))
+    spoil(store.path, some(20)[7].request.key)
+    with pytest.raises(DamagedStore):
+        exchange.export(store.path, tmp_path / "out.zst")
+    assert os.listdir(tmp_path) == ["s"]
+
+
+def spoil(folder: Path, key: str) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(folder / "cache.db")
+    (row,) = connection.execute("SELECT value FROM Cache WHERE key = ?", (key,)).fetchone()
+    flipped = bytearray(row)
+    flipped[len(flipped) // 2] ^= 4
+    connection.execute("UPDATE Cache SET value = ? WHERE key = ?", (bytes(flipped), key))
+    connection.commit()
+    connection.close()
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nobody, root included, can write to: fill `tmp_path / "inside"` first."""
+    inside, seen = tmp_path / "inside", tmp_path / "read-only"
+    inside.mkdir()
+    seen.mkdir()
+    told = subprocess.run(
+        f"mount --bind '{inside}' '{seen}' && mount -o remount,ro,bind '{seen}'",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if told.returncode:
+        pytest.skip(f"a read-only mount: {told.stderr.strip()}")
+    yield seen
+    subprocess.run(["umount", "--lazy", seen], check=True)
+
+
+def test_a_sealed_store_is_read_from_read_only_media(tmp_path: Path, read_only: Path) -> None:
+    store = Store(tmp_path / "inside" / "store")
+    store.add(some(10))
+    store.close()
+    exchange.seal(store.path)
+    assert not (store.path / "cache.db-wal").exists()
+    before = sorted(os.listdir(store.path))
+    sealed = Store(read_only / "store", mode="record")
+    asked = [record.request for record in some(10)]
+    assert [reply.text for _, reply in sealed.ask(asked)] == [r.reply.text for r in some(10)]  # type: ignore[union-attr]
+    assert exchange.verify(sealed.path).records == 10
+    with pytest.raises(StoreError, match="cannot be written"):
+        sealed.add(some(11))
+    assert sorted(os.listdir(store.path)) == before
+    sealed.close()
+
+
+def test_a_closed_store_is_read_from_read_only_media(tmp_path: Path, read_only: Path) -> None:
+    store = Store(tmp_path / "inside" / "store")
+    store.add(some(10))
+    closed = Store(read_only / "store")
+    assert len(closed.look_up(r.request.key for r in some(10))) == 10
+    closed.close()
+
+
+def test_an_unsealed_copy_with_its_log_is_not_read_as_if_it_were_whole(
+    tmp_path: Path, read_only: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    store.add(some(3))
+    store.look_up([some(1)[0].request.key])
+    from lmjudge.store import recording
+
+    with recording.recording(store.path) as cache:
+        store.commit(cache, some(10))
+        (tmp_path / "inside" / "store").mkdir()
+        for name in ("cache.db", "cache.db-wal"):
+            (tmp_path / "inside" / "store" / name).write_bytes((store.path / name).read_bytes())
+    with pytest.raises(StoreError, match="lmjudge store seal"):
+        Store(read_only / "store")
+
+
+def test_recording_goes_on_after_sealing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.add(some(2))
+    store.close()
+    exchange.seal(store.path)
+    store.add(some(5))
+    assert exchange.verify(store.path).records == 5
+
+
+def test_a_store_in_use_is_not_sealed(tmp_path: Path) -> None:
+    import sqlite3
+
+    store = Store(tmp_path / "store")
+    store.add(some(2))
+    other = sqlite3.connect(store.path / "cache.db")
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM Cache").fetchall()
+    with pytest.raises(StoreError, match="in use"):
+        exchange.seal(store.path)
+    other.close()
+
+
+def test_an_export_is_lines_of_json(tmp_path: Path) -> None:
+    import zstandard
+
+    Store(tmp_path / "s").add(some(3))
+    exchange.export(tmp_path / "s", tmp_path / "e.zst")
+    with zstandard.open(tmp_path / "e.zst", "rt", encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    assert [set(line) for line in lines[:-1]] == [{"key", "reply", "request", "sha256"}] * 3
+    assert [line["key"] for line in lines[:-1]] == sorted(line["key"] for line in lines[:-1])
+    assert lines[-1]["records"] == 3

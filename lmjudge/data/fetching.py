@@ -170,8 +170,7 @@ def _download(run: _Run, session: Any, file: File, timeout: float) -> None:
     if not target.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"{file.path} points out of {folder}; nothing is written", path=target)
     url = f"{run.source.root}/{file.url}"
-    with _get(session, url, timeout) as reply:
-        run.reached, run.heard = True, time.monotonic()
+    with _get(run, session, url, timeout) as reply:
         if reply.status_code != 200:
             raise DataError(f"{url} answered {reply.status_code}", path=target)
         if "content-encoding" in reply.headers:
@@ -190,12 +189,13 @@ def _download(run: _Run, session: Any, file: File, timeout: float) -> None:
             part.unlink(missing_ok=True)
 
 
-def _get(session: Any, url: str, timeout: float) -> Any:
+def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
     """The reply to a GET, redirects followed only as far as the source's own hosts reach."""
     first = urlsplit(url)
     hosts = (first.hostname or "", *_REDIRECTS.get(first.hostname or "", ()))
     for _ in range(6):
         reply = session.get(url, stream=True, allow_redirects=False, timeout=timeout)
+        run.reached, run.heard = True, time.monotonic()
         if not reply.is_redirect:
             return reply
         reply.close()

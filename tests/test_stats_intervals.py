@@ -59,6 +59,12 @@ def test_share_of_independent_rows_is_nearly_wilson():
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=2e-4)
 
 
+def test_rows_are_never_worth_more_than_if_they_were_independent():
+    found = one([1.0, 0.0] * 39 + [1.0, 1.0], np.repeat(range(40), 2), share=True)
+    low, high = proportion_confint(41, 80, method="wilson")
+    assert found["low"] < low < high < found["high"]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_share_that_never_varies_still_has_a_width(value):
     found = one([value] * 40, np.repeat(range(8), 5), share=True)

@@ -50,7 +50,7 @@ def test_two_literal_keys() -> None:
     assert request.key == "ca142a5803b539e8eae7afe90f056d94cb7ea2985e8d23bc4a97177eda11a134"
     other = Request(
         "Qwen/qwen2.5-7b",
-        [{"role": "user", "content": "Grüße, 世界 🌍 \n\t\"\\\u2028"}],
+        [{"role": "user", "content": 'Grüße, 世界 🌍 \n\t"\\\u2028'}],
         {"temperature": 0.7, "top_p": 1e-7, "seed": 7, "stop": None},
         sample=3,
         provider="mt-bench",

@@ -212,6 +212,24 @@ def test_no_flipped_bit_of_the_file_gives_a_wrong_reply(
     assert found.items() <= right.items()
 
 
+def test_verify_and_merge_get_past_a_damaged_page(pristine: Path, tmp_path: Path) -> None:
+    content = bytearray(pristine.read_bytes())
+    right = {record.request.key: record for record in some(60)}
+    (tmp_path / "store").mkdir()
+    for page in range(8, len(content) // 4096 - 2):
+        broken = bytearray(content)
+        broken[page * 4096 : page * 4096 + 8] = b"\xff" * 8
+        (tmp_path / "store" / "cache.db").write_bytes(broken)
+        verified = exchange.verify(tmp_path / "store")
+        if len(verified.damaged) > 1 and verified.keys == 60:
+            break
+    assert 0 < verified.records < 60
+    done = exchange.merge(tmp_path / "saved", [tmp_path / "store"])[str(tmp_path / "store")]
+    assert done.new == verified.records
+    assert len(done.refused) == 60 - verified.records
+    assert all(right[r.request.key] == r for r in Store(tmp_path / "saved").records())
+
+
 @pytest.mark.parametrize("part", [0.02, 0.3, 0.6, 0.9, 0.999])
 def test_a_truncated_file_is_detected(pristine: Path, tmp_path: Path, part: float) -> None:
     content = pristine.read_bytes()

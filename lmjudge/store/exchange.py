@@ -77,12 +77,15 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     keys = whole = records = 0
     digest = hashlib.sha256()
     with closing(Reader(_existing(path))) as reader:
-        for (told,) in reader.all("PRAGMA integrity_check"):
-            if told != "ok":
-                damaged[f"(file) {told}"] = "SQLite's integrity check"
         odd = "SELECT key FROM Cache WHERE raw != 1 OR typeof(key) != 'text'"
-        for (key,) in reader.all(odd):
-            damaged[repr(key)] = "a key that lmjudge does not write"
+        try:
+            for (told,) in reader.all("PRAGMA integrity_check"):
+                if told != "ok":
+                    damaged[f"(file) {told}"] = "SQLite's integrity check"
+            for (key,) in reader.all(odd):
+                damaged[repr(key)] = "a key that lmjudge does not write"
+        except DamagedStore as error:
+            damaged["(file)"] = str(error)
         for key, lines in reader.every():
             keys += 1
             try:

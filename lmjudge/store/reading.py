@@ -105,18 +105,17 @@ class Reader:
 
     def every(self) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
         """Every row in the order of keys, as (key, its lines or what is wrong with them)."""
+        # The keys come from the index alone, so that a damaged page of rows hides no others.
+        sql = (
+            "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND key > ?"
+            " ORDER BY key LIMIT 1000"
+        )
         last = ""
-        while self._open():
-            found = self.all(
-                "SELECT key, mode, filename, value FROM Cache WHERE raw = 1"
-                " AND typeof(key) = 'text' AND key > ? ORDER BY key LIMIT 1000",
-                (last,),
-            )
-            if not found:
-                return
-            for row in found:
-                yield row[0], _lines_of(row)
-            last = found[-1][0]
+        while keys := [key for (key,) in self.all(sql, (last,))]:
+            found = self.rows(keys)
+            for key in keys:
+                yield key, found.get(key, DamagedStore("the row has gone", keys=[key]))
+            last = keys[-1]
 
     def newest(self, count: int) -> Iterator[list[bytes]]:
         """The lines of the rows written last, newest first; damaged rows are passed over."""
@@ -144,13 +143,13 @@ class Reader:
                 return []
             try:
                 return self._connection.execute(sql, values).fetchall()
-            except sqlite3.OperationalError as error:
-                raise StoreError(
-                    f"the store at {self.folder} cannot be read now ({error}); try again, or copy"
-                    " it to a local disk",
-                    path=self.folder,
-                ) from error
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
+                if "locked" in str(error) or "unable to open" in str(error):
+                    raise StoreError(
+                        f"the store at {self.folder} cannot be read now ({error}); try again, or"
+                        " copy it to a local disk",
+                        path=self.folder,
+                    ) from error
                 raise DamagedStore(
                     f"the file {self.folder / FILE} is damaged ({error}); run `lmjudge store"
                     f" verify {self.folder}`, and merge what can be read into a new store",

@@ -156,7 +156,7 @@ class Plan:
     judges: tuple[SimulatedJudge, ...]
     voters: tuple[Voters, ...]
     baseline: str | None = None
-    contested: float = 0.173
+    contested: float = 0.145
     question_spread: float = 0.71
     answer_spread: float = 1.13
 
@@ -174,38 +174,38 @@ def words_of(model: SimulatedModel, length: float) -> int:
 
 
 MODELS = (
-    SimulatedModel("sim-alder", 58, (7.62, 8.04, 7.18, 7.51, 6.33, 6.87), -0.37),
-    SimulatedModel("sim-birch", 37, (7.09, 7.23, 6.94, 6.71, 6.58, 5.92), -0.83),
-    SimulatedModel("sim-cedar", 46, (6.67, 6.38, 6.49, 6.96, 5.44, 4.79), 0.21),
-    SimulatedModel("sim-dogwood", 29, (5.26, 5.73, 5.07, 5.39, 3.91, 3.14), -0.58),
-    SimulatedModel("sim-elder", 71, (4.48, 4.31, 5.52, 4.13, 2.97, 2.36), -1.17),
+    SimulatedModel("sim-alder", 58, (7.48, 8.14, 7.25, 7.62, 6.31, 6.72), -0.37),
+    SimulatedModel("sim-birch", 37, (6.97, 7.22, 7.07, 6.83, 6.5, 6.01), -0.83),
+    SimulatedModel("sim-cedar", 46, (6.76, 6.47, 6.36, 6.96, 5.32, 4.76), 0.21),
+    SimulatedModel("sim-dogwood", 29, (5.16, 5.66, 4.93, 5.38, 3.72, 3.02), -0.58),
+    SimulatedModel("sim-elder", 71, (4.54, 4.31, 5.39, 4.05, 3.02, 2.45), -1.17),
 )
 JUDGES = (
     SimulatedJudge(
         "sim-heron",
-        accuracy=0.913,
-        position_bias=0.083,
+        accuracy=0.893,
+        position_bias=0.097,
         verbosity_bias=0.047,
-        tie_rate=0.059,
+        tie_rate=0.085,
         failure_rate=0.017,
         repeat_noise=0.271,
-        leniency=0.34,
-        spread=0.77,
+        leniency=0.184,
+        spread=0.68,
     ),
     SimulatedJudge(
         "sim-cedar",
-        accuracy=0.787,
-        position_bias=-0.146,
+        accuracy=0.757,
+        position_bias=-0.14,
         verbosity_bias=0.121,
         self_preference=0.234,
-        tie_rate=0.028,
+        tie_rate=0.032,
         failure_rate=0.041,
         repeat_noise=0.443,
-        leniency=0.92,
-        spread=1.21,
+        leniency=1.228,
+        spread=1.399,
     ),
 )
 VOTERS = (
-    Voters("expert", pool=23, each=3, noise=0.139),
-    Voters("crowd", pool=211, each=2, noise=0.317),
+    Voters("expert", pool=23, each=3, noise=0.131),
+    Voters("crowd", pool=211, each=2, noise=0.325),
 )

@@ -1,0 +1,151 @@
+"""How often 95 % intervals hold the planted value: simulated studies through judges and parsers.
+
+    python benchmarks/coverage.py --seeds 100 > docs/coverage.md
+
+Every quantity must be held as often as a 99.9 % binomial band around 95 % allows, or the exit
+status is 1. The store is left out (`Memory`); `tests/test_simulate.py` shows that frames are equal
+with it. The first run, of seeds 0 to 99, is the one that counts: seeds are not chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+import pandas as pd
+
+import lmjudge as lj
+from lmjudge.simulate import recovered
+from lmjudge.stats import relative_quality
+
+BOTH = (1, 2)
+
+
+class Memory:
+    """A store that keeps nothing: what judging needs of one, without a disk."""
+
+    def ask(
+        self, requests: Iterable[lj.Request], endpoint: object = None
+    ) -> Iterator[tuple[str, lj.Reply]]:
+        for request in requests:
+            yield request.key, endpoint.reply(request)
+
+
+def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
+    """Every planted value beside what one study recovers: table, row, planted, low, high ..."""
+    study = lj.simulate(seed, per_category=per_category)
+    first, top = study.judges[0], study.plan.models[0].name
+    ask = {"store": Memory(), "endpoint": study.endpoint}
+    found: list[pd.DataFrame] = []
+
+    def see(name: str, estimates: pd.DataFrame, quantity: str, **cut: object) -> None:
+        found.append(recovered(estimates, study.planted(quantity, **cut), name))
+
+    lineup = lj.line_up(study.questions, study.answers)
+    by_group = dict(tuple(study.votes.groupby("group")))
+    by_judge = {}
+    for name in study.judges:
+        single, pair = lj.Judge("single", model=name), lj.Judge("pair", model=name)
+        scores = lj.judge_answers(lineup, single, turns=BOTH, **ask)
+        for by in (["model"], ["model", "turn"], ["model", "category"]):
+            made = lj.mean_scores(scores, by=by, questions=study.questions)
+            see(f"scores of {name}", made, "mean_scores", judge=name, by=by, turns=BOTH)
+        games = lj.judge_pairs(study.pairings, pair, turns=BOTH, **ask)
+        for rule in ("mixed", "lean", "net"):
+            made = lj.position_bias(games, rule=rule)
+            cut = {"judge": pair.name, "rule": rule, "turns": BOTH}
+            see(f"position, {rule}", made, "position_bias", **cut)
+        by_judge[name] = lj.resolve(games)
+        made = lj.position_bias(games, by="category", questions=study.questions)
+        cut = {"judge": pair.name, "by": "category", "turns": BOTH}
+        see(f"position of {name}", made, "position_bias", **cut)
+    for who, votes in [*by_judge.items(), *by_group.items()]:
+        for ties in ("half", "keep", "drop"):
+            made = lj.win_rates(votes, ties=ties)
+            see(f"wins, {who}, {ties}", made, "win_rates", voters=who, ties=ties, turns=BOTH)
+        made = lj.win_rates(votes, baseline=top, by="turn")
+        cut = {"voters": who, "baseline": top, "by": "turn", "turns": BOTH}
+        see(f"wins against {top}, {who}", made, "win_rates", **cut)
+    for ties in ("keep", "drop"):
+        for by in ([], ["turn"], ["category"]):
+            about = {"ties": ties, "by": by}
+            whole = {"turns": BOTH, **about}
+            for group, votes in by_group.items():
+                made = lj.agreement(votes, questions=study.questions, **about)
+                see(f"{group}, {ties}", made, "agreement", voters=(group, group), **whole)
+                for name in study.judges:
+                    two = (by_judge[name], votes)
+                    made = lj.agreement(*two, questions=study.questions, **about)
+                    see(
+                        f"{name} and {group}, {ties}",
+                        made,
+                        "agreement",
+                        voters=(name, group),
+                        **whole,
+                    )
+            made = lj.agreement(*by_judge.values(), questions=study.questions, **about)
+            see(f"judges, {ties}", made, "agreement", voters=study.judges, **whole)
+    score = lj.Judge("score", model=first)
+    games = lj.judge_pairs(study.pairings, score, **ask)
+    made = lj.score_totals(games, baseline=top)
+    see("totals", made, "score_totals", judge=first, baseline=top)
+    see("totals, as shown", lj.score_totals(games), "score_totals", judge=first)
+    via = study.plan.models[2].name
+    made = relative_quality(games, baseline=top, via=via)
+    see("relative", made, "relative_quality", judge=first, baseline=top, via=via)
+    again = lj.judge_pairs(study.pairings, lj.Judge("pair", model=first), samples=2, **ask)
+    again["asked"] = again.groupby(["question_id", "turn", "model_a", "model_b"]).ngroup()
+    see("repeats", lj.repeatability(again, key="asked"), "repeatability", judge=first)
+    return pd.concat(found, ignore_index=True).assign(seed=seed)
+
+
+def coverage(seeds: Iterable[int], per_category: int = 10, processes: int = 1) -> pd.DataFrame:
+    """A row per quantity: how often held, the band for that, the bias in standard errors."""
+    from scipy.stats import binom
+
+    one = partial(cells, per_category=per_category)
+    if processes == 1:
+        every = pd.concat(map(one, seeds))
+    else:
+        with ProcessPoolExecutor(processes) as pool:
+            every = pd.concat(pool.map(one, seeds))
+    every["held"] = (every["low"] <= every["planted"]) & (every["planted"] <= every["high"])
+    every["error"] = every["value"] - every["planted"]
+    groups = every.groupby(["table", "row"], sort=False)
+    made = groups.agg(
+        planted=("planted", "first"), held=("held", "sum"), seeds=("held", "size")
+    ).assign(bias=groups["error"].mean() / groups["error"].sem())
+    made["least"], made["most"] = (
+        binom.ppf(tail, made["seeds"], 0.95).astype(int) for tail in (0.0005, 0.9995)
+    )
+    made["fits"] = made["held"].between(made["least"], made["most"])
+    return made.reset_index()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--per-category", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
+    made = coverage(range(given.seeds), given.per_category, given.processes)
+    print(f"# Coverage of 95 % intervals over {given.seeds} simulated studies\n")
+    print(
+        f"{len(made)} quantities, {6 * given.per_category} questions a study; held on average"
+        f" {made['held'].mean() / given.seeds:.1%}, {(~made['fits']).sum()} outside the 99.9 %"
+        f" binomial band ({made['least'].iloc[0]} to {made['most'].iloc[0]}).\n"
+    )
+    print("| table | row | planted | held | bias (se) | fits |\n|---|---|---|---|---|---|")
+    for row in made.itertuples():
+        print(
+            f"| {row.table} | {row.row} | {row.planted:.4f} | {row.held}/{row.seeds}"
+            f" | {row.bias:+.1f} | {'yes' if row.fits else '**no**'} |"
+        )
+    return int(not made["fits"].all())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -46,6 +46,7 @@ _HOME = {
     "bars": "report",
     "radar": "report",
     "save_table": "report",
+    "read_table": "report",
 }
 __all__ = ["__version__", *_HOME]
 

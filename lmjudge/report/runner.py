@@ -6,7 +6,7 @@ import ast
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,13 +56,15 @@ def run(
     *,
     source: str = "auto",
     parameters: Mapping[str, Any] | None = None,
+    each: Callable[[Run], object] | None = None,
 ) -> list[Run]:
     """What each notebook wrote: its table, the executed notebook and a page, in the reports folder.
 
     `stems` name notebooks of the project, or are paths of one's own (*.ipynb); None means all.
     `source` is given to those that have that parameter. Each of `parameters` must be one of some
     notebook's that is run, and is given to those that have it; text is read as the type that its
-    default has. A notebook that fails does not keep the others from running.
+    default has. A notebook that fails does not keep the others from running; `each` is told of
+    every run as it ends.
 
     Raises ReportError before anything runs for an unknown notebook, an unknown or misspelt
     parameter, or one that looks like a secret; and at the end where notebooks failed, with all
@@ -73,9 +75,9 @@ def run(
     given = dict(parameters or {})
     _refuse_unknown(given, known)
     _refuse_secrets(given)
-    if source not in ("auto", *PLACES):
+    if source not in ("auto", "published", "simulated"):
         raise ReportError(
-            f"source is {source!r}; expected auto, {', '.join(PLACES)}", name="source"
+            f"source is {source!r}; expected auto, published or simulated", name="source"
         )
     runs = []
     for stem, path in chosen.items():
@@ -87,6 +89,8 @@ def run(
             if name in known[stem]
         }
         runs.append(_run_one(stem, path, typed))
+        if each is not None:
+            each(runs[-1])
     failed = [one for one in runs if one.error]
     if failed:
         raise ReportError(
@@ -203,9 +207,9 @@ def _run_one(stem: str, path: Path, parameters: Mapping[str, Any]) -> Run:
                 record_timing=False,
             )
         except PapermillExecutionError as failure:
-            error = _without_secrets(
-                f"cell {failure.cell_index} failed: {failure.ename}: {plain(failure.evalue)[:500]}"
-            )
+            starts = plain(failure.source.strip().partition("\n")[0])[:60]
+            told = f"{failure.ename}: {plain(failure.evalue)[:500]}"
+            error = _without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {told}")
         except (RuntimeError, OSError, ValueError) as failure:
             error = f"could not be run: {type(failure).__name__}: {plain(failure)[:500]}"
         done = nbformat.read(out, as_version=4) if out.exists() else None

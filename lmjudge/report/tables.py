@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lmjudge.errors import ReportError
+from lmjudge.errors import DataMissing, ReportError
 from lmjudge.places import reports
 from lmjudge.report.files import as_json, read_csv, to_csv, write
 
@@ -131,8 +131,7 @@ def read_table(path: Path) -> pd.DataFrame:
             f" {', '.join(COLUMNS)}: write it with lmjudge.save_table",
             name=path.name,
         )
-    numbers = [name for name in NUMBERS if name in whole.columns]
-    return whole.assign(**{name: pd.to_numeric(whole[name].replace("", "nan")) for name in numbers})
+    return _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})
 
 
 def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
@@ -151,14 +150,7 @@ def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
             name=stem,
         )
     whole = table.reindex(columns=[name for name in allowed if name in (*COLUMNS, *table.columns)])
-    try:
-        whole = whole.assign(
-            **{name: pd.to_numeric(whole[name]) for name in NUMBERS if name in whole.columns}
-        )
-    except (TypeError, ValueError) as error:
-        raise ReportError(f"table {stem} has a value that is no number ({error})", name=stem) from (
-            error
-        )
+    whole = _with_numbers(whole, stem)
     default = _BASES[source][0]
     whole["basis"] = whole["basis"].where(whole["basis"].notna(), default)
     odd = sorted(set(whole["basis"]) - set(_BASES[source]))
@@ -179,6 +171,16 @@ def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
     if source == "simulated":
         _refuse_titles(whole, stem)
     return whole
+
+
+def _with_numbers(whole: pd.DataFrame, stem: str) -> pd.DataFrame:
+    """The table with its numbers as floats; ReportError for what is none."""
+    numbers = [name for name in NUMBERS if name in whole.columns]
+    try:
+        return whole.assign(**{name: whole[name].astype("float64") for name in numbers})
+    except (TypeError, ValueError) as error:
+        told = f"table {stem} has a value that is no number ({error})"
+        raise ReportError(told, name=stem) from error
 
 
 def _refuse_titles(whole: pd.DataFrame, stem: str) -> None:
@@ -207,20 +209,17 @@ def _asked(store: Store, keys: Iterable[str]) -> dict[str, Any]:
 
 def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
     """The SHA-256 of every file that each source is read from here, as {source: {file: sha256}}."""
-    from lmjudge.data.finding import find_all
-    from lmjudge.data.sources import source_named
+    from lmjudge.data import SOURCES, find
 
     found: dict[str, dict[str, str]] = {}
     for name in sorted(sources):
-        files = source_named(name).files
-        roles = dict.fromkeys(file.role for file in files)
-        here = {path.as_posix(): path for role in roles for path, _ in find_all(name, role)}
-        found[name] = {
-            file.path: hashlib.sha256(path.read_bytes()).hexdigest()
-            for at, path in sorted(here.items())
-            for file in files
-            if at.endswith(f"/{file.path}")
-        }
+        found[name] = {}
+        for file in SOURCES[name].files:
+            try:
+                path = find(name, file)
+            except DataMissing:
+                continue
+            found[name][file.path] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 

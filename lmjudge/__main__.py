@@ -1,0 +1,7 @@
+"""`python -m lmjudge`."""
+
+import sys
+
+from lmjudge.cli import main
+
+sys.exit(main())

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 import tracemalloc
+import urllib.request
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, formatdate
 
@@ -140,6 +141,13 @@ def test_replies_that_say_little_are_still_replies(said, text, finish, refusal):
     assert len(server.calls) == 1
 
 
+def test_the_server_counts_for_other_processes():
+    with Loopback() as server:
+        ask(endpoint(server.url), *[question(str(i)) for i in range(3)])
+        with urllib.request.urlopen(f"{server.url}/calls") as counted:
+            assert counted.read() == b"3"
+
+
 def test_keeps_to_its_concurrency():
     with Loopback(delay=0.02) as server:
         replies = ask(endpoint(server.url, concurrency=4), *[question(str(i)) for i in range(20)])
@@ -215,6 +223,14 @@ def test_the_deadline_ends_a_request(fault):
     assert isinstance(failure, RequestFailed)
     assert failure.reason == ("server_error" if fault == "503" else "timeout")
     assert 2 <= failure.attempts == len(server.calls)
+
+
+def test_the_deadline_ends_an_attempt_too():
+    with Loopback(script=always("hang")) as server:
+        begun = time.monotonic()
+        [failure] = ask(endpoint(server.url, deadline=0.3), question())
+        assert time.monotonic() - begun < 10
+    assert (failure.reason, failure.attempts) == ("timeout", 1)
 
 
 # -- Pauses ---------------------------------------------------------------------------------------

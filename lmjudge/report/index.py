@@ -20,6 +20,7 @@ from lmjudge.report.runner import notebooks
 from lmjudge.report.tables import PLACES
 
 _LONG = 16
+_NAMES = ("Row", "Column")
 _NOT_COMPARED = {
     "recomputed": "counted from the authors' rows, printed nowhere: not compared",
     "unverified": "unverified: not compared",
@@ -63,20 +64,17 @@ def write_index() -> Path:
         _overview(rows, titles),
         "<h2>Recomputed from released rows</h2>",
         *(_section(one, titles) for one in rows),
-        *(
-            ["<p>None yet: run <code>lmjudge fetch</code>, then <code>lmjudge run</code>.</p>"][
-                rows != [] :
-            ]
-        ),
     ]
     if own:
         body += ["<h2>From your own files</h2>", *(_section(one, titles) for one in own)]
     if simulated:
+        inside, told = map(sum, zip(*(_inside(one.table) for one in simulated), strict=True))
         body += [
             "<h2>Self-test: the simulated study</h2>",
             '<p class="banner"><strong>No model and no person said anything in it.</strong> The'
-            " same notebooks run on a study whose truth was planted, and must recover it. About"
-            " one in twenty 95 % intervals misses its planted value by chance.</p>",
+            " same notebooks run on a study whose truth was planted, and must recover it:"
+            f" {inside} of {told} planted values lie inside their 95 % intervals (of intervals that"
+            " hold, one in twenty misses by chance).</p>",
             *(_section(one, titles) for one in simulated),
         ]
     if failed := sorted((reports() / "failed").glob("*.html")):
@@ -99,29 +97,23 @@ def _titles() -> dict[str, str]:
 
 def _overview(rows: list[Saved], titles: dict[str, str]) -> str:
     if not rows:
-        return ""
+        return "<p>None yet: run <code>lmjudge fetch</code>, then <code>lmjudge run</code>.</p>"
     lines = []
     for one in rows:
         cells = compared(one)
-        told = cells["same"].notna()
-        equal = int((cells["same"] & cells["same_n"].fillna(True)).fillna(False).sum())
-        largest = cells.loc[told, "difference"].abs().max()
-        where = "here" if one.here else "by the maintainers"
+        told = cells[cells["same"].notna()]
+        equal = int((told["same"] & told["same_n"].fillna(True)).sum())
         lines.append(
-            f'<tr><td class="name">{_link(f"#{one.stem}", titles.get(one.stem, one.stem))}</td>'
-            f"<td>{where}</td><td>{_verdict(equal, int(told.sum()))}</td>"
-            f'<td class="number">{_number(largest)}</td></tr>'
+            f'<tr><td class="title">{_link(f"#{one.stem}", titles.get(one.stem, one.stem))}</td>'
+            f"<td>{'here' if one.here else 'by the maintainers'}</td>"
+            f"<td>{_verdict(equal, len(told))}</td>{_figure(told['difference'].abs().max())}</tr>"
         )
-    return (
-        '<div class="wide" tabindex="0"><table><thead><tr><th>Table</th><th>Recomputed</th>'
-        "<th>As printed</th><th>Largest difference</th></tr></thead><tbody>"
-        f"{''.join(lines)}</tbody></table></div>"
-    )
+    return _html_table("", ["Table", "Recomputed", "As printed", "Largest difference"], lines)
 
 
 def _verdict(equal: int, told: int) -> str:
     if not told:
-        return '<span class="soft">nothing printed to compare</span>'
+        return '<span class="soft">none compared</span>'
     kind = "good" if equal == told else "bad"
     return f'<span class="{kind}">{equal} of {told} cells</span>'
 
@@ -158,77 +150,82 @@ def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
         told = cells[cells["same"].notna()]
         if len(told):
             facts.append(f"largest difference {_number(told['difference'].abs().max())}")
-    if one.source == "simulated" and "planted" in one.table.columns:
-        held = one.table[one.table["planted"].notna() & one.table["low"].notna()]
-        inside = held["planted"].between(held["low"], held["high"]).sum()
-        facts.append(f"planted value inside its interval in {inside} of {len(held)} cells")
-    facts.append(f"at most {missing} rows without a verdict behind a cell")
+    if one.source == "simulated":
+        facts.append(
+            "planted value inside its interval in {} of {} cells".format(*_inside(one.table))
+        )
+    facts.append(
+        f"up to {missing} rows without a verdict behind a cell"
+        if missing
+        else "every row has a verdict"
+    )
     return facts
 
 
+def _inside(table: pd.DataFrame) -> tuple[int, int]:
+    """In how many cells the planted value lies inside the interval, and of how many."""
+    if "planted" not in table.columns:
+        return 0, 0
+    held = table[table["planted"].notna() & table["low"].notna()]
+    return int(held["planted"].between(held["low"], held["high"]).sum()), len(held)
+
+
 def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
-    """One table's cells as HTML, ours beside the published or the planted."""
-    against = "planted" if "planted" in cells.columns else "printed"
-    beside = against == "planted" or cells["printed"].notna().any()
-    heads = ["Row", "Column", "Ours", "95 % interval", "n", "No verdict"]
-    if beside:
-        heads += ["Planted" if against == "planted" else "Published", "Difference"]
+    """One table's cells as HTML, ours beside the published or the planted; folded where long."""
+    simulated = "planted" in cells.columns
+    mine = int(cells["value"].notna().sum())
+    beside = simulated or cells["printed"].notna().any()
+    heads = [*_NAMES, "Recovered" if simulated else "Ours", "95 % interval", "n", "No verdict"]
+    heads += ["Planted" if simulated else "Published", "Difference"] if beside else []
+    if not mine:
+        heads = [*_NAMES, "Published"]
     lines = []
     for cell in cells.to_dict("records"):
-        interval = (
-            "" if pd.isna(cell["low"]) else f"{_number(cell['low'])} to {_number(cell['high'])}"
-        )
-        columns = [
-            *(f'<td class="name">{_text(cell[name])}</td>' for name in ("row", "column")),
-            *(
-                f'<td class="number">{item}</td>'
-                for item in (
-                    _number(cell["value"]),
-                    interval,
-                    _number(cell["n"]),
-                    _number(cell["no_verdict"]),
-                )
-            ),
-        ]
-        if beside:
-            columns.append(_other(cell, against))
-        columns.append(f"<td>{_badge(cell['basis'], one)}</td>")
-        lines.append(f"<tr>{''.join(columns)}</tr>")
+        told = [f'<td class="name">{_text(cell[name.lower()])}</td>' for name in _NAMES]
+        if mine:
+            ends = [_number(cell[end]) for end in ("low", "high")]
+            told += [_figure(cell["value"]), f"<td>{' to '.join(ends) if ends[0] else ''}</td>"]
+            told += [_figure(cell["n"]), _figure(cell["no_verdict"])]
+            told += [_other(cell, simulated)] if beside else []
+        else:
+            told.append(f"<td>{_text(cell['printed'])}</td>")
+        lines.append(f"<tr>{''.join(told)}<td>{_badge(cell['basis'], one)}</td></tr>")
+    made = _html_table(f"<caption>{_text(name)}</caption>", [*heads, "Basis"], lines)
+    if mine and len(cells) <= _LONG:
+        return made
+    says = f"{mine} cells" if mine == len(cells) else f"{mine} of {len(cells)} cells are ours"
+    summary = f"{_text(name)}: {says if mine else 'published alone'}"
+    return f"<details><summary>{summary}</summary>{made}</details>"
+
+
+def _html_table(caption: str, heads: list[str], lines: list[str]) -> str:
+    """Rows under their heads, scrolling by themselves on a narrow screen."""
     head = "".join(
-        f'<th scope="col"{" class=name" if item in ("Row", "Column") else ""}>{item}</th>'
-        for item in [*heads, "Basis"]
+        f'<th scope="col"{" class=name" if item in _NAMES else ""}>{item}</th>' for item in heads
     )
-    made = (
-        f'<div class="wide" tabindex="0"><table><caption>{_text(name)}</caption><thead><tr>{head}'
-        f"</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    return (
+        f'<div class="wide" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead><tbody>'
+        f"{''.join(lines)}</tbody></table></div>"
     )
-    if len(cells) > _LONG:
-        ours = int(cells["value"].notna().sum())
-        told = f"{ours} cells" if ours == len(cells) else f"{ours} of {len(cells)} cells are ours"
-        return f"<details><summary>{_text(name)}: {told}</summary>{made}</details>"
-    return made
 
 
-def _other(cell: dict[str, Any], against: str) -> str:
+def _other(cell: dict[str, Any], simulated: bool) -> str:
     """The number beside ours and the difference, as two cells."""
-    if against == "planted":
-        known = not pd.isna(cell["planted"])
-        told = (cell["planted"], cell["value"] - cell["planted"] if known else None)
-        return "".join(f'<td class="number">{_number(item)}</td>' for item in told)
+    if simulated:
+        return _figure(cell["planted"]) + _figure(cell["value"] - cell["planted"])
     if pd.isna(cell["printed"]):
         return "<td></td><td></td>"
-    beside, kind = _number(cell["difference"]), "number"
+    beside = _number(cell["difference"])
     if cell["status"] in _NOT_COMPARED:
         beside = f'<span class="soft">{_NOT_COMPARED[cell["status"]]}</span>'
-        kind = "name"
     elif not pd.isna(cell["same"]):
-        same = bool(cell["same"]) and (pd.isna(cell["same_n"]) or bool(cell["same_n"]))
+        same_n = pd.isna(cell["same_n"]) or cell["same_n"]
+        good = cell["same"] and same_n
         beside += (
-            ' <span class="good">✓ same</span>' if same else ' <span class="bad">differs</span>'
+            f' <span class="{"good" if good else "bad"}">{"same" if good else "differs"}</span>'
         )
-        if not pd.isna(cell["same_n"]) and not cell["same_n"]:
-            beside += f" (n {_number(cell['n_printed'])} printed)"
-    return f'<td class="number">{_text(cell["printed"])}</td><td class="{kind}">{beside}</td>'
+        beside += "" if same_n else f" (n {_number(cell['n_printed'])} printed)"
+    return f"<td>{_text(cell['printed'])}</td><td>{beside}</td>"
 
 
 def _badge(basis: Any, one: Saved) -> str:
@@ -279,8 +276,12 @@ def _text(item: Any) -> str:
     return escape(plain(item))
 
 
+def _figure(item: Any) -> str:
+    return f"<td>{_number(item)}</td>"
+
+
 def _number(item: Any) -> str:
-    """A number with at most four decimals, or nothing."""
+    """A number to four digits, whole numbers in full; or nothing."""
     if item is None or pd.isna(item):
         return ""
-    return f"{item:.4f}".rstrip("0").rstrip(".").replace("-0", "0", 1 if abs(item) < 5e-5 else 0)
+    return f"{item:.0f}" if float(item).is_integer() or abs(item) >= 1000 else f"{item:.4g}"

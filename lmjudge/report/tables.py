@@ -131,7 +131,8 @@ def read_table(path: Path) -> pd.DataFrame:
             f" {', '.join(COLUMNS)}: write it with lmjudge.save_table",
             name=path.name,
         )
-    return _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})
+    made = _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})
+    return made.astype({"n": "Int64", "no_verdict": "Int64"})
 
 
 def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:

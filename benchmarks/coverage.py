@@ -44,7 +44,7 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     def see(name: str, estimates: pd.DataFrame, quantity: str, **cut: object) -> None:
         found.append(recovered(estimates, study.planted(quantity, **cut), name))
 
-    lineup = lj.line_up(study.questions, study.answers)
+    lineup, pairings = lj.line_up(study.questions, study.answers), study.pairings
     by_group = dict(tuple(study.votes.groupby("group")))
     by_judge = {}
     for name in study.judges:
@@ -53,32 +53,29 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
         for by in (["model"], ["model", "turn"], ["model", "category"]):
             made = lj.mean_scores(scores, by=by, questions=study.questions)
             see(f"scores of {name}", made, "mean_scores", judge=name, by=by, turns=BOTH)
-        games = lj.judge_pairs(study.pairings, pair, turns=BOTH, **ask)
-        for rule in ("mixed", "lean", "net"):
+        games = lj.judge_pairs(pairings, pair, turns=BOTH, **ask)
+        by_judge[name] = lj.resolve(games)
+        for rule in ("mixed", "lean"):
             made = lj.position_bias(games, rule=rule)
             cut = {"judge": pair.name, "rule": rule, "turns": BOTH}
             see(f"position, {rule}", made, "position_bias", **cut)
-        by_judge[name] = lj.resolve(games)
-        made = lj.position_bias(games, by="category", questions=study.questions)
-        cut = {"judge": pair.name, "by": "category", "turns": BOTH}
-        see(f"position of {name}", made, "position_bias", **cut)
     for who, votes in [*by_judge.items(), *by_group.items()]:
-        for ties in ("half", "keep", "drop"):
+        for ties in ("half", "drop"):
             made = lj.win_rates(votes, ties=ties)
             see(f"wins, {who}, {ties}", made, "win_rates", voters=who, ties=ties, turns=BOTH)
         made = lj.win_rates(votes, baseline=top, by="turn")
         cut = {"voters": who, "baseline": top, "by": "turn", "turns": BOTH}
         see(f"wins against {top}, {who}", made, "win_rates", **cut)
     for ties in ("keep", "drop"):
-        for by in ([], ["turn"], ["category"]):
+        for by in ([], ["turn"]):
             about = {"ties": ties, "by": by}
             whole = {"turns": BOTH, **about}
             for group, votes in by_group.items():
-                made = lj.agreement(votes, questions=study.questions, **about)
+                made = lj.agreement(votes, **about)
                 see(f"{group}, {ties}", made, "agreement", voters=(group, group), **whole)
                 for name in study.judges:
                     two = (by_judge[name], votes)
-                    made = lj.agreement(*two, questions=study.questions, **about)
+                    made = lj.agreement(*two, **about)
                     see(
                         f"{name} and {group}, {ties}",
                         made,
@@ -86,17 +83,17 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
                         voters=(name, group),
                         **whole,
                     )
-            made = lj.agreement(*by_judge.values(), questions=study.questions, **about)
+            made = lj.agreement(*by_judge.values(), **about)
             see(f"judges, {ties}", made, "agreement", voters=study.judges, **whole)
     score = lj.Judge("score", model=first)
-    games = lj.judge_pairs(study.pairings, score, **ask)
+    games = lj.judge_pairs(pairings, score, **ask)
     made = lj.score_totals(games, baseline=top)
     see("totals", made, "score_totals", judge=first, baseline=top)
     see("totals, as shown", lj.score_totals(games), "score_totals", judge=first)
     via = study.plan.models[2].name
     made = relative_quality(games, baseline=top, via=via)
     see("relative", made, "relative_quality", judge=first, baseline=top, via=via)
-    again = lj.judge_pairs(study.pairings, lj.Judge("pair", model=first), samples=2, **ask)
+    again = lj.judge_pairs(pairings, lj.Judge("pair", model=first), samples=2, **ask)
     again["asked"] = again.groupby(["question_id", "turn", "model_a", "model_b"]).ngroup()
     see("repeats", lj.repeatability(again, key="asked"), "repeatability", judge=first)
     return pd.concat(found, ignore_index=True).assign(seed=seed)

@@ -59,7 +59,9 @@ def recovered(
     """
     keys = [name for name in true.columns if name != "planted"]
     value = next(name for name, _ in QUANTITIES.values() if name in estimates.columns)
-    both = true.merge(estimates, on=keys) if keys else estimates.assign(planted=true["planted"][0])
+    both = pd.DataFrame()
+    if set(keys) <= set(estimates.columns):
+        both = true.merge(estimates, on=keys) if keys else true.join(estimates)
     if len(both) != len(true):
         raise ValueError(
             f"{len(true)} planted values meet {len(both)} estimates by {keys}; give both the same"

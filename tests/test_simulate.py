@@ -1,0 +1,381 @@
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+import lmjudge as lj
+from lmjudge.errors import EndpointStopped
+from lmjudge.published import published, stems
+from lmjudge.simulate import JUDGES, MODELS, VOTERS, SimulatedJudge, recovered
+from lmjudge.simulate.planted import CATEGORIES
+
+ROOT = Path(__file__).parents[1]
+
+
+def _benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("coverage_run", ROOT / "benchmarks/coverage.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+COVERAGE = _benchmark()
+
+
+@pytest.fixture(scope="module")
+def small() -> lj.simulate.Study:
+    return lj.simulate(seed=5, per_category=2)
+
+
+# The corridor: rendered prompts, a real store, the parsers.
+
+
+@pytest.mark.parametrize(
+    ("prompt", "turns"), [("pair", (1, 2)), ("score", (1,)), ("single", (1, 2))]
+)
+def test_the_whole_corridor(small, tmp_path, prompt, turns):
+    judge = lj.Judge(prompt, model=small.judges[0])
+    rows = small.pairings if judge.pairwise else lj.line_up(small.questions, small.answers)
+    play = lj.judge_pairs if judge.pairwise else lj.judge_answers
+    store = small.store(tmp_path / "store")
+    first = play(rows, judge, store=store, endpoint=small.endpoint, turns=turns)
+    assert store.calls == len(first) > 0
+    again = small.store(tmp_path / "store")
+    pd.testing.assert_frame_equal(
+        play(rows, judge, store=again, endpoint=small.endpoint, turns=turns), first
+    )
+    assert again.calls == 0
+    replayed = play(rows, judge, store=lj.Store(tmp_path / "store"), turns=turns)
+    pd.testing.assert_frame_equal(replayed, first)
+    # What benchmarks/coverage.py runs on, so that its 100 seeds stand for the corridor.
+    memory = COVERAGE.Memory()
+    pd.testing.assert_frame_equal(
+        play(rows, judge, store=memory, endpoint=small.endpoint, turns=turns), first
+    )
+    assert first["reason"].dropna().isin(["no_verdict", "truncated"]).all()
+    assert first["winner" if judge.pairwise else "score"].notna().mean() > 0.8
+
+
+def test_verdicts_depend_neither_on_order_nor_on_concurrency(small, tmp_path):
+    judge = lj.Judge("pair", model=small.judges[1])
+    games = lj.judge_pairs(
+        small.pairings, judge, store=small.store(tmp_path / "a"), endpoint=small.endpoint
+    )
+    one_by_one = replace(small.endpoint, concurrency=1)
+    turned = lj.judge_pairs(
+        small.pairings[::-1], judge, store=small.store(tmp_path / "b"), endpoint=one_by_one
+    )
+    both = (frame.sort_values("key", ignore_index=True) for frame in (games, turned))
+    pd.testing.assert_frame_equal(*both)
+
+
+def test_the_store_lies_beside_the_paid_one(monkeypatch, tmp_path, small):
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache" / "judgments"))
+    assert small.store().path == tmp_path / "cache" / "simulated"
+    assert small.store().mode == "record"
+
+
+def test_a_seed_gives_the_same_bytes_in_every_process(tmp_path):
+    code = """
+import hashlib, tempfile, lmjudge as lj
+study = lj.simulate(seed=3, per_category=1)
+made = [study.questions, study.answers, study.votes, study.truth]
+store = study.store(tempfile.mkdtemp())
+for prompt in ("pair", "score"):
+    judge = lj.Judge(prompt, model=study.judges[0])
+    made.append(lj.judge_pairs(study.pairings, judge, store=store, endpoint=study.endpoint))
+print(hashlib.sha256("".join(frame.to_json() for frame in made).encode()).hexdigest())
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "4321")
+    }
+    assert len(said) == 1
+
+
+def test_seeds_differ_and_so_do_their_requests(small):
+    other = lj.simulate(seed=6, per_category=2)
+    assert not small.votes["winner"].equals(other.votes["winner"])
+    assert not set(small.endpoint.facts) & set(other.endpoint.facts)
+
+
+# What a prompt shows, and how the endpoint reads it.
+
+
+def test_answers_name_no_model_and_each_turn_holds_one_token(small):
+    turns = [text for answer in small.answers["turns"] for text in answer]
+    tokens = [token for text in turns for token in re.findall("q[a-z2-7]{16}", text.lower())]
+    assert len(tokens) == len(turns) == len(set(tokens)) == len(small.endpoint.facts)
+    assert not any(model.name[4:] in text.lower() for text in turns for model in MODELS)
+
+
+TEMPLATES = {
+    "letters": (
+        "Which is better?\n{answer_a}\n----\n{answer_b}\nEnd in [[A]], [[B]] or [[C]].",
+        "[[A]]",
+    ),
+    "exchanged": (
+        "Assistant B said {answer_a}, assistant A said {answer_b}. End in [[A]], [[B]] or [[C]].",
+        "[[B]]",
+    ),
+}
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_sure_judge_is_read_right_from_any_template(template):
+    sure = SimulatedJudge("sure", accuracy=1.0)
+    study = lj.simulate(seed=1, per_category=1, judges=(sure,))
+    text, form = TEMPLATES[template]
+    judge = lj.Judge(text, model="sure", output_format=form)
+    games = lj.judge_pairs(study.pairings, judge, store=COVERAGE.Memory(), endpoint=study.endpoint)
+    facts = {(f.question_id, f.turn, f.model): f for f in study.endpoint.facts.values()}
+    for game in games.itertuples():
+        shown = (facts[game.question_id, 1, model] for model in (game.model_a, game.model_b))
+        assert game.winner == next(shown).best(next(shown))
+
+
+def test_two_grades_come_on_the_first_line_where_no_brackets_are_asked_for(small):
+    turns = small.answers["turns"]
+    prompt = f"Give two scores.\n{turns[0][0]}\n{turns[1][0]}"
+    asked = lj.Request("sim-heron", [{"role": "user", "content": prompt}])
+    assert re.match(r"\d+ \d+\n", small.endpoint.reply(asked).text)
+
+
+@pytest.mark.parametrize("name", ["fastchat:pair", "fastchat:single"])
+def test_fastchat_prompts_are_understood(published_data, small, name):
+    judge = lj.Judge(name, model="sim-heron", parser="fastchat")
+    ask = {"store": COVERAGE.Memory(), "endpoint": small.endpoint, "turns": (1, 2)}
+    if judge.pairwise:
+        verdicts = lj.judge_pairs(small.pairings, judge, **ask)["winner"]
+    else:
+        lineup = lj.line_up(small.questions, small.answers)
+        verdicts = lj.judge_answers(lineup, judge, **ask)["score"]
+    assert verdicts.notna().mean() > 0.9
+
+
+# Planted habits.
+
+
+def _games(judge: SimulatedJudge, samples: int = 1) -> tuple[lj.simulate.Study, pd.DataFrame]:
+    study = lj.simulate(seed=2, per_category=3, judges=(judge,))
+    pair = lj.Judge("pair", model=judge.name)
+    ask = {"store": COVERAGE.Memory(), "endpoint": study.endpoint, "samples": samples}
+    return study, lj.judge_pairs(study.pairings, pair, **ask)
+
+
+@pytest.mark.parametrize(
+    ("habit", "outcome"),
+    [
+        ({"position_bias": 1.0}, "biased_first"),
+        ({"position_bias": -1.0}, "biased_second"),
+        ({"tie_rate": 1.0}, "consistent"),
+        ({"verbosity_bias": 1.0}, "consistent"),
+        ({"failure_rate": 1.0}, "error"),
+        ({"accuracy": 1.0}, "consistent"),
+    ],
+)
+def test_one_habit_alone_is_exact(habit, outcome):
+    judge = SimulatedJudge("only", **{"accuracy": 1.0} | habit)
+    study, games = _games(judge)
+    found = lj.position_bias(games, by=())
+    both = recovered(found, study.planted("position_bias", judge="only", by=()))
+    assert dict(zip(both["row"], both["value"], strict=True))[outcome] == pytest.approx(1)
+    assert np.allclose(both["value"], both["planted"])
+
+
+def test_samples_differ_by_the_repeat_noise_alone():
+    _, still = _games(SimulatedJudge("j", 0.6, failure_rate=0.3, repeat_noise=0.0), samples=2)
+    games = still.groupby(["question_id", "model_a", "model_b"])["winner"]
+    assert (games.nunique(dropna=False) == 1).all()
+    study, noisy = _games(SimulatedJudge("j", 0.6, repeat_noise=1.0), samples=2)
+    share = noisy.groupby(["question_id", "model_a", "model_b"])["winner"].nunique().gt(1).mean()
+    assert 0.2 < share < 0.7
+    assert 0.2 < study.planted("repeatability", judge="j")["planted"][0] < 0.7
+
+
+def test_planted_request_failures_are_rows_with_a_reason_and_are_never_stored(tmp_path):
+    judge = replace(JUDGES[0], request_failure_rate=0.3)
+    study = lj.simulate(seed=0, per_category=1, judges=(judge,))
+    store = study.store(tmp_path / "store")
+    games = lj.judge_pairs(
+        study.pairings, lj.Judge("pair", model=judge.name), store=store, endpoint=study.endpoint
+    )
+    failed = games["reason"] == "server_error"
+    assert 0.1 < failed.mean() < 0.5
+    assert games.loc[failed, ["winner", "text"]].isna().all(axis=None)
+    assert len(list(store.records())) == (~failed).sum()
+
+
+# The truth.
+
+
+def test_human_agreement_has_its_closed_form(small):
+    noise, contested = VOTERS[0].noise, small.plan.contested
+    s1 = (1 - noise) ** 2 + noise**2 / 2
+    clear = (1 - contested) * ((1 - noise) ** 2 + noise**2 / 4)
+    s2 = (clear + contested * noise**2 / 2) / (
+        (1 - contested) * (1 - noise / 2) ** 2 + contested * noise**2
+    )
+    for ties, expected in (("keep", s1), ("drop", s2)):
+        found = small.planted("agreement", voters=("expert", "expert"), ties=ties)
+        assert found["planted"].tolist() == pytest.approx([expected], abs=1e-12)
+
+
+def test_win_rates_of_a_sure_judge_have_their_closed_form():
+    study = lj.simulate(seed=0, per_category=1, models=MODELS[:2], judges=(SimulatedJudge("j", 1),))
+    plan = study.plan
+    gaps = np.subtract(MODELS[0].points, MODELS[1].points)
+    wins = norm.cdf(gaps / (np.sqrt(2) * plan.answer_spread)).mean()
+    expected = (1 - plan.contested) * wins + plan.contested / 2
+    found = study.planted("win_rates", voters="j")
+    assert found["planted"].tolist() == pytest.approx([expected, 1 - expected])
+
+
+def test_expected_grades_match_numeric_integration(small):
+    judge = replace(JUDGES[0], verbosity_bias=0.0)
+    study = lj.simulate(seed=0, per_category=1, judges=(judge,))
+    found = study.planted("mean_scores", judge=judge.name, by=["model", "category"])
+    plan = study.plan
+    spread = np.sqrt(plan.question_spread**2 + plan.answer_spread**2 + judge.spread**2)
+    grid = np.linspace(-9, 9, 200_001)
+    weight = norm.pdf(grid) * (grid[1] - grid[0])
+    for row in found.itertuples():
+        model = next(model for model in MODELS if model.name == row.model)
+        latent = model.points[CATEGORIES.index(row.category)] + judge.leniency + spread * grid
+        expected = (np.clip(np.rint(latent), 1, 10) * weight).sum()
+        assert row.planted == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_large_study_finds_the_truth():
+    study = lj.simulate(seed=11, per_category=30)
+    ask = {"store": COVERAGE.Memory(), "endpoint": study.endpoint}
+    games = [
+        lj.judge_pairs(study.pairings, lj.Judge("pair", model=name), **ask) for name in study.judges
+    ]
+    votes = [lj.resolve(played) for played in games]
+    sure = {"level": 0.99999}
+    one, two = study.judges
+    both = [
+        recovered(lj.agreement(*votes, **sure), study.planted("agreement", voters=(one, two))),
+        *(
+            recovered(
+                lj.position_bias(played, by=(), **sure),
+                study.planted("position_bias", judge=name, by=()),
+            )
+            for name, played in zip(study.judges, games, strict=True)
+        ),
+        *(
+            recovered(lj.win_rates(vote, **sure), study.planted("win_rates", voters=name))
+            for name, vote in zip(study.judges, votes, strict=True)
+        ),
+    ]
+    whole = pd.concat(both)
+    assert (whole["low"] < whole["planted"]).all()
+    assert (whole["planted"] < whole["high"]).all()
+
+
+def test_intervals_hold_the_planted_values():
+    made = COVERAGE.coverage(range(6), per_category=5)
+    assert len(made) > 200
+    assert made["fits"].all(), made[~made["fits"]].to_string()
+    assert 0.93 < made["held"].sum() / made["seeds"].sum() < 0.99
+
+
+# Nothing planted was published.
+
+LIKE = {  # what is measured in the units of a published table, and by what factor
+    "mtbench-agreement": {"agreement": 100},
+    "mtbench-scores": {"mean_scores": 1},
+    "vicuna-scores": {"score_totals": 1, "relative_quality": 1},
+}
+
+
+def test_no_planted_value_is_a_published_one():
+    study = lj.simulate()
+    inputs = [
+        float(value)
+        for planted in (*study.plan.models, *study.plan.judges, *study.plan.voters, study.plan)
+        for field in fields(planted)
+        for value in np.atleast_1d(np.array(getattr(planted, field.name), dtype=object))
+        if isinstance(value, float) and value
+    ]
+    grades = {f"{float(cell):.2f}" for cell in published("mtbench-scores")["printed"]}
+    assert not grades & {f"{points:.2f}" for model in MODELS for points in model.points}
+    truth = study.truth
+    for stem in stems():
+        printed = published(stem)["printed"]
+        exact = {float(cell) for cell in printed if cell.strip("-0.")}
+        shares = {value for cell in exact for value in (cell, cell / 100)}
+        assert not shares & {value for value in inputs if value != 1}
+        for quantity, factor in LIKE.get(stem, {}).items():
+            values = truth.loc[truth["quantity"] == quantity, "value"] * factor
+            for cell in printed:
+                digits = 2 if stem == "mtbench-scores" else len(cell.partition(".")[2])
+                assert f"{float(cell):.{digits}f}" not in {f"{v:.{digits}f}" for v in values}, cell
+
+
+def test_tables_say_simulated_and_bear_no_papers_title(small):
+    found = small.planted("win_rates", voters="expert")
+    votes = small.votes[(small.votes["group"] == "expert") & (small.votes["turn"] == 1)]
+    table = recovered(lj.win_rates(votes), found)
+    assert set(table["basis"]) == {"simulated"}
+    titles = {title for stem in stems() for title in published(stem)["table"]}
+    assert not titles & set(table["table"])
+    whole = ["table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis"]
+    assert list(table.columns) == [*whole, "planted"]
+
+
+def test_the_truth_at_a_glance(small):
+    truth = small.truth
+    assert list(truth.columns) == ["quantity", "row", "column", "value", "how"]
+    assert truth["value"].notna().all()
+    assert not truth.duplicated(["quantity", "row", "column"]).any()
+
+
+# Bad input.
+
+
+def test_bad_plans_and_questions_are_refused(small):
+    with pytest.raises(ValueError, match="leave something to judge"):
+        SimulatedJudge("greedy", 0.5, position_bias=0.6, tie_rate=0.6)
+    with pytest.raises(ValueError, match=r"accuracy of 'odd' is 1\.2"):
+        SimulatedJudge("odd", 1.2)
+    with pytest.raises(ValueError, match="'nobody' is none of the models"):
+        lj.simulate(baseline="nobody")
+    with pytest.raises(ValueError, match="'gpt' is no judge of this study"):
+        small.planted("win_rates", voters="gpt")
+    with pytest.raises(ValueError, match="known are mean_scores"):
+        small.planted("elo")
+    with pytest.raises(ValueError, match="planted values meet"):
+        recovered(
+            lj.win_rates(small.votes[small.votes["model_a"] == "sim-alder"]),
+            small.planted("win_rates", voters="expert", by="turn"),
+        )
+
+
+@pytest.mark.parametrize("model", ["sim-heron", "gpt-4"])
+def test_a_prompt_of_another_study_stops_the_run(small, model):
+    foreign = hashlib.sha256(b"another").hexdigest()
+    asked = lj.Request(model, [{"role": "user", "content": f"Judge {foreign}. [[A]]"}])
+    with pytest.raises(EndpointStopped, match="simulated study of seed 5"):
+        small.endpoint.reply(asked)

@@ -62,7 +62,57 @@ class _Package(ModuleType):
 
 sys.modules[__name__].__class__ = _Package
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:
+    from lmjudge.data import (
+        answers_from_judgments as answers_from_judgments,
+        choose_source as choose_source,
+        fetch as fetch,
+        import_judgments as import_judgments,
+        load_answers as load_answers,
+        load_judgments as load_judgments,
+        load_questions as load_questions,
+        load_votes as load_votes,
+    )
+    from lmjudge.endpoints.openai import OpenAIEndpoint as OpenAIEndpoint
+    from lmjudge.frames import (
+        line_up as line_up,
+        pair_up as pair_up,
+        resolve as resolve,
+        swap as swap,
+    )
+    from lmjudge.judges import (
+        Judge as Judge,
+        judge_answers as judge_answers,
+        judge_pairs as judge_pairs,
+        reread as reread,
+    )
+    from lmjudge.plan import plan as plan
+    from lmjudge.published import compare as compare, published as published
+    from lmjudge.records import (
+        Failure as Failure,
+        Record as Record,
+        Reply as Reply,
+        Request as Request,
+    )
+    from lmjudge.report import (
+        bars as bars,
+        cells as cells,
+        radar as radar,
+        read_table as read_table,
+        save_table as save_table,
+    )
+    from lmjudge.simulate import simulate as simulate
+    from lmjudge.stats import (
+        agreement as agreement,
+        mean_scores as mean_scores,
+        position_bias as position_bias,
+        relative_quality as relative_quality,
+        repeatability as repeatability,
+        score_totals as score_totals,
+        win_rates as win_rates,
+    )
+    from lmjudge.store import Store as Store
+else:
 
     def __getattr__(name: str) -> object:
         if name not in _HOME:

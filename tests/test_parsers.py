@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from lmjudge.judges import PARSERS, Verdict
 from lmjudge.judges.parsers import fastchat, strict, threeclass, vicuna

@@ -7,8 +7,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from lmjudge.errors import BadRow, PromptError
 from lmjudge.judges import Judge, Prompt, find_prompts, read_review_prompts

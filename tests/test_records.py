@@ -6,17 +6,15 @@ import math
 
 import pytest
 import rfc8785
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from lmjudge.canonical import canonical_json, clean_text
 from lmjudge.errors import DamagedStore, RequestError
 from lmjudge.records import (
     Record,
     Reply,
     Request,
-    canonical_json,
     check_line,
-    clean_text,
     reply_in,
     unite,
 )
@@ -68,6 +66,21 @@ def test_numbers_are_written_as_rfc8785_writes_them(value: float) -> None:
     assert canonical_json([value]) == rfc8785.dumps([value])
 
 
+@given(plain)
+def test_canonical_json_reads_back_as_itself(value: object) -> None:
+    assert canonical_json(json.loads(canonical_json(value))) == canonical_json(value)
+
+
+def test_large_floats_read_back_and_large_integers_are_refused() -> None:
+    assert canonical_json(1e16) == b"10000000000000000" == canonical_json(10**16)
+    assert canonical_json(2.0**60) == b"1152921504606847000"
+    record = Record(ask(seed=1e16), Reply("A"))
+    assert Record.from_line(record.line) == record
+    for value in (2**53 + 1, 2**60, 10**21):
+        with pytest.raises(RequestError, match="beyond 2"):
+            canonical_json([value])
+
+
 def test_temperature_0_and_0_0_are_one_key() -> None:
     assert ask(temperature=0).key == ask(temperature=0.0).key == ask(temperature=-0.0).key
     assert ask(temperature=1).key == ask(temperature=1.0).key != ask(temperature=True).key
@@ -98,7 +111,7 @@ def test_every_field_is_in_the_key() -> None:
     [
         (math.nan, "nan"),
         (math.inf, "inf"),
-        (2**53, "beyond 2"),
+        (2**53 + 1, "beyond 2"),
         ({1: 2}, "keys are text"),
         ({"a": {3, 4}}, "a set"),
         (b"bytes", "a bytes"),

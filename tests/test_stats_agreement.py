@@ -8,8 +8,7 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, frame, swap

@@ -7,8 +7,7 @@ from itertools import chain
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame, resolve, swap

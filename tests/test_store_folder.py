@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from endpoints import Echo
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from lmjudge.errors import DamagedStore, Miss, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request

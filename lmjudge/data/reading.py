@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge.canonical import clean_text
 from lmjudge.data.finding import place
 from lmjudge.data.sources import SOURCES, source_named
 from lmjudge.errors import BadRow, DataError
-from lmjudge.records import clean_text
 
 Row = dict[str, Any]
 SourceOrPath = str | os.PathLike[str]

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from lmjudge.records import JSON, Reply, clean_text
+from lmjudge.canonical import JSON, clean_text
+from lmjudge.records import Reply
 
 _DEEPEST = 50
 # Statuses that no request of the run would escape, and what to do about each.

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import PromptError
 from lmjudge.judges.parsers import LETTERS, PAIRWISE_ONLY, PARSERS, RATING, RATINGS, Verdict
 from lmjudge.judges.prompts import NEED_REFERENCE, Prompt, find_prompts
-from lmjudge.records import JSON, Reply, canonical_json
+from lmjudge.records import Reply
 
 _NATURAL = {"fastchat": "fastchat", "vicuna": "vicuna", "prd": "threeclass"}
 

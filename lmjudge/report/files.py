@@ -14,8 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge.canonical import clean_text
 from lmjudge.errors import ReportError
-from lmjudge.records import clean_text
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")

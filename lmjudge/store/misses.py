@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from lmjudge.canonical import JSON
 from lmjudge.errors import Miss
-from lmjudge.records import JSON, Request
+from lmjudge.records import Request
 
 if TYPE_CHECKING:
     from lmjudge.store.store import Store

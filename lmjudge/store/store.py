@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lmjudge import places
+from lmjudge.canonical import JSON
 from lmjudge.errors import DamagedStore
 from lmjudge.records import (
-    JSON,
     Endpoint,
     Failure,
     Record,

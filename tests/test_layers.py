@@ -1,0 +1,140 @@
+"""Imports go down only, and what is light stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import lmjudge
+
+ROOT = Path(lmjudge.__file__).parent
+# From the bottom up; a room may import what stands below it, and nothing beside it.
+LAYERS = [
+    ["errors", "places"],
+    ["canonical", "frames"],
+    ["records"],
+    ["store", "endpoints", "stats", "published"],
+    ["judges"],
+    ["plan", "data", "simulate"],
+    ["report"],
+    ["cli"],
+    ["__main__"],
+]
+ONLY = {
+    "errors": set(),
+    "places": set(),
+    "canonical": {"errors"},
+    "records": {"errors", "canonical"},
+    "frames": {"errors"},
+    "endpoints": {"records", "canonical", "errors"},
+    "stats": {"frames", "errors"},
+    "published": {"frames", "errors"},
+    "judges": {"records", "canonical", "frames", "errors", "places", "store"},
+}
+HEAVY = {
+    "aiohttp",
+    "datasets",
+    "diskcache",
+    "matplotlib",
+    "nbconvert",
+    "openai",
+    "pandas",
+    "papermill",
+    "requests",
+    "scipy",
+    "statsmodels",
+    "torch",
+    "transformers",
+}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "lmjudge" and len(parts) > 1:
+                found.add(parts[1])
+    return found - {"__version__"}
+
+
+def test_imports_go_down_only() -> None:
+    height = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+    seen = set()
+    for path in ROOT.rglob("*.py"):
+        room = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        seen.add(room)
+        below = {other for other in height if height[other] < height[room]}
+        allowed = ONLY.get(room, below) | {room}
+        assert rooms_imported(path) <= allowed, path
+    assert seen == set(height)
+
+
+def loaded_by(code: str) -> set[str]:
+    told = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name.partition(".")[0] for name in told.stdout.splitlines()[-1].split()}
+
+
+def test_importing_lmjudge_loads_nothing_heavy() -> None:
+    assert not loaded_by("import lmjudge") & HEAVY
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "from lmjudge.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    assert not loaded_by(code) & HEAVY
+
+
+def test_every_public_name_is_there() -> None:
+    for name in lmjudge.__all__:
+        assert getattr(lmjudge, name) is not None, name
+    assert set(dir(lmjudge)) >= set(lmjudge.__all__)
+
+
+def test_checkers_see_the_names_that_are_loaded_lazily() -> None:
+    seen = {}
+    for node in ast.walk(ast.parse((ROOT / "__init__.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lmjudge."):
+            for alias in node.names:
+                seen[alias.asname] = node.module.removeprefix("lmjudge.")
+    assert seen == lmjudge._HOME
+
+
+def test_nothing_can_run_what_a_stranger_wrote() -> None:
+    """No unpickling, evaluating or trusting of remote code anywhere in the package."""
+    forbidden = {"eval", "exec", "pickle", "dill", "joblib", "marshal", "shelve", "literal_eval"}
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = (
+                node.func.id
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+                else ""
+            )
+            assert called not in forbidden, f"{path}: {called}"
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}
+                assert not names & forbidden, f"{path}: {names}"
+            if isinstance(node, ast.keyword):
+                assert node.arg != "trust_remote_code", path
+
+
+def test_no_file_asks_what_two_things_it_is() -> None:
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in ROOT.rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) > 300
+    }
+    assert long == {}

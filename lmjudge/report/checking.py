@@ -12,8 +12,7 @@ import pandas as pd
 
 from lmjudge.errors import ReportError
 from lmjudge.places import reports
-from lmjudge.published import compare
-from lmjudge.published import stems as published_stems
+from lmjudge.published import compare, stems as published_stems
 from lmjudge.report.tables import PLACES, read_table
 
 CHECKED = "stem table row column ours_printed printed n n_printed same same_n difference".split()

@@ -11,8 +11,7 @@ import nbformat
 import pandas as pd
 
 from lmjudge.places import reports
-from lmjudge.published import published
-from lmjudge.published import stems as published_stems
+from lmjudge.published import published, stems as published_stems
 from lmjudge.report.checking import Saved, compared, saved_tables
 from lmjudge.report.files import plain, read_csv, write
 from lmjudge.report.page import style
@@ -154,11 +153,8 @@ def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
         facts.append(
             "planted value inside its interval in {} of {} cells".format(*_inside(one.table))
         )
-    facts.append(
-        f"up to {missing} rows without a verdict behind a cell"
-        if missing
-        else "every row has a verdict"
-    )
+    told = f"up to {missing}" if missing else "none"
+    facts.append(f"rows left out of a cell for want of a verdict: {told}")
     return facts
 
 
@@ -175,18 +171,19 @@ def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
     simulated = "planted" in cells.columns
     mine = int(cells["value"].notna().sum())
     beside = simulated or cells["printed"].notna().any()
-    heads = [*_NAMES, "Recovered" if simulated else "Ours", "95 % interval", "n", "No verdict"]
-    heads += ["Planted" if simulated else "Published", "Difference"] if beside else []
-    if not mine:
-        heads = [*_NAMES, "Published"]
+    heads = [*_NAMES, "Published"]
+    if mine:
+        heads = [*_NAMES, "Recovered" if simulated else "Ours"]
+        heads += ["Planted" if simulated else "Published", "Difference"] if beside else []
+        heads += ["95 % interval", "n", "No verdict"]
     lines = []
     for cell in cells.to_dict("records"):
         told = [f'<td class="name">{_text(cell[name.lower()])}</td>' for name in _NAMES]
         if mine:
             ends = [_number(cell[end]) for end in ("low", "high")]
-            told += [_figure(cell["value"]), f"<td>{' to '.join(ends) if ends[0] else ''}</td>"]
+            told += [_figure(cell["value"]), _other(cell, simulated) if beside else ""]
+            told += [f"<td>{' to '.join(ends) if ends[0] else ''}</td>"]
             told += [_figure(cell["n"]), _figure(cell["no_verdict"])]
-            told += [_other(cell, simulated)] if beside else []
         else:
             told.append(f"<td>{_text(cell['printed'])}</td>")
         lines.append(f"<tr>{''.join(told)}<td>{_badge(cell['basis'], one)}</td></tr>")

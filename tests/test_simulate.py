@@ -6,20 +6,17 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
 
 import lmjudge as lj
 from lmjudge.errors import EndpointStopped
-from lmjudge.published import published, stems
-from lmjudge.simulate import JUDGES, MODELS, VOTERS, SimulatedJudge, recovered
-from lmjudge.simulate.planted import CATEGORIES
+from lmjudge.simulate import JUDGES, MODELS, SimulatedJudge, Study, recovered
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,7 +34,7 @@ COVERAGE = _benchmark()
 
 
 @pytest.fixture(scope="module")
-def small() -> lj.simulate.Study:
+def small() -> Study:
     return lj.simulate(seed=5, per_category=2)
 
 
@@ -176,7 +173,7 @@ def test_fastchat_prompts_are_understood(published_data, small, name):
 # Planted habits.
 
 
-def _games(judge: SimulatedJudge, samples: int = 1) -> tuple[lj.simulate.Study, pd.DataFrame]:
+def _games(judge: SimulatedJudge, samples: int = 1) -> tuple[Study, pd.DataFrame]:
     study = lj.simulate(seed=2, per_category=3, judges=(judge,))
     pair = lj.Judge("pair", model=judge.name)
     ask = {"store": COVERAGE.Memory(), "endpoint": study.endpoint, "samples": samples}
@@ -224,132 +221,6 @@ def test_planted_request_failures_are_rows_with_a_reason_and_are_never_stored(tm
     assert 0.1 < failed.mean() < 0.5
     assert games.loc[failed, ["winner", "text"]].isna().all(axis=None)
     assert len(list(store.records())) == (~failed).sum()
-
-
-# The truth.
-
-
-def test_human_agreement_has_its_closed_form(small):
-    noise, contested = VOTERS[0].noise, small.plan.contested
-    s1 = (1 - noise) ** 2 + noise**2 / 2
-    clear = (1 - contested) * ((1 - noise) ** 2 + noise**2 / 4)
-    s2 = (clear + contested * noise**2 / 2) / (
-        (1 - contested) * (1 - noise / 2) ** 2 + contested * noise**2
-    )
-    for ties, expected in (("keep", s1), ("drop", s2)):
-        found = small.planted("agreement", voters=("expert", "expert"), ties=ties)
-        assert found["planted"].tolist() == pytest.approx([expected], abs=1e-12)
-
-
-def test_win_rates_of_a_sure_judge_have_their_closed_form():
-    study = lj.simulate(seed=0, per_category=1, models=MODELS[:2], judges=(SimulatedJudge("j", 1),))
-    plan = study.plan
-    gaps = np.subtract(MODELS[0].points, MODELS[1].points)
-    wins = norm.cdf(gaps / (np.sqrt(2) * plan.answer_spread)).mean()
-    expected = (1 - plan.contested) * wins + plan.contested / 2
-    found = study.planted("win_rates", voters="j")
-    assert found["planted"].tolist() == pytest.approx([expected, 1 - expected])
-
-
-def test_expected_grades_match_numeric_integration(small):
-    judge = replace(JUDGES[0], verbosity_bias=0.0)
-    study = lj.simulate(seed=0, per_category=1, judges=(judge,))
-    found = study.planted("mean_scores", judge=judge.name, by=["model", "category"])
-    plan = study.plan
-    spread = np.sqrt(plan.question_spread**2 + plan.answer_spread**2 + judge.spread**2)
-    grid = np.linspace(-9, 9, 200_001)
-    weight = norm.pdf(grid) * (grid[1] - grid[0])
-    for row in found.itertuples():
-        model = next(model for model in MODELS if model.name == row.model)
-        latent = model.points[CATEGORIES.index(row.category)] + judge.leniency + spread * grid
-        expected = (np.clip(np.rint(latent), 1, 10) * weight).sum()
-        assert row.planted == pytest.approx(expected, abs=1e-3)
-
-
-def test_a_large_study_finds_the_truth():
-    study = lj.simulate(seed=11, per_category=30)
-    ask = {"store": COVERAGE.Memory(), "endpoint": study.endpoint}
-    games = [
-        lj.judge_pairs(study.pairings, lj.Judge("pair", model=name), **ask) for name in study.judges
-    ]
-    votes = [lj.resolve(played) for played in games]
-    sure = {"level": 0.99999}
-    one, two = study.judges
-    both = [
-        recovered(lj.agreement(*votes, **sure), study.planted("agreement", voters=(one, two))),
-        *(
-            recovered(
-                lj.position_bias(played, by=(), **sure),
-                study.planted("position_bias", judge=name, by=()),
-            )
-            for name, played in zip(study.judges, games, strict=True)
-        ),
-        *(
-            recovered(lj.win_rates(vote, **sure), study.planted("win_rates", voters=name))
-            for name, vote in zip(study.judges, votes, strict=True)
-        ),
-    ]
-    whole = pd.concat(both)
-    assert (whole["low"] < whole["planted"]).all()
-    assert (whole["planted"] < whole["high"]).all()
-
-
-def test_intervals_hold_the_planted_values():
-    made = COVERAGE.coverage(range(6), per_category=5)
-    assert len(made) > 200
-    assert made["fits"].all(), made[~made["fits"]].to_string()
-    assert 0.93 < made["held"].sum() / made["seeds"].sum() < 0.99
-
-
-# Nothing planted was published.
-
-LIKE = {  # what is measured in the units of a published table, and by what factor
-    "mtbench-agreement": {"agreement": 100},
-    "mtbench-scores": {"mean_scores": 1},
-    "vicuna-scores": {"score_totals": 1, "relative_quality": 1},
-}
-
-
-def test_no_planted_value_is_a_published_one():
-    study = lj.simulate()
-    inputs = [
-        float(value)
-        for planted in (*study.plan.models, *study.plan.judges, *study.plan.voters, study.plan)
-        for field in fields(planted)
-        for value in np.atleast_1d(np.array(getattr(planted, field.name), dtype=object))
-        if isinstance(value, float) and value
-    ]
-    grades = {f"{float(cell):.2f}" for cell in published("mtbench-scores")["printed"]}
-    assert not grades & {f"{points:.2f}" for model in MODELS for points in model.points}
-    truth = study.truth
-    for stem in stems():
-        printed = published(stem)["printed"]
-        exact = {float(cell) for cell in printed if cell.strip("-0.")}
-        shares = {value for cell in exact for value in (cell, cell / 100)}
-        assert not shares & {value for value in inputs if value != 1}
-        for quantity, factor in LIKE.get(stem, {}).items():
-            values = truth.loc[truth["quantity"] == quantity, "value"] * factor
-            for cell in printed:
-                digits = 2 if stem == "mtbench-scores" else len(cell.partition(".")[2])
-                assert f"{float(cell):.{digits}f}" not in {f"{v:.{digits}f}" for v in values}, cell
-
-
-def test_tables_say_simulated_and_bear_no_papers_title(small):
-    found = small.planted("win_rates", voters="expert")
-    votes = small.votes[(small.votes["group"] == "expert") & (small.votes["turn"] == 1)]
-    table = recovered(lj.win_rates(votes), found)
-    assert set(table["basis"]) == {"simulated"}
-    titles = {title for stem in stems() for title in published(stem)["table"]}
-    assert not titles & set(table["table"])
-    whole = ["table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis"]
-    assert list(table.columns) == [*whole, "planted"]
-
-
-def test_the_truth_at_a_glance(small):
-    truth = small.truth
-    assert list(truth.columns) == ["quantity", "row", "column", "value", "how"]
-    assert truth["value"].notna().all()
-    assert not truth.duplicated(["quantity", "row", "column"]).any()
 
 
 # Bad input.

@@ -1,4 +1,16 @@
-"""A study with known truth: questions, answers, human votes and judges with planted habits."""
+"""A study with known truth: questions, answers, human votes and judges with planted habits.
+
+What a notebook does with it:
+
+    study = lj.simulate(seed=0)
+    judge = lj.Judge("pair", model=study.judges[0])
+    games = lj.judge_pairs(study.pairings, judge, store=study.store(), endpoint=study.endpoint)
+    found = lj.position_bias(games)
+    table = recovered(found, study.planted("position_bias", judge=judge.name))
+    lj.save_table(table, "judge-position", source="simulated")
+
+All of it is called simulated wherever it is shown; it never stands beside a paper's number.
+"""
 
 from __future__ import annotations
 

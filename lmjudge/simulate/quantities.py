@@ -14,16 +14,6 @@ from lmjudge.simulate.planted import Plan, SimulatedJudge
 from lmjudge.simulate.truth import NONE, TIE, A, B
 
 By = str | Sequence[str]
-# What each estimator calls its estimate, and how its true value is known.
-QUANTITIES = {
-    "mean_scores": ("score", "closed form: mean of a rounded and clipped normal"),
-    "score_totals": ("relative", "closed form: ratio of two such means"),
-    "relative_quality": ("relative", "closed form: product of such ratios"),
-    "win_rates": ("win_rate", "sum over states: better, longer, own answer"),
-    "agreement": ("agreement", "sum over states: better, longer, own answer"),
-    "position_bias": ("share", "sum over states: better, longer, own answer"),
-    "repeatability": ("share", "sum over states: better, longer, own answer; afresh or not"),
-}
 
 
 def planted(plan: Plan, quantity: str, **cut: Any) -> pd.DataFrame:
@@ -34,18 +24,9 @@ def planted(plan: Plan, quantity: str, **cut: Any) -> pd.DataFrame:
     `voters` (two of them for agreement, judges or groups of voters). `turns` are those judged, by
     default the first. Raises ValueError for a name that the study does not have.
     """
-    functions: dict[str, Callable[..., pd.DataFrame]] = {
-        "mean_scores": mean_scores,
-        "score_totals": score_totals,
-        "relative_quality": relative_quality,
-        "win_rates": win_rates,
-        "agreement": agreement,
-        "position_bias": position_bias,
-        "repeatability": repeatability,
-    }
-    if quantity not in functions:
-        raise ValueError(f"quantity is {quantity!r}; known are {', '.join(functions)}")
-    return functions[quantity](plan, **cut)
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity is {quantity!r}; known are {', '.join(QUANTITIES)}")
+    return QUANTITIES[quantity][0](plan, **cut)
 
 
 def recovered(
@@ -58,7 +39,7 @@ def recovered(
     those that have a planted value. Raises ValueError where nothing was estimated.
     """
     keys = [name for name in true.columns if name != "planted"]
-    value = next(name for name, _ in QUANTITIES.values() if name in estimates.columns)
+    value = next(name for _, name, _ in QUANTITIES.values() if name in estimates.columns)
     both = pd.DataFrame()
     if set(keys) <= set(estimates.columns):
         both = true.merge(estimates, on=keys) if keys else true.join(estimates)
@@ -249,7 +230,7 @@ def everything(plan: Plan) -> pd.DataFrame:
                     "row": keys.agg(" · ".join, axis=1) if len(keys.columns) else "all",
                     "column": column,
                     "value": true["planted"],
-                    "how": QUANTITIES[quantity][1],
+                    "how": QUANTITIES[quantity][2],
                 }
             )
         )
@@ -298,3 +279,16 @@ def _votes(plan: Plan, who: str) -> np.ndarray:
     if who in {voters.group for voters in plan.voters}:
         return truth.human_votes(plan, who)
     return truth.judge_votes(plan, _judge(plan, who))
+
+
+# By the estimators' names: how the truth is had, what the estimate is called, and how it is known.
+_STATES = "sum over states: which answer is better, longer, the judge's own"
+QUANTITIES: dict[str, tuple[Callable[..., pd.DataFrame], str, str]] = {
+    "mean_scores": (mean_scores, "score", "closed form: mean of a rounded and clipped normal"),
+    "score_totals": (score_totals, "relative", "closed form: ratio of two such means"),
+    "relative_quality": (relative_quality, "relative", "closed form: product of such ratios"),
+    "win_rates": (win_rates, "win_rate", _STATES),
+    "agreement": (agreement, "agreement", _STATES),
+    "position_bias": (position_bias, "share", _STATES),
+    "repeatability": (repeatability, "share", _STATES),
+}

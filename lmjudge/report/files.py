@@ -55,7 +55,8 @@ def write(path: Path, body: bytes) -> None:
         new.write_bytes(body)
         os.replace(new, path)
     except OSError as error:
-        new.unlink(missing_ok=True)
+        if new.is_file():
+            new.unlink()
         raise ReportError(
             f"{path} cannot be written ({error.strerror}); set LMJUDGE_REPORTS to another folder",
             name=str(path),

@@ -205,6 +205,8 @@ def _run_one(stem: str, path: Path, parameters: Mapping[str, Any]) -> Run:
                 # ipykernel warns of TCP without encryption unless it may choose for itself.
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
                 record_timing=False,
+                # A kernel that is told to stop reports the interrupt as an error of its own.
+                extra_arguments=["--IPKernelApp.log_level=50"],
             )
         except PapermillExecutionError as failure:
             starts = plain(failure.source.strip().partition("\n")[0])[:60]

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import lmjudge as lj
+from lmjudge.cli import main
+from lmjudge.records import Record, Reply, Request
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    (tmp_path / "reports").mkdir()
+    return tmp_path
+
+
+def notebook(path: Path, *sources: str) -> Path:
+    """A notebook of one's own: a parameters cell, then these."""
+    first = new_code_cell('n: int = 3  # a number\nname: str = "x"\nflag: bool = False', id="p")
+    first.metadata["tags"] = ["parameters"]
+    cells = [new_code_cell(source, id=f"c{i}") for i, source in enumerate(sources)]
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    made = new_notebook(cells=[new_markdown_cell("# Own", id="m"), first, *cells], metadata=spec)
+    nbformat.write(made, path)
+    return path
+
+
+def record(text: str, sample: int = 0) -> Record:
+    return Record(Request("m", [{"role": "user", "content": "q"}], sample=sample), Reply(text))
+
+
+def test_python_m_lmjudge() -> None:
+    told = subprocess.run(
+        [sys.executable, "-m", "lmjudge", "--version"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == f"lmjudge {lj.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [[], ["nonsense"], ["run", "-p", "x"], ["store"]])
+def test_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert "usage: lmjudge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "no-such-notebook"],
+        ["run", "vicuna-scores", "-p", "sourec=simulated"],
+        ["check", "no-such-table"],
+        ["fetch", "no-such-source"],
+        ["store", "stats"],
+        ["store", "explain", "no-such-file"],
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(
+    words: list[str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert told.err.startswith("lmjudge: ")
+    assert told.err.count("\n") == 1
+    assert words[1] in ("stats", "explain") or words[-1].partition("=")[0] in told.err
+
+
+def test_data_cannot_steer_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = lj.Store(here / "s")
+    store.add([Record(Request("\x1b[2J\x07evil", []), Reply("x"))])
+    assert main(["store", "--path", str(here / "s"), "stats"]) == 0
+    told = capsys.readouterr().out
+    assert "evil: 1" in told
+    assert "\x1b" not in told
+    assert "\x07" not in told
+
+
+def test_the_store_verbs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lj.Store(here / "one").add([record("a"), record("b", 1)])
+    lj.Store(here / "two").add([record("c", 2)])
+    at = ["store", "--path", str(here / "one")]
+    assert main([*at, "export", "two.jsonl.zst"]) == 0
+    assert main([*at, "merge", str(here / "two")]) == 0
+    assert main([*at, "verify"]) == 0
+    assert main([*at, "seal"]) == 0
+    told = capsys.readouterr().out
+    assert "2 records in two.jsonl.zst; SHA-256 " in told
+    assert "1 new, 0 known" in told
+    assert "3 keys, 3 records (0 observations), 0 damaged" in told
+    whole = record("a").request.as_json()
+    (here / "asked.json").write_text(json.dumps(whole))
+    assert main([*at, "explain", "asked.json"]) == 0
+    (here / "asked.json").write_text(json.dumps(whole | {"params": {"temperature": 1}}))
+    assert main([*at, "explain", "asked.json"]) == 1
+    assert "temperature" in capsys.readouterr().out
+
+
+def test_check_exits_with_1_where_a_digit_differs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell = {"table": "Table 2", "row": "LLaMA-13B", "column": "baseline", "value": 513.0, "n": 80}
+    lj.save_table(pd.DataFrame([cell]), "vicuna-scores", source="published")
+    assert main(["check"]) == 0
+    lj.save_table(pd.DataFrame([cell | {"value": 512.9}]), "vicuna-scores", source="published")
+    assert main(["check", "vicuna-scores"]) == 1
+    told = capsys.readouterr().out
+    assert "LLaMA-13B / baseline: ours 512.9 (n 80), printed 513.0 (n 80)" in told
+    assert told.endswith("0 of 1 cells are as printed\n")
+
+
+def test_one_notebook_fails_and_the_others_go_on(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "canary-0123456789")
+    table = 'pd.DataFrame({"table": "T", "row": [name], "column": "x", "value": [n]})'
+    bad = notebook(
+        here / "bad.ipynb",
+        "import os\nprint(os.environ['SOME_API_KEY'])",
+        "raise KeyError(os.environ['SOME_API_KEY'] + '\\x1b[2J')",
+    )
+    good = notebook(
+        here / "good.ipynb",
+        "import pandas as pd\nimport lmjudge as lj",
+        f'lj.save_table({table}, "good", source="own")',
+    )
+    assert main(["run", bad.name, good.name, "-p", "n=7", "-p", "name=-1"]) == 1
+    told = capsys.readouterr()
+    assert "lmjudge: bad: cell 5 (raise KeyError(" in told.err
+    assert "KeyError: " in told.err
+    assert told.err.count("\n") == 1
+    assert "good: own" in told.out
+    card = json.loads((here / "reports/own/good.run.json").read_bytes())
+    assert card["parameters"] == {"n": 7, "name": "-1"}
+    assert "T,-1,x,7," in (here / "reports/own/good.csv").read_text()
+    assert "failed/bad.html" in (here / "reports/index.html").read_text()
+    for path in (here / "reports").rglob("*.*"):
+        assert b"canary" not in path.read_bytes(), path
+    assert "canary" not in told.out + told.err
+    # A run that succeeds takes the page of the failed one away.
+    notebook(here / "bad.ipynb", "1")
+    assert main(["run", bad.name]) == 0
+    assert not list((here / "reports/failed").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("m=1", "no notebook has the parameter 'm'; known: own: n, name, flag"),
+        ("n=1.5", "parameter n is '1.5'; expected int, such as 3"),
+        ("flag=yes", "parameter flag is 'yes'; expected bool, such as False"),
+        ("api_key=abc", "no notebook has the parameter 'api_key'"),
+        ("name=sk-0123456789abcdefghij", "parameter 'name' looks like a secret"),
+        ("name=my-canary-0123456789", "parameter 'name' looks like a secret"),
+    ],
+)
+def test_parameters_are_checked_before_anything_runs(
+    given: str,
+    told: str,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "canary-0123456789")
+    path = notebook(here / "own.ipynb", "1")
+    assert main(["run", path.name, "-p", given]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"lmjudge: {told}")
+    assert "canary" not in said
+    assert "sk-0" not in said
+    assert not list((here / "reports").iterdir())
+
+
+def test_a_notebook_that_is_none_is_one_error(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "own.ipynb").write_text("no JSON")
+    assert main(["run", "own.ipynb"]) == 1
+    assert capsys.readouterr().err.startswith("lmjudge: own.ipynb is not a notebook")

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, strategies as st
+
+import lmjudge as lj
+from lmjudge.errors import ReportError
+from lmjudge.records import Record, Reply, Request
+from lmjudge.report import Figure, check, differing, plain, read_table, write_index
+from lmjudge.report.files import to_csv, write
+
+TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\0")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    return tmp_path / "reports"
+
+
+def table(**changes: object) -> pd.DataFrame:
+    rows = {"table": ["T", "T"], "row": ["a", "b"], "column": ["x", "x"], "value": [1.5, 2.0]}
+    return pd.DataFrame({**rows, "n": [3, 4], **changes})
+
+
+def vicuna(value: float = 513.0, n: int = 80) -> pd.DataFrame:
+    """One cell of the Vicuna blog's Table 2, as printed unless it is changed."""
+    cell = {"table": "Table 2", "row": "LLaMA-13B", "column": "baseline", "value": value, "n": n}
+    return pd.DataFrame([cell])
+
+
+def test_the_source_decides_the_place_and_the_basis(folder: Path) -> None:
+    for source, place, basis in (
+        ("published", "t.csv", "rows"),
+        ("own", "own/t.csv", "own"),
+        ("simulated", "simulated/t.csv", "simulated"),
+    ):
+        path = lj.save_table(table(), "t", source=source)
+        assert path == folder / place
+        assert set(read_table(path)["basis"]) == {basis}
+
+
+def test_equal_tables_give_equal_bytes(folder: Path) -> None:
+    path = lj.save_table(table(low=[1.0, None]), "t", source="published")
+    assert path.read_bytes() == (
+        b"table,row,column,value,n,low,high,no_verdict,basis\n"
+        b"T,a,x,1.5,3,1,,,rows\nT,b,x,2,4,,,,rows\n"
+    )
+    shuffled = table(low=[1.0, float("nan")])[["low", "value", "n", "column", "row", "table"]]
+    before = path.read_bytes()
+    assert lj.save_table(shuffled, "t", source="published").read_bytes() == before
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
+
+
+def test_a_table_is_read_as_it_was_saved(folder: Path) -> None:
+    names = ["=1+1", "NA", "", "nan", "-", "'x", "a,b"]
+    whole = pd.DataFrame({"table": "T", "row": names, "column": "x", "value": range(7)})
+    back = read_table(lj.save_table(whole, "t", source="own"))
+    assert back["row"].tolist() == names
+    assert back["value"].tolist() == list(range(7))
+
+
+@given(st.lists(st.text(max_size=8), min_size=1, max_size=4))
+def test_no_cell_is_a_formula(texts: list[str]) -> None:
+    cells = next(csv.reader(io.StringIO(to_csv([texts]).decode(), newline="")), [""])
+    for cell in cells:
+        assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in cell)
+        if cell.startswith(TRIGGERS):
+            float(cell)
+
+
+def test_terminal_codes_are_stripped() -> None:
+    assert plain("\x1b]0;owned\x07\x9b2J\u202eabc\ud800") == " ]0;owned 2J abc\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("changed", "stem", "source", "told"),
+    [
+        ({}, "../up", "published", "stem"),
+        ({}, "t", "elsewhere", "source"),
+        ({"value": ["x", "y"]}, "t", "own", "no number"),
+        ({"row": ["a", "a"]}, "t", "own", "twice"),
+        ({"colour": 1}, "t", "own", "colour"),
+        ({"planted": 1.0}, "t", "published", "planted"),
+        ({"basis": "rows"}, "t", "simulated", "basis"),
+        ({"basis": "simulated"}, "t", "published", "basis"),
+        ({"table": "Table 2"}, "t", "simulated", "title of a paper's"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    folder: Path, changed: dict[str, object], stem: str, source: str, told: str
+) -> None:
+    with pytest.raises(ReportError, match=told):
+        lj.save_table(table(**changed), stem, source=source)
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(folder: Path) -> None:
+    folder.parent.joinpath("reports").write_text("a file, no folder")
+    with pytest.raises(ReportError, match="cannot be written"):
+        lj.save_table(table(), "t", source="own")
+
+
+def test_a_file_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "t.csv"
+    write(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ReportError, match="No space left"):
+        write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["t.csv"]
+
+
+def test_sources_are_noted_once_a_table_changes(folder: Path) -> None:
+    lj.save_table(table(), "t", source="published")
+    noted = folder / "sources.csv"
+    noted.write_text(noted.read_text().replace("20", "19"))
+    lj.save_table(table(), "t", source="published")
+    assert ",19" in noted.read_text()
+    lj.save_table(table(value=[1, 2]), "t", source="published")
+    assert ",19" not in noted.read_text()
+    lj.save_table(table(), "own-one", source="own")
+    assert len(noted.read_text().splitlines()) == 2
+
+
+def test_the_run_card_tells_what_the_store_was_asked(folder: Path) -> None:
+    store = lj.Store()
+    record = Record(Request("m", [{"role": "user", "content": "q"}]), Reply("[[A]]"))
+    store.add([record])
+    list(store.ask([record.request]))
+    keys = [record.request.key, None, record.request.key]
+    path = lj.save_table(table(), "t", source="own", store=store, keys=keys)
+    card = json.loads(path.with_suffix(".run.json").read_bytes())
+    digest = store.digest([record.request.key])
+    asked = {"hits": 1, "misses": 0, "calls": 0, "requests": 1, "digest": digest}
+    assert card["store"] == asked
+    assert {"python", "lmjudge", "pandas"} <= set(card["versions"])
+
+
+def test_source_files_are_told_with_their_hashes(folder: Path, published_data: Path) -> None:
+    path = lj.save_table(table(), "t", source="published", sources=["vicuna-blog"])
+    hashes = json.loads(path.with_suffix(".run.json").read_bytes())["sources"]["vicuna-blog"]
+    sums = (published_data / "SHA256SUMS").read_text().splitlines()
+    known = {name.lstrip("*./"): told for told, _, name in (line.partition("  ") for line in sums)}
+    assert len(hashes) >= 11
+    assert hashes == {name: known[name] for name in hashes}
+
+
+def test_cells_of_an_estimator() -> None:
+    frame = pd.DataFrame(
+        {"model": ["a", "b"], "x": [1.0, 2.0], "y": [3.0, 4.0], "n": 5, "low": 0.5, "high": 6.0}
+    )
+    one = lj.cells(frame, "T", row="model", values="x")
+    assert one["low"].tolist() == [0.5, 0.5]
+    two = lj.cells(frame, "T", row="model", values={"x": "X", "y": "Y"})
+    assert two["column"].tolist() == ["X", "X", "Y", "Y"]
+    assert two["value"].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert "low" not in two.columns
+    with pytest.raises(ReportError, match="lacks z"):
+        lj.cells(frame, "T", row="model", values="z")
+
+
+@pytest.mark.parametrize(("value", "n", "wrong"), [(513.0, 80, 0), (513.1, 80, 1), (513.0, 79, 1)])
+def test_check_finds_a_wrong_digit(folder: Path, value: float, n: int, wrong: int) -> None:
+    lj.save_table(vicuna(value, n), "vicuna-scores", source="published")
+    lj.save_table(table(), "a-table-of-no-paper", source="published")
+    checked = check()
+    assert checked["stem"].tolist() == ["vicuna-scores"]
+    assert len(differing(checked)) == wrong
+    with pytest.raises(ReportError, match=r"no table nothing\.csv"):
+        check(["nothing"])
+
+
+def test_simulated_and_own_tables_are_never_checked(folder: Path) -> None:
+    lj.save_table(vicuna(1.0).assign(table="T"), "vicuna-scores", source="simulated")
+    lj.save_table(vicuna(1.0), "vicuna-scores", source="own")
+    assert check().empty
+
+
+def test_the_index_tells_what_each_cell_rests_on(folder: Path) -> None:
+    path = lj.save_table(vicuna(), "vicuna-scores", source="published", notes="A note.")
+    lj.save_table(table(planted=[1.4, 9.0], low=1, high=3), "sim", source="simulated")
+    html = write_index().read_text()
+    assert html == write_index().read_text()
+    here, _, simulated = html.partition("Self-test: the simulated study")
+    assert '<span class="badge rows">rows</span>' in here
+    assert "A note." in here
+    assert '<span class="good">1 of 1 cells</span>' in here
+    assert "1 of 2 planted values" in simulated
+    assert "513" not in simulated
+    # Without a run card of these bytes, the rows are the maintainers' word.
+    path.with_suffix(".run.json").unlink()
+    html = write_index().read_text()
+    assert '<span class="badge rows">rows, maintainers</span>' in html
+    assert "lmjudge run vicuna-scores --source published" in html
+
+
+def test_the_index_shows_a_difference(folder: Path) -> None:
+    lj.save_table(vicuna(514.0, 79), "vicuna-scores", source="published")
+    html = write_index().read_text()
+    assert '<span class="bad">0 of 1 cells</span>' in html
+    assert '1 <span class="bad">differs</span> (n 80 printed)' in html
+    # Counted from the authors' rows, printed nowhere: shown, and never compared.
+    assert "published alone" in html
+
+
+def test_a_figure_has_its_text_and_equal_bytes() -> None:
+    cells = pd.DataFrame(
+        [(row, column, 2.0, 1.0, 3.0) for row in ("$a$", "<b>") for column in ("x", "y", "z")],
+        columns=["row", "column", "value", "low", "high"],
+    )
+    for figure in (
+        lj.bars(cells, alt="Bars."),
+        lj.bars(cells, alt="Bars.", stacked=True),
+        lj.radar(cells, alt="Bars.", limit=4),
+    ):
+        data, told = figure._repr_mimebundle_()
+        assert figure.png.startswith(b"\x89PNG")
+        assert told["image/png"]["alt"] == "Bars."
+        assert data["text/plain"] == "Figure: Bars."
+        assert isinstance(figure, Figure)
+    assert lj.bars(cells, alt="").png == lj.bars(cells, alt="").png
+    with pytest.raises(ReportError, match="twice"):
+        lj.bars(pd.concat([cells, cells]), alt="")
+    with pytest.raises(ReportError, match="three columns"):
+        lj.radar(cells[cells["column"] == "x"], alt="", limit=4)

@@ -3,8 +3,9 @@
 from lmjudge.data.fetching import fetch
 from lmjudge.data.finding import choose_source, find
 from lmjudge.data.judgments import answers_from_judgments, import_judgments, load_judgments
-from lmjudge.data.loaders import load_answers, load_questions, load_votes
+from lmjudge.data.loaders import load_answers, load_questions
 from lmjudge.data.sources import SOURCES, File, Source
+from lmjudge.data.votes import load_votes
 
 __all__ = [
     "SOURCES",

@@ -27,7 +27,7 @@ from lmjudge.store.claims import Claims, claims_of
 if TYPE_CHECKING:
     import diskcache
 
-    from lmjudge.store.store import Store
+    from lmjudge.store.shelf import Shelf
 
 WINDOW = 4096
 CHUNK = 256
@@ -35,7 +35,7 @@ _POLL = (0.02, 0.25)  # seconds between looks for what another asker has claimed
 
 
 def record(
-    store: Store, requests: Iterable[Request], endpoint: Endpoint
+    shelf: Shelf, requests: Iterable[Request], endpoint: Endpoint
 ) -> Iterator[tuple[str, Reply | Failure]]:
     """The (key, reply) of each request in order; what is missing is asked for and kept first."""
     source = iter(requests)
@@ -50,14 +50,14 @@ def record(
                 chunk = list(islice(source, CHUNK))
                 more = bool(chunk)
                 new = {r.key: r for r in chunk if r.key not in wanted}
-                found = store.look_up(new)
+                found = shelf.look_up(new)
                 held.update(found)
                 missing = [request for key, request in new.items() if key not in found]
                 if missing:
-                    asker = asker or stack.enter_context(_Asker(store, endpoint))
+                    asker = asker or stack.enter_context(_Asker(shelf, endpoint))
                     asker.submit(missing)
                 keys = [request.key for request in chunk]
-                store.hits += sum(key in found or key in wanted for key in keys)
+                shelf.hits += sum(key in found or key in wanted for key in keys)
                 window.extend(keys)
                 wanted.update(keys)
                 if asker:
@@ -78,8 +78,8 @@ def record(
 class _Asker:
     """Asks the endpoint for what is missing, in a thread with an event loop of its own."""
 
-    def __init__(self, store: Store, endpoint: Endpoint) -> None:
-        self.store, self.endpoint = store, endpoint
+    def __init__(self, shelf: Shelf, endpoint: Endpoint) -> None:
+        self.shelf, self.endpoint = shelf, endpoint
         self.inbox: deque[Request] = deque()
         self.arrived: dict[str, Reply | Failure] = {}
         self.change = threading.Condition()
@@ -92,9 +92,9 @@ class _Asker:
 
     def __enter__(self) -> _Asker:
         # Open for writing before anything is paid for: a full or read-only disk shows here.
-        with recording.recording(self.store.path):
+        with recording.recording(self.shelf.path):
             pass
-        self.claims: Claims = claims_of(self.store.path)
+        self.claims: Claims = claims_of(self.shelf.path)
         self.loop = asyncio.new_event_loop()
         self.thread.start()
         return self
@@ -108,7 +108,7 @@ class _Asker:
 
     def submit(self, requests: list[Request]) -> None:
         """Hand on what is missing, each request once."""
-        self.store.misses += len(requests)
+        self.shelf.misses += len(requests)
         self.submitted += len(requests)
         self.inbox.extend(requests)
         with suppress(RuntimeError):  # where the loop has ended; take() raises why
@@ -155,7 +155,7 @@ class _Run:
     """One run of an asker's loop: what waits, what is claimed elsewhere, what is in flight."""
 
     def __init__(self, asker: _Asker) -> None:
-        self.asker, self.store, self.claims = asker, asker.store, asker.claims
+        self.asker, self.shelf, self.claims = asker, asker.shelf, asker.claims
         self.waiting: deque[Request] = deque()
         self.elsewhere: dict[str, Request] = {}
         self.flying: set[asyncio.Task[None]] = set()
@@ -170,7 +170,7 @@ class _Run:
             loop = asyncio.get_running_loop()
             opened = stack.enter_context
             cache = await loop.run_in_executor(
-                writer, lambda: opened(recording.recording(self.store.path))
+                writer, lambda: opened(recording.recording(self.shelf.path))
             )
             try:
                 async with self.asker.endpoint.session() as answer:
@@ -229,7 +229,7 @@ class _Run:
             free = self.asker.endpoint.concurrency - len(self.flying) - len(ours)
             tried = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
             taken = {request.key for request in tried if self.claims.take(request.key)}
-            found = self.store.look_up(request.key for request in tried)
+            found = self.shelf.look_up(request.key for request in tried)
             self.claims.drop(taken & found.keys())
             if found:
                 self._deliver(found)
@@ -248,7 +248,7 @@ class _Run:
         self, answer: Callable[[Request], Awaitable[Reply]], request: Request
     ) -> None:
         try:
-            self.store.calls += 1
+            self.shelf.calls += 1
             reply = await answer(request)  # awaited first: `finished` is another list by then
             self.finished.append((request, reply))
         except RequestFailed as error:
@@ -272,10 +272,10 @@ class _Run:
         """Commit what is finished, all together; then free the claims and hand it on."""
         if not batch:
             return
-        self.store.commit(cache, [Record(q, r) for q, r in batch if isinstance(r, Reply)])
+        self.shelf.commit(cache, [Record(q, r) for q, r in batch if isinstance(r, Reply)])
         for request, result in batch:
             if isinstance(result, Failure):
-                self.store.note_attempt(request.key, result)
+                self.shelf.note_attempt(request.key, result)
         results = {request.key: result for request, result in batch}
         self.claims.drop(results)
         self.claimed.difference_update(results)

@@ -25,7 +25,7 @@ from lmjudge.errors import DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, unite
 from lmjudge.store.reading import FILE, LARGEST, LOCK_WAIT, Reader, look_over
 from lmjudge.store.recording import check_ours
-from lmjudge.store.store import Added, Store
+from lmjudge.store.shelf import Added, Shelf
 
 _LAST = b'{"lmjudge_export":1,'
 
@@ -135,12 +135,12 @@ def merge(
     Every record is checked in full before it is added; what does not hold is left out and named in
     `refused`. An export must end in its count and SHA-256, or nothing of it is taken.
     """
-    store = Store(into)
+    shelf = Shelf(into)
     done: dict[str, Added] = {}
     for source in sources:
         refused: list[str] = []
         records = _incoming(Path(source), refused)
-        added = store.add(records)
+        added = shelf.add(records)
         done[str(source)] = added + Added(refused=tuple(refused))
     return done
 

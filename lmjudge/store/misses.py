@@ -12,18 +12,28 @@ from lmjudge.errors import Miss
 from lmjudge.records import Request
 
 if TYPE_CHECKING:
-    from lmjudge.store.store import Store
+    from lmjudge.store.shelf import Shelf
 
 _CHUNK = 512
 _SHOWN = 100
 
 
-def miss(store: Store, rest: list[Request], source: Iterator[Request], *, offline: bool) -> Miss:
-    """The Miss of a replay whose request `rest[0]` has no reply; the others are counted."""
+def miss(
+    shelf: Shelf,
+    nearby: tuple[Request | None, dict[str, tuple[JSON, JSON]]],
+    rest: list[Request],
+    source: Iterator[Request],
+    *,
+    offline: bool,
+) -> Miss:
+    """The Miss of a replay whose request `rest[0]` has no reply; the others are counted.
+
+    `nearby` is the stored request nearest to it, and where they differ.
+    """
     first: dict[str, Request] = {}
     count = characters = 0
     while rest:
-        found = store.look_up(request.key for request in rest)
+        found = shelf.look_up(request.key for request in rest)
         for request in rest:
             if request.key not in found:
                 count += 1
@@ -31,15 +41,15 @@ def miss(store: Store, rest: list[Request], source: Iterator[Request], *, offlin
                 if len(first) < _SHOWN:
                     first.setdefault(request.key, request)
         rest = list(islice(source, _CHUNK))
-    store.misses += count
+    shelf.misses += count
     requests = list(first.values())
-    stored, differences = store.explain(requests[0])
+    stored, differences = nearby
     told = (
         f"{count} requests (about {characters // 4} prompt tokens) have no reply in the store at"
-        f" {store.path}; the first asks {requests[0].model} (key {requests[0].key[:12]})"
+        f" {shelf.path}; the first asks {requests[0].model} (key {requests[0].key[:12]})"
     )
-    if store.damaged:
-        told += f", {len(store.damaged)} records are damaged"
+    if shelf.damaged:
+        told += f", {len(shelf.damaged)} records are damaged"
     if stored is None:
         told += ", and the store is empty"
     else:
@@ -51,7 +61,7 @@ def miss(store: Store, rest: list[Request], source: Iterator[Request], *, offlin
     way = "unset LMJUDGE_OFFLINE" if offline else "give an endpoint and lj.Store(mode='record')"
     return Miss(
         f"{told}. lj.plan lists them all; to ask for them, {way}",
-        path=store.path,
+        path=shelf.path,
         count=count,
         tokens=characters // 4,
         requests=requests,

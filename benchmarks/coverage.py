@@ -101,14 +101,19 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
 
 def coverage(seeds: Iterable[int], per_category: int = 10, processes: int = 1) -> pd.DataFrame:
     """A row per quantity: how often held, the band for that, the bias in standard errors."""
-    from scipy.stats import binom
-
     one = partial(cells, per_category=per_category)
     if processes == 1:
         every = pd.concat(map(one, seeds))
     else:
         with ProcessPoolExecutor(processes) as pool:
             every = pd.concat(pool.map(one, seeds))
+    return summary(every)
+
+
+def summary(every: pd.DataFrame) -> pd.DataFrame:
+    """`coverage` of the cells of several studies."""
+    from scipy.stats import binom
+
     every["held"] = (every["low"] <= every["planted"]) & (every["planted"] <= every["high"])
     every["error"] = every["value"] - every["planted"]
     groups = every.groupby(["table", "row"], sort=False)
@@ -129,19 +134,32 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     made = coverage(range(given.seeds), given.per_category, given.processes)
-    print(f"# Coverage of 95 % intervals over {given.seeds} simulated studies\n")
-    print(
-        f"{len(made)} quantities, {6 * given.per_category} questions a study; held on average"
-        f" {made['held'].mean() / given.seeds:.1%}, {(~made['fits']).sum()} outside the 99.9 %"
-        f" binomial band ({made['least'].iloc[0]} to {made['most'].iloc[0]}).\n"
-    )
-    print("| table | row | planted | held | bias (se) | fits |\n|---|---|---|---|---|---|")
-    for row in made.itertuples():
-        print(
-            f"| {row.table} | {row.row} | {row.planted:.4f} | {row.held}/{row.seeds}"
-            f" | {row.bias:+.1f} | {'yes' if row.fits else '**no**'} |"
-        )
+    print(report(made, given.per_category))
     return int(not made["fits"].all())
+
+
+def report(made: pd.DataFrame, per_category: int) -> str:
+    """The coverage as Markdown."""
+    seeds, outside = made["seeds"].max(), (~made["fits"]).sum()
+    lines = [
+        f"# Coverage of 95 % intervals over {seeds} simulated studies",
+        "",
+        "Simulated data throughout: how often an interval held the value that was planted.",
+        "Made by `python benchmarks/coverage.py`.",
+        "",
+        f"{len(made)} quantities, {6 * per_category} questions a study; held on average"
+        f" {made['held'].sum() / made['seeds'].sum():.1%}; {outside} outside the 99.9 % binomial"
+        f" band ({made['least'].min()} to {made['most'].max()} of {seeds}).",
+        "",
+        "| table | row | planted | held | bias (standard errors) | fits |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.table} | {row.row} | {row.planted:.4f} | {row.held}/{row.seeds} | {row.bias:+.1f}"
+        f" | {'yes' if row.fits else '**no**'} |"
+        for row in made.itertuples()
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
     """The executed notebook as one HTML page that loads nothing and runs nothing."""
     from nbconvert import HTMLExporter
+    from nbformat import NotebookNode
 
     exporter = HTMLExporter(
         template_name="page",
@@ -33,8 +34,10 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
         "style": style(),
         "metadata": {"name": stem},
     }
+    # Widgets do not survive without scripts, and nbconvert trips over halves of their state.
+    bare = NotebookNode({**notebook, "metadata": {"language_info": {"name": "python"}}})
     with quiet():
-        html, _ = exporter.from_notebook_node(notebook, resources=resources)
+        html, _ = exporter.from_notebook_node(bare, resources=resources)
     return str(html)
 
 

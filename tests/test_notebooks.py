@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import warnings
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+from lmjudge.report import check, differing, notebooks, read_table, run, write_index
+
+ROOT = Path(__file__).parents[1]
+STEMS = [
+    "00-start-here",
+    "judge-repeatability",
+    "mtbench-agreement",
+    "mtbench-scores",
+    "vicuna-scores",
+]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project without data and network in which all notebooks ran once."""
+    home = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LMJUDGE_DATA", raising=False)
+        patch.setenv("LMJUDGE_OFFLINE", "1")
+        patch.setenv("LMJUDGE_CACHE", str(home / "cache/judgments"))
+        patch.setenv("LMJUDGE_REPORTS", str(home / "reports"))
+        patch.chdir(home)
+        run()
+    return home
+
+
+@pytest.fixture
+def alone(simulated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That project, as the environment of one test."""
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    monkeypatch.setenv("LMJUDGE_CACHE", str(simulated / "cache/judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(simulated / "reports"))
+    monkeypatch.chdir(simulated)
+    return simulated
+
+
+def run_all(path: Path) -> None:
+    """What JupyterLab's Run All does."""
+    from nbclient import NotebookClient
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        NotebookClient(nbformat.read(path, as_version=4), kernel_name="python3").execute()
+
+
+def papermill(path: Path, out: Path) -> None:
+    import papermill as pm
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pm.execute_notebook(path, out, progress_bar=False)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "nbs").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_thin_and_clean(path: Path) -> None:
+    made = nbformat.read(path, as_version=4)
+    nbformat.validate(made)
+    assert made.metadata["kernelspec"]["name"] == "python3"
+    first, parameters, *_, last = made.cells
+    assert first.cell_type == last.cell_type == "markdown"
+    assert first.source.startswith("# ")
+    assert "differ" in last.source.partition("\n")[0]
+    assert parameters.metadata["tags"] == ["parameters"]
+    for line in ast.parse(parameters.source).body:
+        assert isinstance(line, ast.AnnAssign)
+        ast.literal_eval(line.value)
+    assert all("  # " in line for line in parameters.source.splitlines())
+    code = [cell for cell in made.cells if cell.cell_type == "code"]
+    assert len(code) <= 12
+    for cell in code:
+        assert not cell.outputs
+        assert cell.execution_count is None
+        kinds = {type(node) for node in ast.walk(ast.parse(cell.source))}
+        assert not kinds & {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda}
+    assert [cell.id for cell in made.cells] == [
+        f"{path.stem}-{i:02d}" for i in range(len(made.cells))
+    ]
+
+
+def test_every_notebook_is_found() -> None:
+    assert list(notebooks()) == STEMS
+
+
+def test_all_run_without_data_and_network(simulated: Path) -> None:
+    for stem in STEMS:
+        table = read_table(simulated / f"reports/simulated/{stem}.csv")
+        assert set(table["basis"]) == {"simulated"}
+        assert table["planted"].notna().all()
+    assert not list((simulated / "reports").glob("*.csv"))
+    assert not (simulated / "reports/failed").exists()
+
+
+def test_again_is_the_same_and_costs_nothing(alone: Path) -> None:
+    folder = alone / "reports/simulated"
+    before = {path.name: path.read_bytes() for path in folder.glob("*.csv")}
+    run(["00-start-here", "judge-repeatability", "mtbench-scores", "vicuna-scores"])
+    assert {path.name: path.read_bytes() for path in folder.glob("*.csv")} == before
+    for path in folder.glob("*.run.json"):
+        asked = json.loads(path.read_bytes())["store"]
+        assert asked is None or (asked["calls"] == asked["misses"] == 0 and asked["hits"])
+
+
+def test_papermill_and_run_all_give_the_same_bytes(
+    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "papermill"))
+    for stem in STEMS[::2]:
+        papermill(ROOT / f"nbs/{stem}.ipynb", tmp_path / "out.ipynb")
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "all"))
+    for stem in STEMS[:1] + STEMS[1::2]:
+        run_all(ROOT / f"nbs/{stem}.ipynb")
+    made = [*tmp_path.glob("*/simulated/*.csv")]
+    assert {path.stem for path in made} == set(STEMS)
+    for path in made:
+        assert path.read_bytes() == (alone / "reports/simulated" / path.name).read_bytes(), path
+
+
+def test_a_seed_makes_another_study(alone: Path, tmp_path: Path) -> None:
+    path = alone / "reports/simulated/mtbench-agreement.csv"
+    before = path.read_bytes()
+    run(["mtbench-agreement"], parameters={"seed": "1"})
+    assert path.read_bytes() != before
+    run(["mtbench-agreement"])
+    assert path.read_bytes() == before
+
+
+def test_a_simulated_page_bears_no_papers_title(alone: Path) -> None:
+    write_index()
+    for stem in STEMS:
+        page = (alone / f"reports/simulated/{stem}.html").read_text()
+        assert page.index("<h1>Self-test: ") < page.index("Simulated study.")
+        # What the notebook is about otherwise comes after both, as a quotation.
+        assert page.index("Simulated study.") < page.index('<blockquote class="about">')
+    index = (alone / "reports/index.html").read_text()
+    assert "badge rows" not in index
+    assert "<td>513" not in index
+
+
+def test_the_tables_in_git_are_rebuilt_byte_for_byte(
+    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    tracked = sorted((ROOT / "reports").glob("*.csv"))
+    assert [path.stem for path in tracked if path.stem != "sources"] == STEMS
+    (tmp_path / "reports").mkdir()
+    shutil.copy(ROOT / "reports/sources.csv", tmp_path / "reports")
+    for path in tracked:
+        shutil.copy(path, tmp_path / "reports")
+    run(source="published")
+    for path in tracked:
+        assert (tmp_path / "reports" / path.name).read_bytes() == path.read_bytes(), path.name
+    for path in (tmp_path / "reports").glob("*.run.json"):
+        asked = json.loads(path.read_bytes())["store"]
+        assert asked is None or (asked["calls"] == asked["misses"] == 0)
+    checked = check()
+    assert len(checked) >= 16
+    assert differing(checked).empty
+
+
+def test_own_files_are_shown_as_ones_own(
+    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    votes = tmp_path / "votes.jsonl"
+    lines = (published_data / "mt_bench_human_judgments/human_judgments_turn1.jsonl").read_text()
+    votes.write_text("".join(lines.splitlines(keepends=True)[:900]))
+    made = run(["mtbench-agreement"], parameters={"votes": str(votes)})[0]
+    assert made.source == "own"
+    table = read_table(tmp_path / "reports/own/mtbench-agreement.csv")
+    assert set(table["basis"]) == {"own"}
+    assert table["table"].str.startswith("Own votes").all()
+    assert not (tmp_path / "reports/mtbench-agreement.csv").exists()
+    assert isinstance(check(), pd.DataFrame)
+    assert "From your own files" in write_index().read_text()

@@ -1,0 +1,232 @@
+"""Pages in a real browser: nothing that a model wrote runs, and nothing is loaded from outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import lmjudge as lj
+from lmjudge.report import page_of, write_index
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+RUN = "window.fired=(window.fired||0)+1"
+AWAY = "http://192.0.2.1"
+HOSTILE = [
+    f"<script>{RUN}</script>",
+    f"</script><script>{RUN}</script>",
+    f"</style><script>{RUN}</script>",
+    f"</pre></td></table><script>{RUN}</script>",
+    f"<img src=x onerror='{RUN}'>",
+    f'<img src="{AWAY}/beacon.png">',
+    f"<svg onload='{RUN}'><script>{RUN}</script></svg>",
+    f'<svg><use href="{AWAY}/a.svg#x"/></svg>',
+    f"<iframe srcdoc='<script>{RUN}</script>'></iframe>",
+    f'<iframe src="javascript:{RUN}"></iframe>',
+    f'<iframe src="data:text/html,<script>parent.{RUN}</script>"></iframe>',
+    f'<object data="data:text/html,<script>{RUN}</script>"></object>',
+    f"<details open ontoggle='{RUN}'>x</details>",
+    f"<input autofocus onfocus='{RUN}'>",
+    f"<math><mtext><table><mglyph><style><!--</style><img title='--><img src=x onerror={RUN}>'>",
+    f"<noscript><p title='</noscript><img src=x onerror={RUN}>'>",
+    f"<template><script>{RUN}</script></template>",
+    f'" onmouseover="{RUN}" autofocus onfocus="{RUN}" x="',
+    f"' onerror='{RUN}' src='x",
+    f"<style>@import '{AWAY}/a.css'; td {{background: url({AWAY}/b.png)}}</style>",
+    f"<link rel=stylesheet href={AWAY}/c.css><link rel=prefetch href={AWAY}/d>",
+    f'<meta http-equiv="refresh" content="0;url={AWAY}">',
+    f'<base href="{AWAY}/"><form action="javascript:{RUN}"><button>x</button></form>',
+    f"[click](javascript:{RUN}) ![beacon]({AWAY}/e.png)",
+    f"<a href='javascript:{RUN}' autofocus>x</a><a href='data:text/html,<script>{RUN}</script>'>",
+    f"```html\n<script>{RUN}</script>\n```",
+    f"{{{{ {RUN} }}}} ${{{RUN}}} {{% raw %}}<script>{RUN}</script>",
+    f"&lt;script&gt;{RUN}&lt;/script&gt;<scr\0ipt>{RUN}</scr\0ipt>",
+    f"<ScRiPt/x>{RUN}</sCrIpT >",
+    f"\ufeff<\uff1cscript>{RUN}//",
+    f"<video><source onerror='{RUN}' src='{AWAY}/v'></video><audio src=x onerror='{RUN}'>",
+    f"<body onload='{RUN}'><marquee onstart='{RUN}'>",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("pages in a browser: there is no /usr/bin/chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+def visit(browser: Browser, path: Path, *, policy: bool = True, **how: Any) -> tuple[Page, list]:
+    """The page, opened, and what it asked for beside itself; `policy` False removes its CSP."""
+    html = path.read_text()
+    rules = re.findall(r"<meta [^>]*Content-Security-Policy[^>]*>", html)
+    assert len(rules) == 1
+    if not policy:
+        path = path.with_name(f"open-{path.name}")
+        path.write_text(html.replace(rules[0], ""))
+    asked: list[str] = []
+    page = browser.new_context(**how).new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("dialog", lambda dialog: dialog.dismiss())
+    page.goto(path.as_uri())
+    for name in ("a", "input", "details", "summary", "td"):
+        for found in page.query_selector_all(name)[:60]:
+            found.dispatch_event("mouseover")
+            found.dispatch_event("focus")
+    page.wait_for_timeout(200)
+    return page, [url for url in asked if url != path.as_uri() and not url.startswith("data:")]
+
+
+def hostile_notebook() -> nbformat.NotebookNode:
+    """A notebook in which every kind of output, and markdown, holds every hostile text."""
+    cells = [new_markdown_cell("# Hostile\n\n" + "\n\n".join(HOSTILE), id="m")]
+    for number, text in enumerate(HOSTILE):
+        table = pd.DataFrame({text: [text], "x": 1})
+        data: dict[str, Any] = {"text/plain": text, "text/html": text, "text/markdown": text}
+        outputs = [
+            *(new_output("display_data", data={kind: text}) for kind in data),
+            new_output("display_data", data={"text/html": table.style.to_html()}),
+            new_output("display_data", data={"text/html": table.to_html(escape=False)}),
+            new_output("display_data", data={"image/svg+xml": text}),
+            new_output("display_data", data={"application/javascript": RUN}),
+            new_output("display_data", data={"text/latex": text}),
+            new_output("display_data", data={"application/json": {text: text}}),
+            new_output("display_data", data={"text/vnd.mermaid": text}),
+            new_output(
+                "display_data",
+                data={"image/png": 'x" onerror="' + RUN},
+                metadata={"image/png": {"alt": text, "width": '1" onerror="' + RUN}},
+            ),
+            new_output(
+                "display_data",
+                data={"text/html": text},
+                metadata={"text/html": {"isolated": True}},
+            ),
+            new_output("execute_result", data=data, execution_count=1),
+            new_output("stream", name="stdout", text=f"\x1b[31m{text}"),
+            new_output("stream", name="stderr", text=text),
+            new_output("error", ename=text, evalue=text, traceback=[text]),
+        ]
+        cells.append(new_code_cell(f"# {text}", outputs=outputs, id=f"c{number}"))
+    return new_notebook(cells=cells, metadata={"title": HOSTILE[0], "widgets": {HOSTILE[0]: {}}})
+
+
+def test_the_browser_would_tell(browser: Browser, tmp_path: Path) -> None:
+    """What the other tests rest on: here a script runs, and a picture is asked for."""
+    path = tmp_path / "page.html"
+    path.write_text(f'<meta http-equiv="Content-Security-Policy">{HOSTILE[0]}{HOSTILE[5]}')
+    page, outside = visit(browser, path, policy=False)
+    assert page.evaluate("window.fired") == 1
+    assert outside == [f"{AWAY}/beacon.png"]
+
+
+@pytest.mark.parametrize("policy", [True, False])
+@pytest.mark.parametrize("source", ["published", "simulated"])
+def test_no_text_of_a_model_runs_in_a_page(
+    browser: Browser, tmp_path: Path, policy: bool, source: str
+) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page_of(hostile_notebook(), HOSTILE[0], source, HOSTILE[2]))
+    page, outside = visit(browser, path, policy=policy)
+    assert page.evaluate("window.fired") is None
+    assert outside == []
+    assert page.query_selector_all("script, iframe, object, svg, form, link, base, input") == []
+    # It is shown nevertheless, as what it is.
+    assert RUN in page.inner_text("main")
+
+
+@pytest.mark.parametrize("policy", [True, False])
+def test_no_text_of_a_model_runs_in_the_index(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: bool
+) -> None:
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
+    cells = pd.DataFrame({"table": HOSTILE, "row": HOSTILE, "column": HOSTILE, "value": 1.0})
+    for stem, source in (("a", "published"), ("b", "own"), ("c", "simulated")):
+        lj.save_table(cells, stem, source=source, notes=" ".join(HOSTILE))
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed" / "<img src=x onerror=x>.html").write_text("")
+    page, outside = visit(browser, write_index(), policy=policy)
+    assert page.evaluate("window.fired") is None
+    assert outside == []
+    assert page.query_selector_all("script, iframe, object, svg, form, link, img") == []
+    assert page.inner_text("main").count(RUN) > 3 * len(HOSTILE)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_reads_well_without_scripts(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, scheme: Any
+) -> None:
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
+    wide = {"table": "T", "row": [f"a-rather-long-name-{i}" for i in range(5)], "column": "c" * 60}
+    saved = lj.save_table(pd.DataFrame({**wide, "value": 1.0}), "t", source="own")
+    figure = lj.bars(lj.read_table(saved), alt="Five bars.")._repr_mimebundle_()
+    shown = new_output("execute_result", data=figure[0], metadata=figure[1], execution_count=1)
+    made = new_notebook(cells=[new_markdown_cell("# T"), new_code_cell("x" * 300, outputs=[shown])])
+    (tmp_path / "own/t.html").write_text(page_of(made, "t", "own"))
+    for path in (write_index(), tmp_path / "own/t.html"):
+        page, _ = visit(
+            browser,
+            path,
+            viewport={"width": width, "height": 800},
+            color_scheme=scheme,
+        )
+        assert page.evaluate("document.documentElement.lang") == "en"
+        assert page.title().endswith("lmjudge")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        dark = (
+            page.evaluate("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
+        )
+        assert dark == (scheme == "dark")
+        assert contrast(page) >= 4.5
+        assert len(page.query_selector_all("main")) == len(page.query_selector_all("h1")) == 1
+    image = page.query_selector("img")
+    assert image is not None
+    assert image.get_attribute("alt") == "Five bars."
+    assert image.evaluate("image => image.naturalWidth") > 400
+    page.click("nav a")
+    assert page.inner_text("h1") == "Reproduced tables"
+
+
+def contrast(page: Page) -> float:
+    """The lowest contrast of any text with the ground that it stands on (WCAG 2.2)."""
+    return float(
+        page.evaluate(
+            """() => {
+            const light = colour => {
+              const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map(c => c / 255)
+                .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+              return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const ground = node => {
+              const own = node ? getComputedStyle(node).backgroundColor : 'rgb(255, 255, 255)';
+              return own === 'rgba(0, 0, 0, 0)' ? ground(node.parentElement) : own;
+            };
+            let lowest = 21;
+            for (const node of document.querySelectorAll('main *')) {
+              const texts = [...node.childNodes].filter(child => child.nodeType === 3);
+              if (!texts.some(text => text.data.trim())) continue;
+              const [one, two] = [getComputedStyle(node).color, ground(node)].map(light);
+              lowest = Math.min(lowest, (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05));
+            }
+            return lowest;
+            }"""
+        )
+    )

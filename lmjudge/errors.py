@@ -17,6 +17,8 @@ LmjudgeError
 │   ├── WrongHash       a file whose bytes are not the published ones
 │   └── BadRow          a line or a row that cannot be read
 └── ReportError         a notebook, a parameter or a table that does not fit
+
+One warning: InfiniteRating, of models that only won or only lost.
 """
 
 from __future__ import annotations
@@ -139,3 +141,11 @@ class ReportError(LmjudgeError, ValueError):
     """A notebook, a parameter or a table that does not fit; `name` says which."""
 
     name: str
+
+
+class InfiniteRating(UserWarning):
+    """Models that only won or only lost have no finite rating: `models` are their names."""
+
+    def __init__(self, message: str, models: list[str]) -> None:
+        super().__init__(message)
+        self.models = models

@@ -221,8 +221,9 @@ def unite(records: Iterable[Record]) -> list[Record]:
     the earliest stays. The reply is the earliest of all, ties by digest: a rule that makes merging
     commutative, associative and idempotent. An unknown time counts as earlier than any known one.
     """
+    given = list(records)
     united: list[Record] = []
-    for record in sorted(records, key=_age):
+    for record in sorted(given, key=_age) if len(given) > 1 else given:
         if not any(record.reply.same_as(kept.reply) for kept in united):
             united.append(record)
     return united

@@ -40,6 +40,12 @@ _HOME = {
     "position_bias": "stats",
     "repeatability": "stats",
     "win_rates": "stats",
+    "kappa": "stats",
+    "majority": "stats",
+    "ceiling": "stats",
+    "scores_as_votes": "stats",
+    "agreement_by_gap": "stats",
+    "length_controlled_win_rates": "stats",
     "published": "published",
     "compare": "published",
     "cells": "report",
@@ -104,11 +110,17 @@ if TYPE_CHECKING:
     from lmjudge.simulate import simulate as simulate
     from lmjudge.stats import (
         agreement as agreement,
+        agreement_by_gap as agreement_by_gap,
+        ceiling as ceiling,
+        kappa as kappa,
+        length_controlled_win_rates as length_controlled_win_rates,
+        majority as majority,
         mean_scores as mean_scores,
         position_bias as position_bias,
         relative_quality as relative_quality,
         repeatability as repeatability,
         score_totals as score_totals,
+        scores_as_votes as scores_as_votes,
         win_rates as win_rates,
     )
     from lmjudge.store import Store as Store

@@ -10,8 +10,10 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
+from lmjudge.errors import FrameError
 from lmjudge.frames import frame
 from lmjudge.stats.intervals import estimate, wilson
+from lmjudge.stats.regression import clustered_logit
 from lmjudge.stats.scores import relative_quality, score_totals
 
 few = settings(deadline=None, max_examples=40)
@@ -38,10 +40,88 @@ def test_clustered_mean_is_the_robust_regression_of_statsmodels():
         cov_type="cluster",
         cov_kwds={"groups": questions, "use_correction": False},
     )
-    clusters = len(set(questions))
-    half = stats.t.ppf(0.975, clusters - 1) * fitted.bse[0] * np.sqrt(clusters / (clusters - 1))
     assert found["value"] == pytest.approx(values.mean())
+    # CR2 lies a little above the uncorrected variance, by what the clusters' sizes say.
+    sums = pd.Series(values - values.mean()).groupby(questions).agg(["sum", "size"])
+    variance = (sums["sum"] ** 2 / (1 - sums["size"] / 90)).sum() / 90**2
+    assert (sums["sum"] ** 2).sum() / 90**2 == pytest.approx(fitted.bse[0] ** 2)
+    assert found["error"] == pytest.approx(np.sqrt(variance))
+    half = stats.t.ppf(0.975, found["dof"]) * found["error"]
     assert found["high"] - found["value"] == pytest.approx(half)
+
+
+def dense_cr2(X, residual, clusters):
+    """CR2 and Satterthwaite's degrees of freedom as papers write them, with n x n matrices."""
+    n, k = X.shape
+    bread = np.linalg.inv(X.T @ X)
+    left = np.eye(n) - X @ bread @ X.T
+    meat, pulls = np.zeros((k, k)), []
+    for c in np.unique(clusters):
+        rows = clusters == c
+        values, vectors = np.linalg.eigh(left[np.ix_(rows, rows)])
+        adjust = vectors @ np.diag(values**-0.5) @ vectors.T
+        score = X[rows].T @ adjust @ residual[rows]
+        meat += np.outer(score, score)
+        pulls.append(left[:, rows] @ adjust @ X[rows] @ bread)
+    dof = []
+    for j in range(k):
+        p = np.column_stack([pull[:, j] for pull in pulls])
+        gram = p.T @ p
+        dof.append(np.trace(gram) ** 2 / (gram**2).sum())
+    return bread @ meat @ bread, np.array(dof)
+
+
+def test_small_sample_corrections_are_those_of_the_matrices():
+    rng = np.random.default_rng(4)
+    questions = np.sort(rng.choice(9, 60, p=np.arange(1, 10) / 45))
+    values = rng.normal(size=60) + questions / 3
+    found = one(values, questions)
+    covariance, dof = dense_cr2(np.ones((60, 1)), values - values.mean(), questions)
+    assert found["error"] ** 2 == pytest.approx(covariance[0, 0], rel=1e-10)
+    assert found["dof"] == pytest.approx(dof[0], rel=1e-10)
+    even = one(rng.normal(size=60), np.repeat(range(12), 5))
+    assert even["dof"] == pytest.approx(11)
+
+
+def test_logit_is_that_of_statsmodels_with_dense_cr2():
+    rng = np.random.default_rng(8)
+    questions = np.sort(rng.choice(11, 150))
+    X = np.column_stack([np.ones(150), rng.normal(size=150), questions % 2])
+    y = pd.Series(rng.choice([0.0, 0.5, 1.0], 150))
+    found = clustered_logit(pd.DataFrame(X, columns=["one", "x", "odd"]), y, pd.Series(questions))
+    fitted = sm.GLM(y.to_numpy(), X, family=sm.families.Binomial()).fit(tol=1e-12)
+    np.testing.assert_allclose(found["value"], fitted.params, atol=1e-10)
+    root = np.sqrt(fitted.mu * (1 - fitted.mu))
+    covariance, dof = dense_cr2(X * root[:, None], (y - fitted.mu) / root, questions)
+    np.testing.assert_allclose(found["error"], np.sqrt(np.diag(covariance)), rtol=1e-8)
+    np.testing.assert_allclose(found["dof"], dof, rtol=1e-8)
+
+
+def test_logit_says_what_it_cannot_know():
+    x = pd.DataFrame({"one": 1.0, "x": [-2.0, -1.0, 1.0, 2.0] * 3})
+    questions = pd.Series(range(12))
+    separated = clustered_logit(x, (x["x"] > 0) * 1.0, questions)
+    assert separated.isna().all(axis=None)
+    assert clustered_logit(x, x["one"], questions).isna().all(axis=None)
+    assert clustered_logit(x.assign(again=x["x"]), x["x"] % 2, questions).isna().all(axis=None)
+    won = pd.Series([0.0, 1.0, 0.0, 1.0, 1.0, 0.0] * 2)
+    alone = clustered_logit(x, won, questions * 0)
+    assert alone["value"].notna().all()
+    assert alone[["low", "high"]].isna().all(axis=None)
+
+
+def test_two_ways_of_clustering_add():
+    rng = np.random.default_rng(6)
+    question, judge = np.indices((12, 9)).reshape(2, -1)
+    values = rng.normal(size=12)[question] + rng.normal(size=9)[judge] + rng.normal(size=108)
+    rows = pd.DataFrame({"question_id": question, "judge": judge, "alone": range(108)})
+    errors = [
+        estimate(rows, [], top=pd.Series(values), cluster=cluster)["error"].iloc[0] ** 2
+        for cluster in (["question_id"], ["judge"], ["alone"], ["question_id", "judge"])
+    ]
+    assert errors[3] == pytest.approx(errors[0] + errors[1] - errors[2])
+    with pytest.raises(FrameError, match="expected one or two of the columns"):
+        estimate(rows, [], top=pd.Series(values), cluster=["voter"])
 
 
 def test_wilson_is_statsmodels():

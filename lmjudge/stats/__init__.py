@@ -6,17 +6,25 @@ by="category", `ties` says what a tie is, `level` is the level of the intervals 
 `n` counts what the estimate rests on, `no_verdict` what was left out because it has no verdict.
 """
 
-from lmjudge.stats.agreement import agreement
+from lmjudge.stats.agreement import agreement, agreement_by_gap
 from lmjudge.stats.bias import position_bias, repeatability
+from lmjudge.stats.coefficients import kappa
+from lmjudge.stats.majority import ceiling, majority, scores_as_votes
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
-from lmjudge.stats.wins import win_rates
+from lmjudge.stats.wins import length_controlled_win_rates, win_rates
 
 __all__ = [
     "agreement",
+    "agreement_by_gap",
+    "ceiling",
+    "kappa",
+    "length_controlled_win_rates",
+    "majority",
     "mean_scores",
     "position_bias",
     "relative_quality",
     "repeatability",
     "score_totals",
+    "scores_as_votes",
     "win_rates",
 ]

@@ -11,7 +11,7 @@ from lmjudge.frames import WINNERS, check
 from lmjudge.stats.grouping import By, by_name, grouped
 from lmjudge.stats.intervals import estimate
 
-_KEY = ["question_id", "turn", "model_a", "model_b"]
+KEY = ["question_id", "turn", "model_a", "model_b"]
 _COUNTS = [*WINNERS, "missing"]
 
 
@@ -40,12 +40,14 @@ def agreement(
     pair, in the order of the names) and "category".
 
     Columns: those of `by`, agreement, agreed (comparisons), ties (comparisons in which either vote
-    is a tie), random_uniform (what two judges who guess would reach), random_marginal (what two
-    who guess with these tie rates would reach; which side is A carries no meaning, so sides are
-    even), n (comparisons), low, high (clustered by question), no_verdict (comparisons in which a
-    verdict is missing; left out). Raises FrameError for votes without a question_id, for a model
-    against itself, and for two groups without a common key. Source: arXiv 2306.05685, section 4.1
-    and Table 5.
+    is a tie), tie_rate_x, tie_rate_y (the share of comparisons in which the one's, or the other's,
+    vote is a tie), random_uniform (what two judges who guess would reach), random_marginal (what
+    two who guess with these tie rates would reach; which side is A carries no meaning, so sides
+    are even), too_few (an interval to be careful with: fewer than ten effective comparisons on the
+    rarer side), n (comparisons), low, high (clustered by question), no_verdict (comparisons in
+    which a verdict is missing; left out). Raises FrameError for votes without a question_id, for a
+    model against itself, and for two groups without a common key. Source: arXiv 2306.05685,
+    section 4.1 and Table 5.
 
     >>> from lmjudge.frames import frame
     >>> votes = frame("votes", [
@@ -87,8 +89,11 @@ def agreement(
         agreement=made["value"],
         agreed=totals[agreed].astype(int),
         ties=(totals["met_s1"] - totals["met_s2"]).astype(int),
+        tie_rate_x=tie["tie_x"],
+        tie_rate_y=tie["tie_y"],
         random_uniform=1 / 2 if ties == "drop" else 1 / 3,
         random_marginal=1 / 2 if ties == "drop" else marginal,
+        too_few=made["too_few"],
         n=totals[met].astype(int),
         low=made["low"],
         high=made["high"],
@@ -96,10 +101,40 @@ def agreement(
     )
 
 
+def agreement_by_gap(
+    votes_x: pd.DataFrame,
+    votes_y: pd.DataFrame,
+    *,
+    by: By = None,
+    ties: Literal["keep", "drop"] = "drop",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often two groups of votes agree on each pair of models, and how far apart the two are.
+
+    The gap is that of the votes that agree is measured against, `votes_y` (the humans'): the share
+    of their votes on the pair that one model won, less the share that the other won; with
+    ties="drop" of those with a winner. The paper does not print how it took the gap. Columns:
+    model_a, model_b, those of `by` (turn, category), gap (not negative), gap_n (votes), and those
+    of `agreement`, in the order of the gaps. Raises FrameError as `agreement` does. Source: arXiv
+    2306.05685, Figure 2.
+    """
+    rows, more = grouped(by_name(check(votes_y, "votes")), by, questions)
+    columns = list(dict.fromkeys(["model_a", "model_b", *more]))
+    met = agreement(votes_x, votes_y, by=columns, ties=ties, questions=questions, level=level)
+    rows = rows[rows["winner"].notna() & ~((ties == "drop") & (rows["winner"] == "tie"))]
+    rows = rows.assign(gap=(rows["winner"] == "model_a") * 1.0 - (rows["winner"] == "model_b"))
+    gaps = rows.groupby(columns, dropna=False)["gap"].agg(["mean", "size"]).reset_index()
+    gaps = gaps.rename(columns={"mean": "gap", "size": "gap_n"}).assign(gap=gaps["mean"].abs())
+    made = met.merge(gaps, on=columns, how="left").sort_values("gap", ignore_index=True)
+    ends = [name for name in met.columns if name not in columns]
+    return made[[*columns, "gap", "gap_n", *ends]]
+
+
 def _between(votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool) -> pd.DataFrame:
     """For each common key what comes of each vote of x meeting each of y."""
     x, y = _verdicts(votes_x), _verdicts(votes_y)
-    met = _meet(_sum(x, _KEY), _sum(y, _KEY))
+    met = _meet(_sum(x, KEY), _sum(y, KEY))
     if met.empty and len(x) and len(y):
         raise FrameError(
             f"the {len(x)} and the {len(y)} votes share no question, turn and pair of models;"
@@ -107,7 +142,7 @@ def _between(votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool) -> pd
             rows=votes_x,
         )
     if distinct:
-        same = _sum(_meet(_sum(x, [*_KEY, "judge"]), _sum(y, [*_KEY, "judge"])), _KEY)
+        same = _sum(_meet(_sum(x, [*KEY, "judge"]), _sum(y, [*KEY, "judge"])), KEY)
         met = met - same.reindex(met.index, fill_value=0)
     return met
 
@@ -115,15 +150,15 @@ def _between(votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool) -> pd
 def _within(votes: pd.DataFrame, distinct: bool) -> pd.DataFrame:
     """For each key what comes of each unordered pair of its votes."""
     x = _verdicts(votes)
-    everyone = _sum(x, _KEY)
-    same = _sum(x, [*_KEY, "judge"]) if distinct else x
+    everyone = _sum(x, KEY)
+    same = _sum(x, [*KEY, "judge"]) if distinct else x
     # All ordered pairs, less each vote's (or judge's) with itself, are each unordered pair twice.
-    return (_products(everyone, everyone) - _sum(_products(same, same), _KEY)) // 2
+    return (_products(everyone, everyone) - _sum(_products(same, same), KEY)) // 2
 
 
 def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
     """A row per vote, indexed by its key and judge: 1 in the column of its verdict, else 0."""
-    oriented = by_name(check(votes, "votes")[[*_KEY, "judge", "winner"]])
+    oriented = by_name(check(votes, "votes")[[*KEY, "judge", "winner"]])
     nowhere = oriented["question_id"].isna()
     if nowhere.any():
         raise FrameError(
@@ -133,7 +168,7 @@ def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
         )
     one = {winner: oriented["winner"] == winner for winner in WINNERS}
     made = pd.DataFrame({**one, "missing": oriented["winner"].isna()}).astype("int64")
-    made.index = pd.MultiIndex.from_frame(oriented[[*_KEY, "judge"]])
+    made.index = pd.MultiIndex.from_frame(oriented[[*KEY, "judge"]])
     return made
 
 

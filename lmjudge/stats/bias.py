@@ -33,10 +33,10 @@ def position_bias(
     and "category".
 
     Columns: those of `by`, outcome, pairs, share (of all pairs, errors among them, as in the
-    papers), tie_rate (share of the readable games called a tie), n (pairs), low, high (of the
-    share, clustered by question), no_verdict (pairs in which a verdict is missing: counted in n,
-    as the outcome error). Raises FrameError where a pair was not shown once in each order. Source:
-    arXiv 2306.05685, Table 2.
+    papers), tie_rate (share of the readable games called a tie), too_few, n (pairs), low, high (of
+    the share, clustered by question), no_verdict (pairs in which a verdict is missing: counted in
+    n, as the outcome error). Raises FrameError where a pair was not shown once in each order.
+    Source: arXiv 2306.05685, Table 2.
     """
     if rule not in ("mixed", "lean", "net"):
         raise ValueError(f"rule is {rule!r}; expected 'mixed', 'lean' or 'net'")
@@ -85,7 +85,7 @@ def position_bias(
         made.append(part)
     whole = pd.concat(made)
     whole["no_verdict"] = made[-1]["pairs"].reindex(whole.index)
-    ends = ["outcome", "pairs", "value", "tie_rate", "n", "low", "high", "no_verdict"]
+    ends = ["outcome", "pairs", "value", "tie_rate", "too_few", "n", "low", "high", "no_verdict"]
     whole = whole.sort_index(kind="stable").reset_index(drop=True)
     return whole[[*columns, *ends]].rename(columns={"value": "share"})
 

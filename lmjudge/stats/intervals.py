@@ -2,16 +2,20 @@
 
 Answers to one question resemble each other, so rows are not independent: the clusters are the
 questions (a row without a question_id is a cluster of its own). Every estimate here is a ratio of
-two totals; its variance is that of the linearised totals of the clusters, with the correction
-C / (C - 1), and quantiles are Student's with C - 1 degrees of freedom. Shares take Wilson's form
-at the effective sample size (Korn and Graubard 1998; Dean and Pagano 2015), so that they stay in
-[0, 1] and have a width where all rows agree.
+two totals; its variance is that of the linearised totals of the clusters, with the small-sample
+correction CR2, and quantiles are Student's with Satterthwaite's degrees of freedom. Shares take
+Wilson's form at the effective sample size (Korn and Graubard 1998; Dean and Pagano 2015), so that
+they stay in [0, 1] and have a width where all rows agree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+
+from lmjudge.errors import FrameError
 
 
 def estimate(
@@ -22,14 +26,19 @@ def estimate(
     bottom: pd.Series | None = None,
     squares: pd.Series | None = None,
     share: bool = False,
+    cluster: Sequence[str] = ("question_id",),
     level: float = 0.95,
 ) -> pd.DataFrame:
     """One row per group of `by` (in sorted order; one row in all where it is empty).
 
     Columns: those of `by`, value (sum of `top` over sum of `bottom`, which is 1 where not given),
-    n (rows), low, high, no_verdict (rows whose top or bottom is missing; they are left out).
+    n (rows), low, high, no_verdict (rows whose top or bottom is missing; they are left out), and
+    dof and error (the degrees of freedom and the standard error that low and high rest on).
     With `share` the interval is Wilson's at the effective sample size; `squares` is then what the
-    squares of the single values in a row sum to, where a row stands for several (else top**2).
+    squares of the single values in a row sum to, where a row stands for several (else top**2); and
+    too_few flags shares with fewer than ten rows on the rarer side, rows counted at the effective
+    sample size: their intervals may hold less often than `level` says (docs/coverage-grid.md).
+    `cluster` names one column, or two that cross (Cameron, Gelbach and Miller 2011).
     low and high are missing where they cannot be known: fewer than two clusters, or, for means,
     no variance at all.
     """
@@ -46,35 +55,71 @@ def estimate(
     below = np.bincount(group, over, count)
     with np.errstate(invalid="ignore", divide="ignore"):
         value = np.bincount(group, upper, count) / below
-
-        cluster = _clusters(rows)[known]
-        width = int(cluster.max(initial=0)) + 1
-        cells, cell = np.unique(group * width + cluster, return_inverse=True)
-        owner = cells // width
-        residual = np.bincount(cell, upper) - value[owner] * np.bincount(cell, over)
-        clusters = np.bincount(owner, minlength=count)
-        variance = np.bincount(owner, residual**2, count) / below**2 * clusters / (clusters - 1)
+        pulls = (upper - value[group] * over) / below[group]
+        weights = over / below[group]
+        variance, clusters, dof = _spread(group, count, codes(rows, cluster)[known], pulls, weights)
         # What is left of exact zeros after floating-point sums is no variance.
         variance[variance < 1e-24 * value**2] = 0
+        made = keys.assign(value=value, n=n)
         if share:
             each = upper**2 if squares is None else squares.to_numpy(float)[known]
             alone = (np.bincount(group, each, count) / below - value**2) / below
-            low, high = share_interval(value, np.maximum(variance, alone), clusters, level=level)
+            variance = np.maximum(variance, alone)
+            low, high = share_interval(value, variance, clusters, dof, level=level)
+            rarer = np.minimum(value, 1 - value)
+            made["too_few"] = ~(rarer * (value * (1 - value) / variance) >= 10)
         else:
-            low, high = t_interval(value, variance, clusters, level=level)
-    return keys.assign(value=value, n=n, low=low, high=high, no_verdict=no_verdict)
+            low, high = t_interval(value, variance, dof, level=level)
+        error = np.sqrt(variance)
+    return made.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
+
+
+def _spread(
+    group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The variance of each group's estimate, its clusters and its degrees of freedom.
+
+    `pulls` is what each row moves the estimate by, `weights` its share of the denominator. Each
+    cluster's pull counts 1 / (1 - its share), which makes the variance unbiased for independent
+    rows (CR2), and the degrees of freedom are Satterthwaite's for it (Bell and McCaffrey 2002);
+    with clusters of one size they are C / (C - 1) and C - 1. With a column per way of clustering,
+    variances add, less that of both ways together.
+    """
+    if cluster.shape[1] == 2:
+        both = pd.factorize(pd.MultiIndex.from_arrays(list(cluster.T)))[0][:, None]
+        ways = [cluster[:, :1], cluster[:, 1:], both]
+        one, two, cross = (_spread(group, count, way, pulls, weights) for way in ways)
+        variance = np.maximum(one[0] + two[0] - cross[0], np.maximum(one[0], two[0]))
+        return variance, np.minimum(one[1], two[1]), np.minimum(one[2], two[2])
+    width = int(cluster.max(initial=0)) + 1
+    cells, cell = np.unique(group * width + cluster[:, 0], return_inverse=True)
+    owner = cells // width
+    clusters = np.bincount(owner, minlength=count)
+    pull, h = np.bincount(cell, pulls), np.bincount(cell, weights)
+    variance = np.bincount(owner, pull**2 / (1 - h), count)
+    first, second, third = (
+        np.bincount(owner, part, count)
+        for part in ((h / (1 - h)) ** 2, h**3 / (1 - h) ** 2, h**2 / (1 - h))
+    )
+    dof = np.where(clusters > 1, 1 / (first - 2 * second + third**2), np.nan)
+    return variance, clusters, dof
 
 
 def t_interval(
-    value: np.ndarray, variance: np.ndarray, clusters: np.ndarray, *, level: float
+    value: np.ndarray, variance: np.ndarray, dof: np.ndarray, *, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Student's interval with clusters - 1 degrees of freedom; missing where nothing varies."""
-    half = _t(clusters, level) * np.sqrt(np.where(variance > 0, variance, np.nan))
+    """Student's interval with so many degrees of freedom; missing where nothing varies."""
+    half = _t(dof, level) * np.sqrt(np.where(variance > 0, variance, np.nan))
     return value - half, value + half
 
 
 def share_interval(
-    value: np.ndarray, variance: np.ndarray, clusters: np.ndarray, *, level: float
+    value: np.ndarray,
+    variance: np.ndarray,
+    clusters: np.ndarray,
+    dof: np.ndarray,
+    *,
+    level: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's interval at the sample size at which one share alone has this variance.
 
@@ -86,7 +131,7 @@ def share_interval(
     varies = (variance > 0) & (value > 0) & (value < 1)
     effective = np.divide(
         value * (1 - value), variance, out=clusters.astype(float), where=varies
-    ) * np.square(norm.ppf((1 + level) / 2) / _t(clusters, level))
+    ) * np.square(norm.ppf((1 + level) / 2) / _t(dof, level))
     low, high = wilson(value * effective, effective, level=level)
     return np.where(value == 0, low * 0, low), np.where(value == 1, high * 0 + 1, high)
 
@@ -110,11 +155,11 @@ def wilson(
     return low, high
 
 
-def _t(clusters: np.ndarray, level: float) -> np.ndarray:
-    """Student's quantile for so many clusters; missing where there are fewer than two."""
+def _t(dof: np.ndarray, level: float) -> np.ndarray:
+    """Student's quantile; missing where the degrees of freedom are."""
     from scipy.special import stdtrit
 
-    return stdtrit(np.where(clusters > 1, clusters - 1.0, np.nan), (1 + level) / 2)
+    return stdtrit(np.where(dof > 0, dof, np.nan), (1 + level) / 2)
 
 
 def _groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
@@ -126,9 +171,18 @@ def _groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray
     return rows[by].iloc[first].reset_index(drop=True), number
 
 
-def _clusters(rows: pd.DataFrame) -> np.ndarray:
-    """For each row the number of its question, or a number of its own where it has none."""
-    codes, found = pd.factorize(rows["question_id"])
-    alone = codes < 0
-    codes[alone] = len(found) + np.arange(alone.sum())
-    return codes
+def codes(rows: pd.DataFrame, cluster: Sequence[str] = ("question_id",)) -> np.ndarray:
+    """For each row and way of clustering the number of its cluster; without a name, its own."""
+    if len(cluster) not in (1, 2) or not set(cluster) <= set(rows.columns):
+        raise FrameError(
+            f"`cluster` is {list(cluster)}; expected one or two of the columns"
+            f" {', '.join(map(str, rows.columns))}",
+            columns=list(cluster),
+        )
+    made = []
+    for name in cluster:
+        number, found = pd.factorize(rows[name])
+        alone = number < 0
+        number[alone] = len(found) + np.arange(alone.sum())
+        made.append(number)
+    return np.column_stack(made)

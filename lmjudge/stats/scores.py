@@ -36,7 +36,8 @@ def mean_scores(
     """
     rows, columns = grouped(check(scores, "scores"), by, questions)
     made = estimate(rows, columns, top=rows["score"], level=level)
-    return made.rename(columns={"value": "score"})
+    made = made.rename(columns={"value": "score"})
+    return made[[*columns, "score", "n", "low", "high", "no_verdict"]]
 
 
 def score_totals(
@@ -107,7 +108,7 @@ def relative_quality(
             value = own / anchor
         clusters = np.array([len(pull)])
         spread = (pull**2).sum() * clusters / np.maximum(clusters - 1, 1)
-        low, high = t_interval(np.array([value]), spread, clusters, level=level)
+        low, high = t_interval(np.array([value]), spread, clusters - 1, level=level)
         fixed = model == baseline
         rows.append(
             {

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
 from lmjudge.stats.grouping import By, grouped
 from lmjudge.stats.intervals import estimate
+from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
 def win_rates(
@@ -18,19 +21,30 @@ def win_rates(
     baseline: str | None = None,
     by: By = None,
     ties: Literal["half", "drop", "keep"] = "half",
+    pool: Literal["votes", "opponents"] = "votes",
+    cluster: Sequence[str] = ("question_id",),
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Each model's win rate over all its votes, or over those against the baseline alone.
 
     `ties` says what a tie is worth: "half" a win (FastChat's win_rate_adjusted), "keep" no win but
-    a vote (its win_rate), "drop" not counted. Columns: those of `by`, model, wins, ties, losses,
-    win_rate, n (votes counted), low, high (clustered by question), no_verdict. The baseline has no
-    row. Votes are pooled: opponents weigh as often as they were met. Raises FrameError for a
-    baseline that never played, or a frame or `by` that does not fit.
+    a vote (its win_rate), "drop" not counted. `pool`: "votes" pools all votes, so that opponents
+    weigh as often as they were met; "opponents" takes the mean over opponents of the win rate
+    against each (the papers' average win rate). `cluster` names what the votes are clustered by,
+    and may name two, ("question_id", "judge"), where several voters vote on many questions.
+
+    Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
+    with: fewer than ten effective votes on the rarer side), n (votes counted), low, high,
+    no_verdict. The baseline has no row. Raises FrameError for a baseline that never played, or a
+    frame, `by` or `cluster` that does not fit. Source: FastChat's show_result.py; arXiv
+    2306.05685, section 4.3 and Table 7.
     """
-    if ties not in ("half", "drop", "keep"):
-        raise ValueError(f"ties is {ties!r}; expected 'half', 'drop' or 'keep'")
+    if ties not in ("half", "drop", "keep") or pool not in ("votes", "opponents"):
+        raise ValueError(
+            f"ties is {ties!r} and pool {pool!r}; expected ties 'half', 'drop' or 'keep', and pool"
+            " 'votes' or 'opponents'"
+        )
     rows, columns = grouped(check(votes, "votes"), by, questions)
     rows = pd.concat([rows, swap(rows)], ignore_index=True)
     if baseline is not None:
@@ -48,16 +62,104 @@ def win_rates(
         wins=rows["winner"] == "model_a", ties=tie, losses=rows["winner"] == "model_b"
     )
     worth = rows["wins"] + (0.5 if ties == "half" else 0.0) * tie
+    worth = worth.where(rows["winner"].notna() & ~(tie & (ties == "drop")))
     counts = rows.groupby(columns, dropna=False, sort=True)[["wins", "ties", "losses"]].sum()
-    made = estimate(
-        rows,
-        columns,
-        top=worth.where(rows["winner"].notna() & ~(tie & (ties == "drop"))),
-        share=True,
-        level=level,
-    ).rename(columns={"value": "win_rate"})
+    weighed = {"top": worth}
+    if pool == "opponents":
+        weighed = _even_opponents(rows.assign(worth=worth), columns)
+    made = estimate(rows, columns, **weighed, share=True, cluster=cluster, level=level).rename(
+        columns={"value": "win_rate"}
+    )
     made[["wins", "ties", "losses"]] = counts.to_numpy()
     if ties == "drop":
         made["no_verdict"] -= made["ties"]
-    ends = ["wins", "ties", "losses", "win_rate", "n", "low", "high", "no_verdict"]
+    ends = ["wins", "ties", "losses", "win_rate", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]]
+
+
+def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Series]:
+    """What `estimate` is to be given for the mean over opponents: top, bottom and squares."""
+    known = rows[rows["worth"].notna()]
+    per_model = known.groupby(columns, dropna=False)
+    against = known.groupby([*columns, "model_b"], dropna=False)["worth"]
+    rate, met = against.transform("mean"), against.transform("size")
+    opponents = per_model["model_b"].transform("nunique")
+    bottom = per_model["worth"].transform("size") / (opponents * met)
+    whole = (rate * bottom).groupby([known[name] for name in columns], dropna=False).transform(
+        "sum"
+    ) / bottom.groupby([known[name] for name in columns], dropna=False).transform("sum")
+    # Each opponent's own rate is what its votes vary about: the opponents met are not a sample.
+    pull = bottom * (known["worth"] - rate)
+    made = {
+        "top": pull + bottom * whole,
+        "bottom": bottom,
+        "squares": pull**2 + bottom * whole**2,
+    }
+    return {name: part.reindex(rows.index) for name, part in made.items()}
+
+
+def length_controlled_win_rates(
+    votes: pd.DataFrame,
+    answers: pd.DataFrame,
+    *,
+    baseline: str,
+    ties: Literal["half", "drop"] = "half",
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Each model's win rate against the baseline as it would be at equal length.
+
+    A logistic regression per model of the vote on tanh of the difference in words, divided by its
+    standard deviation over the model's votes; the win rate is the prediction at a difference of
+    zero. This is the length term of AlpacaEval 2's control (Dubois et al., arXiv 2404.04475); its
+    own figures also need its table of instruction difficulties, which is not public in a form that
+    can be fitted here, so ours and its differ. `answers` is an answers frame of one sample, whose
+    turns, up to the vote's, are counted in words.
+
+    Columns: model, win_rate (not controlled), controlled, length_effect (log odds from equal
+    length to one that is longer by far), words, words_baseline (mean per vote), tie_rate, n
+    (votes), low, high (of controlled; clustered by question, CR2), no_verdict. controlled, low and
+    high are missing where the votes don't say: all one way, fewer than two questions, or separated
+    by length. Raises FrameError for answers that are not there and a baseline that never played.
+    """
+    if ties not in ("half", "drop"):
+        raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")
+    from scipy.special import expit
+
+    rows = pd.concat([check(votes, "votes"), swap(votes)], ignore_index=True)
+    rows = rows[rows["model_b"] == baseline]
+    if rows.empty:
+        raise FrameError(
+            f"no vote on the baseline {baseline!r}; models here:"
+            f" {sorted(set(votes['model_a']) | set(votes['model_b']))}",
+            rows=votes,
+        )
+    rows = rows.join(words_per_vote(rows, answers))
+    made = []
+    for model, mine in rows.groupby("model_a", sort=True):
+        read = mine[mine["winner"].notna()]
+        tie = read["winner"] == "tie"
+        used = read[~tie] if ties == "drop" else read
+        won = (used["winner"] == "model_a") + 0.5 * (used["winner"] == "tie")
+        gap = used["words_a"] - used["words_b"]
+        spread = gap.std(ddof=0)
+        design = pd.DataFrame({"even": 1.0, "longer": np.tanh(gap / spread) if spread > 0 else 0.0})
+        fit = clustered_logit(
+            design if spread > 0 else design[["even"]], won, used["question_id"], level=level
+        )
+        logit = fit.loc["even"]
+        made.append(
+            {
+                "model": model,
+                "win_rate": won.mean(),
+                "controlled": expit(logit["value"]),
+                "length_effect": fit["value"].get("longer", np.nan),
+                "words": used["words_a"].mean(),
+                "words_baseline": used["words_b"].mean(),
+                "tie_rate": tie.mean(),
+                "n": len(used),
+                "low": expit(logit["low"]),
+                "high": expit(logit["high"]),
+                "no_verdict": len(mine) - len(read),
+            }
+        )
+    return pd.DataFrame(made)

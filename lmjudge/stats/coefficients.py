@@ -1,0 +1,220 @@
+"""Agreement beyond chance: Cohen's and Fleiss' kappa, Gwet's AC1, Krippendorff's alpha."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import WINNERS, check
+from lmjudge.stats.agreement import KEY
+from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.intervals import codes, share_interval
+
+Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
+_NAMES = ("cohen", "fleiss", "ac1", "alpha")
+
+
+def kappa(
+    votes_x: pd.DataFrame,
+    votes_y: pd.DataFrame | None = None,
+    *,
+    coefficient: Coefficient | None = None,
+    by: By = None,
+    ties: Literal["keep", "drop"] = "keep",
+    sides: Literal["even", "named"] = "even",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How far votes agree beyond chance: (observed - expected) / (1 - expected).
+
+    `coefficient`: "cohen" (two frames, one vote a key in each: the default for two), "fleiss" (any
+    number of votes a key, after Gwet 2014 where keys differ in it: the default for one frame),
+    "ac1" (Gwet's) or "alpha" (Krippendorff's, nominal; keys with one vote don't count). The last
+    three take one frame, or two as one. With ties="drop" votes for a tie count as missing.
+
+    `sides`: which model is a pair's first carries no meaning, so "even" takes the chance of either
+    side to be the same, whatever the models are called; "named" takes the votes as they are after
+    each pair is put in the order of its names, as tables of labels are usually read.
+
+    Columns: those of `by`, coefficient, kappa, observed, expected, tie_rate, votes (readable, on
+    keys that count), too_few, n (keys with two votes or more), low, high, no_verdict (votes
+    without a verdict). Intervals are from the jackknife over questions, in Wilson's form on the
+    scale of the observed agreement, at the expected agreement that was found. kappa is missing
+    where chance alone would agree always. Raises FrameError for votes without a question_id, and,
+    for Cohen's, for a key with two votes in one frame.
+
+    Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
+
+    >>> from lmjudge.frames import frame
+    >>> votes = frame("votes", [
+    ...     {"question_id": q, "turn": 1, "model_a": "m", "model_b": "n", "judge": judge,
+    ...      "group": "expert", "winner": winner, "reason": None, "time": None}
+    ...     for q, two in enumerate(["aa", "ab", "bb"]) for judge, side in zip("xy", two)
+    ...     for winner in ["model_" + side]])
+    >>> kappa(votes)[["coefficient", "observed", "expected", "n"]].values.tolist()
+    [['fleiss', 0.6666666666666666, 0.5, 3]]
+    """
+    of = coefficient or ("fleiss" if votes_y is None else "cohen")
+    if of not in _NAMES or ties not in ("keep", "drop") or sides not in ("even", "named"):
+        raise ValueError(
+            f"coefficient is {coefficient!r}, ties {ties!r} and sides {sides!r}; expected"
+            f" coefficient {', '.join(map(repr, _NAMES))}, ties 'keep' or 'drop', sides 'even' or"
+            " 'named'"
+        )
+    if of == "cohen" and votes_y is None:
+        raise ValueError("Cohen's kappa is between two judges; give the second one's votes too")
+    labels = WINNERS if ties == "keep" else WINNERS[:2]
+    frames = [votes_x] if votes_y is None else [votes_x, votes_y]
+    counts = [_counts(votes, labels) for votes in frames]
+    if of == "cohen":
+        parts = _cohen(*counts)
+    else:
+        merged = counts[0] if len(counts) == 1 else counts[0].add(counts[1], fill_value=0)
+        parts = _many(merged, len(labels), of)
+    rows, columns = grouped(parts.index.to_frame(index=False), by, questions)
+    group = (
+        rows.groupby(columns, dropna=False, sort=True).ngroup().to_numpy()
+        if columns
+        else np.zeros(len(rows), dtype=np.int64)
+    )
+    keys = rows[columns].iloc[np.unique(group, return_index=True)[1]].reset_index(drop=True)
+    count = len(keys) if columns else 1
+    cluster = codes(rows)[:, 0]
+    width = int(cluster.max(initial=0)) + 1
+    cells, cell = np.unique(group * width + cluster, return_inverse=True)
+    owner = cells // width
+    table = parts.to_numpy(float)
+    apart = np.column_stack([np.bincount(cell, column, len(cells)) for column in table.T])
+    total = np.column_stack([np.bincount(owner, column, count) for column in apart.T])
+    clusters = np.bincount(owner, minlength=count)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        observed, expected = _two(total, of, len(labels), sides)
+        value = 1 - (1 - observed) / (1 - expected)
+        less_o, less_e = _two(total[owner] - apart, of, len(labels), sides)
+        moved = (1 - less_o) / (1 - less_e) - (1 - value)[owner]
+        lost = ~np.isfinite(moved)  # without this question nothing would be left to estimate from
+        squares = np.bincount(owner, np.where(lost, 0, moved**2), count)
+        variance = squares * (clusters - 1) / clusters
+        variance = np.where(np.bincount(owner, lost, count) > 0, np.nan, variance)
+        off = 1 - expected
+        scaled = np.where(variance < 1e-24, 0, variance * off**2)
+        low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
+        rarer = np.minimum(observed, 1 - observed)
+        few = ~(rarer * observed * (1 - observed) / scaled >= 10)
+    lost_verdicts = _lost(frames, columns, by, questions, keys)
+    known = np.isfinite(value) & ~np.isnan(scaled)
+    return pd.DataFrame(keys, index=range(count)).assign(
+        coefficient=of,
+        kappa=value,
+        observed=observed,
+        expected=expected,
+        tie_rate=total[:, -3] / np.where(total[:, -2] > 0, total[:, -2], np.nan),
+        votes=total[:, -2].astype(int),
+        too_few=few,
+        n=total[:, -1].astype(int),
+        low=np.where(known, 1 - (1 - low) / off, np.nan),
+        high=np.where(known, 1 - (1 - high) / off, np.nan),
+        no_verdict=lost_verdicts,
+    )
+
+
+def _counts(votes: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
+    """How many votes each key has for each label."""
+    oriented = by_name(check(votes, "votes"))
+    nowhere = oriented["question_id"].isna()
+    if nowhere.any():
+        raise FrameError(
+            f"{int(nowhere.sum())} votes have no question_id, so nothing says which others they"
+            " can be compared with; leave them out",
+            rows=votes[nowhere],
+        )
+    one = pd.DataFrame({label: oriented["winner"] == label for label in labels}).astype("int64")
+    one.index = pd.MultiIndex.from_frame(oriented[KEY])
+    return one.groupby(level=KEY, dropna=False, sort=True).sum()
+
+
+def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+    """What each key adds: agreed, both margins; then ties, votes and keys."""
+    for counts in (x, y):
+        twice = counts[counts.sum(axis=1) > 1]
+        if len(twice):
+            raise FrameError(
+                f"{len(twice)} keys have several votes in one frame, such as {twice.index[0]};"
+                " Cohen's kappa is between two judges with one vote each: choose one judge, take"
+                " `majority`, or another coefficient",
+                rows=twice,
+            )
+    common = x.index.intersection(y.index)
+    if common.empty and len(x) and len(y):
+        raise FrameError(
+            f"the {len(x)} and the {len(y)} keys voted on share no question, turn and pair of"
+            " models; check that ids, turns and names of models are written alike in both",
+            rows=x,
+        )
+    x, y = x.loc[common], y.loc[common]
+    both = (x.sum(axis=1) == 1) & (y.sum(axis=1) == 1)
+    x, y = x[both], y[both]
+    made = pd.DataFrame({"agreed": (x * y).sum(axis=1)}, index=x.index)
+    made = made.join(x.add_prefix("x_")).join(y.add_prefix("y_"))
+    tie = (x["tie"] + y["tie"]) if "tie" in x else 0
+    return made.assign(ties=tie, votes=2, keys=1)
+
+
+def _many(counts: pd.DataFrame, labels: int, of: Coefficient) -> pd.DataFrame:
+    """What each key adds: agreed, the margin and its weight; then ties, votes and keys."""
+    votes = counts.sum(axis=1)
+    if of == "alpha":
+        counts, votes = counts[votes > 1], votes[votes > 1]
+    else:
+        counts, votes = counts[votes > 0], votes[votes > 0]
+    several = votes > 1
+    pairs = (counts * (counts - 1)).sum(axis=1)
+    apart = votes - 1 if of == "alpha" else votes * (votes - 1)
+    made = pd.DataFrame({"agreed": (pairs / apart.where(several, 1)).where(several, 0.0)})
+    margin = counts if of == "alpha" else counts.div(votes, axis=0)
+    made = made.join(margin.add_prefix("m_")).assign(weight=votes if of == "alpha" else 1)
+    tie = counts.get("tie", 0)
+    return made.assign(ties=tie, votes=votes, keys=several.astype(int))
+
+
+def _two(
+    total: np.ndarray, of: Coefficient, labels: int, sides: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The observed and the expected agreement that sums over keys amount to."""
+
+    def margin(start: int) -> np.ndarray:
+        part = total[:, start : start + labels].copy()
+        if sides == "even":
+            part[:, :2] = part[:, :2].mean(axis=1, keepdims=True)
+        return part
+
+    keys = total[:, -1]
+    if of == "cohen":
+        x, y = margin(1), margin(1 + labels)
+        return total[:, 0] / keys, (x * y).sum(axis=1) / keys**2
+    counts, weight = margin(1), total[:, 1 + labels]
+    if of == "alpha":
+        return total[:, 0] / weight, (counts * (counts - 1)).sum(axis=1) / (weight * (weight - 1))
+    share = counts / weight[:, None]
+    if of == "ac1":
+        return total[:, 0] / keys, (share * (1 - share)).sum(axis=1) / (labels - 1)
+    return total[:, 0] / keys, (share**2).sum(axis=1)
+
+
+def _lost(
+    frames: list[pd.DataFrame],
+    columns: list[str],
+    by: By,
+    questions: pd.DataFrame | None,
+    keys: pd.DataFrame,
+) -> np.ndarray | int:
+    """How many votes have no verdict, for each group."""
+    none = pd.concat([by_name(votes)[lambda rows: rows["winner"].isna()] for votes in frames])
+    if not columns:
+        return len(none)
+    lost = grouped(none, by, questions)[0].groupby(columns, dropna=False).size()
+    merged = keys.merge(lost.rename("lost").reset_index(), on=columns, how="left")
+    return merged["lost"].fillna(0).astype(int).to_numpy()

@@ -1,0 +1,190 @@
+"""What several voters amount to: their majority, the ceiling they set, and scores as votes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import COLUMNS, WINNERS, check
+from lmjudge.stats.agreement import KEY
+from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.intervals import estimate
+
+
+def majority(
+    votes: pd.DataFrame,
+    *,
+    rule: Literal["tie", "strict", "half"] = "tie",
+    judge: str = "majority",
+) -> pd.DataFrame:
+    """The votes of the majority, as a votes frame: what most voters said on each key.
+
+    A key is a question, turn and unordered pair of models; votes without a verdict don't count.
+    `rule` says what becomes of an even split among the most frequent verdicts: "tie" (a plurality;
+    an even split is a tie), "strict" (more than half of the votes, else no verdict, reason
+    `no_majority`) or "half" (one vote for each of the verdicts that share the lead, so that
+    whoever agrees with one of two agrees by half: arXiv 2306.05685, appendix D.3; take
+    `agreement(..., pool="keys")` with it, in which every key weighs the same). A key without any
+    verdict gives no verdict, reason `no_verdict`. Sides are in the order of the models' names.
+
+    >>> from lmjudge.frames import frame
+    >>> said = frame("votes", [
+    ...     {"question_id": 1, "turn": 1, "model_a": "m", "model_b": "n", "judge": judge,
+    ...      "group": "expert", "winner": winner, "reason": None, "time": None}
+    ...     for judge, winner in [("x", "model_a"), ("y", "model_b")]])
+    >>> [majority(said, rule=rule)["winner"].tolist() for rule in ("tie", "half")]
+    [['tie'], ['model_a', 'model_b']]
+    """
+    if rule not in ("tie", "strict", "half"):
+        raise ValueError(f"rule is {rule!r}; expected 'tie', 'strict' or 'half'")
+    counts = _counts(by_name(check(votes, "votes")))
+    most, total = counts.max(axis=1), counts.sum(axis=1)
+    leads = counts.eq(most, axis=0) & (total > 0).to_numpy()[:, None]
+    if rule == "strict":
+        leads &= (2 * most > total).to_numpy()[:, None]
+    elif rule == "tie":
+        split = leads.sum(axis=1) > 1
+        leads[split] = [winner == "tie" for winner in WINNERS]
+    long = leads.stack()
+    made = long[long].index.to_frame(index=False, name=[*KEY, "winner"])
+    none = leads[~leads.any(axis=1)].index.to_frame(index=False, name=KEY)
+    none["reason"] = "no_verdict"
+    none.loc[(total[~leads.any(axis=1)] > 0).to_numpy(), "reason"] = "no_majority"
+    made = pd.concat([made.assign(reason=None), none.assign(winner=None)], ignore_index=True)
+    groups = votes["group"].dropna().unique()
+    made = made.assign(judge=judge, group=groups[0] if len(groups) == 1 else None, time=None)
+    made = made.sort_values(KEY, kind="stable", ignore_index=True)
+    return check(made[list(COLUMNS["votes"])], "votes")
+
+
+def ceiling(
+    votes: pd.DataFrame,
+    *,
+    by: By = None,
+    ties: Literal["keep", "drop"] = "keep",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How far a judge could agree with these votes: a row per group of `by` and measure.
+
+    Measures, on keys with two votes or more: "pairs", how often two of the votes agree (pooled,
+    each unordered pair once: the papers' human-human); "left_out", how often a vote agrees with
+    the majority of the others on its key (an even split among those that lead counts in equal
+    parts); "best", how often it agrees with the verdict that most on the key, itself among them,
+    gave, which no judge can exceed on these votes and none will reach on others. With ties="drop"
+    votes for a tie are left out first.
+
+    Columns: those of `by`, measure, agreement, too_few, n (comparisons, or votes), low, high
+    (clustered by question), no_verdict (votes without a verdict). Source: arXiv 2306.05685,
+    appendix D.3; leaving out: Dubois et al. 2023 (AlpacaFarm).
+
+    >>> from lmjudge.frames import frame
+    >>> said = frame("votes", [
+    ...     {"question_id": 1, "turn": 1, "model_a": "m", "model_b": "n", "judge": judge,
+    ...      "group": "expert", "winner": winner, "reason": None, "time": None}
+    ...     for judge, winner in [("x", "model_a"), ("y", "model_a"), ("z", "model_b")]])
+    >>> ceiling(said)["agreement"].round(3).tolist()
+    [0.333, 0.333, 0.667]
+    """
+    if ties not in ("keep", "drop"):
+        raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
+    oriented = by_name(check(votes, "votes"))
+    if ties == "drop":
+        oriented = oriented[oriented["winner"] != "tie"]
+    counts = _counts(oriented)
+    total = counts.sum(axis=1)
+    counts = counts[total > 1]
+    most = counts.max(axis=1)
+    left = pd.Series(0.0, counts.index)
+    for winner in WINNERS:
+        others = counts.assign(**{winner: counts[winner] - 1})
+        leads = others.eq(others.max(axis=1), axis=0)
+        share = leads[winner] / leads.sum(axis=1)
+        left += counts[winner] * share.where(counts[winner] > 0, 0.0)
+    cast = total[total > 1]
+    measures = {
+        "pairs": ((counts * (counts - 1)).sum(axis=1) / 2, cast * (cast - 1) / 2),
+        "left_out": (left, cast),
+        "best": (most, cast),
+    }
+    rows, columns = grouped(counts.index.to_frame(index=False), by, questions)
+    unread, _ = grouped(oriented[oriented["winner"].isna()], by, questions)
+    made = []
+    for measure, (agreed, of) in measures.items():
+        part = estimate(
+            rows,
+            columns,
+            top=agreed.reset_index(drop=True),
+            bottom=of.reset_index(drop=True),
+            squares=agreed.reset_index(drop=True),
+            share=True,
+            level=level,
+        )
+        weigh = rows.assign(n=of.to_numpy())
+        part["n"] = (
+            weigh.groupby(columns, dropna=False, sort=True)["n"].sum().to_numpy()
+            if columns
+            else weigh["n"].sum()
+        )
+        made.append(part.assign(measure=measure))
+    whole = pd.concat(made).sort_index(kind="stable").reset_index(drop=True)
+    whole["no_verdict"] = len(unread)
+    if columns:
+        lost = unread.groupby(columns, dropna=False).size().rename("no_verdict").reset_index()
+        whole = whole.drop(columns="no_verdict").merge(lost, on=columns, how="left")
+        whole["no_verdict"] = whole["no_verdict"].fillna(0).astype(int)
+    whole["n"] = whole["n"].astype(int)
+    ends = ["measure", "value", "too_few", "n", "low", "high", "no_verdict"]
+    return whole[[*columns, *ends]].rename(columns={"value": "agreement"})
+
+
+def scores_as_votes(
+    scores: pd.DataFrame, *, delta: float = 0.1, group: str = "llm"
+) -> pd.DataFrame:
+    """The votes that single grades amount to: the higher score wins, on every pair of models.
+
+    A vote for each pair of models graded on one question, turn and sample by one judge; scores no
+    further apart than `delta` are a tie (FastChat's common.py, TIE_DELTA). Where either score is
+    missing so is the vote, with that score's reason. Sides are in the order of the models' names.
+    Raises FrameError for two scores of one model, question, turn, judge and sample.
+
+    >>> from lmjudge.frames import frame
+    >>> rows = [{"question_id": 1, "turn": 1, "model": m, "judge": "j", "sample": 0, "score": s,
+    ...          "reason": None, "text": "", "key": ""} for m, s in [("n", 7.0), ("m", 9.0)]]
+    >>> scores_as_votes(frame("scores", rows))[["model_a", "model_b", "winner"]].values.tolist()
+    [['m', 'n', 'model_a']]
+    """
+    if not delta >= 0:
+        raise ValueError(f"delta is {delta!r}; expected a number that is not negative, such as 0.1")
+    key = ["question_id", "turn", "judge", "sample"]
+    rows = check(scores, "scores")[[*key, "model", "score", "reason"]]
+    twice = rows.duplicated([*key, "model"], keep=False)
+    if twice.any():
+        first = rows[twice].iloc[0]
+        raise FrameError(
+            f"{int(twice.sum())} scores are of one model, question, turn, judge and sample, such as"
+            f" of {first['model']} on question {first['question_id']}; number repeats in `sample`",
+            rows=scores[twice],
+        )
+    both = rows.merge(rows, on=key, suffixes=("_a", "_b"))
+    both = both[both["model_a"] < both["model_b"]].reset_index(drop=True)
+    gap = both["score_a"].astype(float) - both["score_b"].astype(float)
+    winner = pd.Series("tie", both.index, dtype=object)
+    winner = winner.mask(gap > delta, "model_a").mask(gap < -delta, "model_b")
+    lost = both["reason_a"].where(both["score_a"].isna(), both["reason_b"])
+    made = both.assign(
+        winner=winner.where(gap.notna(), None),
+        reason=lost.where(gap.isna(), None),
+        group=group,
+        time=float("nan"),
+    )
+    return check(made[list(COLUMNS["votes"])], "votes")
+
+
+def _counts(oriented: pd.DataFrame) -> pd.DataFrame:
+    """How many votes each key has for each verdict; keys without any are there, with zeros."""
+    one = pd.DataFrame({winner: oriented["winner"] == winner for winner in WINNERS})
+    one.index = pd.MultiIndex.from_frame(oriented[KEY])
+    return one.astype("int64").groupby(level=KEY, dropna=False, sort=True).sum()

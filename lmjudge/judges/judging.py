@@ -9,8 +9,7 @@ from typing import Any, Literal, Protocol
 import pandas as pd
 
 from lmjudge.errors import FrameError, PromptError
-from lmjudge.frames import COLUMNS, check
-from lmjudge.frames import frame as make_frame
+from lmjudge.frames import COLUMNS, check, frame as make_frame
 from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
 from lmjudge.judges.parsers import PAIRWISE_ONLY, PARSERS, Scale, Verdict
 from lmjudge.judges.prompts import output_format

@@ -7,9 +7,10 @@ import warnings
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import pytest
 
+from lmjudge.cli import main
+from lmjudge.errors import ReportError
 from lmjudge.report import check, differing, notebooks, read_table, run, write_index
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +25,7 @@ STEMS = [
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project without data and network in which all notebooks ran once."""
+    """A project without data and network in which `lmjudge reproduce` ran once."""
     home = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LMJUDGE_DATA", raising=False)
@@ -32,7 +33,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("LMJUDGE_CACHE", str(home / "cache/judgments"))
         patch.setenv("LMJUDGE_REPORTS", str(home / "reports"))
         patch.chdir(home)
-        run()
+        assert main(["reproduce"]) == 0
     return home
 
 
@@ -101,6 +102,7 @@ def test_all_run_without_data_and_network(simulated: Path) -> None:
         assert table["planted"].notna().all()
     assert not list((simulated / "reports").glob("*.csv"))
     assert not (simulated / "reports/failed").exists()
+    assert "Self-test: the simulated study" in (simulated / "reports/index.html").read_text()
 
 
 def test_again_is_the_same_and_costs_nothing(alone: Path) -> None:
@@ -180,11 +182,18 @@ def test_own_files_are_shown_as_ones_own(
     votes = tmp_path / "votes.jsonl"
     lines = (published_data / "mt_bench_human_judgments/human_judgments_turn1.jsonl").read_text()
     votes.write_text("".join(lines.splitlines(keepends=True)[:900]))
-    made = run(["mtbench-agreement"], parameters={"votes": str(votes)})[0]
+    run(["mtbench-agreement"], parameters={"votes": str(votes)})
+    reviews = {"reviews": str(published_data / "vicuna_blog")}
+    names = {"model": "answer_vicuna-13b", "baseline": "answer_gpt35"}
+    made = run(["vicuna-scores"], parameters=reviews | names)[0]
     assert made.source == "own"
-    table = read_table(tmp_path / "reports/own/mtbench-agreement.csv")
-    assert set(table["basis"]) == {"own"}
-    assert table["table"].str.startswith("Own votes").all()
-    assert not (tmp_path / "reports/mtbench-agreement.csv").exists()
-    assert isinstance(check(), pd.DataFrame)
+    for stem in ("mtbench-agreement", "vicuna-scores"):
+        table = read_table(tmp_path / f"reports/own/{stem}.csv")
+        assert set(table["basis"]) == {"own"}
+        assert table["table"].str.startswith("Own ").all()
+        assert not (tmp_path / f"reports/{stem}.csv").exists()
+    assert check().empty
     assert "From your own files" in write_index().read_text()
+    # Names that are not there: one error, with those that are.
+    with pytest.raises(ReportError, match="answer_vicuna-13b"):
+        run(["vicuna-scores"], parameters=reviews)

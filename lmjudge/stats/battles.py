@@ -7,11 +7,12 @@ at a time, so that ten million votes are counted in the memory of a quarter of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,8 @@ def read_battles(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """
     from pyarrow import parquet
 
-    wanted = _wanted(path, columns)
+    wanted = list(dict.fromkeys([*_SIDES, *columns]))
+    _check_columns(parquet.read_schema(path).names, wanted, str(path))
     table = parquet.read_table(path, columns=wanted, read_dictionary=wanted)
     return table.unify_dictionaries().to_pandas(ignore_metadata=True, self_destruct=True)
 
@@ -80,20 +82,23 @@ def in_memory(votes: Votes, columns: Sequence[str] = ()) -> pd.DataFrame:
     return votes
 
 
-def batches(votes: Votes, models: dict[str, int], columns: Sequence[str] = ()) -> Iterator[Battles]:
+def batches(votes: Votes, models: dict[str, int], *, timed: bool = False) -> Iterator[Battles]:
     """The votes, coded: a frame in one piece, a file in batches.
 
-    `models` (name to number) takes in every new model as it comes. Raises FrameError for missing
-    columns, winners that are none, and a model that is missing or meets itself.
+    `models` (name to number) takes in every new model as it comes; `timed` asks for a file's column
+    `time` where it has one. Raises FrameError for missing columns, winners that are none, and a
+    model that is missing or meets itself.
     """
     if isinstance(votes, pd.DataFrame):
-        yield code(in_memory(votes, columns), models)
+        yield code(in_memory(votes), models)
         return
     from pyarrow import parquet
 
-    wanted = _wanted(votes, columns)
     with parquet.ParquetFile(votes, read_dictionary=_SIDES, memory_map=True) as file:
-        for batch in file.iter_batches(batch_size=_BATCH, columns=wanted):
+        found = file.schema_arrow.names
+        _check_columns(found, _SIDES, str(votes))
+        columns = [*_SIDES, "time"] if timed and "time" in found else _SIDES
+        for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
             yield code(batch.to_pandas(), models)
 
 
@@ -137,8 +142,13 @@ def count(votes: Votes) -> Counts:
     Raises FrameError as `batches` does, and where no vote has a verdict.
     """
     models: dict[str, int] = {}
+    return tally(batches(votes, models), models)
+
+
+def tally(pieces: Iterable[Battles], models: dict[str, int]) -> Counts:
+    """How often each model met each in coded votes; `models` may grow from piece to piece."""
     cube = np.zeros((0, 0, 4), dtype=np.int64)
-    for battles in batches(votes, models):
+    for battles in pieces:
         wider = len(models) - len(cube)
         cube = np.pad(cube, ((0, wider), (0, wider), (0, 0)))
         for start in range(0, len(battles.a), _BATCH):  # in pieces that stay in the cache
@@ -153,7 +163,7 @@ def count(votes: Votes) -> Counts:
         raise FrameError(
             f"none of {int(cube.sum())} votes has a verdict; ratings need votes with a winner or a"
             " tie",
-            rows=votes,
+            rows=pieces,
         )
     names = sorted(name for name, at in models.items() if cube[at].any() or cube[:, at].any())
     at = np.array([models[name] for name in names])
@@ -165,6 +175,14 @@ def count(votes: Votes) -> Counts:
         ties=cube[:, :, 2] + turned[:, :, 2],
         no_verdict=(cube + turned)[:, :, NO_VERDICT].sum(axis=1),
     )
+
+
+def compiled() -> Any:
+    """The compiled kernels, or None where numba is not installed."""
+    try:
+        return import_module("lmjudge.stats.kernels")
+    except ImportError:
+        return None
 
 
 def clusters(column: pd.Series) -> np.ndarray:
@@ -188,14 +206,6 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
 def _renumber(codes: np.ndarray, names: list[str], models: dict[str, int]) -> np.ndarray:
     number = np.array([models.setdefault(name, len(models)) for name in names], dtype=np.int32)
     return number[codes] if len(number) else np.zeros(0, dtype=np.int32)
-
-
-def _wanted(path: str | Path, columns: Sequence[str]) -> list[str]:
-    from pyarrow import parquet
-
-    wanted = list(dict.fromkeys([*_SIDES, *columns]))
-    _check_columns(parquet.read_schema(path).names, wanted, str(path))
-    return wanted
 
 
 def _check_columns(found: Sequence[str], wanted: Sequence[str], what: str) -> None:

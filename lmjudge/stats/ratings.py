@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError, InfiniteRating
 from lmjudge.stats import resampling, sandwich
-from lmjudge.stats.battles import Counts, Votes, count
+from lmjudge.stats.battles import Counts, Votes, batches, code, in_memory, tally
 from lmjudge.stats.strengths import Fit, Ties, fit
 
 Anchor = tuple[str, float] | None
@@ -57,12 +57,14 @@ def bradley_terry(
     """
     if ties not in ("half", "davidson"):
         raise ValueError(f"ties is {ties!r}; expected 'half' or 'davidson'")
-    counts = count(votes)
+    names: dict[str, int] = {}
+    if cluster is None:
+        counts, rows = tally(batches(votes, names), names), None
+    else:
+        coded = code(in_memory(votes, [cluster]), names)
+        counts = tally([coded], names)
+        rows = sandwich.Rows.of(coded, cluster, names, counts.models)
     fitted = fit(counts, ties=ties, ridge=ridge)
-    rows = None
-    if cluster is not None:
-        rated = [counts.models[at] for at in fitted.rated]
-        rows = sandwich.Rows(votes, cluster, rated, fitted.pairs)
     low, high = _limits(fitted.strength)
     if n_boot:
         rounds = resampling.bootstrap(

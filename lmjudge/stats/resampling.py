@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.stats.sandwich import Rows
 from lmjudge.stats.strengths import Fit, expectations, limits, newton, with_outcomes
 
-_ROUNDS = 64
-_GUIDE = 1 << 12
+_ROUNDS = 128
+_GUIDE = 1 << 11
 _STEPS = 40
 
 
@@ -36,7 +37,7 @@ def bootstrap(
     pairs = fit.pairs
     with_nu = fit.log_nu is not None
     factor = linalg.cho_factor(fit.information)
-    start = np.append(fit.strength[fit.rated], fit.log_nu) if with_nu else fit.strength[fit.rated]
+    start = fit.beta
     count = np.arange(len(pairs.i))
     ones = np.ones(len(count))
     gives = sparse.csr_matrix(
@@ -47,14 +48,8 @@ def bootstrap(
         draw = Poisson(pairs.outcomes.ravel())
         spread: Any = None
     else:
-        draw = Poisson(np.ones(rows.clusters))
-        spread = sparse.csr_matrix(
-            (
-                np.ones(len(rows.pair)),
-                (rows.outcome.astype(np.int64) * len(count) + rows.pair, rows.cluster),
-            ),
-            shape=(3 * len(count), rows.clusters),
-        )
+        spread = _spread(fit, rows)
+        draw = Poisson(np.ones(spread.shape[1]))
 
     def block(seeds: np.random.SeedSequence, width: int) -> np.ndarray:
         drawn = draw.draws(np.random.Generator(np.random.SFC64(seeds)), width)
@@ -91,6 +86,17 @@ def bootstrap(
         return np.hstack(list(blocks))
 
 
+def _spread(fit: Fit, rows: Rows) -> Any:
+    """How many rows of each cluster are in each cell: sparse, (outcomes x pairs, clusters)."""
+    from scipy import sparse
+
+    cells = np.arange(1, fit.pairs.outcomes.size + 1).reshape(fit.pairs.outcomes.shape)
+    at = rows.table(fit, cells, cells)[rows.cell] - 1
+    used = at >= 0
+    cluster, found = pd.factorize(rows.cluster[used])
+    return sparse.csr_matrix((np.ones(len(cluster)), (at[used], cluster)), (cells.size, len(found)))
+
+
 def _one(fit: Fit, models: list[str], outcomes: np.ndarray, ridge: float) -> np.ndarray:
     """The strengths in one round, fitted from the start; where it cannot be, missing."""
     pairs = with_outcomes(fit.pairs, outcomes)
@@ -109,7 +115,7 @@ def _one(fit: Fit, models: list[str], outcomes: np.ndarray, ridge: float) -> np.
 class Poisson:
     """Draws of many Poisson variables, by the inverse of their distribution functions.
 
-    Counts recur, so that one table serves all cells of a count: a guide from the first twelve bits
+    Counts recur, so that one table serves all cells of a count: a guide from the first eleven bits
     of a uniform number to where its search starts. numpy's own draws cost about six times as much.
     """
 
@@ -122,19 +128,22 @@ class Poisson:
         values, first = np.unique(means[order], return_index=True)
         for value, cells in zip(values, np.split(order, first[1:]), strict=True):
             if value > 0:
-                last = int(value + 12 * np.sqrt(value) + 40)
-                distribution = pdtr(np.arange(last), value)
-                guide = np.searchsorted(distribution, np.arange(_GUIDE) / _GUIDE, side="right")
-                self.tables.append((cells, distribution, guide.astype(np.int32)))
+                reach = 12 * np.sqrt(value) + 40  # what lies farther off has a chance below 1e-30
+                least = max(0, int(value - reach))
+                distribution = pdtr(np.arange(least, int(value + reach)), value)
+                # guide[g]: how many values of the distribution function are at most g / _GUIDE.
+                step = np.ceil(distribution * _GUIDE).astype(np.int64)
+                guide = np.bincount(step, minlength=_GUIDE + 1)[:_GUIDE].cumsum()
+                self.tables.append((cells, least, distribution, guide.astype(np.int32)))
 
     def draws(self, rng: np.random.Generator, rounds: int) -> np.ndarray:
         """(cells, rounds) draws."""
         made = np.zeros((self.size, rounds))
-        for cells, distribution, guide in self.tables:
+        for cells, least, distribution, guide in self.tables:
             uniform = rng.random(len(cells) * rounds)
             found = guide[(uniform * _GUIDE).astype(np.int32)]
             found += uniform >= distribution[found]
             late = np.flatnonzero(uniform >= distribution[found])
             found[late] = np.searchsorted(distribution, uniform[late], side="right")
-            made[cells] = found.reshape(len(cells), rounds)
+            made[cells] = found.reshape(len(cells), rounds) + least
         return made

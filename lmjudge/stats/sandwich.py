@@ -7,22 +7,68 @@ correction).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-import pandas as pd
+from scipy import linalg
 
-from lmjudge.stats import battles
-from lmjudge.stats.strengths import Fit, Pairs, expectations, incidence, laplacian
+from lmjudge.stats.battles import Battles, clusters, compiled
+from lmjudge.stats.strengths import Fit, expectations, incidence, laplacian
 
-_CHUNK = 1 << 11
+_GOT = np.array([[1.0], [0.0], [0.5]])  # what i gets for each outcome
+_TIED = np.array([[0.0], [0.0], [1.0]])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The battles one by one, for what clusters need: models and clusters by number.
+
+    `cell` is where a row stands in a flat table (model_a, model_b, outcome) of `shape`; `place` is
+    the number here of each model in the order of the counts.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    cell: np.ndarray
+    cluster: np.ndarray
+    shape: tuple[int, int, int]
+    place: np.ndarray
+
+    @classmethod
+    def of(cls, battles: Battles, column: str, names: dict[str, int], models: list[str]) -> Rows:
+        """The rows of coded votes, their clusters in a column of the frame."""
+        cell = battles.a * np.int64(len(names))
+        cell += battles.b
+        cell *= 4
+        cell += battles.outcome
+        return cls(
+            battles.a,
+            battles.b,
+            cell,
+            clusters(battles.rows[column]),
+            (len(names), len(names), 4),
+            np.array([names[name] for name in models]),
+        )
+
+    def table(self, fit: Fit, i_side: np.ndarray, j_side: np.ndarray) -> np.ndarray:
+        """A flat table over cells of (3, pairs) values: as i, and as j, stands first.
+
+        Cells that the fit doesn't know (no verdict, an infinite strength) hold 0.
+        """
+        made = np.zeros(self.shape, dtype=i_side.dtype)
+        rated = self.place[fit.rated]
+        i, j = rated[fit.pairs.i], rated[fit.pairs.j]
+        for outcome, turned in ((0, 1), (1, 0), (2, 2)):
+            made[i, j, outcome] = i_side[outcome]
+            made[j, i, turned] = j_side[outcome]
+        return made.ravel()
 
 
 def errors(fit: Fit, meat: np.ndarray, clusters: int) -> np.ndarray:
     """The standard error of each rated strength; missing where nothing varies, or one cluster."""
-    from scipy import linalg
-
     size = len(fit.rated)
-    root = linalg.solve(fit.information, np.eye(len(fit.information)), assume_a="pos")[:size]
-    variance = np.einsum("ij,jk,ik->i", root, meat, root, optimize=True)
+    bread = linalg.cho_solve(linalg.cho_factor(fit.information), np.eye(len(fit.information)))
+    variance = np.einsum("ij,ij->i", bread[:size] @ meat, bread[:size])
     # What is left of exact zeros after floating-point sums is no variance.
     variance[variance < 1e-20] = np.nan
     return np.sqrt(variance * clusters / (clusters - 1)) if clusters > 1 else variance * np.nan
@@ -30,7 +76,7 @@ def errors(fit: Fit, meat: np.ndarray, clusters: int) -> np.ndarray:
 
 def of_battles(fit: Fit) -> tuple[np.ndarray, int]:
     """The sum over battles of the score's outer product, and how many battles there are."""
-    pairs, (gap, tie) = fit.pairs, _residuals(fit)
+    pairs, (gap, tie) = fit.pairs, residuals(fit)
     size = pairs.size
     made = np.zeros_like(fit.information)
     made[:size, :size] = laplacian(pairs, (pairs.outcomes * gap**2).sum(axis=0))
@@ -43,68 +89,43 @@ def of_battles(fit: Fit) -> tuple[np.ndarray, int]:
 
 def of_clusters(fit: Fit, rows: Rows) -> tuple[np.ndarray, int]:
     """The sum over clusters of the score's outer product, and how many clusters there are."""
+    gap, tie = residuals(fit)
+    width = rows.shape[0] + 1
+    gaps = rows.table(fit, gap, -gap)
+    ties = np.zeros(1) if tie is None else rows.table(fit, tie, tie)
+    used = rows.table(fit, np.ones(gap.shape, bool), np.ones(gap.shape, bool))
+    count = int(rows.cluster.max()) + 1
+    fast = compiled()
+    if fast is not None:
+        made, clusters = fast.outer_products(
+            rows.a, rows.b, rows.cell, rows.cluster, count, width, gaps, ties, used
+        )
+    else:
+        made, clusters = _outer_products(rows, count, width, gaps, ties, used)
+    place = rows.place[fit.rated] if tie is None else np.append(rows.place[fit.rated], width - 1)
+    return made[np.ix_(place, place)], clusters
+
+
+def _outer_products(
+    rows: Rows, count: int, width: int, gaps: np.ndarray, ties: np.ndarray, used: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """The compiled kernel of this name, in scipy."""
     from scipy import sparse
 
-    width = len(fit.information)
-    gap, tie = _residuals(fit)
-    scores, owners, places = (
-        [gap[rows.outcome, rows.pair]],
-        [rows.cluster],
-        [fit.pairs.i[rows.pair]],
-    )
-    scores.append(-scores[0])
-    owners.append(rows.cluster)
-    places.append(fit.pairs.j[rows.pair])
-    if tie is not None:
-        scores.append(tie[rows.outcome, rows.pair])
-        owners.append(rows.cluster)
-        places.append(np.full(len(rows.pair), width - 1))
+    score = gaps[rows.cell]
+    scores, places = [score, -score], [rows.a, rows.b]
+    if len(ties) > 1:
+        scores.append(ties[rows.cell])
+        places.append(np.full(len(score), width - 1, dtype=rows.a.dtype))
+    owners = np.tile(rows.cluster, len(scores))
     total = sparse.coo_matrix(
-        (np.concatenate(scores), (np.concatenate(owners), np.concatenate(places))),
-        shape=(rows.clusters, width),
+        (np.concatenate(scores), (owners, np.concatenate(places))), shape=(count, width)
     ).tocsr()
-    made = np.zeros((width, width))
-    for start in range(0, rows.clusters, _CHUNK):
-        part = total[start : start + _CHUNK].toarray()
-        made += part.T @ part
-    return made, rows.clusters
+    clusters = np.count_nonzero(np.bincount(rows.cluster, used[rows.cell]))
+    return (total.T.tocsr() @ total).toarray(), int(clusters)
 
 
-class Rows:
-    """The rated battles one by one: their pair, outcome and cluster, by number.
-
-    Only what clusters need is kept; `pair` and `outcome` index `Pairs.outcomes`.
-    """
-
-    def __init__(self, votes: battles.Votes, column: str, models: list[str], pairs: Pairs) -> None:
-        frame = battles.in_memory(votes, [column])
-        number: dict[str, int] = {}
-        coded = battles.code(frame, number)
-        place = np.full(len(number) + 1, -1, dtype=np.int32)
-        for at, name in enumerate(models):
-            place[number[name]] = at
-        # For both orders of each pair its number, once as it stands and once turned.
-        lookup = np.full((len(number), len(number)), -1, dtype=np.int32)
-        rated = np.array([number[name] for name in models])
-        lookup[rated[pairs.i], rated[pairs.j]] = np.arange(len(pairs.i))
-        lookup[rated[pairs.j], rated[pairs.i]] = np.arange(len(pairs.i))
-        pair = lookup[coded.a, coded.b]
-        used = (pair >= 0) & (coded.outcome < battles.NO_VERDICT)
-        turned = (place[coded.a] > place[coded.b]) & (coded.outcome < 2)
-        self.pair = pair[used]
-        self.outcome = np.where(turned, 1 - coded.outcome, coded.outcome)[used]
-        # Clusters whose every vote is left out are none.
-        self.cluster, found = pd.factorize(battles.clusters(frame[column])[used])
-        self.clusters = len(found)
-
-
-def _residuals(fit: Fit) -> tuple[np.ndarray, np.ndarray | None]:
+def residuals(fit: Fit) -> tuple[np.ndarray, np.ndarray | None]:
     """For each outcome and pair: the score for the gap between its models, and for log nu."""
-    beta = np.zeros(len(fit.information))
-    beta[: len(fit.rated)] = fit.strength[fit.rated]
-    if fit.log_nu is None:
-        expected, _ = expectations(beta, fit.pairs, False)
-        return np.array([[1.0], [0.0], [0.5]]) - expected, None
-    beta[-1] = fit.log_nu
-    expected, tie = expectations(beta, fit.pairs, True)
-    return np.array([[1.0], [0.0], [0.5]]) - expected, np.array([[0.0], [0.0], [1.0]]) - tie
+    expected, tie = expectations(fit.beta, fit.pairs, fit.log_nu is not None)
+    return _GOT - expected, None if tie is None else _TIED - tie

@@ -63,6 +63,12 @@ class Fit:
     pairs: Pairs
     information: np.ndarray
 
+    @property
+    def beta(self) -> np.ndarray:
+        """The finite strengths, and log nu where there is one: as `newton` gives them."""
+        finite = self.strength[self.rated]
+        return finite if self.log_nu is None else np.append(finite, self.log_nu)
+
 
 def fit(counts: Counts, *, ties: Ties, ridge: float) -> Fit:
     """The maximum-likelihood strengths; infinite for models that only won or only lost.
@@ -135,7 +141,7 @@ def newton(
     value = likelihood(beta, pairs, with_nu, ridge)
     for _ in range(200):
         score, information = derivatives(beta, pairs, with_nu, ridge)
-        step = linalg.solve(information, score, assume_a="pos")
+        step = linalg.cho_solve(linalg.cho_factor(information), score)
         reached = likelihood(beta + step, pairs, with_nu, ridge)
         while reached < value - 1e-9 * abs(value) and np.abs(step).max() > 1e-12:
             step = step / 2

@@ -1,0 +1,88 @@
+"""Loops that only a compiler makes fast; imported where numba is, and never needed.
+
+Each does what a function beside its caller does in numpy or plain Python: the same numbers, slower.
+Compiled code is kept in numba's cache, beside this file or in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def outer_products(a, b, cell, cluster, count, width, gaps, ties, used):  # type: ignore[no-untyped-def]
+    """The sum over clusters of their score's outer product, and how many clusters have a score."""
+    starts = np.zeros(count + 1, dtype=np.int64)
+    for row in range(len(cell)):
+        starts[cluster[row] + 1] += used[cell[row]]
+    for at in range(count):
+        starts[at + 1] += starts[at]
+    free = starts[:-1].copy()
+    order = np.empty(starts[-1], dtype=np.int32)
+    for row in range(len(cell)):
+        if used[cell[row]]:
+            order[free[cluster[row]]] = row
+            free[cluster[row]] += 1
+    made = np.zeros((width, width))
+    total = np.zeros(width)
+    seen = np.zeros(width, dtype=np.bool_)
+    touched = np.empty(width, dtype=np.int64)
+    clusters = 0
+    for owner in range(count):
+        if starts[owner] == starts[owner + 1]:
+            continue
+        clusters += 1
+        reached = 0
+        for at in range(starts[owner], starts[owner + 1]):
+            row = order[at]
+            score = gaps[cell[row]]
+            for place, worth in ((a[row], score), (b[row], -score)):
+                if not seen[place]:
+                    seen[place] = True
+                    touched[reached] = place
+                    reached += 1
+                total[place] += worth
+            if len(ties) > 1:
+                total[width - 1] += ties[cell[row]]
+        if len(ties) > 1:
+            touched[reached] = width - 1
+            reached += 1
+        for one in range(reached):
+            for two in range(reached):
+                made[touched[one], touched[two]] += total[touched[one]] * total[touched[two]]
+        for one in range(reached):
+            seen[touched[one]] = False
+            total[touched[one]] = 0
+    return made, clusters
+
+
+@njit(cache=True, nogil=True)
+def elo_pass(a, b, outcome, ratings, k, unit):  # type: ignore[no-untyped-def]
+    """Ratings after battles in their order, in place; `unit` is ln(base) / scale."""
+    for row in range(len(a)):
+        if outcome[row] == 3:
+            continue
+        i, j = a[row], b[row]
+        expected = 1 / (1 + math.exp((ratings[j] - ratings[i]) * unit))
+        got = 0.5 if outcome[row] == 2 else (1.0 if outcome[row] == 0 else 0.0)
+        change = k * (got - expected)
+        ratings[i] += change
+        ratings[j] -= change
+
+
+@njit(cache=True, nogil=True)
+def elo_rounds(uniform, table, first, second, got, ratings, k, unit):  # type: ignore[no-untyped-def]
+    """Ratings (rounds, models) after battles drawn by (rounds, battles) numbers, in place."""
+    battles = len(table)
+    for at in range(uniform.shape[0]):
+        here = ratings[at]
+        for step in range(uniform.shape[1]):
+            cell = table[int(uniform[at, step] * battles)]
+            i, j = first[cell], second[cell]
+            expected = 1 / (1 + math.exp((here[j] - here[i]) * unit))
+            change = k * (got[cell] - expected)
+            here[i] += change
+            here[j] -= change

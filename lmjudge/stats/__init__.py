@@ -9,22 +9,30 @@ by="category", `ties` says what a tie is, `level` is the level of the intervals 
 from lmjudge.stats.agreement import agreement, agreement_by_gap
 from lmjudge.stats.bias import position_bias, repeatability
 from lmjudge.stats.coefficients import kappa
+from lmjudge.stats.compare import compare_judges, compare_models
 from lmjudge.stats.majority import ceiling, majority, scores_as_votes
+from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
 from lmjudge.stats.wins import length_controlled_win_rates, win_rates
 
 __all__ = [
     "agreement",
     "agreement_by_gap",
+    "attack_failures",
     "ceiling",
+    "compare_judges",
+    "compare_models",
     "kappa",
+    "length_bias",
     "length_controlled_win_rates",
     "majority",
     "mean_scores",
+    "name_bias",
     "position_bias",
     "relative_quality",
     "repeatability",
     "score_totals",
     "scores_as_votes",
+    "self_preference",
     "win_rates",
 ]

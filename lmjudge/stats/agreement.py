@@ -131,6 +131,16 @@ def agreement_by_gap(
     return made[[*columns, "gap", "gap_n", *ends]]
 
 
+def met_by_judge(votes_x: pd.DataFrame, votes_y: pd.DataFrame) -> pd.DataFrame:
+    """For each common key and judge of x what comes of its votes meeting each of y."""
+    x, y = _sum(_verdicts(votes_x), [*KEY, "judge"]), _sum(_verdicts(votes_y), KEY)
+    keys = x.index.droplevel("judge")
+    x, keys = x[keys.isin(y.index)], keys[keys.isin(y.index)]
+    theirs = y.loc[keys]
+    theirs.index = x.index
+    return _products(x, theirs)
+
+
 def _between(votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool) -> pd.DataFrame:
     """For each common key what comes of each vote of x meeting each of y."""
     x, y = _verdicts(votes_x), _verdicts(votes_y)

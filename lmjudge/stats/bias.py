@@ -11,7 +11,7 @@ from lmjudge.frames import check
 from lmjudge.stats.grouping import By, by_name, grouped
 from lmjudge.stats.intervals import estimate
 
-_PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
+PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
 
 
 def position_bias(
@@ -40,17 +40,45 @@ def position_bias(
     """
     if rule not in ("mixed", "lean", "net"):
         raise ValueError(f"rule is {rule!r}; expected 'mixed', 'lean' or 'net'")
-    shown = by_name(check(games, "games")[[*_PAIR, "winner"]])
-    seen = shown[_PAIR].assign(
+    pairs, outcomes = in_both_orders(games, rule)
+    rows, columns = grouped(pairs, by, questions)
+    readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
+    made = []
+    for outcome, fits in outcomes.items():
+        part = estimate(rows, columns, top=fits, share=True, level=level)
+        part["outcome"], part["tie_rate"] = outcome, readable["value"]
+        part["pairs"] = (part["value"] * part["n"]).fillna(0).round().astype(int)
+        made.append(part)
+    whole = pd.concat(made)
+    whole["no_verdict"] = made[-1]["pairs"].reindex(whole.index)
+    ends = ["outcome", "pairs", "value", "tie_rate", "too_few", "n", "low", "high", "no_verdict"]
+    whole = whole.sort_index(kind="stable").reset_index(drop=True)
+    return whole[[*columns, *ends]].rename(columns={"value": "share"})
+
+
+def in_both_orders(
+    games: pd.DataFrame, rule: Literal["mixed", "lean", "net"] = "mixed"
+) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
+    """A row per pair of answers shown in both orders, and which of them have each outcome.
+
+    The pairs' columns: those that name a pair (sides in the order of the models' names), and in
+    how many of its two games the answer shown first, shown second, of model_a, of model_b won
+    (first, second, won_a, won_b), in how many there was a tie, and no verdict (tie, missing).
+    Raises FrameError where a pair was not shown once in each order.
+    """
+    shown = by_name(check(games, "games")[[*PAIR, "winner"]])
+    seen = shown[PAIR].assign(
         # The verdict as shown: model_a stands first in its own game.
         first=games["winner"] == "model_a",
         second=games["winner"] == "model_b",
+        won_a=shown["winner"] == "model_a",
+        won_b=shown["winner"] == "model_b",
         tie=games["winner"] == "tie",
         missing=games["winner"].isna(),
         turned=shown["turned"],
         games=1,
     )
-    pairs = seen.groupby(_PAIR, dropna=False, sort=True).sum().reset_index()
+    pairs = seen.groupby(PAIR, dropna=False, sort=True).sum().reset_index()
     odd = pairs[(pairs["games"] != 2) | (pairs["turned"] != 1)]
     if len(odd):
         raise FrameError(
@@ -75,19 +103,7 @@ def position_bias(
         outcomes["biased_second"] |= mixed & (second == 1)
     elif rule == "net":
         outcomes["consistent"] |= outcomes.pop("mixed")
-    rows, columns = grouped(pairs, by, questions)
-    readable = estimate(rows, columns, top=tie, bottom=2 - pairs["missing"], level=level)
-    made = []
-    for outcome, fits in outcomes.items():
-        part = estimate(rows, columns, top=fits, share=True, level=level)
-        part["outcome"], part["tie_rate"] = outcome, readable["value"]
-        part["pairs"] = (part["value"] * part["n"]).fillna(0).round().astype(int)
-        made.append(part)
-    whole = pd.concat(made)
-    whole["no_verdict"] = made[-1]["pairs"].reindex(whole.index)
-    ends = ["outcome", "pairs", "value", "tie_rate", "too_few", "n", "low", "high", "no_verdict"]
-    whole = whole.sort_index(kind="stable").reset_index(drop=True)
-    return whole[[*columns, *ends]].rename(columns={"value": "share"})
+    return pairs, outcomes
 
 
 def repeatability(

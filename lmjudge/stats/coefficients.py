@@ -104,8 +104,9 @@ def kappa(
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
         few = ~(rarer * observed * (1 - observed) / scaled >= 10)
+        known = np.isfinite(value) & ~np.isnan(scaled)
+        low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
     lost_verdicts = _lost(frames, columns, by, questions, keys)
-    known = np.isfinite(value) & ~np.isnan(scaled)
     return pd.DataFrame(keys, index=range(count)).assign(
         coefficient=of,
         kappa=value,
@@ -115,8 +116,8 @@ def kappa(
         votes=total[:, -2].astype(int),
         too_few=few,
         n=total[:, -1].astype(int),
-        low=np.where(known, 1 - (1 - low) / off, np.nan),
-        high=np.where(known, 1 - (1 - high) / off, np.nan),
+        low=low,
+        high=high,
         no_verdict=lost_verdicts,
     )
 

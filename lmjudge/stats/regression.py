@@ -86,10 +86,10 @@ def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
 
 
 def words_per_vote(votes: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """The words that the two answers of each vote have up to its turn: words_a, words_b.
+    """The words that the two answers of each vote have at its turn: words_a, words_b.
 
-    A vote without a turn is on all turns. Raises FrameError for votes on answers that are not
-    there, and for several samples of one answer.
+    A vote without a turn is on all turns together. Raises FrameError for votes on answers that are
+    not there, and for several samples of one answer.
     """
     rows = check(answers, "answers")
     twice = rows.duplicated(["question_id", "model"], keep=False)
@@ -99,26 +99,21 @@ def words_per_vote(votes: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
             " which sample it is on: give one sample",
             rows=rows[twice],
         )
+    spoken = zip(rows["question_id"], rows["model"], rows["turns"], strict=True)
     counted = [
-        (question, model, turn, words)
-        for question, model, turns in zip(
-            rows["question_id"], rows["model"], rows["turns"], strict=True
-        )
-        for turn, words in enumerate(np.cumsum([len(str(said).split()) for said in turns]), 1)
+        (question, model, turn, len(str(said).split()))
+        for question, model, turns in spoken
+        for turn, said in enumerate(turns, 1)
     ]
     table = pd.DataFrame(counted, columns=["question_id", "model", "turn", "words"])
-    last = table.groupby(["question_id", "model"])["words"].max()
+    whole = table.groupby(["question_id", "model"])["words"].sum()
     by_turn = table.set_index(["question_id", "model", "turn"])["words"]
     made = {}
     for side in ("a", "b"):
-        whole = pd.MultiIndex.from_arrays([votes["question_id"], votes[f"model_{side}"]])
-        exact = pd.MultiIndex.from_arrays(
-            [votes["question_id"], votes[f"model_{side}"], votes["turn"]]
-        )
-        words = by_turn.reindex(exact).to_numpy()
-        made[f"words_{side}"] = np.where(
-            votes["turn"].isna(), last.reindex(whole).to_numpy(), words
-        )
+        name = [votes["question_id"], votes[f"model_{side}"]]
+        exact = by_turn.reindex(pd.MultiIndex.from_arrays([*name, votes["turn"]])).to_numpy()
+        all_turns = whole.reindex(pd.MultiIndex.from_arrays(name)).to_numpy()
+        made[f"words_{side}"] = np.where(votes["turn"].isna(), all_turns, exact)
     found = pd.DataFrame(made, index=votes.index).astype(float)
     lost = votes[found.isna().any(axis=1)]
     if len(lost):

@@ -112,8 +112,8 @@ def length_controlled_win_rates(
     standard deviation over the model's votes; the win rate is the prediction at a difference of
     zero. This is the length term of AlpacaEval 2's control (Dubois et al., arXiv 2404.04475); its
     own figures also need its table of instruction difficulties, which is not public in a form that
-    can be fitted here, so ours and its differ. `answers` is an answers frame of one sample, whose
-    turns, up to the vote's, are counted in words.
+    can be fitted here, so ours and its differ. `answers` is an answers frame of one sample,
+    whose words at the vote's turn are counted.
 
     Columns: model, win_rate (not controlled), controlled, length_effect (log odds from equal
     length to one that is longer by far), words, words_baseline (mean per vote), tie_rate, n

@@ -1,0 +1,170 @@
+"""Two models, or two judges, on the same questions: how far apart they are.
+
+Differences are taken key by key and averaged, so that what is hard for both falls out; intervals
+and p values are clustered by question. Beside them stands the exact sign test over questions,
+which is McNemar's exact test where each question gives one yes or no, and holds where there are
+too few for anything else. p_holm is Holm's correction over all rows of the table.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import check
+from lmjudge.stats.agreement import KEY, met_by_judge
+from lmjudge.stats.grouping import By, grouped
+from lmjudge.stats.intervals import estimate
+
+_SCORED = ["question_id", "turn", "judge", "sample"]
+
+
+def compare_models(
+    scores: pd.DataFrame,
+    *,
+    baseline: str | None = None,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The difference in mean score of every two models, or of each and the baseline.
+
+    Compared are scores on one question and turn by one judge (and sample). Columns: those of `by`,
+    model_a, model_b, score_a, score_b, difference (a - b), better_a, better_b (questions on which
+    one has the higher sum), n (comparisons), low, high (of the difference), p_value, p_sign,
+    p_holm, no_verdict (comparisons in which a score is missing). Raises FrameError for two scores
+    on one question, turn and sample by one judge, and for a baseline that has none.
+
+    >>> from lmjudge.frames import frame
+    >>> rows = [{"question_id": q, "turn": 1, "model": m, "judge": "j", "sample": 0, "score": s,
+    ...          "reason": None, "text": "", "key": ""}
+    ...         for q, two in enumerate([(7, 5), (9, 8), (4, 4)]) for m, s in zip("mn", two)]
+    >>> compare_models(frame("scores", rows))[["difference", "better_a", "better_b", "p_sign"]]
+       difference  better_a  better_b  p_sign
+    0         1.0         2         0     0.5
+    """
+    rows, columns = grouped(check(scores, "scores"), by, questions)
+    if rows.duplicated([*_SCORED, "model"]).any():
+        raise FrameError(
+            "a model has two scores on one question, turn and sample by one judge; number repeats"
+            " in `sample`",
+            rows=rows[rows.duplicated([*_SCORED, "model"], keep=False)],
+        )
+    if baseline is not None and baseline not in set(rows["model"]):
+        raise FrameError(
+            f"no score of the baseline {baseline!r}; models here: {sorted(set(rows['model']))}",
+            rows=scores,
+        )
+    kept = list(dict.fromkeys([*_SCORED, *columns]))
+    both = _two_by_two(rows[[*kept, "model", "score"]], kept, "model", baseline)
+    return _differences(both, columns, "model", "score", level)
+
+
+def compare_judges(
+    votes: pd.DataFrame,
+    others: pd.DataFrame,
+    *,
+    by: By = None,
+    ties: Literal["keep", "drop"] = "keep",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The difference in agreement with `others` (the humans) of every two judges in `votes`.
+
+    A judge's agreement on a key (question, turn, pair of models) is the share of the others' votes
+    that agree with it, and every key on which both judges gave a verdict weighs the same; `ties`
+    is as in `agreement`. Columns: those of `by`, judge_a, judge_b, agreement_a, agreement_b,
+    difference (a - b), better_a, better_b (questions), n (keys), low, high (of the difference),
+    p_value, p_sign, p_holm, no_verdict (keys on which both were asked and one has no verdict that
+    could be compared).
+    """
+    if ties not in ("keep", "drop"):
+        raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
+    met = met_by_judge(votes, others)
+    agreed, of = ("agreed_s2", "met_s2") if ties == "drop" else ("agreed_s1", "met_s1")
+    share = (met[agreed] / met[of].where(met[of] > 0)).rename("agreement").reset_index()
+    rows, columns = grouped(share, by, questions)
+    kept = list(dict.fromkeys([*KEY, *columns]))
+    both = _two_by_two(rows[[*kept, "judge", "agreement"]], kept, "judge", None)
+    return _differences(both, columns, "judge", "agreement", level)
+
+
+def paired(rows: pd.DataFrame, columns: list[str], level: float) -> pd.DataFrame:
+    """The mean of the column `difference` in each group, its interval, and p values.
+
+    Columns: `columns`, difference, better_a, better_b (questions whose sum is above, or below, 0),
+    n, low, high, p_value (Student's, clustered by question), p_sign (exact), p_holm, no_verdict.
+    """
+    from scipy.stats import binom, t
+
+    made = estimate(rows, columns, top=rows["difference"], level=level)
+    sums = rows.groupby(list(dict.fromkeys([*columns, "question_id"])), dropna=False, sort=True)
+    signs = np.sign(sums["difference"].sum().round(9)).rename("sign").reset_index()
+    for name, sign in (("better_a", 1), ("better_b", -1)):
+        one = signs.assign(count=signs["sign"] == sign)
+        made[name] = (
+            one.groupby(columns, dropna=False, sort=True)["count"].sum().to_numpy()
+            if columns
+            else int(one["count"].sum())
+        )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        statistic = made["value"].abs() / made["error"].where(made["error"] > 0)
+    made["p_value"] = 2 * t.sf(statistic, made["dof"])
+    fewer, discordant = (
+        made[["better_a", "better_b"]].min(axis=1),
+        made["better_a"] + made["better_b"],
+    )
+    made["p_sign"] = np.minimum(2 * binom.cdf(fewer, discordant, 0.5), 1.0)
+    made["p_holm"] = _holm(made["p_value"])
+    made = made.rename(columns={"value": "difference"})
+    ends = ["difference", "better_a", "better_b", "n", "low", "high", "p_value", "p_sign", "p_holm"]
+    return made[[*columns, *ends, "no_verdict"]]
+
+
+def _holm(p_values: pd.Series) -> np.ndarray:
+    """Holm's correction over the p values that are known."""
+    from statsmodels.stats.multitest import multipletests
+
+    made = p_values.to_numpy(float, copy=True)
+    known = np.isfinite(made)
+    if known.any():
+        made[known] = multipletests(made[known], method="holm")[1]
+    return made
+
+
+def _two_by_two(
+    rows: pd.DataFrame, key: list[str], name: str, baseline: str | None
+) -> pd.DataFrame:
+    """Every two of the column `name` side by side on each key; a baseline is the second."""
+    parts = dict(tuple(rows.groupby(name, sort=True)))
+    pairs = (
+        list(combinations(parts, 2))
+        if baseline is None
+        else [(other, baseline) for other in parts if other != baseline]
+    )
+    if not pairs:
+        raise FrameError(
+            f"there is one {name} alone, {', '.join(map(str, parts)) or 'or none'}; a comparison"
+            " takes two",
+            rows=rows,
+        )
+    made = [parts[a].merge(parts[b], on=key, suffixes=("_a", "_b")) for a, b in pairs]
+    return pd.concat(made, ignore_index=True)
+
+
+def _differences(
+    both: pd.DataFrame, columns: list[str], name: str, what: str, level: float
+) -> pd.DataFrame:
+    a, b = both[f"{what}_a"].astype(float), both[f"{what}_b"].astype(float)
+    rows = both.assign(difference=a - b)
+    keys = [*columns, f"{name}_a", f"{name}_b"]
+    made = paired(rows, keys, level)
+    known = rows[rows["difference"].notna()]
+    means = known.groupby(keys, dropna=False)[[f"{what}_a", f"{what}_b"]].mean().reset_index()
+    made = made.merge(means, on=keys, how="left")
+    ends = [column for column in made.columns if column not in (*keys, *means.columns)]
+    return made[[*keys, f"{what}_a", f"{what}_b", *ends]]

@@ -7,21 +7,29 @@ by="category", `ties` says what a tie is, `level` is the level of the intervals 
 """
 
 from lmjudge.stats.agreement import agreement, agreement_by_gap
+from lmjudge.stats.battles import read_battles
 from lmjudge.stats.bias import position_bias, repeatability
 from lmjudge.stats.coefficients import kappa
 from lmjudge.stats.compare import compare_judges, compare_models
+from lmjudge.stats.elo import elo, elo_bootstrap
 from lmjudge.stats.majority import ceiling, majority, scores_as_votes
 from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
+from lmjudge.stats.rankings import predicted_wins, separability, win_fractions
+from lmjudge.stats.ratings import bradley_terry
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
+from lmjudge.stats.style import style_effects, style_ratings
 from lmjudge.stats.wins import length_controlled_win_rates, win_rates
 
 __all__ = [
     "agreement",
     "agreement_by_gap",
     "attack_failures",
+    "bradley_terry",
     "ceiling",
     "compare_judges",
     "compare_models",
+    "elo",
+    "elo_bootstrap",
     "kappa",
     "length_bias",
     "length_controlled_win_rates",
@@ -29,10 +37,16 @@ __all__ = [
     "mean_scores",
     "name_bias",
     "position_bias",
+    "predicted_wins",
+    "read_battles",
     "relative_quality",
     "repeatability",
     "score_totals",
     "scores_as_votes",
     "self_preference",
+    "separability",
+    "style_effects",
+    "style_ratings",
+    "win_fractions",
     "win_rates",
 ]

@@ -43,20 +43,24 @@ class Battles:
 class Counts:
     """How often each model met each: all that a rating without clusters needs.
 
-    `wins[i, j]` counts the votes for i over j, `ties` (symmetric) those for neither; `no_verdict`
-    (a model each) those that are missing. The models are in the order of their names.
+    `wins[i, j]` counts the votes for i over j; `ties` and `missing`, both symmetric, those for
+    neither and those without a verdict. The models are in the order of their names.
     """
 
     models: list[str]
     wins: np.ndarray
     ties: np.ndarray
-    no_verdict: np.ndarray
+    missing: np.ndarray
 
     @property
     def battles(self) -> np.ndarray:
         """The votes with a verdict that each model had a part in."""
-        met = self.wins + self.wins.T + self.ties
-        return met.sum(axis=1)
+        return (self.wins + self.wins.T + self.ties).sum(axis=1)
+
+    @property
+    def no_verdict(self) -> np.ndarray:
+        """The votes without a verdict that each model had a part in."""
+        return self.missing.sum(axis=1)
 
 
 def read_battles(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
@@ -173,7 +177,7 @@ def tally(pieces: Iterable[Battles], models: dict[str, int]) -> Counts:
         names,
         wins=cube[:, :, 0] + turned[:, :, 1],
         ties=cube[:, :, 2] + turned[:, :, 2],
-        no_verdict=(cube + turned)[:, :, NO_VERDICT].sum(axis=1),
+        missing=cube[:, :, NO_VERDICT] + turned[:, :, NO_VERDICT],
     )
 
 

@@ -51,8 +51,8 @@ def elo(
 
     >>> votes = pd.DataFrame({"model_a": ["x", "x"], "model_b": ["y", "y"],
     ...                       "winner": ["model_a", "model_b"]})
-    >>> elo(votes, k=32)["rating"].round(2).tolist()     # as often won as lost, but the last counts
-    [1000.74, 999.26]
+    >>> elo(votes, k=32)[["model", "rating"]].round(2).to_numpy().tolist()     # the last counts more
+    [['y', 1001.47], ['x', 998.53]]
     """
     _check(k, scale, base)
     names: dict[str, int] = {}

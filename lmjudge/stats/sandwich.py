@@ -37,10 +37,11 @@ class Rows:
     @classmethod
     def of(cls, battles: Battles, column: str, names: dict[str, int], models: list[str]) -> Rows:
         """The rows of coded votes, their clusters in a column of the frame."""
-        cell = battles.a * np.int64(len(names))
-        cell += battles.b
-        cell *= 4
-        cell += battles.outcome
+        small = 4 * len(names) ** 2 < 2**31
+        cell = np.multiply(battles.a, len(names), dtype=np.int32 if small else np.int64)
+        np.add(cell, battles.b, out=cell)
+        np.multiply(cell, 4, out=cell)
+        np.add(cell, battles.outcome, out=cell)
         return cls(
             battles.a,
             battles.b,
@@ -98,7 +99,7 @@ def of_clusters(fit: Fit, rows: Rows) -> tuple[np.ndarray, int]:
     fast = compiled()
     if fast is not None:
         made, clusters = fast.outer_products(
-            rows.a, rows.b, rows.cell, rows.cluster, count, width, gaps, ties, used
+            rows.cell, rows.cluster, count, width, gaps, ties, used
         )
     else:
         made, clusters = _outer_products(rows, count, width, gaps, ties, used)

@@ -1,0 +1,265 @@
+"""Ratings with the style of the answers held equal: their length, their lists, their headings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from scipy import linalg
+
+from lmjudge.errors import FrameError
+from lmjudge.stats.battles import NO_VERDICT, Counts, Votes, clusters, code, in_memory, tally
+from lmjudge.stats.ratings import Anchor, rating_frame, student
+from lmjudge.stats.strengths import Pairs, incidence, laplacian, limits, newton
+
+_CHUNK = 1 << 16
+
+
+def style_ratings(
+    votes: Votes,
+    *,
+    covariates: Sequence[str],
+    cluster: str | None = None,
+    ridge: float = 0.0,
+    anchor: Anchor = None,
+    scale: float = 400,
+    base: float = 10,
+    initial: float = 1000,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Each model's Bradley-Terry rating with the answers' style held equal, best first.
+
+    Each covariate c is a count in two columns, c_a and c_b, such as tokens_a and tokens_b; what
+    enters the log-odds is (a - b) / (a + b + 1), divided by its root mean square and not centred,
+    so that swapping sides changes nothing. Ties are half a win; intervals are the sandwich's, over
+    clusters where `cluster` names a column. All else, and the columns, as in `bradley_terry`; a
+    model that only won or lost must be left out, or `ridge` given. Raises FrameError for counts
+    that are missing or negative, and covariates that never differ or follow from others. Source:
+    the arena's post on style control, 28 August 2024; FastChat `rating_systems.py`.
+    """
+    counts, fitted = _fit(votes, covariates, cluster, ridge)
+    half = fitted.errors[: len(counts.models)] * student(fitted.clusters, level)
+    strength = fitted.beta[: len(counts.models)]
+    return rating_frame(
+        counts,
+        strength,
+        strength - half,
+        strength + half,
+        anchor=anchor,
+        scale=scale,
+        base=base,
+        initial=initial,
+    )
+
+
+def style_effects(
+    votes: Votes,
+    *,
+    covariates: Sequence[str],
+    cluster: str | None = None,
+    ridge: float = 0.0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """What style does to the log-odds of a win, the models held equal: a row a covariate.
+
+    Columns: covariate, effect (natural log-odds per root mean square of the covariate), odds_ratio
+    (its exponential), n (votes with a verdict), low, high (of the effect), no_verdict. Arguments
+    and errors as in `style_ratings`.
+    """
+    counts, fitted = _fit(votes, covariates, cluster, ridge)
+    effect, error = fitted.beta[len(counts.models) :], fitted.errors[len(counts.models) :]
+    half = error * student(fitted.clusters, level)
+    made = pd.DataFrame({"covariate": list(covariates), "effect": effect})
+    made["odds_ratio"] = np.exp(effect)
+    made["n"] = int(counts.battles.sum()) // 2
+    made["low"], made["high"] = effect - half, effect + half
+    made["no_verdict"] = int(counts.no_verdict.sum()) // 2
+    return made
+
+
+@dataclass(frozen=True)
+class Styled:
+    """Strengths and then effects, their standard errors, and the clusters these rest on."""
+
+    beta: np.ndarray
+    errors: np.ndarray
+    clusters: int
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """The rows with a verdict, sorted by pair, i before j: what i got, and the covariates."""
+
+    pairs: Pairs
+    starts: np.ndarray
+    got: np.ndarray
+    style: np.ndarray
+    cluster: np.ndarray | None
+
+    def expected(self, beta: np.ndarray) -> np.ndarray:
+        """What is expected of i in each row."""
+        size = self.pairs.size
+        between = beta[self.pairs.i] - beta[self.pairs.j]
+        log_odds = np.repeat(between, np.diff(self.starts))
+        for effect, column in zip(beta[size:], self.style, strict=True):
+            log_odds += effect * column
+        with np.errstate(over="ignore"):
+            return 1 / (1 + np.exp(-log_odds))
+
+    def parts(self) -> list[_Sorted]:
+        """The rows in parts that stay in the cache, cut between pairs."""
+        total = self.starts[-1]
+        cuts = np.searchsorted(self.starts, np.arange(0, total, _CHUNK))
+        edges = np.unique(np.append(cuts, len(self.starts) - 1))
+        made = []
+        for one, two in pairwise(edges):
+            rows = slice(self.starts[one], self.starts[two])
+            pairs = Pairs(
+                self.pairs.size, self.pairs.i[one:two], self.pairs.j[one:two], np.zeros((3, 0))
+            )
+            starts = self.starts[one : two + 1] - self.starts[one]
+            made.append(_Sorted(pairs, starts, self.got[rows], self.style[:, rows], None))
+        return made
+
+    def derivatives(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The score and the information."""
+        expected = self.expected(beta)
+        residual = self.got - expected
+        sums = np.add.reduceat(residual, self.starts[:-1])
+        score = np.append(incidence(self.pairs, sums), self.style @ residual)
+        return score, self._products(expected * (1 - expected))
+
+    def meat(self, beta: np.ndarray) -> np.ndarray:
+        """The sum of the score's outer product if each row is a cluster."""
+        return self._products((self.got - self.expected(beta)) ** 2)
+
+    def _products(self, weight: np.ndarray) -> np.ndarray:
+        """The sum over rows of weight times the outer product of the design's row."""
+        size, at = self.pairs.size, self.starts[:-1]
+        made = np.zeros((size + len(self.style),) * 2)
+        made[:size, :size] = laplacian(self.pairs, np.add.reduceat(weight, at))
+        weighted = self.style * weight
+        for column, sums in enumerate(np.add.reduceat(weighted, at, axis=1), start=size):
+            made[:size, column] = made[column, :size] = incidence(self.pairs, sums)
+        made[size:, size:] = weighted @ self.style.T
+        return made
+
+
+def _fit(
+    votes: Votes, covariates: Sequence[str], cluster: str | None, ridge: float
+) -> tuple[Counts, Styled]:
+    if isinstance(covariates, str) or not len(covariates):
+        raise ValueError(f"covariates is {covariates!r}; expected a list of names, ['tokens']")
+    columns = [f"{name}_{side}" for name in covariates for side in "ab"]
+    rows = in_memory(votes, [*columns, *([cluster] if cluster else [])])
+    names: dict[str, int] = {}
+    coded = code(rows, names)
+    counts = tally([coded], names)
+    pairs = Pairs.of(counts.wins, counts.ties)
+    _, rated = limits(pairs, counts.models, ridge=ridge)
+    if len(rated) < len(counts.models):
+        out = [name for at, name in enumerate(counts.models) if at not in set(rated)]
+        raise FrameError(
+            f"{', '.join(out)} only won or only lost against the others; leave their votes out, or"
+            " use ridge=",
+            rows=out,
+        )
+    known = coded.outcome < NO_VERDICT
+    if not known.all():
+        rows = rows[known]
+    place = np.zeros(len(names), dtype=np.int32)
+    for at, name in enumerate(counts.models):
+        place[names[name]] = at
+    a, b, outcome = place[coded.a[known]], place[coded.b[known]], coded.outcome[known]
+    lookup = np.zeros((pairs.size, pairs.size), dtype=np.uint16 if len(pairs.i) < 65536 else int)
+    lookup[pairs.i, pairs.j] = lookup[pairs.j, pairs.i] = np.arange(len(pairs.i))
+    pair = lookup.ravel()[a * np.int64(pairs.size) + b]
+    order = np.argsort(pair, kind="stable")
+    turned = np.where(a > b, -1.0, 1.0)[order]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        style = np.array(
+            list(pool.map(lambda name: _style(rows, name)[order] * turned, covariates))
+        )
+    got = np.array([1.0, 0.0, 0.5])[outcome[order]]
+    got = np.where(turned < 0, 1 - got, got)
+    starts = np.append(0, np.bincount(pair, minlength=len(pairs.i)).cumsum())
+    owner = None if cluster is None else clusters(rows[cluster])[order]
+    data = _Sorted(pairs, starts, got, style, owner)
+    start, _ = newton(pairs, with_nu=False, ridge=ridge)
+    return counts, _newton(data, np.append(start, np.zeros(len(style))), ridge)
+
+
+def _style(rows: pd.DataFrame, name: str) -> np.ndarray:
+    """(a - b) / (a + b + 1), of root mean square one."""
+    a, b = (rows[f"{name}_{side}"].to_numpy(float, na_value=np.nan) for side in "ab")
+    bad = ~((a >= 0) & (b >= 0) & np.isfinite(a) & np.isfinite(b))
+    if bad.any():
+        raise FrameError(
+            f"{int(bad.sum())} votes have a {name}_a or {name}_b that is missing or negative;"
+            " counts are 0 or more: leave these votes out or count again",
+            rows=rows[bad],
+        )
+    made = (a - b) / (a + b + 1)
+    size = np.sqrt(np.mean(made**2))
+    if not size:
+        raise FrameError(f"{name}_a and {name}_b never differ; leave {name} out", columns=[name])
+    return made / size
+
+
+def _newton(data: _Sorted, beta: np.ndarray, ridge: float) -> Styled:
+    size = data.pairs.size
+    parts = data.parts()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in range(50):
+            sums = list(pool.map(lambda part, at=beta: part.derivatives(at), parts))
+            score, information = (sum(each) for each in zip(*sums, strict=True))
+            score[:size] -= ridge * beta[:size]
+            information[:size, :size] += 1 / size
+            information[np.diag_indices(size)] += ridge
+            try:
+                factor = linalg.cho_factor(information)
+            except linalg.LinAlgError as error:
+                raise FrameError(
+                    "the covariates follow from one another, or from the models; leave one out",
+                    columns=[],
+                ) from error
+            step = linalg.cho_solve(factor, score)
+            beta = beta + step
+            if np.abs(step).max() < 1e-8:
+                break
+        else:
+            raise FrameError(
+                "the ratings did not converge: some covariate all but decides who wins; leave it"
+                " out, or use ridge=",
+                columns=[],
+            )
+        if data.cluster is None:
+            meat, count = sum(pool.map(lambda part: part.meat(beta), parts)), len(data.got)
+        else:
+            meat, count = _cluster_meat(data, beta)
+    bread = linalg.cho_solve(factor, np.eye(len(beta)))
+    variance = np.einsum("ij,ij->i", bread @ meat, bread)
+    variance[variance < 1e-20] = np.nan
+    return Styled(beta, np.sqrt(variance * count / max(count - 1, np.nan)), count)
+
+
+def _cluster_meat(data: _Sorted, beta: np.ndarray) -> tuple[np.ndarray, int]:
+    """The sum over clusters of the score's outer product, and how many clusters there are."""
+    from scipy import sparse
+
+    owner, found = pd.factorize(data.cluster)
+    residual = data.got - data.expected(beta)
+    lengths = np.diff(data.starts)
+    scores = [residual, -residual, *(residual * column for column in data.style)]
+    places = [np.repeat(data.pairs.i, lengths), np.repeat(data.pairs.j, lengths)]
+    places += [np.full(len(owner), data.pairs.size + at) for at in range(len(data.style))]
+    total = sparse.coo_matrix(
+        (np.concatenate(scores), (np.tile(owner, len(scores)), np.concatenate(places))),
+        shape=(len(found), len(beta)),
+    ).tocsr()
+    return (total.T.tocsr() @ total).toarray(), len(found)

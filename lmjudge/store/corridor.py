@@ -223,14 +223,18 @@ class _Run:
         raise self.stop
 
     def _claim(self) -> list[Request]:
-        """The requests that are ours to ask for now: claimed, and looked for once more."""
+        """The requests that are ours to ask for now: claimed, and looked for once more.
+
+        What is claimed and not yet on the disk counts as in flight, answered or not: so much is
+        repeated after a kill, and no more.
+        """
         ours: list[Request] = []
-        while self.waiting and len(self.flying) + len(ours) < self.asker.endpoint.concurrency:
-            free = self.asker.endpoint.concurrency - len(self.flying) - len(ours)
+        while self.waiting and (free := self.asker.endpoint.concurrency - len(self.claimed)) > 0:
             tried = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
             taken = {request.key for request in tried if self.claims.take(request.key)}
             found = self.shelf.look_up(request.key for request in tried)
             self.claims.drop(taken & found.keys())
+            self.claimed.update(taken - found.keys())
             if found:
                 self._deliver(found)
                 self.poll = _POLL[0]
@@ -241,7 +245,6 @@ class _Run:
                     ours.append(request)
                 else:
                     self.elsewhere[request.key] = request
-        self.claimed.update({request.key for request in ours})
         return ours
 
     async def _answer(

@@ -1,0 +1,241 @@
+"""Ratings: ours and the peers on the same seeded battles, one process each.
+
+    python benchmarks/ratings.py [--size small|mid|big] [--only WORD] [--arena PYTHON]
+
+Battles are simulated (27K x 20 models, 1.7M x 130, 10M x 200; 26 % ties, uneven popularity) and
+handed over as a frame of strings in memory; "codes" are the same frame with categorical columns.
+Imports, reading and making the frame are not counted, and compiled code comes from its cache. A
+line is the best of its repeats; "memory" is the process's peak above what it held with the frame
+loaded. Peers that would take hours are given fewer rounds or rows and extrapolated linearly, which
+the line says. "FastChat" is its published method (`rating_systems.py`), written out in
+ratings_peers.py. arena-rank needs a Python of its own (`pip install arena-rank` there), named by --arena; its
+second, warm fit counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import ratings_peers as peers
+
+import lmjudge
+from lmjudge import stats
+
+# Else numba, which looks for a package named coverage, finds this folder's coverage.py.
+sys.path.remove(str(Path(__file__).parent))
+
+SIZES = {"small": (27_000, 20, 5), "mid": (1_700_000, 130, 3), "big": (10_000_000, 200, 1)}
+STYLE = ["tokens", "headers", "lists", "bold"]
+CODED = dict.fromkeys(["model_a", "model_b", "winner"], "category")
+
+
+def ours(function, **arguments):
+    return lambda frame, path: (function(frame, **arguments), 1)
+
+
+def from_file(frame, path):
+    return stats.bradley_terry(path), 1
+
+
+# workload -> who -> (how it is given its battles, what it runs, sizes it runs at); ours first.
+ALL, SMALL = ("small", "mid", "big"), ("small",)
+WORK = {
+    "Elo, one pass": {
+        "lmjudge": ("strings", ours(stats.elo), ALL),
+        "lmjudge, codes": ("codes", ours(stats.elo), ALL),
+        "FastChat": ("strings", peers.fastchat_elo, ALL),
+        "evalica": ("strings", peers.evalica_elo, ALL),
+    },
+    "Elo, bootstrap of 1,000": {
+        "lmjudge": ("strings", ours(stats.elo_bootstrap), ("small", "mid")),
+        "FastChat": ("strings", peers.fastchat_elo_bootstrap, ("small", "mid")),
+    },
+    "Bradley-Terry": {
+        "lmjudge": ("strings", ours(stats.bradley_terry), ALL),
+        "lmjudge, codes": ("codes", ours(stats.bradley_terry), ALL),
+        "lmjudge, Parquet file": ("file", from_file, ALL),
+        "choix": ("strings", peers.choix_fit, ALL),
+        "FastChat": ("strings", peers.fastchat_fit, ALL),
+        "evalica": ("strings", peers.evalica_fit, ALL),
+    },
+    "Bradley-Terry and sandwich": {
+        "lmjudge": ("strings", ours(stats.bradley_terry), ALL),
+        "lmjudge, codes": ("codes", ours(stats.bradley_terry), ALL),
+        "lmjudge, by question": ("strings", ours(stats.bradley_terry, cluster="question_id"), ALL),
+        "lmjudge, by question, codes": (
+            "codes",
+            ours(stats.bradley_terry, cluster="question_id"),
+            ALL,
+        ),
+        "arena-rank": ("strings", peers.arena_sandwich, ALL),
+        "statsmodels": ("strings", peers.statsmodels_sandwich, SMALL),
+    },
+    "Bradley-Terry, bootstrap of 1,000": {
+        "lmjudge": ("strings", ours(stats.bradley_terry, n_boot=1000), ALL),
+        "lmjudge, codes": ("codes", ours(stats.bradley_terry, n_boot=1000), ALL),
+        "FastChat": ("strings", peers.fastchat_bootstrap, ALL),
+    },
+    "Style control, 4 covariates": {
+        "lmjudge": ("strings", ours(stats.style_ratings, covariates=STYLE), ALL),
+        "lmjudge, codes": ("codes", ours(stats.style_ratings, covariates=STYLE), ALL),
+        "FastChat": ("strings", peers.fastchat_style, ALL),
+    },
+}
+# How far (in rating points) a peer's ratings may be from ours, and its widths (as a share).
+NEAR = {
+    "FastChat": 0.2,  # it stops short of the optimum
+    "evalica": 0.2,  # at its own tolerance
+    "choix": 1e-3,
+    "arena-rank": 0.5,  # single steps of its own, and a ridge
+    "statsmodels": 1e-4,
+    "Style control, 4 covariates": 3.0,  # FastChat's centres the covariates and has a ridge
+    "Elo, bootstrap of 1,000": 5.0,  # medians of other draws
+    "Bradley-Terry, bootstrap of 1,000": 10.0,  # means of few rounds
+}
+
+
+def battles(rows, models):
+    rng = np.random.default_rng(2026)
+    popular = rng.dirichlet(np.full(models, 2.0))
+    a, b = rng.choice(models, (2, rows), p=popular)
+    b = np.where(a == b, (b + 1) % models, b)
+    strength = rng.normal(0, 0.6, models)
+    won = rng.random(rows) < 1 / (1 + np.exp(strength[b] - strength[a]))
+    winner = np.where(rng.random(rows) < 0.26, 2, np.where(won, 0, 1)).astype(np.int8)
+    names = [f"company-{at % 17}/model-{at:03d}-chat" for at in range(models)]
+    made = {"model_a": pd.Categorical.from_codes(a, names)}
+    made["model_b"] = pd.Categorical.from_codes(b, names)
+    made["winner"] = pd.Categorical.from_codes(winner, ["model_a", "model_b", "tie"])
+    made["question_id"] = rng.integers(0, rows // 8, rows)
+    for name, mean in zip(STYLE, (300, 3, 6, 4), strict=True):
+        for side in "ab":
+            made[f"{name}_{side}"] = (rng.gamma(2, mean / 2, rows)).astype(np.int32)
+    return pd.DataFrame(made)
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def job(path, size, work, who):
+    """Runs in a process of its own: seconds, memory and ratings, as JSON."""
+    how, run, _ = WORK[work][who]
+    frame = None
+    if how != "file":
+        columns = [*CODED, "question_id"] if "question" in who else list(CODED)
+        columns += [f"{name}_{side}" for name in STYLE for side in "ab"] if "Style" in work else []
+        frame = pd.read_parquet(path, columns=columns)
+        if how == "strings":
+            frame = frame.astype(dict.fromkeys(CODED, "str"))
+    begun = peak()
+    repeats = SIZES[size][2] if who.startswith("lmjudge") or size == "small" else 1
+    if work == "Elo, bootstrap of 1,000" and size != "small":
+        repeats = 1
+    if who == "arena-rank":
+        repeats = 2
+    best, used = np.inf, 0.0
+    for _ in range(repeats):
+        before, cpu = time.perf_counter(), time.process_time()
+        found, times = run(frame, path)
+        wall = time.perf_counter() - before
+        if wall < best:
+            best, used = wall, time.process_time() - cpu
+    found = found.set_index("model").sort_index()
+    value = found.iloc[:, 0]
+    limits = [name for name in found if name in ("low", "spread_low")]
+    width = (found[limits[0].replace("low", "high")] - found[limits[0]]) if limits else None
+    told = {
+        "seconds": best * times,
+        "cpu": used * times,
+        "times": times,
+        "memory": peak() - begun,
+        "value": (value - (0 if "Elo" in work else value.mean())).tolist(),
+        "width": None if width is None else width.tolist(),
+    }
+    print(json.dumps(told))
+
+
+def agrees(work, who, told, first):
+    """How far a peer is from ours, an error if too far; and its mean width over ours."""
+    off = float(np.abs(np.array(told["value"]) - np.array(first["value"])).max())
+    near = NEAR.get(work, NEAR.get(who.partition(",")[0], 1e-6))
+    if who.startswith("lmjudge"):
+        near = 1e-6
+    if off > near:  # never so for what is missing: a peer that rated some of the rows only
+        raise SystemExit(f"{work}: {who} is {off} away from ours")
+    if told["width"] is None or first["width"] is None:
+        return off, np.nan
+    return off, float(np.mean(told["width"]) / np.mean(first["width"]))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--arena", metavar="PYTHON")
+    parser.add_argument("--job", nargs=3)
+    arguments = parser.parse_args()
+    if arguments.job:
+        path, work, who = arguments.job
+        job(path, arguments.size, work, who)
+        return
+    rows, models, _ = SIZES[arguments.size]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    print(f"### {rows:,} battles x {models} models\n")
+    print(
+        f"{time.strftime('%Y-%m-%d')}, lmjudge {lmjudge.__version__} at {commit},"
+        f" {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()},"
+        f" pandas {pd.__version__}, numpy {np.__version__}; load average at the start"
+        f" {os.getloadavg()[0]:.1f}, so that the machine was"
+        f" {'busy with other work: read ratios' if os.getloadavg()[0] > 0.7 else 'quiet'}.\n"
+    )
+    print("| workload | who | seconds | CPU s | memory MB | x lmjudge | points off | width |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "battles.parquet")
+        battles(rows, models).to_parquet(path, row_group_size=1 << 18)
+        for work, parties in WORK.items():
+            first = None
+            for who, (_, _, sizes) in parties.items():
+                if arguments.size not in sizes or arguments.only not in work:
+                    continue
+                if who == "arena-rank" and not arguments.arena:
+                    print(f"| {work} | arena-rank: left out, no --arena |||||||")
+                    continue
+                python = arguments.arena if who == "arena-rank" else sys.executable
+                done = subprocess.run(
+                    [python, __file__, "--size", arguments.size, "--job", path, work, who],
+                    capture_output=True,
+                    text=True,
+                    env={**os.environ, "PYTHONPATH": str(Path(lmjudge.__file__).parents[1])},
+                )
+                if done.returncode:
+                    raise SystemExit(done.stderr)
+                told = json.loads(done.stdout)
+                first = first or told
+                off, width = agrees(work, who, told, first)
+                note = f" (extrapolated from 1/{told['times']:.0f})" if told["times"] > 1 else ""
+                print(
+                    f"| {work} | {who}{note} | {told['seconds']:.4g} | {told['cpu']:.3g} |"
+                    f" {told['memory']:.0f} | {told['seconds'] / first['seconds']:.2f} |"
+                    f" {off:.1e} | {width:.3f} |".replace("nan", "–"),
+                    flush=True,
+                )
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -45,7 +45,7 @@ def test_the_mean_is_over_rows_not_over_turns():
     assert (found["score"], found["n"], found["no_verdict"]) == (5.0, 3, 1)
     turns = mean_scores(some, by=["model", "turn"])
     assert turns["score"].tolist() == [7.0, 1.0]
-    assert list(turns) == ["model", "turn", "score", "n", "low", "high", "no_verdict"]
+    assert list(turns) == ["model", "turn", "score", "too_few", "n", "low", "high", "no_verdict"]
 
 
 def test_a_model_whose_every_grade_failed_keeps_its_row():

@@ -122,9 +122,9 @@ def repeatability(
 
     Columns: those of `by`, requests, asked_again, different_text and other_verdict (requests asked
     again whose texts, or whose readable verdicts, are not all the same), share (other_verdict
-    over n), n (requests asked again with two readable verdicts or more), low, high (clustered by
-    question), no_verdict (requests asked again without two). Raises FrameError for rows without
-    a key and for a frame that is neither.
+    over n), too_few, n (requests asked again with two readable verdicts or more), low, high
+    (clustered by question), no_verdict (requests asked again without two). Raises FrameError for
+    rows without a key and for a frame that is neither.
     """
     verdict = "winner" if "winner" in frame.columns else "score"
     name = "games" if verdict == "winner" else "scores"
@@ -162,5 +162,5 @@ def repeatability(
     else:
         made[counted] = asked[counted].sum().to_frame().T.to_numpy()
     made["no_verdict"] = made["asked_again"] - made["n"]
-    ends = [*counted, "value", "n", "low", "high", "no_verdict"]
+    ends = [*counted, "value", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]].rename(columns={"value": "share"})

@@ -11,7 +11,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import By, by_name, grouped
-from lmjudge.stats.intervals import codes, share_interval
+from lmjudge.stats.intervals import codes, share_interval, skewed
 
 Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
 _NAMES = ("cohen", "fleiss", "ac1", "alpha")
@@ -40,11 +40,12 @@ def kappa(
     each pair is put in the order of its names, as tables of labels are usually read.
 
     Columns: those of `by`, coefficient, kappa, observed, expected, tie_rate, votes (readable, on
-    keys that count), too_few, n (keys with two votes or more), low, high, no_verdict (votes
-    without a verdict). Intervals are from the jackknife over questions, in Wilson's form on the
-    scale of the observed agreement, at the expected agreement that was found. kappa is missing
-    where chance alone would agree always. Raises FrameError for votes without a question_id, and,
-    for Cohen's, for a key with two votes in one frame.
+    keys that count), too_few (fewer than ten keys on the rarer side, of agreement or of chance's
+    disagreement, or too few questions for how unevenly they pull), n (keys with two votes or more),
+    low, high, no_verdict (votes without a verdict). Intervals are from the jackknife over
+    questions, in Wilson's form on the scale of the observed agreement, at the expected agreement
+    that was found. kappa is missing where chance alone would agree always. Raises FrameError for
+    votes without a question_id, and, for Cohen's, for a key with two votes in one frame.
 
     Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
 
@@ -103,7 +104,8 @@ def kappa(
         scaled = np.where(variance < 1e-24, 0, variance * off**2)
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
-        few = ~(rarer * observed * (1 - observed) / scaled >= 10)
+        few = ~(rarer * observed * (1 - observed) / scaled >= 10) | ~(total[:, -1] * off / 2 >= 10)
+        few |= skewed(owner, np.where(lost, 0, moved), count)
         known = np.isfinite(value) & ~np.isnan(scaled)
         low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
     lost_verdicts = _lost(frames, columns, by, questions, keys)

@@ -35,9 +35,9 @@ def compare_models(
 
     Compared are scores on one question and turn by one judge (and sample). Columns: those of `by`,
     model_a, model_b, score_a, score_b, difference (a - b), better_a, better_b (questions on which
-    one has the higher sum), n (comparisons), low, high (of the difference), p_value, p_sign,
-    p_holm, no_verdict (comparisons in which a score is missing). Raises FrameError for two scores
-    on one question, turn and sample by one judge, and for a baseline that has none.
+    one has the higher sum), too_few, n (comparisons), low, high (of the difference), p_value,
+    p_sign, p_holm, no_verdict (comparisons in which a score is missing). Raises FrameError for two
+    scores on one question, turn and sample by one judge, and for a baseline that has none.
 
     >>> from lmjudge.frames import frame
     >>> rows = [{"question_id": q, "turn": 1, "model": m, "judge": "j", "sample": 0, "score": s,
@@ -76,11 +76,11 @@ def compare_judges(
     """The difference in agreement with `others` (the humans) of every two judges in `votes`.
 
     A judge's agreement on a key (question, turn, pair of models) is the share of the others' votes
-    that agree with it, and every key on which both judges gave a verdict weighs the same; `ties`
-    is as in `agreement`. Columns: those of `by`, judge_a, judge_b, agreement_a, agreement_b,
-    difference (a - b), better_a, better_b (questions), n (keys), low, high (of the difference),
-    p_value, p_sign, p_holm, no_verdict (keys on which both were asked and one has no verdict that
-    could be compared).
+    that agree with it, and every key on which both judges gave a verdict weighs the same; `ties` is
+    as in `agreement`. Columns: those of `by`, judge_a, judge_b, agreement_a, agreement_b,
+    difference (a - b), better_a, better_b (questions), too_few, n (keys), low, high (of the
+    difference), p_value, p_sign, p_holm, no_verdict (keys on which both were asked and one has no
+    verdict that could be compared).
     """
     if ties not in ("keep", "drop"):
         raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
@@ -97,7 +97,8 @@ def paired(rows: pd.DataFrame, columns: list[str], level: float) -> pd.DataFrame
     """The mean of the column `difference` in each group, its interval, and p values.
 
     Columns: `columns`, difference, better_a, better_b (questions whose sum is above, or below, 0),
-    n, low, high, p_value (Student's, clustered by question), p_sign (exact), p_holm, no_verdict.
+    too_few, n, low, high, p_value (Student's, clustered by question), p_sign (exact), p_holm,
+    no_verdict.
     """
     from scipy.stats import binom, t
 
@@ -121,8 +122,8 @@ def paired(rows: pd.DataFrame, columns: list[str], level: float) -> pd.DataFrame
     made["p_sign"] = np.minimum(2 * binom.cdf(fewer, discordant, 0.5), 1.0)
     made["p_holm"] = _holm(made["p_value"])
     made = made.rename(columns={"value": "difference"})
-    ends = ["difference", "better_a", "better_b", "n", "low", "high", "p_value", "p_sign", "p_holm"]
-    return made[[*columns, *ends, "no_verdict"]]
+    ends = ["difference", "better_a", "better_b", "too_few", "n", "low", "high"]
+    return made[[*columns, *ends, "p_value", "p_sign", "p_holm", "no_verdict"]]
 
 
 def _holm(p_values: pd.Series) -> np.ndarray:

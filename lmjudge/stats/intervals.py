@@ -31,16 +31,17 @@ def estimate(
 ) -> pd.DataFrame:
     """One row per group of `by` (in sorted order; one row in all where it is empty).
 
-    Columns: those of `by`, value (sum of `top` over sum of `bottom`, which is 1 where not given),
-    n (rows), low, high, no_verdict (rows whose top or bottom is missing; they are left out), and
-    dof and error (the degrees of freedom and the standard error that low and high rest on).
+    Columns: those of `by`, value (sum of `top` over sum of `bottom`, which is 1 where not given), n
+    (rows), too_few, low, high, no_verdict (rows whose top or bottom is missing; they are left out),
+    and dof and error (the degrees of freedom and the standard error that low and high rest on).
     With `share` the interval is Wilson's at the effective sample size; `squares` is then what the
-    squares of the single values in a row sum to, where a row stands for several (else top**2); and
-    too_few flags shares with fewer than ten rows on the rarer side, rows counted at the effective
-    sample size: their intervals may hold less often than `level` says (docs/coverage-grid.md).
-    `cluster` names one column, or two that cross (Cameron, Gelbach and Miller 2011).
-    low and high are missing where they cannot be known: fewer than two clusters, or, for means,
-    no variance at all.
+    squares of the single values in a row sum to, where a row stands for several (else top**2).
+    too_few flags what its interval may hold less often than `level` says (docs/coverage-grid.md):
+    shares with fewer than ten rows on the rarer side, rows counted at the effective sample size;
+    means of fewer clusters than 25 times their squared skewness (Cochran 1977, section 2.15).
+    `cluster` names one column, or two that cross (Cameron, Gelbach and Miller 2011). low and high
+    are missing where they cannot be known: fewer than two clusters, or, for means, no variance at
+    all.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
@@ -57,7 +58,8 @@ def estimate(
         value = np.bincount(group, upper, count) / below
         pulls = (upper - value[group] * over) / below[group]
         weights = over / below[group]
-        variance, clusters, dof = _spread(group, count, codes(rows, cluster)[known], pulls, weights)
+        number = codes(rows, cluster)[known]
+        variance, clusters, dof = _spread(group, count, number, pulls, weights)
         # What is left of exact zeros after floating-point sums is no variance.
         variance[variance < 1e-24 * value**2] = 0
         made = keys.assign(value=value, n=n)
@@ -70,6 +72,7 @@ def estimate(
             made["too_few"] = ~(rarer * (value * (1 - value) / variance) >= 10)
         else:
             low, high = t_interval(value, variance, dof, level=level)
+            made["too_few"] = skewed(*_apart(group, count, number[:, 0], pulls)[:2], count)
         error = np.sqrt(variance)
     return made.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
 
@@ -91,11 +94,8 @@ def _spread(
         one, two, cross = (_spread(group, count, way, pulls, weights) for way in ways)
         variance = np.maximum(one[0] + two[0] - cross[0], np.maximum(one[0], two[0]))
         return variance, np.minimum(one[1], two[1]), np.minimum(one[2], two[2])
-    width = int(cluster.max(initial=0)) + 1
-    cells, cell = np.unique(group * width + cluster[:, 0], return_inverse=True)
-    owner = cells // width
-    clusters = np.bincount(owner, minlength=count)
-    pull, h = np.bincount(cell, pulls), np.bincount(cell, weights)
+    owner, pull, cell = _apart(group, count, cluster[:, 0], pulls)
+    clusters, h = np.bincount(owner, minlength=count), np.bincount(cell, weights)
     variance = np.bincount(owner, pull**2 / (1 - h), count)
     first, second, third = (
         np.bincount(owner, part, count)
@@ -103,6 +103,22 @@ def _spread(
     )
     dof = np.where(clusters > 1, 1 / (first - 2 * second + third**2), np.nan)
     return variance, clusters, dof
+
+
+def _apart(
+    group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each cluster of each group its group and its pull; and for each row its cluster."""
+    width = int(cluster.max(initial=0)) + 1
+    cells, cell = np.unique(group * width + cluster, return_inverse=True)
+    return cells // width, np.bincount(cell, pulls, len(cells)), cell
+
+
+def skewed(owner: np.ndarray, pull: np.ndarray, count: int) -> np.ndarray:
+    """Whether each group has fewer clusters than 25 times the squared skewness of their pulls."""
+    scale = np.sqrt(np.bincount(owner, pull**2, count))[owner]
+    third = np.bincount(owner, (pull / np.where(scale > 0, scale, 1)) ** 3, count)
+    return (25 * third**2 > 1) | (np.bincount(owner, minlength=count) < 2)
 
 
 def t_interval(

@@ -150,7 +150,7 @@ def self_preference(
     read it beside `agreement`.
 
     Columns: judge, model, against, own (win rate), other, difference, tie_rate (the judge's),
-    other_tie_rate, n (keys that both voted on), low, high (of the difference, clustered by
+    other_tie_rate, too_few, n (keys that both voted on), low, high (of the difference, clustered by
     question), p_value, p_sign, p_holm, no_verdict (keys on which either has no verdict). Raises
     FrameError where no judge's own model was voted on. Source: arXiv 2306.05685, section 3.3 and
     Figure 3.
@@ -193,7 +193,7 @@ def self_preference(
     firsts = ["judge", "model", "against", "own", "other"]
     ties = ["tie_rate", "other_tie_rate"]
     found = paired(pd.concat(made, ignore_index=True), [*firsts, *ties], level)
-    ends = ["n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
+    ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
     return found[[*firsts, "difference", *ties, *ends]]
 
 
@@ -202,11 +202,11 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
 
     `games` and `renamed` are the same pairs judged in both orders under two prompts that differ in
     the assistants' names; judges are matched by their model, the part of the name before "/".
-    Outcomes are those of `position_bias`. Columns: judge, outcome, share, share_renamed,
-    difference (renamed less default), tie_rate, tie_rate_renamed (of the readable games), n
-    (pairs in both), low, high (of the difference, clustered by question), p_value, p_sign, p_holm,
-    no_verdict (pairs with a verdict missing under either prompt: counted in n, as the outcome
-    error). Source: arXiv 2306.05685, Table 2 ("default" and "rename").
+    Outcomes are those of `position_bias`. Columns: judge, outcome, share, share_renamed, difference
+    (renamed less default), tie_rate, tie_rate_renamed (of the readable games), too_few, n (pairs in
+    both), low, high (of the difference, clustered by question), p_value, p_sign, p_holm, no_verdict
+    (pairs with a verdict missing under either prompt: counted in n, as the outcome error). Source:
+    arXiv 2306.05685, Table 2 ("default" and "rename").
     """
     sides = []
     for shown in (games, renamed):
@@ -248,8 +248,9 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
         )
     )
     found = found.merge(more.reset_index(), on=keys)
-    ends = ["tie_rate", "tie_rate_renamed", "n", "low", "high", "p_value", "p_sign", "p_holm"]
-    return found[[*keys, "share", "share_renamed", "difference", *ends, "no_verdict"]]
+    shares = ["share", "share_renamed", "difference", "tie_rate", "tie_rate_renamed"]
+    ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
+    return found[[*keys, *shares, *ends]]
 
 
 def _worth(winner: pd.Series) -> pd.Series:

@@ -18,7 +18,8 @@ def mean_scores(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """The mean score of each group of `by`: its columns, score, n, low, high, no_verdict.
+    """The mean score of each group of `by`: its columns, score, too_few, n, low,
+    high, no_verdict.
 
     The mean is over rows (not the mean of the turns' means, which differs where one turn lost
     rows); rows without a score are left out and counted, as FastChat's show_result does with -1.
@@ -37,7 +38,7 @@ def mean_scores(
     rows, columns = grouped(check(scores, "scores"), by, questions)
     made = estimate(rows, columns, top=rows["score"], level=level)
     made = made.rename(columns={"value": "score"})
-    return made[[*columns, "score", "n", "low", "high", "no_verdict"]]
+    return made[[*columns, "score", "too_few", "n", "low", "high", "no_verdict"]]
 
 
 def score_totals(
@@ -50,8 +51,8 @@ def score_totals(
 ) -> pd.DataFrame:
     """The totals of both sides of two-score games, one row per pair of models (and per `by`).
 
-    Columns: model_a, model_b, those of `by`, total_a, total_b, wins_a, ties, wins_b (games in
-    which one score is higher, or both are equal), relative (100 * total_a / total_b), n (games),
+    Columns: model_a, model_b, those of `by`, total_a, total_b, wins_a, ties, wins_b (games in which
+    one score is higher, or both are equal), relative (100 * total_a / total_b), too_few, n (games),
     low, high (of relative, clustered by question), no_verdict (games in which a score is missing;
     they are left out of everything). With a `baseline` only its games count, and it is model_b;
     without, sides are as shown. Source: the Vicuna blog's Table 2 and Figure 3 (30 March 2023).
@@ -71,9 +72,10 @@ def score_totals(
     totals = rows.groupby(columns, dropna=False, sort=True)[counted].sum().reset_index()
     ratio = estimate(rows, columns, top=rows["total_a"], bottom=rows["total_b"], level=level)
     totals["relative"] = 100 * ratio["value"]
-    totals["n"], totals["no_verdict"] = ratio["n"], ratio["no_verdict"]
+    for name in ("too_few", "n", "no_verdict"):
+        totals[name] = ratio[name]
     totals["low"], totals["high"] = 100 * ratio["low"], 100 * ratio["high"]
-    return totals[[*columns, *counted, "relative", "n", "low", "high", "no_verdict"]]
+    return totals[[*columns, *counted, "relative", "too_few", "n", "low", "high", "no_verdict"]]
 
 
 def relative_quality(

@@ -121,8 +121,12 @@ def original() -> Iterator[tuple[str, Counter[str]]]:
         def do_GET(self) -> None:
             name = Path(self.path).stem
             nth, asked[name] = asked[name], asked[name] + 1
-            self.close_connection = True
             PLAYS[name](self, nth)
+            self.close_connection = True
+
+        def end_headers(self) -> None:
+            self.send_header("connection", "close")
+            super().end_headers()
 
         def log_message(self, *_: object) -> None:
             pass

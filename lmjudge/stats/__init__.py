@@ -18,6 +18,7 @@ from lmjudge.stats.rankings import predicted_wins, separability, win_fractions
 from lmjudge.stats.ratings import bradley_terry
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
 from lmjudge.stats.style import style_effects, style_ratings
+from lmjudge.stats.text import length_histogram, rouge_l, score_counts, verb_objects, word_counts
 from lmjudge.stats.wins import length_controlled_win_rates, win_rates
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "kappa",
     "length_bias",
     "length_controlled_win_rates",
+    "length_histogram",
     "majority",
     "mean_scores",
     "name_bias",
@@ -41,12 +43,16 @@ __all__ = [
     "read_battles",
     "relative_quality",
     "repeatability",
+    "rouge_l",
+    "score_counts",
     "score_totals",
     "scores_as_votes",
     "self_preference",
     "separability",
     "style_effects",
     "style_ratings",
+    "verb_objects",
     "win_fractions",
     "win_rates",
+    "word_counts",
 ]

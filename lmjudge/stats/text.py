@@ -1,0 +1,224 @@
+"""What instruction data say of themselves: overlap with a reference, lengths, verbs, scores."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.frames import check
+from lmjudge.stats.grouping import By, grouped
+
+_VERBS = (
+    "accept achieve add address allow analyze answer apply ask assess avoid begin bring build buy"
+    " calculate call change check choose classify collect combine compare complete conduct consider"
+    " contain convert cook create cut define demonstrate describe design determine develop discuss"
+    " divide draw eat edit encourage engage enjoy ensure establish estimate evaluate examine"
+    " experience explain explore express face feel find focus follow gain gather generate get give"
+    " handle have help hold identify implement improve include increase indicate invest involve"
+    " keep lead learn list live make manage measure meet mix move multiply need offer open organize"
+    " outline perform place plan play practice prepare present prevent produce promote protect"
+    " provide pursue put raise reach read receive recommend reduce remove replace represent require"
+    " research revolutionize rewrite run save say search see select send set share show solve start"
+    " stay stop store study substitute suggest summarize support take teach tell think try"
+    " understand update use visit want wash watch win work write"
+).split()
+_IRREGULAR = {
+    "has": "have", "had": "have", "having": "have", "made": "make", "took": "take",
+    "taken": "take", "gave": "give", "given": "give", "got": "get", "found": "find",
+    "held": "hold", "kept": "keep", "led": "lead", "met": "meet", "put": "put", "said": "say",
+    "saw": "see", "seen": "see", "sent": "send", "set": "set", "told": "tell",
+    "thought": "think", "understood": "understand", "won": "win", "wrote": "write",
+    "written": "write", "brought": "bring", "built": "build", "bought": "buy",
+    "began": "begin", "chose": "choose", "chosen": "choose", "felt": "feel", "ate": "eat",
+}  # fmt: skip
+_NO_NOUN = frozenset(
+    "and or but nor so of in on at by for with from into to as than that which who whom whose when"
+    " where while if because about between through over under during within without is are was"
+    " were be been being will would can could should may might must do does did not it he she they"
+    " we you i them him her us me there here how what why".split()
+)
+_OPENERS = frozenset("the a an this that these those my your our their his its some any".split())
+
+
+def rouge_l(reference: str, answer: str, *, stem: bool = False) -> float:
+    """The F-measure of ROUGE-L: of the longest common subsequence of words, between 0 and 1.
+
+    Words are runs of a-z and 0-9 in lower case, as in Google's rouge-score, so that a text without
+    any (Chinese, say) has none and scores 0. With `stem` words of more than three letters are
+    stemmed by NLTK's Porter stemmer (`pip install nltk`; ImportError without it). Source: Lin 2004.
+
+    >>> rouge_l("the cat sat on the mat", "The cat lay on a mat.")
+    0.6666666666666666
+    """
+    first, second = _words(reference, stem), _words(answer, stem)
+    if not first or not second:
+        return 0.0
+    common = _common(first, second)
+    return 2 * common / (len(first) + len(second))
+
+
+def word_counts(texts: Iterable[str]) -> pd.Series:
+    """How many words each text has, words being what white space separates.
+
+    >>> word_counts(["one two", "", " three "]).tolist()
+    [2, 0, 1]
+    """
+    return pd.Series([len(text.split()) for text in texts], dtype="int64", name="words")
+
+
+def length_histogram(texts: Iterable[str], bins: Sequence[float] | None = None) -> pd.DataFrame:
+    """How many texts have so many words: a row per bin, columns low, high, count.
+
+    `bins` are the edges, numpy.linspace(0, 512, 100) without (arXiv 2304.03277, Figure 1d); a bin
+    holds its lower edge, the last but one its upper edge too. Texts beyond the last edge are the
+    last row, up to infinity. Raises ValueError for edges that do not rise or leave out short texts.
+
+    >>> length_histogram(["one", "one two three", "a b c d e"], bins=[0, 2, 4])["count"].tolist()
+    [1, 1, 1]
+    """
+    edges = np.linspace(0, 512, 100) if bins is None else np.asarray(bins, float)
+    if len(edges) < 2 or not (np.diff(edges) > 0).all() or edges[0] > 0:
+        raise ValueError(f"bins are {bins!r}; expected two rising edges or more, from 0 on")
+    words = word_counts(texts)
+    counts = np.histogram(words, edges)[0]
+    return pd.DataFrame(
+        {
+            "low": edges,
+            "high": [*edges[1:], np.inf],
+            "count": [*counts, int((words > edges[-1]).sum())],
+        }
+    )
+
+
+def verb_objects(texts: Iterable[str], nlp: Callable[[str], Any] | None = None) -> pd.DataFrame:
+    """The root verb of each text's first sentence and its direct object: verb, object, how.
+
+    With `nlp`, a spaCy pipeline with a parser that the user has loaded, the rule is
+    self-instruct's, kept with its bug of looking no further than the first child of what is not a
+    verb: the numbers of arXiv 2304.03277 (Figure 1) were made so; how is "spacy". Without, it is a
+    rough rule of ours over a list of common verbs, how is "words", and its counts are not to be set
+    beside published ones. What was not found is missing.
+
+    >>> verb_objects(["Follow these simple steps. Then rest."]).values.tolist()
+    [['follow', 'step', 'words']]
+    """
+    if nlp is None:
+        found = [(*_by_words(text), "words") for text in texts]
+    else:
+        found = [(*_by_parse(nlp(text)), "spacy") for text in texts]
+    return pd.DataFrame(found, columns=["verb", "object", "how"])
+
+
+def score_counts(
+    scores: pd.DataFrame, *, by: By = ("model",), questions: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """How often each score was given: columns of `by`, score, count, share, n, no_verdict.
+
+    Scores are as they are: zeros and half points that a judge gave stay in the table. n is the
+    number of scores in the group, no_verdict that of rows without one. Source: arXiv 2304.03277,
+    Figure 2, draws a density over them.
+    """
+    rows, columns = grouped(check(scores, "scores"), by, questions)
+    if not columns:
+        rows, columns = rows.assign(all="all"), ["all"]
+    groups = rows.groupby(columns, dropna=False)["score"]
+    rows = rows.assign(n=groups.transform("count"), no_verdict=groups.transform("size"))
+    known = rows[rows["score"].notna()].assign(score=rows["score"].astype(float))
+    made = (
+        known.groupby([*columns, "score"], dropna=False)
+        .agg(count=("score", "size"), n=("n", "first"), no_verdict=("no_verdict", "first"))
+        .reset_index()
+    )
+    made["no_verdict"] -= made["n"]
+    made["share"] = made["count"] / made["n"]
+    ends = ["score", "count", "share", "n", "no_verdict"]
+    return made[[*(column for column in columns if column != "all"), *ends]]
+
+
+def _words(text: str, stem: bool) -> list[str]:
+    words = re.findall("[a-z0-9]+", text.lower())
+    if not stem:
+        return words
+    stemmed = (_stemmer()(word) if len(word) > 3 else word for word in words)
+    return [word for word in stemmed if re.fullmatch("[a-z0-9]+", word)]
+
+
+@cache
+def _stemmer() -> Callable[[str], str]:
+    try:
+        from nltk.stem.porter import PorterStemmer
+    except ImportError as error:
+        raise ImportError("stem=True needs NLTK's stemmer; install it: pip install nltk") from error
+    return PorterStemmer().stem
+
+
+def _common(first: list[str], second: list[str]) -> int:
+    """The length of the longest common subsequence, a row of the table being one whole number."""
+    places: dict[str, int] = {}
+    for i, word in enumerate(first):
+        places[word] = places.get(word, 0) | 1 << i
+    full = row = (1 << len(first)) - 1
+    for word in second:
+        met = row & places.get(word, 0)
+        row = ((row + met) | (row - met)) & full  # Hyyrö 2004: zeros are where the length rises
+    return len(first) - row.bit_count()
+
+
+def _by_parse(doc: Any) -> tuple[str | None, str | None]:
+    sentence = next(iter(doc.sents), None)
+    token = None if sentence is None else sentence.root
+    while token is not None:
+        if token.pos_ == "VERB":
+            for child in token.children:
+                if child.dep_ == "dobj" and child.pos_ == "NOUN":
+                    return token.lemma_, child.lemma_
+            return token.lemma_, None
+        token = next(iter(token.children), None)
+    return None, None
+
+
+def _by_words(text: str) -> tuple[str | None, str | None]:
+    words = re.findall(
+        r"[a-z'-]+|[^\sa-z'-]", re.split(r"(?<=[.!?:;])\s|\n", text.strip())[0].lower()
+    )
+    for i, word in enumerate(words):
+        verb = _forms().get(word)
+        if verb is None or (i and words[i - 1] in _OPENERS):
+            continue
+        phrase = []
+        for after in words[i + 1 :]:
+            if not after[0].isalpha() or after in _NO_NOUN:
+                break
+            if after not in _OPENERS:
+                phrase.append(after)
+            elif phrase:
+                break
+        return verb, _singular(phrase[-1]) if phrase else None
+    return None, None
+
+
+@cache
+def _forms() -> dict[str, str]:
+    made = dict(_IRREGULAR)
+    for verb in _VERBS:
+        stem = verb.removesuffix("e")
+        soft = verb[:-1] + "i" if verb[-1] == "y" and verb[-2] not in "aeiou" else ""
+        plural = (
+            f"{soft}es" if soft else verb + ("es" if verb.endswith(("s", "sh", "ch", "x")) else "s")
+        )
+        for form in (verb, plural, f"{soft or stem}ed", f"{verb if soft else stem}ing"):
+            made.setdefault(form, verb)
+    return made
+
+
+def _singular(noun: str) -> str:
+    if noun.endswith("ies") and len(noun) > 4:
+        return noun[:-3] + "y"
+    if noun.endswith(("sses", "shes", "ches", "xes")):
+        return noun[:-2]
+    return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun

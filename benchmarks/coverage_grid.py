@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -173,6 +174,7 @@ def usual(
 
 def run(cell: dict[str, float], studies: int, seed: int) -> pd.DataFrame:
     """A row per quantity: how many studies' intervals held, were missing, were flagged."""
+    began = time.perf_counter()
     number = list(product(*GRID.values())).index(tuple(cell.values()))
     rng = np.random.default_rng([seed, number])
     true = truths(cell["spread"], cell["ties"], cell["lean"])
@@ -194,7 +196,18 @@ def run(cell: dict[str, float], studies: int, seed: int) -> pd.DataFrame:
     shares = made["quantity"].str.startswith(("win rate", "agreement"))
     made["minority"] = made["quantity"].map(rarer).fillna(rarer["win rate, ties half"]) * votes_in
     made["minority"] = made["minority"].where(shares)
-    return made.assign(**cell)
+    return made.assign(**cell, seconds=time.perf_counter() - began, commit=commit())
+
+
+def commit() -> str:
+    """The commit that the library is at."""
+    told = subprocess.run(
+        ["git", "-C", str(Path(lj.__file__).parent), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or "unknown"
 
 
 def _count(
@@ -239,17 +252,17 @@ def judged(made: pd.DataFrame) -> pd.DataFrame:
     return made
 
 
-def page(made: pd.DataFrame, studies: int, seconds: float) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+def page(made: pd.DataFrame) -> str:
+    studies, least = int(made["studies"].max()), int(made["studies"].min())
+    seconds = made.drop_duplicates(list(GRID))["seconds"].sum()
+    commits = ", ".join(sorted(set(made["commit"])))
     out = [
         "# Coverage of nominal 95 % intervals over a grid of simulated studies",
         "",
         f"`python benchmarks/coverage_grid.py --studies {studies}`, {date.today()},",
-        f"commit {commit}, {seconds / 60:.0f} minutes of one busy core;",
-        f"{made['studies'].min()} studies a cell, so that the standard error of a coverage of 95 %",
-        f"is {100 * (0.95 * 0.05 / studies) ** 0.5:.1f} points.",
+        f"commit {commits}, {seconds / 60:.0f} minutes of one busy core;",
+        f"{least} studies a cell or more, so that the standard error of a coverage of 95 %",
+        f"is {100 * (0.95 * 0.05 / least) ** 0.5:.1f} points.",
         "",
         *(__doc__ or "").split("\n\n")[2].splitlines(),
         "",
@@ -299,21 +312,20 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--questions", type=int, nargs="+", default=GRID["questions"])
-    parser.add_argument("--rows", help="keep the counts in this CSV; --page reads such files")
-    parser.add_argument("--page", nargs="+", help="write the page of these CSVs, run nothing")
+    parser.add_argument("--rows", type=Path, help="CSV of counts: cells in it are not run again")
     given = parser.parse_args()
-    began = time.perf_counter()
-    if given.page:
-        made = pd.concat(map(pd.read_csv, given.page), ignore_index=True)
-    else:
-        with ProcessPoolExecutor(given.processes) as pool:
-            one = partial(run, studies=given.studies, seed=given.seed)
-            made = pd.concat(pool.map(one, cells(tuple(given.questions))), ignore_index=True)
-        made["seconds"] = time.perf_counter() - began
-    if given.rows:
-        made.to_csv(given.rows, index=False)
-    made = judged(made).sort_values(["quantity", *GRID], kind="stable")
-    print(page(made, int(made["studies"].min()), made["seconds"].drop_duplicates().sum()))
+    done = pd.read_csv(given.rows) if given.rows and given.rows.exists() else pd.DataFrame()
+    left = cells(tuple(given.questions))
+    if len(done):
+        seen = set(done[list(GRID)].astype(float).itertuples(index=False, name=None))
+        left = [cell for cell in left if tuple(map(float, cell.values())) not in seen]
+    one = partial(run, studies=given.studies, seed=given.seed)
+    with ProcessPoolExecutor(given.processes) as pool:
+        for made in pool.map(one, left):
+            done = pd.concat([done, made], ignore_index=True)
+            if given.rows:
+                done.to_csv(given.rows, index=False)
+    print(page(judged(done).sort_values(["quantity", *GRID], kind="stable")))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lmjudge.errors import FrameError
 from lmjudge.stats.sandwich import Rows
 from lmjudge.stats.strengths import Fit, expectations, limits, newton, with_outcomes
 
-_ROUNDS = 128
+_DRAWS = 1 << 22  # in a block of rounds: 32 MB
 _GUIDE = 1 << 11
 _STEPS = 40
 
@@ -36,7 +36,7 @@ def bootstrap(
 
     pairs = fit.pairs
     with_nu = fit.log_nu is not None
-    factor = linalg.cho_factor(fit.information)
+    inverse = linalg.cho_solve(linalg.cho_factor(fit.information), np.eye(len(fit.information)))
     start = fit.beta
     count = np.arange(len(pairs.i))
     ones = np.ones(len(count))
@@ -68,7 +68,8 @@ def bootstrap(
             score = worth[:, left] - gives @ expected - ridge * here[: pairs.size]
             if tie is not None:
                 score = np.vstack([score, tied[left] - (weight * tie).sum(axis=0)])
-            step = linalg.cho_solve(factor, score, check_finite=False)
+            # Not by BLAS: its own threads and these wait for one another on a busy machine.
+            step = np.einsum("ij,jk->ik", inverse, score)
             beta[:, left] += step
             size = np.abs(step).max(axis=0)
             done[left[size < 1e-9]] = True
@@ -80,7 +81,8 @@ def bootstrap(
             found[:, at] = _one(fit, models, outcomes[:, :, at], ridge)
         return found
 
-    widths = [_ROUNDS] * (rounds // _ROUNDS) + [rounds % _ROUNDS] * (rounds % _ROUNDS > 0)
+    wide = min(max(_DRAWS // max(draw.size, 3 * len(count)), 32), 1024)
+    widths = [wide] * (rounds // wide) + [rounds % wide] * (rounds % wide > 0)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         blocks = pool.map(block, np.random.SeedSequence(seed).spawn(len(widths)), widths)
         return np.hstack(list(blocks))

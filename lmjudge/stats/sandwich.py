@@ -69,7 +69,7 @@ def errors(fit: Fit, meat: np.ndarray, clusters: int) -> np.ndarray:
     """The standard error of each rated strength; missing where nothing varies, or one cluster."""
     size = len(fit.rated)
     bread = linalg.cho_solve(linalg.cho_factor(fit.information), np.eye(len(fit.information)))
-    variance = np.einsum("ij,ij->i", bread[:size] @ meat, bread[:size])
+    variance = np.einsum("ij,ij->i", np.einsum("ij,jk->ik", bread[:size], meat), bread[:size])
     # What is left of exact zeros after floating-point sums is no variance.
     variance[variance < 1e-20] = np.nan
     return np.sqrt(variance * clusters / (clusters - 1)) if clusters > 1 else variance * np.nan

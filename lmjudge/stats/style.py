@@ -131,7 +131,8 @@ class _Sorted:
         expected = self.expected(beta)
         residual = self.got - expected
         sums = np.add.reduceat(residual, self.starts[:-1])
-        score = np.append(incidence(self.pairs, sums), self.style @ residual)
+        # Not by BLAS, whose own threads and those that call this wait for one another.
+        score = np.append(incidence(self.pairs, sums), np.einsum("kn,n->k", self.style, residual))
         return score, self._products(expected * (1 - expected))
 
     def meat(self, beta: np.ndarray) -> np.ndarray:
@@ -146,7 +147,7 @@ class _Sorted:
         weighted = self.style * weight
         for column, sums in enumerate(np.add.reduceat(weighted, at, axis=1), start=size):
             made[:size, column] = made[column, :size] = incidence(self.pairs, sums)
-        made[size:, size:] = weighted @ self.style.T
+        made[size:, size:] = np.einsum("kn,ln->kl", weighted, self.style)
         return made
 
 

@@ -8,8 +8,8 @@ Imports, reading and making the frame are not counted, and compiled code comes f
 line is the best of its repeats; "memory" is the process's peak above what it held with the frame
 loaded. Peers that would take hours are given fewer rounds or rows and extrapolated linearly, which
 the line says. "FastChat" is its published method (`rating_systems.py`), written out in
-ratings_peers.py. arena-rank needs a Python of its own (`pip install arena-rank` there), named by --arena; its
-second, warm fit counts.
+ratings_peers.py. arena-rank needs a Python of its own (`pip install arena-rank` there), named by
+--arena; its second, warm fit counts. CPU seconds are those of all threads and processes.
 """
 
 from __future__ import annotations
@@ -146,11 +146,11 @@ def job(path, size, work, who):
         repeats = 2
     best, used = np.inf, 0.0
     for _ in range(repeats):
-        before, cpu = time.perf_counter(), time.process_time()
+        before, cpu = time.perf_counter(), sum(os.times()[:4])
         found, times = run(frame, path)
         wall = time.perf_counter() - before
         if wall < best:
-            best, used = wall, time.process_time() - cpu
+            best, used = wall, sum(os.times()[:4]) - cpu
     found = found.set_index("model").sort_index()
     value = found.iloc[:, 0]
     limits = [name for name in found if name in ("low", "spread_low")]
@@ -202,8 +202,11 @@ def main():
         f" {os.getloadavg()[0]:.1f}, so that the machine was"
         f" {'busy with other work: read ratios' if os.getloadavg()[0] > 0.7 else 'quiet'}.\n"
     )
-    print("| workload | who | seconds | CPU s | memory MB | x lmjudge | points off | width |")
-    print("|---|---|---:|---:|---:|---:|---:|---:|", flush=True)
+    print(
+        "| workload | who | seconds | CPU s | memory MB | times ours | times ours, CPU |"
+        " points off | width |"
+    )
+    print("|---|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "battles.parquet")
         battles(rows, models).to_parquet(path, row_group_size=1 << 18)
@@ -213,7 +216,7 @@ def main():
                 if arguments.size not in sizes or arguments.only not in work:
                     continue
                 if who == "arena-rank" and not arguments.arena:
-                    print(f"| {work} | arena-rank: left out, no --arena |||||||")
+                    print(f"| {work} | arena-rank: left out, no --arena ||||||||")
                     continue
                 python = arguments.arena if who == "arena-rank" else sys.executable
                 done = subprocess.run(
@@ -231,6 +234,7 @@ def main():
                 print(
                     f"| {work} | {who}{note} | {told['seconds']:.4g} | {told['cpu']:.3g} |"
                     f" {told['memory']:.0f} | {told['seconds'] / first['seconds']:.2f} |"
+                    f" {told['cpu'] / max(first['cpu'], 0.01):.2f} |"
                     f" {off:.1e} | {width:.3f} |".replace("nan", "–"),
                     flush=True,
                 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import choix
 import evalica
 import numpy as np
@@ -12,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm, t
 
+from lmjudge.data import load_votes
 from lmjudge.errors import FrameError, InfiniteRating
 from lmjudge.frames import swap
 from lmjudge.stats import battles, bradley_terry, separability, win_fractions
@@ -372,3 +375,22 @@ def test_coverage_of_the_sandwich_is_nominal():
     ]
     share = np.mean(held)
     assert abs(share - 0.95) < 4 * norm.ppf(0.975) * np.sqrt(0.95 * 0.05 / 200 / 2)
+
+
+@pytest.mark.skipif(
+    "LMJUDGE_DATA" not in os.environ, reason="LMJUDGE_DATA is not set: llmfao's votes"
+)
+def test_ratings_of_released_votes_are_evalicas():
+    votes = load_votes("llmfao")
+    known = {"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y, "tie": evalica.Winner.Draw}
+    other = evalica.bradley_terry(
+        votes["model_a"],
+        votes["model_b"],
+        votes["winner"].map(known),
+        tolerance=1e-14,
+        limit=100_000,
+    )
+    logs = np.log(other.scores.sort_index().to_numpy())
+    found = bradley_terry(votes, cluster="judge")
+    np.testing.assert_allclose(strengths(found), logs - logs.mean(), atol=1e-8)
+    assert found["n"].sum() == 2 * len(votes) == 2 * 8931

@@ -182,9 +182,10 @@ def _fit(
     pair = lookup.ravel()[a * np.int64(pairs.size) + b]
     order = np.argsort(pair, kind="stable")
     turned = np.where(a > b, -1.0, 1.0)[order]
+    style = np.empty((len(covariates), len(order)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        style = np.array(
-            list(pool.map(lambda name: _style(rows, name)[order] * turned, covariates))
+        list(
+            pool.map(lambda name, into: _style(rows, name, order, turned, into), covariates, style)
         )
     got = np.array([1.0, 0.0, 0.5])[outcome[order]]
     got = np.where(turned < 0, 1 - got, got)
@@ -195,21 +196,26 @@ def _fit(
     return counts, _newton(data, np.append(start, np.zeros(len(style))), ridge)
 
 
-def _style(rows: pd.DataFrame, name: str) -> np.ndarray:
-    """(a - b) / (a + b + 1), of root mean square one."""
+def _style(
+    rows: pd.DataFrame, name: str, order: np.ndarray, turned: np.ndarray, into: np.ndarray
+) -> None:
+    """(a - b) / (a + b + 1), of root mean square one, in the order of the pairs."""
     a, b = (rows[f"{name}_{side}"].to_numpy(float, na_value=np.nan) for side in "ab")
-    bad = ~((a >= 0) & (b >= 0) & np.isfinite(a) & np.isfinite(b))
-    if bad.any():
+    if not (a.min() >= 0 and b.min() >= 0 and max(a.max(), b.max()) < np.inf):
+        bad = rows[~((a >= 0) & (b >= 0) & np.isfinite(a) & np.isfinite(b))]
         raise FrameError(
-            f"{int(bad.sum())} votes have a {name}_a or {name}_b that is missing or negative;"
-            " counts are 0 or more: leave these votes out or count again",
-            rows=rows[bad],
+            f"{len(bad)} votes have a {name}_a or {name}_b that is missing or negative; counts are"
+            " 0 or more: leave these votes out or count again",
+            rows=bad,
         )
-    made = (a - b) / (a + b + 1)
-    size = np.sqrt(np.mean(made**2))
+    made = a - b
+    made /= a + b + 1
+    size = np.sqrt(np.einsum("n,n->", made, made) / len(made))
     if not size:
         raise FrameError(f"{name}_a and {name}_b never differ; leave {name} out", columns=[name])
-    return made / size
+    np.take(made, order, out=into)
+    into *= turned
+    into /= size
 
 
 def _newton(data: _Sorted, beta: np.ndarray, ridge: float) -> Styled:

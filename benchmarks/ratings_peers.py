@@ -190,6 +190,18 @@ def choix_fit(frame, path):
     return table(models, POINTS * found), 1
 
 
+def choix_pairs(frame, path):
+    """choix's own way: a list of (winner, loser), a tie as one of each and a win twice."""
+    import choix
+
+    matchups, models = matchups_of(frame)
+    outcomes, turned = outcomes_of(frame), matchups[:, ::-1]
+    won = np.repeat(matchups, (2 * outcomes).astype(int), axis=0)
+    lost = np.repeat(turned, (2 - 2 * outcomes).astype(int), axis=0)
+    pairs = [*map(tuple, won.tolist()), *map(tuple, lost.tolist())]
+    return table(models, POINTS * choix.ilsr_pairwise(len(models), pairs, max_iter=1000)), 1
+
+
 def statsmodels_sandwich(frame, path):
     import statsmodels.api as sm
 

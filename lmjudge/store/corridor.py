@@ -1,37 +1,26 @@
 """The corridor: requests go in, replies come out in order, and each is asked for once.
 
-The caller's thread reads the requests, looks them up in bulk and hands on replies; a second thread
-runs the endpoint in an event loop of its own, so that it works in a script, in a cell under a
-running loop and under papermill, and goes on while the caller is busy. A third writes: what waits
-while it commits is committed together next.
+The caller's thread reads the requests, looks them up in bulk and hands on replies, through a window
+that slides: a million requests take no more memory than a window of them. What is missing goes to
+an asker, which works on while the caller is busy.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import threading
-import warnings
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lmjudge.errors import RequestFailed
-from lmjudge.records import Endpoint, Failure, Record, Reply, Request
-from lmjudge.store import recording
-from lmjudge.store.claims import Claims, claims_of
+from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.store.asker import Asker
 
 if TYPE_CHECKING:
-    import diskcache
-
     from lmjudge.store.shelf import Shelf
 
 WINDOW = 4096
 CHUNK = 256
-_POLL = (0.02, 0.25)  # seconds between looks for what another asker has claimed: first, most
 
 
 def record(
@@ -44,7 +33,7 @@ def record(
     held: dict[str, Reply | Failure] = {}
     more = True
     with ExitStack() as stack:
-        asker: _Asker | None = None
+        asker: Asker | None = None
         while True:
             while more and len(window) <= WINDOW - CHUNK and not (window and window[0] in held):
                 chunk = list(islice(source, CHUNK))
@@ -54,7 +43,7 @@ def record(
                 held.update(found)
                 missing = [request for key, request in new.items() if key not in found]
                 if missing:
-                    asker = asker or stack.enter_context(_Asker(shelf, endpoint))
+                    asker = asker or stack.enter_context(Asker(shelf, endpoint))
                     asker.submit(missing)
                 keys = [request.key for request in chunk]
                 shelf.hits += sum(key in found or key in wanted for key in keys)
@@ -73,230 +62,3 @@ def record(
                 if not wanted[key]:
                     del wanted[key], held[key]
                 yield key, reply
-
-
-class _Asker:
-    """Asks the endpoint for what is missing, in a thread with an event loop of its own."""
-
-    def __init__(self, shelf: Shelf, endpoint: Endpoint) -> None:
-        self.shelf, self.endpoint = shelf, endpoint
-        self.inbox: deque[Request] = deque()
-        self.arrived: dict[str, Reply | Failure] = {}
-        self.change = threading.Condition()
-        self.error: BaseException | None = None
-        self.main: asyncio.Task[None] | None = None
-        self.wake = asyncio.Event()
-        self.thread = threading.Thread(target=self._run, name="lmjudge-asker", daemon=True)
-        self.submitted = 0
-        self.bar: Any = None
-
-    def __enter__(self) -> _Asker:
-        # Open for writing before anything is paid for: a full or read-only disk shows here.
-        with recording.recording(self.shelf.path):
-            pass
-        self.claims: Claims = claims_of(self.shelf.path)
-        self.loop = asyncio.new_event_loop()
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(RuntimeError):  # where the loop has ended already
-            self.loop.call_soon_threadsafe(self._cancel)
-        self.thread.join()
-        if self.bar is not None:
-            self.bar.close()
-
-    def submit(self, requests: list[Request]) -> None:
-        """Hand on what is missing, each request once."""
-        self.shelf.misses += len(requests)
-        self.submitted += len(requests)
-        self.inbox.extend(requests)
-        with suppress(RuntimeError):  # where the loop has ended; take() raises why
-            self.loop.call_soon_threadsafe(self.wake.set)
-        if self.bar is None:
-            self.bar = _bar()
-        self.bar.total = self.submitted
-
-    def take(self, *, wait: bool) -> dict[str, Reply | Failure]:
-        """What has arrived since; with `wait` at least one, or the error that stopped the run."""
-        with self.change:
-            while wait and not self.arrived and self.error is None:
-                self.change.wait()
-            arrived, self.arrived = self.arrived, {}
-            if not arrived and self.error is not None:
-                raise self.error
-        if arrived and self.bar is not None:
-            self.bar.update(len(arrived))
-        return arrived
-
-    def _cancel(self) -> None:
-        if self.main is not None:
-            self.main.cancel()
-
-    def _run(self) -> None:
-        try:
-            asyncio.set_event_loop(self.loop)
-            self.main = self.loop.create_task(_Run(self).go())
-            self.loop.run_until_complete(self.main)
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:
-            with self.change:
-                self.error = error
-                self.change.notify_all()
-        finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
-            asyncio.set_event_loop(None)
-            self.loop.close()
-
-
-class _Run:
-    """One run of an asker's loop: what waits, what is claimed elsewhere, what is in flight."""
-
-    def __init__(self, asker: _Asker) -> None:
-        self.asker, self.shelf, self.claims = asker, asker.shelf, asker.claims
-        self.waiting: deque[Request] = deque()
-        self.elsewhere: dict[str, Request] = {}
-        self.flying: set[asyncio.Task[None]] = set()
-        self.finished: list[tuple[Request, Reply | Failure]] = []
-        self.claimed: set[str] = set()
-        self.stop: BaseException | None = None
-        self.poll = _POLL[0]
-
-    async def go(self) -> None:
-        """Answer what comes in until cancelled; what was answered is kept even then."""
-        with ThreadPoolExecutor(1, "lmjudge-writer") as writer, ExitStack() as stack:
-            loop = asyncio.get_running_loop()
-            opened = stack.enter_context
-            cache = await loop.run_in_executor(
-                writer, lambda: opened(recording.recording(self.shelf.path))
-            )
-            try:
-                async with self.asker.endpoint.session() as answer:
-                    try:
-                        await self._answer_all(answer, cache, writer)
-                    finally:
-                        for task in self.flying:
-                            task.cancel()
-                        await asyncio.gather(*self.flying, return_exceptions=True)
-            finally:
-                try:
-                    await asyncio.shield(
-                        loop.run_in_executor(writer, self._keep, cache, self._drain())
-                    )
-                finally:
-                    self.claims.drop(self.claimed)
-                    await loop.run_in_executor(writer, stack.close)
-
-    async def _answer_all(
-        self,
-        answer: Callable[[Request], Awaitable[Reply]],
-        cache: diskcache.Cache,
-        writer: ThreadPoolExecutor,
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        writing: asyncio.Future[None] | None = None
-        while self.stop is None:
-            self.asker.wake.clear()
-            while self.asker.inbox:
-                self.waiting.append(self.asker.inbox.popleft())
-            for request in self._claim():
-                task = loop.create_task(self._answer(answer, request))
-                self.flying.add(task)
-                task.add_done_callback(self.flying.discard)
-            if writing is not None and writing.done():
-                writing.result()
-                writing = None
-            if self.finished and writing is None:
-                writing = loop.run_in_executor(writer, self._keep, cache, self._drain())
-                writing.add_done_callback(lambda _: self.asker.wake.set())
-            timeout = self.poll if self.elsewhere else None
-            try:
-                await asyncio.wait_for(self.asker.wake.wait(), timeout)
-            except TimeoutError:
-                self.poll = min(2 * self.poll, _POLL[1])
-                self.waiting.extendleft(reversed(self.elsewhere.values()))
-                self.elsewhere.clear()
-        if writing is not None:
-            await writing
-        raise self.stop
-
-    def _claim(self) -> list[Request]:
-        """The requests that are ours to ask for now: claimed, and looked for once more.
-
-        What is claimed and not yet on the disk counts as in flight, answered or not: so much is
-        repeated after a kill, and no more.
-        """
-        ours: list[Request] = []
-        while self.waiting and (free := self.asker.endpoint.concurrency - len(self.claimed)) > 0:
-            tried = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
-            taken = {request.key for request in tried if self.claims.take(request.key)}
-            found = self.shelf.look_up(request.key for request in tried)
-            self.claims.drop(taken & found.keys())
-            self.claimed.update(taken - found.keys())
-            if found:
-                self._deliver(found)
-                self.poll = _POLL[0]
-            for request in tried:
-                if request.key in found:
-                    continue
-                if request.key in taken:
-                    ours.append(request)
-                else:
-                    self.elsewhere[request.key] = request
-        return ours
-
-    async def _answer(
-        self, answer: Callable[[Request], Awaitable[Reply]], request: Request
-    ) -> None:
-        try:
-            self.shelf.calls += 1
-            reply = await answer(request)  # awaited first: `finished` is another list by then
-            self.finished.append((request, reply))
-        except RequestFailed as error:
-            failure = Failure(
-                getattr(error, "reason", "request_failed"),
-                str(error),
-                getattr(error, "status", None),
-                getattr(error, "attempts", 1),
-            )
-            self.finished.append((request, failure))
-        except Exception as error:  # EndpointStopped, or a fault in the endpoint: the run stops
-            self.stop = self.stop or error
-        finally:
-            self.asker.wake.set()
-
-    def _drain(self) -> list[tuple[Request, Reply | Failure]]:
-        finished, self.finished = self.finished, []
-        return finished
-
-    def _keep(self, cache: diskcache.Cache, batch: list[tuple[Request, Reply | Failure]]) -> None:
-        """Commit what is finished, all together; then free the claims and hand it on."""
-        if not batch:
-            return
-        self.shelf.commit(cache, [Record(q, r) for q, r in batch if isinstance(r, Reply)])
-        for request, result in batch:
-            if isinstance(result, Failure):
-                self.shelf.note_attempt(request.key, result)
-        results = {request.key: result for request, result in batch}
-        self.claims.drop(results)
-        self.claimed.difference_update(results)
-        self._deliver(results)
-
-    def _deliver(self, results: dict[str, Any]) -> None:
-        with self.asker.change:
-            self.asker.arrived.update(results)
-            self.asker.change.notify_all()
-
-
-def _bar() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tqdm warns where a notebook has no ipywidgets
-        from tqdm.auto import tqdm
-
-    class Bar(tqdm):
-        monitor_interval = 0  # no thread of tqdm's stays behind
-
-    interval = 0.5 if sys.stderr.isatty() else 10.0
-    return Bar(total=0, desc="asking", unit="call", delay=2, mininterval=interval)

@@ -5,12 +5,13 @@
 Battles are simulated (27K x 20 models, 1.7M x 130, 10M x 200; 26 % ties, uneven popularity) and
 handed over as a frame of strings in memory; "codes" are the same frame with categorical columns.
 Imports, reading and making the frame are not counted, and compiled code comes from its cache. A
-line is the best of its repeats; "memory" is the process's peak above what it held with the frame
-loaded. Peers that would take hours are given fewer rounds or rows and extrapolated linearly, which
-the line says. "FastChat" is its published method (`rating_systems.py`), written out in
-ratings_peers.py. arena-rank needs a Python of its own (`pip install arena-rank` there), named by
---arena; its second, warm fit counts. CPU seconds are those of all threads and processes. Every
-process has OPENBLAS_NUM_THREADS=1: BLAS's threads wait for one another on a busy machine.
+line is the best of as many repeats as fit in five seconds, at most five; "memory" is the process's
+peak above what it held with the frame loaded. Peers that would take hours are given fewer rounds or
+rows and extrapolated linearly, which the line says. "FastChat" is its published method
+(`rating_systems.py`), written out in ratings_peers.py. arena-rank needs a Python of its own
+(`pip install arena-rank` there), named by --arena; its second, warm fit counts. CPU seconds are
+those of all threads and processes. Every process has OPENBLAS_NUM_THREADS=1: BLAS's threads wait
+for one another on a busy machine.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from lmjudge import stats
 sys.path.remove(str(Path(__file__).parent))
 
 ROOT = str(Path(lmjudge.__file__).parents[1])
-SIZES = {"small": (27_000, 20, 5), "mid": (1_700_000, 130, 3), "big": (10_000_000, 200, 1)}
+SIZES = {"small": (27_000, 20), "mid": (1_700_000, 130), "big": (10_000_000, 200)}
 STYLE = ["tokens", "headers", "lists", "bold"]
 CODED = dict.fromkeys(["model_a", "model_b", "winner"], "category")
 
@@ -143,13 +144,10 @@ def job(path, size, work, who):
         if how == "strings":
             frame = frame.astype(dict.fromkeys(CODED, "str"))
     begun = peak()
-    repeats = SIZES[size][2] if who.startswith("lmjudge") or size == "small" else 1
-    if work == "Elo, bootstrap of 1,000" and size != "small":
-        repeats = 1
-    if who == "arena-rank":
-        repeats = 2
-    best, used = np.inf, 0.0
-    for _ in range(repeats):
+    best, used, begin = np.inf, 0.0, time.perf_counter()
+    for repeat in range(5):
+        if repeat > (who == "arena-rank") and time.perf_counter() - begin > 5:
+            break
         before, cpu = time.perf_counter(), sum(os.times()[:4])
         found, times = run(frame, path)
         wall = time.perf_counter() - before
@@ -194,7 +192,7 @@ def main():
         path, work, who = arguments.job
         job(path, arguments.size, work, who)
         return
-    rows, models, _ = SIZES[arguments.size]
+    rows, models = SIZES[arguments.size]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()

@@ -51,7 +51,7 @@ def elo(
 
     >>> votes = pd.DataFrame({"model_a": ["x", "x"], "model_b": ["y", "y"],
     ...                       "winner": ["model_a", "model_b"]})
-    >>> elo(votes, k=32)[["model", "rating"]].round(2).to_numpy().tolist()     # the last counts more
+    >>> elo(votes, k=32)[["model", "rating"]].round(2).to_numpy().tolist()  # the last counts more
     [['y', 1001.47], ['x', 998.53]]
     """
     _check(k, scale, base)
@@ -86,8 +86,8 @@ def elo_bootstrap(
     Each of `n_boot` rounds draws as many battles as there are, with replacement and in random
     order, and rates them from the start, as the arena's boards of 2023 did: so the order in which
     votes came is forgotten. spread_low and spread_high are the percentiles of the rounds at `level`
-    (2.5 and 97.5): **a spread over resampled battles, for which no coverage is promised**. Needs
-    memory for the votes' cells and one number a vote, however many rounds.
+    (2.5 and 97.5): **a spread over resampled battles, for which no coverage is promised**. Beside
+    the votes it needs memory for cells (pair and outcome) and ratings only, however many rounds.
 
     Columns: model, median, spread_low, spread_high, n, no_verdict. Raises FrameError as `elo`.
     Source: FastChat, `elo_analysis.py` (2023).
@@ -95,9 +95,8 @@ def elo_bootstrap(
     _check(k, scale, base)
     counts = count(votes)
     pairs = Pairs.of(counts.wins, counts.ties)
-    seen = pairs.outcomes.ravel().astype(np.int64)
-    # One place for each battle holds its cell: a uniform number picks a battle, and so a cell.
-    table = np.repeat(np.arange(len(seen), dtype=np.uint32), seen)
+    battles = int(pairs.outcomes.sum())
+    keep, other = _alias(pairs.outcomes.ravel())
     first, second = (np.tile(side.astype(np.int32), 3) for side in (pairs.i, pairs.j))
     got = np.repeat([1.0, 0.0, 0.5], len(pairs.i))
     unit = np.log(base) / scale
@@ -106,9 +105,9 @@ def elo_bootstrap(
         rng = np.random.Generator(np.random.SFC64(seeds))
         made = np.full((width, pairs.size), initial * 1.0)
         advance = getattr(compiled(), "elo_rounds", _rounds)
-        for start in range(0, len(table), _STEPS):
-            uniform = rng.random((width, min(_STEPS, len(table) - start)))
-            advance(uniform, table, first, second, got, made, k, unit)
+        for start in range(0, battles, _STEPS):
+            uniform = rng.random((width, min(_STEPS, battles - start)))
+            advance(uniform, keep, other, first, second, got, made, k, unit)
         return made
 
     widths = [_ROUNDS] * (n_boot // _ROUNDS) + [n_boot % _ROUNDS] * (n_boot % _ROUNDS > 0)
@@ -141,7 +140,8 @@ def _pass(battles: Battles, ratings: np.ndarray, k: float, unit: float) -> None:
 
 def _rounds(
     uniform: np.ndarray,
-    table: np.ndarray,
+    keep: np.ndarray,
+    other: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
     got: np.ndarray,
@@ -151,12 +151,34 @@ def _rounds(
 ) -> None:
     """The compiled kernel `elo_rounds`, in numpy: all rounds a battle further at a time."""
     row = np.arange(len(ratings))
-    for cell in table[(uniform.T * len(table)).astype(np.int64)]:
+    place = uniform.T * len(keep)
+    cells = place.astype(np.int64)
+    for cell in np.where(place - cells >= keep[cells], other[cells], cells):
         i, j = first[cell], second[cell]
         one, two = ratings[row, i], ratings[row, j]
         change = k * (got[cell] - 1 / (1 + np.exp((two - one) * unit)))
         ratings[row, i] = one + change
         ratings[row, j] = two - change
+
+
+def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Walker's tables (1977): a cell is kept with the chance `keep`, or else is `other`.
+
+    They stay in the cache, where the battles one by one would not.
+    """
+    keep = weights / weights.mean()
+    other = np.arange(len(weights))
+    chances = keep.tolist()
+    under = [at for at, chance in enumerate(chances) if chance < 1]
+    over = [at for at, chance in enumerate(chances) if chance >= 1]
+    while under and over:
+        low, high = under.pop(), over[-1]
+        keep[low], other[low] = chances[low], high
+        chances[high] -= 1 - chances[low]
+        if chances[high] < 1:
+            under.append(over.pop())
+    keep[under + over] = 1
+    return keep, other
 
 
 def _in_order(battles: Battles, last: Any) -> tuple[Battles, Any]:

@@ -80,13 +80,15 @@ def elo_pass(a, b, outcome, ratings, k, unit):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def elo_rounds(uniform, table, first, second, got, ratings, k, unit):  # type: ignore[no-untyped-def]
+def elo_rounds(uniform, keep, other, first, second, got, ratings, k, unit):  # type: ignore[no-untyped-def]
     """Ratings (rounds, models) after battles drawn by (rounds, battles) numbers, in place."""
-    battles = len(table)
     for at in range(uniform.shape[0]):
         here = ratings[at]
         for step in range(uniform.shape[1]):
-            cell = table[int(uniform[at, step] * battles)]
+            place = uniform[at, step] * len(keep)
+            cell = int(place)
+            if place - cell >= keep[cell]:
+                cell = other[cell]
             i, j = first[cell], second[cell]
             expected = 1 / (1 + math.exp((here[j] - here[i]) * unit))
             change = k * (got[cell] - expected)

@@ -209,6 +209,10 @@ def main():
         " points off | width |"
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
+    few = battles(*SIZES["small"])  # what numba has to compile, it compiles here
+    stats.elo(few)
+    stats.elo_bootstrap(few, n_boot=1)
+    stats.bradley_terry(few, cluster="question_id")
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "battles.parquet")
         battles(rows, models).to_parquet(path, row_group_size=1 << 18)

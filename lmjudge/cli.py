@@ -51,7 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     run = verb("run", _run, "run notebooks and make their pages")
     run.add_argument("stems", nargs="*", metavar="stem", help="a notebook (default: all)")
     run.add_argument(
-        "-p", action="append", default=[], type=_pair, metavar="name=value", help="a parameter"
+        "-p",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="name=value",
+        help="a parameter of a notebook",
     )
     run.add_argument(
         "--source", default="auto", choices=("auto", "published", "simulated"), help="the rows used"
@@ -64,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("stats", _stats, "count what the store holds", deeds)
     verb("verify", _verify, "check every record against its SHA-256", deeds)
     out = verb("export", _export, "write all records to one file (.jsonl.zst)", deeds)
-    out.add_argument("out", type=Path)
+    out.add_argument("out", type=Path, help="the file to write, such as all.jsonl.zst")
     merge = verb("merge", _merge, "add the records of other stores and exports", deeds)
     merge.add_argument("sources", nargs="+", type=Path, metavar="source")
     verb("seal", _seal, "make the store readable from read-only media", deeds)
@@ -144,7 +149,12 @@ def _check(parsed: argparse.Namespace) -> int:
             f" {cell['ours_printed']} (n {cell['n']:g}), printed {cell['printed']}"
             f" (n {cell['n_printed']})"
         )
-    _say(f"{len(checked) - len(wrong)} of {len(checked)} cells are as printed")
+    if checked.empty:
+        _say(
+            "nothing to compare: no table here has cells that a paper printed; run notebooks first"
+        )
+    else:
+        _say(f"{len(checked) - len(wrong)} of {len(checked)} cells are as printed")
     return int(len(wrong) > 0)
 
 

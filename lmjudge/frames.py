@@ -41,7 +41,7 @@ def check(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     if missing:
         raise FrameError(
             f"a {name} frame lacks {', '.join(missing)} (found"
-            f" {', '.join(map(str, frame.columns))}); it has {', '.join(COLUMNS[name])}",
+            f" {', '.join(map(str, frame.columns))}); it needs {', '.join(COLUMNS[name])}",
             columns=missing,
         )
     if "winner" in COLUMNS[name]:

@@ -235,6 +235,14 @@ def test_a_store_in_use_is_not_sealed(tmp_path: Path) -> None:
     other.close()
 
 
+def test_an_export_goes_to_a_file_in_a_folder_that_exists(tmp_path: Path) -> None:
+    Store(tmp_path / "s").add(some(3))
+    for out in (tmp_path, tmp_path / "none" / "e.zst"):
+        with pytest.raises(StoreError, match="cannot be written"):
+            exchange.export(tmp_path / "s", out)
+    assert os.listdir(tmp_path) == ["s"]
+
+
 def test_an_export_is_lines_of_json(tmp_path: Path) -> None:
     import zstandard
 

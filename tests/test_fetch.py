@@ -322,6 +322,8 @@ def test_choose_source(cache: Path, offer: Offer, tmp_path: Path) -> None:
     assert choose_source("published", "loop") == "published"
     assert choose_source("simulated", "loop") == "simulated"
     assert choose_source("auto", "loop", own=tmp_path) == "own"
+    with pytest.raises(ValueError, match="give one"):
+        choose_source("simulated", "loop", own=tmp_path)
     with pytest.raises(DataMissing, match="nothing is at"):
         choose_source("auto", "loop", own=tmp_path / "not-there")
     with pytest.raises(ValueError, match="publishd"):

@@ -164,6 +164,7 @@ def test_unknown_and_missing_prompts_are_named(
     path = write(tmp_path / "own.jsonl", SINGLE | {"judge": ["gpt-4", "single-v9"]})
     with pytest.raises(PromptError, match="single-v9"):
         load_judgments(path)
+    (tmp_path / "empty").mkdir()
     monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache" / "judgments"))
     with pytest.raises(DataMissing, match="lmjudge fetch fastchat"):
@@ -285,3 +286,22 @@ def test_prds_judges(published_data: Path) -> None:
             for m in models
         ]
         assert [round(w, 4) for w in wins] == pytest.approx(rates, abs=0.0001)
+
+
+def test_own_reviews_in_the_blogs_layout_keep_its_names(
+    published_data: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(published_data / "vicuna_blog", tmp_path / "my")
+    games = import_judgments(tmp_path / "my", store=Store(tmp_path / "store"))
+    assert set(games["model_a"]) | set(games["model_b"]) == {
+        *("llama-13b", "alpaca-13b", "bard", "gpt-3.5-turbo", "vicuna-13b")
+    }
+    assert games["key"].notna().all()
+
+
+def test_a_data_folder_that_is_not_there_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "gone"))
+    with pytest.raises(DataError, match="no folder"):
+        load_judgments("vicuna-blog")

@@ -315,3 +315,9 @@ def test_published_games_prompts_are_rendered_byte_for_byte(
         assert rendered[row["question_id"], two, one] == row["g2_user_prompt"]
         prompt = judge.choose(category[row["question_id"]], 1, True).name
         assert prompt == f"fastchat:{row['judge'][1]}"
+
+
+def test_a_scale_runs_upwards_and_a_model_has_a_name() -> None:
+    for bad in ({"model": ""}, {"model": "m", "scale": (5, 1)}):
+        with pytest.raises(PromptError, match="expected a model"):
+            Judge("Is this polite? {answer}", **bad)

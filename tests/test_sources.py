@@ -69,6 +69,7 @@ def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_is_missing_is_named_with_places_licence_and_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "given").mkdir()
     monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "given"))
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache" / "judgments"))
     with pytest.raises(DataMissing) as caught:

@@ -64,6 +64,11 @@ def place(source: str, role: str) -> list[tuple[Path, str]]:
 def looked_in() -> list[Path]:
     """The folders in which published files are looked for, in order."""
     given = os.environ.get("LMJUDGE_DATA")
+    if given and not Path(given).is_dir():
+        raise DataError(
+            f"LMJUDGE_DATA is {given!r}, which is no folder; unset it, or set it to one",
+            path=Path(given),
+        )
     return [*([Path(given)] if given else []), places.downloads()]
 
 
@@ -106,6 +111,10 @@ def choose_source(
     if wanted not in ("auto", "published", "simulated"):
         raise ValueError(f"source is {wanted!r}; expected 'auto', 'published' or 'simulated'")
     if own:
+        if wanted == "simulated":
+            raise ValueError(
+                f"source is 'simulated', and {os.fspath(own)!r} was given as your own; give one"
+            )
         if not Path(own).exists():
             raise DataMissing(
                 f"nothing is at {own}, which was given as your own; give a path that exists",

@@ -85,7 +85,7 @@ def load_answers(source: SourceOrPath, models: Iterable[str] | None = None) -> p
             seen.add(row["question_id"])
             rows.append({**row, "model": model, "sample": 0})
     answers = frame("answers", rows)
-    return answers.drop(columns="answer_id")
+    return answers.drop(columns=["answer_id", "model_id"])
 
 
 def read_answers(path: Path) -> Iterator[tuple[int, Row]]:
@@ -95,8 +95,8 @@ def read_answers(path: Path) -> Iterator[tuple[int, Row]]:
         first = choices[0] if isinstance(choices, list) and choices else None
         turns = first.get("turns") if isinstance(first, dict) else None
         _check_turns(path, line, turns)
-        answer_id = row.get("answer_id")
-        yield line, {"question_id": row["question_id"], "turns": turns, "answer_id": answer_id}
+        known = {name: row.get(name) for name in ("answer_id", "model_id")}
+        yield line, {"question_id": row["question_id"], "turns": turns, **known}
 
 
 def _check_turns(path: Path, line: int, turns: Any) -> None:

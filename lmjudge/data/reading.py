@@ -78,7 +78,7 @@ def read_lines(path: Path, fields: Fields) -> Iterator[tuple[int, Row]]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                why = "is cut off or not JSON; remove the file and get it again"
+                why = "is cut off or not JSON; mend the line, or get the file again"
                 raise bad_row(path, number, f"{why} ({error})") from error
             if not isinstance(row, dict):
                 raise bad_row(path, number, f"holds a {type(row).__name__}; expected a JSON object")
@@ -89,7 +89,7 @@ def read_lines(path: Path, fields: Fields) -> Iterator[tuple[int, Row]]:
                     raise bad_row(path, number, f"has {name} = {row[name]!r:.60}; expected {kind}")
             yield number, _clean(row) if b"\\u" in line else row
     if empty:
-        raise DataError(f"{path} is empty; remove it and get it again", path=path)
+        raise DataError(f"{path} is empty; expected one JSON object a line", path=path)
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             columns=missing,
         )
     if table.empty:
-        raise DataError(f"{path} has no rows; remove it and get it again", path=path)
+        raise DataError(f"{path} has no rows; expected at least one", path=path)
     return table
 
 

@@ -155,7 +155,9 @@ class _Rendering:
         if own is None or all((own / part).exists() for part in ("answer", "prompt.jsonl")):
             for path, model in files_of(source, "answers"):
                 for _, row in read_answers(path):
-                    self.answers[row["answer_id"]] = (model, row["turns"][0])
+                    # The blog names a model and its version, "vicuna-13b:20230322-clean-lang".
+                    named = str(row["model_id"] or "").partition(":")[0] if own else ""
+                    self.answers[row["answer_id"]] = (named or model, row["turns"][0])
             self.prompts = read_review_prompts(files_of(source, "prompts")[0][0], name)
             self.questions = load_questions(source).set_index("question_id")
 

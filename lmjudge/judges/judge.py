@@ -54,6 +54,12 @@ class Judge:
                 name=self.prompt,
             )
         object.__setattr__(self, "prompts", (self._own(),) if own else find_prompts(self.prompt))
+        if not self.model or not self.scale[0] < self.scale[1]:
+            raise PromptError(
+                f"model is {self.model!r} and scale {self.scale}; expected a model's name, and a"
+                " scale from its least to its greatest value",
+                name=self.prompt,
+            )
         if not self.pairwise and self.parser in PAIRWISE_ONLY:
             raise PromptError(
                 f"the parser {self.parser!r} reads pairwise judgments, and {self.prompt!r} grades"

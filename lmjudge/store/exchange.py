@@ -106,6 +106,12 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[i
     The file appears whole or not at all. Raises DamagedStore where a record is damaged.
     """
     target = Path(out)
+    if target.is_dir() or not target.parent.is_dir():
+        raise StoreError(
+            f"{target} cannot be written: {'it is a folder' if target.is_dir() else 'no folder'}"
+            f" {'' if target.is_dir() else target.parent}; give a file in a folder that exists",
+            path=target,
+        )
     digest, count = hashlib.sha256(), 0
     handle, beside = tempfile.mkstemp(prefix=".export-", dir=target.parent)
     try:

@@ -152,7 +152,7 @@ class Reader:
                     ) from error
                 raise DamagedStore(
                     f"the file {self.folder / FILE} is damaged ({error}); run `lmjudge store"
-                    f" verify {self.folder}`, and merge what can be read into a new store",
+                    f" --path {self.folder} verify`, and merge what can be read into a new store",
                     path=self.folder,
                     keys=[],
                 ) from error

@@ -24,6 +24,12 @@ _NOT_COMPARED = {
     "recomputed": "counted from the authors' rows, printed nowhere: not compared",
     "unverified": "unverified: not compared",
 }
+_NOT_HERE = (
+    '<p class="banner">Where it says “by the maintainers”, the released rows are not at hand here:'
+    " the table is the one kept in git, with the files that it was computed from. What ran here in"
+    ' its place is the <a href="#self-test">self-test on the simulated study</a>. With the rows'
+    " (<code>lmjudge fetch</code>, or LMJUDGE_DATA) the tables are recomputed here.</p>"
+)
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -60,6 +66,7 @@ def write_index() -> Path:
         "<h1>Reproduced tables</h1>",
         "<p>Each table is computed by a notebook from the rows that its authors released, and"
         " stands beside the numbers that they printed. Every cell says what it rests on.</p>",
+        *([_NOT_HERE] if simulated and not all(one.here for one in rows) else []),
         _overview(rows, titles),
         "<h2>Recomputed from released rows</h2>",
         *(_section(one, titles) for one in rows),
@@ -69,7 +76,7 @@ def write_index() -> Path:
     if simulated:
         inside, told = map(sum, zip(*(_inside(one.table) for one in simulated), strict=True))
         body += [
-            "<h2>Self-test: the simulated study</h2>",
+            '<h2 id="self-test">Self-test: the simulated study</h2>',
             '<p class="banner"><strong>No model and no person said anything in it.</strong> The'
             " same notebooks run on a study whose truth was planted, and must recover it:"
             f" {inside} of {told} planted values lie inside their 95 % intervals (of intervals that"

@@ -321,3 +321,9 @@ def test_a_scale_runs_upwards_and_a_model_has_a_name() -> None:
     for bad in ({"model": ""}, {"model": "m", "scale": (5, 1)}):
         with pytest.raises(PromptError, match="expected a model"):
             Judge("Is this polite? {answer}", **bad)
+
+
+def test_a_parser_reads_what_its_prompt_asks_for() -> None:
+    for parser in ("vicuna", "threeclass"):
+        with pytest.raises(PromptError, match="asks for"):
+            Judge("pair", "m", parser=parser)

@@ -60,6 +60,12 @@ class Judge:
                 " scale from its least to its greatest value",
                 name=self.prompt,
             )
+        if self.parser in PAIRWISE_ONLY and self.prompts[0].output_format in (LETTERS, "[[B]]"):
+            raise PromptError(
+                f"the parser {self.parser!r} reads scores or numbers, and {self.prompt!r} asks for"
+                f" {LETTERS}; take 'strict' or 'fastchat'",
+                name=self.parser,
+            )
         if not self.pairwise and self.parser in PAIRWISE_ONLY:
             raise PromptError(
                 f"the parser {self.parser!r} reads pairwise judgments, and {self.prompt!r} grades"

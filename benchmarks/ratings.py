@@ -5,8 +5,8 @@
 Battles are simulated (27K x 20 models, 1.7M x 130, 10M x 200; 26 % ties, uneven popularity) and
 handed over as a frame of strings in memory; "codes" are the same frame with categorical columns.
 Imports, reading and making the frame are not counted, and compiled code comes from its cache. A
-line is the best of as many repeats as fit in five seconds, at most five; "memory" is the process's
-peak above what it held with the frame loaded. Peers that would take hours are given fewer rounds or
+line is the best of as many repeats as fit in five seconds, at most five; "memory" is the
+process's peak above what it held with the frame loaded (not that of its worker processes). Peers that would take hours are given fewer rounds or
 rows and extrapolated linearly, which the line says. "FastChat" is its published method
 (`rating_systems.py`), written out in ratings_peers.py. arena-rank needs a Python of its own
 (`pip install arena-rank` there), named by --arena; its second, warm fit counts. CPU seconds are
@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -129,8 +128,10 @@ def battles(rows, models):
     return pd.DataFrame(made)
 
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory(name):
+    """VmRSS (held now) or VmHWM (the most so far) of this process, in MB; Linux only."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{name}:")[2].split()[0]) / 1024
 
 
 def job(path, size, work, who):
@@ -143,7 +144,8 @@ def job(path, size, work, who):
         frame = pd.read_parquet(path, columns=columns)
         if how == "strings":
             frame = frame.astype(dict.fromkeys(CODED, "str"))
-    begun = peak()
+    Path("/proc/self/clear_refs").write_text("5")  # the most so far is what is held now
+    begun = memory("VmRSS")
     best, used, begin = np.inf, 0.0, time.perf_counter()
     for repeat in range(5):
         if repeat > (who == "arena-rank") and time.perf_counter() - begin > 5:
@@ -161,7 +163,7 @@ def job(path, size, work, who):
         "seconds": best * times,
         "cpu": used * times,
         "times": times,
-        "memory": peak() - begun,
+        "memory": memory("VmHWM") - begun,
         "value": (value - (0 if "Elo" in work else value.mean())).tolist(),
         "width": None if width is None else width.tolist(),
     }

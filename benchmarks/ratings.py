@@ -5,13 +5,13 @@
 Battles are simulated (27K x 20 models, 1.7M x 130, 10M x 200; 26 % ties, uneven popularity) and
 handed over as a frame of strings in memory; "codes" are the same frame with categorical columns.
 Imports, reading and making the frame are not counted, and compiled code comes from its cache. A
-line is the best of as many repeats as fit in five seconds, at most five; "memory" is the
-process's peak above what it held with the frame loaded (not that of its worker processes). Peers
-that would take hours are given fewer rounds or rows and extrapolated linearly, which the line says.
-"FastChat" is its published method (`rating_systems.py`), written out in ratings_peers.py.
-arena-rank needs a Python of its own (`pip install arena-rank` there), named by --arena; its second,
-warm fit counts. CPU seconds are those of all threads and processes. Every process has
-OPENBLAS_NUM_THREADS=1: BLAS's threads wait for one another on a busy machine.
+line is the best of as many repeats as fit in five seconds, at most five; "memory" is the process's
+peak above what it held with the frame loaded (worker processes not counted). Peers that would take
+hours are given fewer rounds or rows and extrapolated linearly, which the line says. "FastChat" is
+its published method (`rating_systems.py`), written out in ratings_peers.py. arena-rank needs a
+Python of its own (`pip install arena-rank` there), named by --arena; its second, warm fit counts.
+CPU seconds are those of all threads and processes. Every process has OPENBLAS_NUM_THREADS=1:
+BLAS's threads wait for one another on a busy machine.
 """
 
 from __future__ import annotations

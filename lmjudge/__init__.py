@@ -22,6 +22,7 @@ _HOME = {
     "pair_up": "frames",
     "swap": "frames",
     "resolve": "frames",
+    "subset": "frames",
     "Store": "store",
     "Request": "records",
     "Reply": "records",
@@ -66,6 +67,7 @@ _HOME = {
     "length_histogram": "stats",
     "verb_objects": "stats",
     "score_counts": "stats",
+    "shares": "stats",
     "published": "published",
     "compare": "published",
     "cells": "report",
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
         line_up as line_up,
         pair_up as pair_up,
         resolve as resolve,
+        subset as subset,
         swap as swap,
     )
     from lmjudge.judges import (
@@ -156,6 +159,7 @@ if TYPE_CHECKING:
         scores_as_votes as scores_as_votes,
         self_preference as self_preference,
         separability as separability,
+        shares as shares,
         style_effects as style_effects,
         style_ratings as style_ratings,
         verb_objects as verb_objects,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from itertools import combinations
 from typing import Literal
 
@@ -196,3 +198,54 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
         votes["reason"].where(~missing, why).where(missing | differ).mask(differ, "inconsistent")
     )
     return votes
+
+
+def subset(
+    frame: pd.DataFrame,
+    *,
+    models: Collection[str] = (),
+    categories: Collection[str] = (),
+    limit: int = 0,
+    questions: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """The rows of a frame that are on these models, in these categories, on the first questions.
+
+    Nothing given for one of the three lets all through. A row on two models stays where both are
+    among `models`; a frame without models (questions) is not cut by them. The categories, and the
+    order in which questions are the first, are those of `questions`, else the frame's own. Raises
+    FrameError for a model or category that is not there, and where there are no categories.
+
+    >>> votes = pd.DataFrame({"question_id": [1, 2], "model_a": ["x", "x"], "model_b": ["y", "z"]})
+    >>> subset(votes, models=["x", "z"])["question_id"].tolist()
+    [2]
+    """
+    if limit < 0:
+        raise ValueError(f"limit is {limit}; expected how many questions, or 0 for all")
+    sides = [name for name in ("model", "model_a", "model_b") if name in frame.columns]
+    if models and sides:
+        _known("model", models, pd.unique(frame[sides].to_numpy().ravel()), frame)
+        frame = frame[frame[sides].isin(list(models)).all(axis=1)]
+    known = frame if questions is None else questions
+    if categories:
+        if "category" not in known.columns:
+            raise FrameError(
+                "the frame has no categories; give its `questions`", columns=["category"]
+            )
+        _known("category", categories, pd.unique(known["category"]), known)
+        known = known[known["category"].isin(list(categories))]
+    if categories or limit:
+        first = pd.unique(known["question_id"].dropna())[: limit or None]
+        frame = frame[frame["question_id"].isin(first)]
+    return frame.reset_index(drop=True)
+
+
+def _known(what: str, wanted: Collection[str], there: Collection[str], frame: pd.DataFrame) -> None:
+    names = sorted(map(str, there))
+    for name in wanted:
+        if name not in names:
+            near = get_close_matches(str(name), names, 1)
+            raise FrameError(
+                f"there is no {what} {name!r} here"
+                + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(names)}"),
+                rows=frame,
+            )

@@ -11,6 +11,7 @@ from lmjudge.stats.battles import read_battles
 from lmjudge.stats.bias import position_bias, repeatability
 from lmjudge.stats.coefficients import kappa
 from lmjudge.stats.compare import compare_judges, compare_models
+from lmjudge.stats.counts import shares
 from lmjudge.stats.elo import elo, elo_bootstrap
 from lmjudge.stats.majority import ceiling, majority, scores_as_votes
 from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
@@ -49,6 +50,7 @@ __all__ = [
     "scores_as_votes",
     "self_preference",
     "separability",
+    "shares",
     "style_effects",
     "style_ratings",
     "verb_objects",

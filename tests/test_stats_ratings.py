@@ -17,7 +17,7 @@ from scipy.stats import norm, t
 from lmjudge.data import load_votes
 from lmjudge.errors import FrameError, InfiniteRating
 from lmjudge.frames import swap
-from lmjudge.stats import battles, bradley_terry, separability, win_fractions
+from lmjudge.stats import battles, bradley_terry, sandwich, separability, win_fractions
 from lmjudge.stats.rankings import predicted_wins
 
 PER_UNIT = 400 / np.log(10)
@@ -255,6 +255,21 @@ def test_clusters_without_numba_are_the_same(monkeypatch):
             assert battles.compiled() is None
             slow = bradley_terry(votes, ties=ties, cluster="question_id")
         pd.testing.assert_frame_equal(fast, slow, rtol=1e-11)
+
+
+def test_clusters_in_two_threads_are_the_same_and_the_same_each_time(monkeypatch):
+    votes = drawn(3000, 6, missing=0.1, clusters=50)
+    votes.loc[:1400, "question_id"] = 7  # a cluster that is nearly half of all
+    for ties in ("half", "davidson"):
+        alone = bradley_terry(votes, ties=ties, cluster="question_id")
+        with monkeypatch.context() as many:
+            many.setattr(sandwich, "_MANY", 0)
+            two = [bradley_terry(votes, ties=ties, cluster="question_id") for _ in range(5)]
+            one = votes.assign(question_id=3)
+            assert bradley_terry(one, ties=ties, cluster="question_id")["low"].isna().all()
+        pd.testing.assert_frame_equal(two[0], alone, rtol=1e-11)
+        for again in two:
+            pd.testing.assert_frame_equal(again, two[0], check_exact=True)
 
 
 def test_ratings_shift_to_an_anchor_and_scale():

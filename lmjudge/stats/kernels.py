@@ -13,55 +13,67 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def outer_products(cell, cluster, count, width, gaps, ties, used):  # type: ignore[no-untyped-def]
-    """The sum over clusters of their score's outer product, and how many clusters have a score."""
-    starts = np.zeros(count + 1, dtype=np.int64)
+def by_cluster(cell, cluster, count):  # type: ignore[no-untyped-def]
+    """The cells in the order of their clusters, and where each cluster's end."""
+    ends = np.zeros(count + 1, dtype=np.int64)
     for row in range(len(cell)):
-        starts[cluster[row] + 1] += used[cell[row]]
+        ends[cluster[row] + 1] += 1
     for at in range(count):
-        starts[at + 1] += starts[at]
-    free = starts[:-1].copy()
-    order = np.empty(starts[-1], dtype=cell.dtype)
+        ends[at + 1] += ends[at]
+    order = np.empty_like(cell)
     for row in range(len(cell)):
-        if used[cell[row]]:
-            order[free[cluster[row]]] = cell[row]
-            free[cluster[row]] += 1
+        order[ends[cluster[row]]] = cell[row]
+        ends[cluster[row]] += 1
+    return order, ends[:count]
+
+
+@njit(cache=True, nogil=True)
+def outer_products(order, ends, first, last, width, gaps, ties):  # type: ignore[no-untyped-def]
+    """The sum of the clusters' scores' outer products, and how many clusters have a score.
+
+    Of the clusters from `first` to before `last`. A cell whose gap is missing has no score.
+    """
     half = np.zeros((width, width))  # one of each [x, y] and [y, x] holds their sum
     total = np.zeros(width)
     seen = np.zeros(width, dtype=np.bool_)
     touched = np.empty(width + 2, dtype=np.int64)
     with_ties = len(ties) > 1
     clusters = 0
-    for owner in range(count):
-        if starts[owner] == starts[owner + 1]:
+    at = ends[first - 1] if first else 0
+    for owner in range(first, last):
+        reached = 0
+        while at < ends[owner]:
+            cell = order[at]
+            at += 1
+            score = gaps[cell]
+            if math.isnan(score):
+                continue
+            pair = cell >> 2
+            one = pair // (width - 1)
+            two = pair - one * (width - 1)
+            # Written each time, counted once: cheaper than a branch that is taken at random.
+            touched[reached] = one
+            reached += not seen[one]
+            seen[one] = True
+            total[one] += score
+            touched[reached] = two
+            reached += not seen[two]
+            seen[two] = True
+            total[two] -= score
+            if with_ties:
+                total[width - 1] += ties[cell]
+        if reached == 0:
             continue
         clusters += 1
-        reached = 0
-        for at in range(starts[owner], starts[owner + 1]):
-            score = gaps[order[at]]
-            pair = order[at] >> 2
-            first = pair // (width - 1)
-            second = pair - first * (width - 1)
-            # Written each time, counted once: cheaper than a branch that is taken at random.
-            touched[reached] = first
-            reached += not seen[first]
-            seen[first] = True
-            total[first] += score
-            touched[reached] = second
-            reached += not seen[second]
-            seen[second] = True
-            total[second] -= score
-            if with_ties:
-                total[width - 1] += ties[order[at]]
         if with_ties:
             touched[reached] = width - 1
             reached += 1
-        for one in range(reached):
-            for two in range(one + 1):
-                half[touched[one], touched[two]] += total[touched[one]] * total[touched[two]]
-        for one in range(reached):
-            seen[touched[one]] = False
-            total[touched[one]] = 0
+        for i in range(reached):
+            for j in range(i + 1):
+                half[touched[i], touched[j]] += total[touched[i]] * total[touched[j]]
+        for i in range(reached):
+            seen[touched[i]] = False
+            total[touched[i]] = 0
     return half + half.T - np.diag(np.diag(half)), clusters
 
 

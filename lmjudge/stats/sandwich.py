@@ -7,6 +7,7 @@ correction).
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from lmjudge.stats.strengths import Fit, expectations, incidence, laplacian
 
 _GOT = np.array([[1.0], [0.0], [0.5]])  # what i gets for each outcome
 _TIED = np.array([[0.0], [0.0], [1.0]])
+_MANY = 1 << 19  # rows from which on a second thread earns its keep
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class Rows:
             np.array([names[name] for name in models]),
         )
 
-    def table(self, fit: Fit, i_side: np.ndarray, j_side: np.ndarray) -> np.ndarray:
+    def table(
+        self, fit: Fit, i_side: np.ndarray, j_side: np.ndarray, unknown: float = 0
+    ) -> np.ndarray:
         """A flat table over cells of (3, pairs) values: as i, and as j, stands first.
 
-        Cells that the fit doesn't know (no verdict, an infinite strength) hold 0.
+        Cells that the fit doesn't know (no verdict, an infinite strength) hold `unknown`.
         """
-        made = np.zeros(self.shape, dtype=i_side.dtype)
+        made = np.full(self.shape, unknown, dtype=i_side.dtype)
         rated = self.place[fit.rated]
         i, j = rated[fit.pairs.i], rated[fit.pairs.j]
         for outcome, turned in ((0, 1), (1, 0), (2, 2)):
@@ -92,37 +96,48 @@ def of_clusters(fit: Fit, rows: Rows) -> tuple[np.ndarray, int]:
     """The sum over clusters of the score's outer product, and how many clusters there are."""
     gap, tie = residuals(fit)
     width = rows.shape[0] + 1
-    gaps = rows.table(fit, gap, -gap)
+    gaps = rows.table(fit, gap, -gap, unknown=np.nan)
     ties = np.zeros(1) if tie is None else rows.table(fit, tie, tie)
-    used = rows.table(fit, np.ones(gap.shape, bool), np.ones(gap.shape, bool))
     count = int(rows.cluster.max()) + 1
     fast = compiled()
-    if fast is not None:
-        made, clusters = fast.outer_products(
-            rows.cell, rows.cluster, count, width, gaps, ties, used
-        )
+    if fast is None:
+        made, clusters = _outer_products(rows, count, width, gaps, ties)
     else:
-        made, clusters = _outer_products(rows, count, width, gaps, ties, used)
+        order, ends = fast.by_cluster(rows.cell, rows.cluster, count)
+
+        def part(first: int, last: int) -> tuple[np.ndarray, int]:
+            made, clusters = fast.outer_products(order, ends, first, last, width, gaps, ties)
+            return made, clusters
+
+        if len(order) < _MANY:
+            made, clusters = part(0, count)
+        else:  # two halves, each in a thread
+            middle = int(np.searchsorted(ends, len(order) // 2))
+            with ThreadPoolExecutor(2) as pool:
+                (one, those), (two, others) = pool.map(part, (0, middle), (middle, count))
+            made, clusters = one + two, those + others
     place = rows.place[fit.rated] if tie is None else np.append(rows.place[fit.rated], width - 1)
     return made[np.ix_(place, place)], clusters
 
 
 def _outer_products(
-    rows: Rows, count: int, width: int, gaps: np.ndarray, ties: np.ndarray, used: np.ndarray
+    rows: Rows, count: int, width: int, gaps: np.ndarray, ties: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """The compiled kernel of this name, in scipy."""
     from scipy import sparse
 
     score = gaps[rows.cell]
-    scores, places = [score, -score], [rows.a, rows.b]
+    used = ~np.isnan(score)
+    cell, score, cluster = rows.cell[used], score[used], rows.cluster[used]
+    scores, places = [score, -score], [rows.a[used], rows.b[used]]
     if len(ties) > 1:
-        scores.append(ties[rows.cell])
+        scores.append(ties[cell])
         places.append(np.full(len(score), width - 1, dtype=rows.a.dtype))
-    owners = np.tile(rows.cluster, len(scores))
+    owners = np.tile(cluster, len(scores))
     total = sparse.coo_matrix(
         (np.concatenate(scores), (owners, np.concatenate(places))), shape=(count, width)
     ).tocsr()
-    clusters = np.count_nonzero(np.bincount(rows.cluster, used[rows.cell]))
+    clusters = np.count_nonzero(np.bincount(cluster))
     return (total.T.tocsr() @ total).toarray(), int(clusters)
 
 

@@ -43,14 +43,16 @@ def ours(stem, basis="rows"):
 
 @pytest.mark.parametrize("stem", stems())
 def test_one_wrong_digit_is_found_and_nothing_else(stem):
-    table = ours(stem)
-    assert compare(table, stem)["same"].dropna().all()
-    last = float(published(stem).loc[2, "printed"][-1])
-    decimals = len(published(stem).loc[2, "printed"].partition(".")[2])
-    table.loc[2, "value"] += (1 if last < 9 else -1) * 10**-decimals
+    table, cells = ours(stem), published(stem)
     found = compare(table, stem)
-    assert found.index[found["same"] == False].tolist() == [2]  # noqa: E712
-    assert abs(found.loc[2, "difference"]) == pytest.approx(10**-decimals)
+    assert found["same"].dropna().all()
+    decimals = cells["printed"].str.partition(".")[2].str.len()
+    at = found.index[found["same"].notna() & (decimals < 10)][-1]
+    last = float(cells.loc[at, "printed"][-1])
+    table.loc[at, "value"] += (1 if last < 9 else -1) * 10.0 ** -decimals[at]
+    found = compare(table, stem)
+    assert found.index[found["same"] == False].tolist() == [at]  # noqa: E712
+    assert abs(found.loc[at, "difference"]) == pytest.approx(10.0 ** -decimals[at])
 
 
 def test_only_rows_are_held_against_what_was_printed():
@@ -64,6 +66,13 @@ def test_only_rows_are_held_against_what_was_printed():
         assert table["same"].notna().all() == compared
         assert table["same"].isna().all() != compared
         assert (table["ours_printed"] == table["printed"]).all()
+        assert table["difference"].notna().all() == compared
+        assert table["difference"].isna().all() != compared
+    assert (
+        compare(ours("mtbench-agreement", "unreleased"), "mtbench-agreement")["difference"]
+        .isna()
+        .all()
+    )
 
 
 def test_what_one_side_lacks_stays_visible():
@@ -118,6 +127,13 @@ def test_bad_tables_are_refused():
         (0.0699, "0.0699", "truncated", None, "0.0699"),
         (0.06999, "0.0699", "truncated", None, "0.0699"),
         (-0.1178, "-0.117", "truncated", None, "-0.117"),
+        (0.41651 - 0.36025, "+0.0562", "truncated", None, "+0.0562"),
+        (-0.0001, "+0.0562", "truncated", None, "-0.0001"),
+        (1068.5, "1069", "half-up", None, "1069"),
+        (1068.5, "1069", "half-even", None, "1068"),
+        (1068.4999, "1069", "half-up", None, "1068"),
+        (100 * 593 / 745.5, "80", "half-even", None, "80"),
+        (100 * 409 / 704, "58.10", "percent", 704, "58.10"),
         (6.0, "6", "trimmed 2", None, "6"),
         (7.904, "7.9", "trimmed 2", None, "7.9"),
         (10.0, "10", "trimmed 2", None, "10"),
@@ -130,5 +146,5 @@ def test_rounding_as_the_sources_did(value, printed, rounding, n, wanted):
 
 
 def test_an_unknown_rounding_is_refused():
-    with pytest.raises(ValueError, match="expected half-even, percent"):
+    with pytest.raises(ValueError, match="expected half-even, half-up"):
         as_printed(1.0, "1", "up")

@@ -6,18 +6,22 @@ its digits say its precision. `status` says where it was read:
 - printed: in the authors' own text, slides or repository
 - figure: off the geometry of the authors' own figure
 - copy: in others' transcriptions of the paper
-- recomputed: nowhere; the figure is an image, and the number counted from the authors' rows
+- recomputed: nowhere; the number was counted from the authors' rows, or from exact shares of theirs
 - unverified: nowhere that can be checked; quoted from memory
 
 The last two are shown and never compared. `rounding` says how the authors came to their digits:
-"half-even" (format(value, ".1f")), "percent" (k / n * 100 in floats, then half-even: 23 of 80 is
-28.7), "ratio" (a share with two decimals more, shown in percent), "truncated" (digits cut off),
-"trimmed 2" (two decimals, trailing zeros dropped: 6 for 6.00).
+"half-even" (format(value, ".1f")), "half-up" (int(value + 0.5)), "percent" (k / n * 100 in floats,
+then half-even: 23 of 80 is 28.7), "ratio" (a share with two decimals more, shown in percent),
+"truncated" (digits cut off), "trimmed 2" (two decimals, trailing zeros dropped: 6 for 6.00). A sign
+that was printed before a positive number is kept.
+
+A work that gives a table twice, otherwise each time (in another version, in its authors' notebook),
+has two tables here, with titles and versions of their own.
 """
 
 from __future__ import annotations
 
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from importlib.resources import files
 from math import isclose
 from typing import Any
@@ -52,6 +56,7 @@ BASES = ("rows", "rows, maintainers", "arithmetic", "unreleased", "own", "simula
 STATUSES = ("printed", "figure", "copy", "recomputed", "unverified")
 
 _CELL = ["table", "row", "column"]
+_BY_DIGITS = {"truncated": ROUND_DOWN, "half-up": ROUND_HALF_UP}
 
 
 def stems() -> list[str]:
@@ -90,7 +95,8 @@ def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     in the paper's units. Added: printed, n_printed, status, ours_printed (our value as the paper
     would have printed it), same (whether those digits are the printed ones), same_n, difference
     (ours less the printed). `same` and `same_n` are missing where nothing may be compared: no
-    value, no printed number, a status of recomputed or unverified, or a basis other than rows.
+    value, no printed number, a status of recomputed or unverified, or a basis other than rows;
+    `difference` is missing beside a number recomputed or unverified, and for unreleased rows.
     Raises ReportError for a table without these columns, with a cell twice, or with an unknown
     basis, and DataMissing for a stem that no paper printed a table for.
     """
@@ -138,12 +144,14 @@ def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFra
         index=order,
         dtype="str",
     )
-    fair = there & both["basis"].isin(BASES[:2]) & ~found["status"].isin(STATUSES[3:])
+    firm = there & ~found["status"].isin(STATUSES[3:])
+    fair = firm & both["basis"].isin(BASES[:2])
     same = both["ours_printed"] == both["printed"]
     both["same"] = same.astype("boolean").where(fair)
     known_n = fair & both["n"].notna() & both["n_printed"].notna()
     both["same_n"] = (both["n"].astype("Int64") == both["n_printed"]).where(known_n)
-    both["difference"] = both["value"] - pd.to_numeric(both["printed"])
+    difference = both["value"] - pd.to_numeric(both["printed"])
+    both["difference"] = difference.where(firm & (both["basis"] != "unreleased"))
     return both.reset_index()
 
 
@@ -170,15 +178,17 @@ def as_printed(value: float, printed: str, rounding: str, n: Any = None) -> str:
         value = value / 100
     if rule == "ratio":
         text = format(Decimal(format(value, f".{decimals + 2}f")) * 100, f".{decimals}f")
-    elif rule == "truncated":
-        cut = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-decimals), ROUND_DOWN)
-        text = format(cut, "f")
+    elif rule in _BY_DIGITS:
+        digit = Decimal(1).scaleb(-decimals)
+        text = format(Decimal(repr(float(value))).quantize(digit, _BY_DIGITS[rule]), "f")
     elif rule in ("half-even", "percent", "trimmed"):
         text = format(value, f".{decimals}f")
         if rule == "trimmed" and "." in text:
             text = text.rstrip("0").rstrip(".")
     else:
         raise ValueError(
-            f"rounding is {rounding!r}; expected half-even, percent, ratio, truncated or trimmed"
+            f"rounding is {rounding!r}; expected half-even, half-up, percent, ratio, truncated or"
+            " trimmed"
         )
-    return text.removeprefix("-") if float(text) == 0 else text
+    text = text.removeprefix("-") if float(text) == 0 else text
+    return f"+{text}" if printed.startswith("+") and value > 0 else text

@@ -29,6 +29,8 @@ _HOME = {
     "Failure": "records",
     "Record": "records",
     "OpenAIEndpoint": "endpoints.openai",
+    "Answerer": "generate",
+    "generate": "generate",
     "Judge": "judges",
     "judge_pairs": "judges",
     "judge_answers": "judges",
@@ -73,6 +75,9 @@ _HOME = {
     "cells": "report",
     "bars": "report",
     "radar": "report",
+    "curves": "report",
+    "heatmap": "report",
+    "intervals": "report",
     "save_table": "report",
     "read_table": "report",
 }
@@ -109,6 +114,7 @@ if TYPE_CHECKING:
         subset as subset,
         swap as swap,
     )
+    from lmjudge.generate import Answerer as Answerer, generate as generate
     from lmjudge.judges import (
         Judge as Judge,
         judge_answers as judge_answers,
@@ -126,6 +132,9 @@ if TYPE_CHECKING:
     from lmjudge.report import (
         bars as bars,
         cells as cells,
+        curves as curves,
+        heatmap as heatmap,
+        intervals as intervals,
         radar as radar,
         read_table as read_table,
         save_table as save_table,

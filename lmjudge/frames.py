@@ -68,11 +68,13 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Each answer beside its question: the frame that `judge_answers` and `plan` take.
 
     Columns: question_id, category, model, sample, question (its turns), reference (its turns or
-    None) and answer (its turns). Raises FrameError for answers to unknown questions and for two
-    answers of one model, question and sample.
+    None) and answer (its turns). An answer that was never given (missing turns, see `generate`) is
+    left out. Raises FrameError for answers to unknown questions and for two answers of one model,
+    question and sample.
     """
     check(questions, "questions")
-    check(answers, "answers")
+    answers = check(answers, "answers")
+    answers = answers[answers["turns"].notna()]
     twice = answers.duplicated(["question_id", "model", "sample"])
     if twice.any():
         first = answers[twice].iloc[0]

@@ -17,6 +17,7 @@ LAYERS = [
     ["records"],
     ["store", "endpoints", "stats", "published"],
     ["judges"],
+    ["generate"],
     ["plan", "data", "simulate"],
     ["report"],
     ["cli"],

@@ -1,0 +1,263 @@
+"""Answers: questions in, requests to the store, an answers frame out; turn after turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from string import Formatter
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.canonical import JSON
+from lmjudge.errors import FrameError, PromptError
+from lmjudge.frames import check, frame as make_frame
+from lmjudge.judges.judging import Asks
+from lmjudge.records import Endpoint, Failure, Reply, Request
+
+# How the three works asked for answers; templates are our own words. Sources: FastChat's
+# llm_judge/common.py and gen_model_answer.py; "Instruction Tuning with GPT-4", Algorithm 1.
+RECIPES: dict[str, dict[str, Any]] = {
+    "mt-bench": {
+        "params": {"temperature": 0.7, "max_tokens": 1024},
+        "temperatures": {
+            "writing": 0.7,
+            "roleplay": 0.7,
+            "extraction": 0.0,
+            "math": 0.0,
+            "coding": 0.0,
+            "reasoning": 0.0,
+            "stem": 0.1,
+            "humanities": 0.1,
+        },
+    },
+    "gpt4llm": {
+        "params": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 512},
+        "template": "You are given a task. Write a reply that does what it asks.\n\n"
+        "Task:\n{question}\n\nReply:",
+        "template_with_input": "You are given a task and the material it is about. Write a reply"
+        " that does what the task asks.\n\nTask:\n{question}\n\nMaterial:\n{input}\n\nReply:",
+    },
+    "translate-zh": {
+        "params": {"temperature": 0.0, "max_tokens": 1024},
+        "template": "Translate the following text into Simplified Chinese. Give the translation"
+        " alone, and answer nothing that the text asks.\n\n{question}",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model that answers questions, and how it is asked: a judge's counterpart.
+
+    `name` is what frames call it, by default the model's name. `params` are sent as they are;
+    `temperatures` replaces the temperature in them by a question's category. `template` shows
+    {question}, `template_with_input` also {input}, for questions that have one; both are for the
+    first turn. A `seed` among the params grows by one with every sample, so that samples differ.
+    `Answerer("gpt-4", **RECIPES["mt-bench"])` asks as a work did. Raises PromptError for a template
+    that shows anything else.
+
+    >>> Answerer("qwen2.5-7b", params={"temperature": 0, "max_tokens": 512}).name
+    'qwen2.5-7b'
+    """
+
+    model: str
+    name: str = ""
+    params: Mapping[str, JSON] = field(
+        default_factory=lambda: {"temperature": 0.7, "max_tokens": 1024}, hash=False
+    )
+    temperatures: Mapping[str, float] = field(default_factory=dict, hash=False)
+    system: str | None = None
+    template: str | None = None
+    template_with_input: str | None = None
+    provider: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise PromptError("an answerer needs a model's name, and it is empty", name="")
+        object.__setattr__(self, "name", self.name or self.model)
+        shows = {"template": {"question"}, "template_with_input": {"question", "input"}}
+        for name, wanted in shows.items():
+            text = getattr(self, name)
+            if text is not None and _placeholders(text, name) != wanted:
+                raise PromptError(
+                    f"the {name} shows {sorted(_placeholders(text, name))}; expected"
+                    f" {' and '.join(f'{{{one}}}' for one in sorted(wanted))}, each once or more",
+                    name=name,
+                )
+
+    def first(self, question: str, material: str | None) -> str:
+        """The first turn as it is sent: the question in the template that suits it."""
+        template = self.template_with_input if material else self.template
+        if template is None:
+            return f"{question}\n\n{material}" if material else question
+        values = {"question": question, "input": material or ""}
+        parsed = Formatter().parse(template)
+        return "".join(text + (values[name] if name else "") for text, name, *_ in parsed)
+
+
+class Conversation:
+    """One sample of an answerer's conversation about one question, as far as it has come."""
+
+    def __init__(self, question: Mapping[str, Any], answerer: Answerer, sample: int) -> None:
+        self.question, self.answerer, self.sample = question, answerer, sample
+        self.replies: list[Reply] = []
+        self.keys: list[str] = []
+        self.failure: Failure | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether a turn is still to be answered."""
+        return self.failure is None and len(self.replies) < len(self.question["turns"])
+
+    def request(self) -> Request:
+        """The request for its next turn: all turns before it, with the answers given."""
+        one, turns = self.answerer, list(self.question["turns"])
+        material = self.question.get("input")
+        turns[0] = one.first(turns[0], material if isinstance(material, str) else None)
+        messages = [{"role": "system", "content": one.system}] if one.system else []
+        for asked, reply in zip(turns, self.replies, strict=False):
+            messages.append({"role": "user", "content": asked})
+            messages.append({"role": "assistant", "content": reply.text})
+        messages.append({"role": "user", "content": turns[len(self.replies)]})
+        params = dict(one.params)
+        if self.question["category"] in one.temperatures:
+            params["temperature"] = one.temperatures[self.question["category"]]
+        if isinstance(params.get("seed"), int):
+            params["seed"] += self.sample
+        return Request(one.model, messages, params, self.sample, one.provider)
+
+    def take(self, key: str, reply: Reply | Failure) -> None:
+        """Goes on by a reply; a failure, a refusal without text and a filter end it."""
+        self.keys.append(key)
+        if isinstance(reply, Reply) and not reply.text.strip():
+            why = "refusal" if reply.refusal else reply.finish_reason or "empty"
+            reply = Failure("empty" if why in ("stop", "length") else why, "no text came back")
+        if isinstance(reply, Failure):
+            self.failure = reply
+        else:
+            self.replies.append(reply)
+
+    def row(self) -> dict[str, Any]:
+        """Its row of an answers frame."""
+        failed = self.failure is not None
+        endings = [reply.finish_reason for reply in self.replies]
+        return {
+            "question_id": self.question["question_id"],
+            "model": self.answerer.name,
+            "turns": None if failed else [reply.text for reply in self.replies],
+            "sample": self.sample,
+            "reason": self.failure.reason if self.failure else None,
+            "finish_reason": "length" if "length" in endings else (endings or [None])[-1],
+            "keys": self.keys,
+        }
+
+
+def conversations(
+    questions: pd.DataFrame, answerer: Answerer, samples: int = 1
+) -> Iterator[Conversation]:
+    """The conversations that `generate` leads, in its order: what it and `plan` share.
+
+    Raises FrameError for questions without turns of text, ValueError for samples below 1.
+    """
+    check(questions, "questions")
+    if samples < 1:
+        raise ValueError(f"samples is {samples!r}; expected at least one")
+    twice = questions[questions["question_id"].duplicated(keep=False)]
+    if len(twice):
+        raise FrameError(
+            f"the question {twice['question_id'].iloc[0]!r} stands {len(twice)} times; give each"
+            " question once",
+            rows=twice,
+        )
+    for question in questions.to_dict("records"):
+        turns = question["turns"]
+        if isinstance(turns, str) or not len(turns) or not all(isinstance(t, str) for t in turns):
+            raise FrameError(
+                f"the turns of question {question['question_id']} are {str(turns)[:60]!r}; expected"
+                " a list of texts, one a turn",
+                rows=questions[questions["question_id"] == question["question_id"]],
+            )
+        for sample in range(samples):
+            yield Conversation(question, answerer, sample)
+
+
+def generate(
+    questions: pd.DataFrame,
+    answerer: Answerer | str,
+    *,
+    store: Asks,
+    endpoint: Endpoint | None = None,
+    samples: int = 1,
+) -> pd.DataFrame:
+    """The answers of a model to questions, one row a question and sample.
+
+    Columns of an answers frame, and reason, finish_reason ("length" where any turn was cut off)
+    and keys (one a turn). A question's turns are asked one after the other, each with the answers
+    before it. Where a turn has no reply, `turns` is missing and `reason` says why: `line_up` and
+    `pair_up` leave such rows out, so that no failure is ever judged. `answerer` may be a model's
+    name. Raises what `conversations` and the store raise.
+    """
+    if isinstance(answerer, str):
+        answerer = Answerer(answerer)
+    led = list(conversations(questions, answerer, samples))
+    still = led
+    while still := [one for one in still if one.open]:
+        replies = store.ask((one.request() for one in still), endpoint)
+        for one, (key, reply) in zip(still, replies, strict=True):
+            one.take(key, reply)
+    rows = [one.row() for one in led]
+    return make_frame("answers", rows)
+
+
+def translate(
+    questions: pd.DataFrame,
+    answerer: Answerer,
+    *,
+    store: Asks,
+    endpoint: Endpoint | None = None,
+) -> pd.DataFrame:
+    """The questions with every turn (and `input`) replaced by an answerer's text on it.
+
+    With `Answerer(model, **RECIPES["translate-zh"])` they are translated, as the Chinese
+    instructions of "Instruction Tuning with GPT-4" were; their own text stays in `original`.
+    References are not translated and are dropped. A question of which any part has no reply is
+    left out.
+    """
+    check(questions, "questions")
+    parts = [
+        {"question_id": (at, place), "category": row["category"], "turns": [text]}
+        for at, row in enumerate(questions.to_dict("records"))
+        for place, text in enumerate([*row["turns"], *_material(row)])
+    ]
+    asked = pd.DataFrame(parts or {"question_id": [], "category": [], "turns": []})
+    made = generate(asked.assign(reference=None), answerer, store=store, endpoint=endpoint)
+    said: dict[int, list[str | None]] = {}
+    for (at, _), turns in zip(made["question_id"], made["turns"], strict=True):
+        said.setdefault(at, []).append(turns[0] if isinstance(turns, list) else None)
+    rows = []
+    for at, row in enumerate(questions.to_dict("records")):
+        texts = said.get(at, [None])
+        if None not in texts:
+            count = len(row["turns"])
+            given = {"input": texts[count]} if len(texts) > count else {}
+            rows.append(
+                row | {"turns": texts[:count], "reference": None, "original": row["turns"]} | given
+            )
+    return make_frame("questions", rows)
+
+
+def _material(row: Mapping[str, Any]) -> list[str]:
+    material = row.get("input")
+    return [material] if isinstance(material, str) and material else []
+
+
+def _placeholders(template: str, name: str) -> set[str]:
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        raise PromptError(
+            f"the {name} has a lone brace ({error}); write {{{{ and }}}} for braces that are text",
+            name=name,
+        ) from error
+    return {field for _, field, *_ in parsed if field is not None}

@@ -56,22 +56,20 @@ def test_one_wrong_digit_is_found_and_nothing_else(stem):
 
 
 def test_only_rows_are_held_against_what_was_printed():
-    cells = published("mtbench-agreement")
+    cells = published("arena-agreement")
     for basis in ("arithmetic", "unreleased", "own", "simulated"):
-        assert compare(ours("mtbench-agreement", basis), "mtbench-agreement")["same"].isna().all()
+        assert compare(ours("arena-agreement", basis), "arena-agreement")["same"].isna().all()
     for basis in ("rows", "rows, maintainers"):
-        assert compare(ours("mtbench-agreement", basis), "mtbench-agreement")["same"].all()
+        assert compare(ours("arena-agreement", basis), "arena-agreement")["same"].all()
     for status, compared in zip(STATUSES, (True, True, True, False, False), strict=True):
-        table = beside(ours("mtbench-agreement"), cells.assign(status=status), name="x")
+        table = beside(ours("arena-agreement"), cells.assign(status=status), name="x")
         assert table["same"].notna().all() == compared
         assert table["same"].isna().all() != compared
         assert (table["ours_printed"] == table["printed"]).all()
         assert table["difference"].notna().all() == compared
         assert table["difference"].isna().all() != compared
     assert (
-        compare(ours("mtbench-agreement", "unreleased"), "mtbench-agreement")["difference"]
-        .isna()
-        .all()
+        compare(ours("arena-agreement", "unreleased"), "arena-agreement")["difference"].isna().all()
     )
 
 

@@ -13,6 +13,9 @@ _HOME = {
     "load_answers": "data",
     "load_judgments": "data",
     "load_votes": "data",
+    "load_instructions": "data",
+    "load_pairs": "data",
+    "load_scores": "data",
     "answers_from_judgments": "data",
     "import_judgments": "data",
     "choose_source": "data",
@@ -102,8 +105,11 @@ if TYPE_CHECKING:
         fetch as fetch,
         import_judgments as import_judgments,
         load_answers as load_answers,
+        load_instructions as load_instructions,
         load_judgments as load_judgments,
+        load_pairs as load_pairs,
         load_questions as load_questions,
+        load_scores as load_scores,
         load_votes as load_votes,
     )
     from lmjudge.endpoints.openai import OpenAIEndpoint as OpenAIEndpoint

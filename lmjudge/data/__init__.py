@@ -2,6 +2,7 @@
 
 from lmjudge.data.fetching import fetch
 from lmjudge.data.finding import choose_source, find
+from lmjudge.data.instructions import load_instructions, load_pairs, load_scores
 from lmjudge.data.judgments import answers_from_judgments, import_judgments, load_judgments
 from lmjudge.data.loaders import load_answers, load_questions
 from lmjudge.data.sources import SOURCES, File, Source
@@ -17,7 +18,10 @@ __all__ = [
     "find",
     "import_judgments",
     "load_answers",
+    "load_instructions",
     "load_judgments",
+    "load_pairs",
     "load_questions",
+    "load_scores",
     "load_votes",
 ]

@@ -27,6 +27,9 @@ _OWN = {
     "answers": ("model_answer/*.jsonl", "answer/*.jsonl", "*.jsonl"),
     "judgments": ("model_judgment/*.jsonl", "review/*.jsonl", "*.jsonl"),
     "votes": ("*.parquet", "*.csv", "*.jsonl"),
+    "instructions": ("*.json", "*.jsonl"),
+    "score-lists": ("*.json",),
+    "pairs": ("*.json", "*.jsonl"),
 }
 
 
@@ -92,8 +95,10 @@ def read_lines(path: Path, fields: Fields) -> Iterator[tuple[int, Row]]:
         raise DataError(f"{path} is empty; expected one JSON object a line", path=path)
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The wanted columns of a CSV or parquet file, and `turn` and `tstamp` where it has them.
+def read_table(
+    path: Path, columns: tuple[str, ...], also: tuple[str, ...] = ("turn", "tstamp")
+) -> pd.DataFrame:
+    """The wanted columns of a CSV or parquet file, and those of `also` that it has.
 
     Raises DataError for a file that cannot be read or has no rows, and for missing columns.
     """
@@ -102,7 +107,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             import pyarrow.parquet as pq
 
             known = pq.read_schema(path).names
-            wanted = [name for name in (*columns, "turn", "tstamp") if name in known]
+            wanted = [name for name in (*columns, *also) if name in known]
             table = pd.read_parquet(path, columns=wanted)
         else:
             table = pd.read_csv(path)

@@ -80,8 +80,8 @@ def test_failures_are_typed_and_never_judged(tmp_path: Path) -> None:
         http(200, chat("cut", finish_reason="length")),
     ]
 
-    def scripted(call: object) -> list[bytes]:
-        return [bodies[int(call.body["messages"][0]["content"][1])]]  # type: ignore[attr-defined]
+    def scripted(body: dict, nth: int) -> list[bytes]:
+        return [bodies[int(body["messages"][0]["content"][1])]]
 
     with Loopback(script=scripted) as server:
         endpoint = lj.OpenAIEndpoint(server.url)

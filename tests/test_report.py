@@ -227,6 +227,9 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
         lj.bars(cells, alt="Bars."),
         lj.bars(cells, alt="Bars.", stacked=True),
         lj.radar(cells, alt="Bars.", limit=4),
+        lj.curves(cells, alt="Bars.", level=1.5),
+        lj.heatmap(cells[:4], alt="Bars.", limits=(0, 4)),
+        lj.intervals(cells, alt="Bars."),
     ):
         data, told = figure._repr_mimebundle_()
         assert figure.png.startswith(b"\x89PNG")

@@ -1,7 +1,8 @@
 """From a table to a page: tables are saved, notebooks are run, the index puts them together."""
 
 from lmjudge.report.checking import check, differing
-from lmjudge.report.figures import Figure, bars, radar
+from lmjudge.report.drawing import Figure
+from lmjudge.report.figures import bars, curves, heatmap, intervals, radar
 from lmjudge.report.files import plain
 from lmjudge.report.index import write_index
 from lmjudge.report.page import page_of
@@ -14,7 +15,10 @@ __all__ = [
     "bars",
     "cells",
     "check",
+    "curves",
     "differing",
+    "heatmap",
+    "intervals",
     "notebooks",
     "page_of",
     "plain",

@@ -1,41 +1,24 @@
-"""Figures in one style, readable in grey, each with a text that says what it shows."""
+"""Figures of a table's cells: bars, radar, curves, heat maps, intervals."""
 
 from __future__ import annotations
 
 import math
-from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lmjudge.errors import ReportError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-# Okabe and Ito's colours, safe for colour-blind eyes, in an order whose greys also differ; the
-# hatches tell neighbours apart in print.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#999999")
-_HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
-_LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-_DPI = 144
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture (PNG bytes) with its alternative text, shown by a notebook as an image."""
-
-    png: bytes
-    alt: str
-    width: int
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
-        data = {"image/png": b64encode(self.png).decode(), "text/plain": f"Figure: {self.alt}"}
-        return data, {"image/png": {"alt": self.alt, "width": self.width}}
+from lmjudge.report.drawing import (
+    COLOURS,
+    HATCHES,
+    LINES,
+    MARKS,
+    Figure,
+    axes_of,
+    finish,
+    legend,
+    matrices,
+)
 
 
 def bars(
@@ -46,11 +29,11 @@ def bars(
     `table` is in long form (row, column, value, and low and high where they are known, drawn as
     whiskers); `stacked` puts a row's bars end to end; `unit` stands at the axis.
     """
-    wide, low, high = _wide(table)
+    wide, low, high = matrices(table)
     rows, columns = len(wide.index), len(wide.columns)
     tall = 1.0 + rows * (0.45 if stacked else 0.14 + 0.24 * columns)
     drawn = BytesIO()
-    with _axes(tall, drawn) as axes:
+    with axes_of(tall, drawn) as axes:
         for number, column in enumerate(wide.columns):
             thick = 0.62 if stacked else 0.8 / columns
             places = [
@@ -64,8 +47,8 @@ def bars(
                 thick,
                 left=starts,
                 label=str(column),
-                color=_COLOURS[number % 6],
-                hatch=_HATCHES[number % 6],
+                color=COLOURS[number % 6],
+                hatch=HATCHES[number % 6],
                 edgecolor="white",
             )
             for place, start, value, below, above in zip(
@@ -95,8 +78,8 @@ def bars(
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         if columns > 1:
-            _legend(axes)
-    return _figure(drawn, alt)
+            legend(axes)
+    return finish(drawn, alt)
 
 
 def radar(table: pd.DataFrame, *, alt: str, limit: float) -> Figure:
@@ -104,7 +87,7 @@ def radar(table: pd.DataFrame, *, alt: str, limit: float) -> Figure:
 
     `limit` is the value at the rim, 0 stands in the middle.
     """
-    wide, _, _ = _wide(table)
+    wide, _, _ = matrices(table)
     if len(wide.columns) < 3:
         raise ReportError(
             f"a radar figure needs three columns or more; found {len(wide.columns)}: use bars",
@@ -112,70 +95,156 @@ def radar(table: pd.DataFrame, *, alt: str, limit: float) -> Figure:
         )
     angles = [2 * math.pi * i / len(wide.columns) for i in range(len(wide.columns))]
     drawn = BytesIO()
-    with _axes(5.6, drawn, projection="polar") as axes:
+    with axes_of(5.6, drawn, projection="polar") as axes:
         for number, (row, values) in enumerate(wide.iterrows()):
             axes.plot(
                 [*angles, angles[0]],
                 [*values, values.iloc[0]],
                 label=str(row),
-                color=_COLOURS[number % 6],
-                linestyle=_LINES[number % 6],
+                color=COLOURS[number % 6],
+                linestyle=LINES[number % 6],
                 linewidth=2,
             )
         axes.set_xticks(angles, [str(name) for name in wide.columns], parse_math=False)
         axes.set_ylim(0, limit)
         axes.tick_params(axis="y", labelsize=7, labelcolor="#555555")
         axes.tick_params(axis="x", pad=10)
-        _legend(axes)
-    return _figure(drawn, alt)
+        legend(axes)
+    return finish(drawn, alt)
 
 
-def _wide(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Values, low and high ends as frames of the table's rows and columns, in its order."""
-    if table.empty or table.duplicated(["row", "column"]).any():
-        raise ReportError(
-            "a figure takes the cells of one table, each row and column once; found"
-            f" {len(table)} cells, {int(table.duplicated(['row', 'column']).sum())} of them twice",
-            name="figure",
-        )
-    rows, columns = table["row"].unique(), table["column"].unique()
-    full = table.reindex(columns=["row", "column", "value", "low", "high"])
-    value, low, high = (
-        full.pivot(index="row", columns="column", values=name)
-        .reindex(index=rows, columns=columns)
-        .astype(float)
-        for name in ("value", "low", "high")
-    )
-    return value, low, high
+def curves(
+    table: pd.DataFrame, *, alt: str, unit: str = "", along: str = "", level: float | None = None
+) -> Figure:
+    """A figure of lines: one for each column of the table's cells, over its rows.
 
-
-@contextmanager
-def _axes(tall: float, drawn: BytesIO, **how: Any) -> Iterator[Axes]:
-    """Axes of the house's style, drawn into `drawn` as a PNG at the end.
-
-    No pyplot: nothing global is changed, and no window or backend is chosen.
+    Rows whose names are numbers lie where these are, others side by side; low and high, where they
+    are known, are a band. `along` stands at the rows' axis, `unit` at the other; `level` is drawn
+    across, for what chance alone would give.
     """
-    import matplotlib
-    from matplotlib.figure import Figure as Canvas
+    wide, low, high = matrices(table)
+    places = pd.to_numeric(pd.Series(wide.index), errors="coerce")
+    named = bool(places.isna().any())
+    at = list(range(len(wide))) if named else places.tolist()
+    drawn = BytesIO()
+    with axes_of(3.9, drawn) as axes:
+        if level is not None:
+            axes.axhline(level, color="#555555", linewidth=0.8, zorder=0)
+        for number, column in enumerate(wide.columns):
+            colour = COLOURS[number % 6]
+            axes.plot(
+                at,
+                wide[column].tolist(),
+                label=str(column),
+                linestyle=LINES[number % 6],
+                marker=MARKS[number % 6],
+                markersize=4,
+                linewidth=1.8,
+                color=colour,
+            )
+            axes.fill_between(
+                at, low[column].tolist(), high[column].tolist(), alpha=0.18, color=colour
+            )
+        if named:
+            axes.set_xticks(at, [str(row) for row in wide.index], parse_math=False)
+        axes.set_xlabel(along)
+        axes.set_ylabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(wide.columns) > 1:
+            legend(axes)
+    return finish(drawn, alt)
 
-    style: Any = {"font.size": 9, "font.family": "DejaVu Sans", "hatch.linewidth": 0.6}
-    with matplotlib.rc_context(style):
-        canvas = Canvas(figsize=(6.8, tall), layout="constrained")
-        yield canvas.add_subplot(**how)
-        # No software version in the file: equal figures give equal bytes.
-        canvas.savefig(drawn, format="png", dpi=_DPI, metadata={"Software": None})
+
+def heatmap(
+    table: pd.DataFrame,
+    *,
+    alt: str,
+    unit: str = "",
+    digits: int = 2,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """A figure of squares: the table's rows down, its columns across, darker where more.
+
+    Each square bears its value (up to twenty columns; beyond, shades alone), cells without a value
+    are left white. Models against models stand in one order both ways. `limits` are the values of
+    the lightest and the darkest shade, by default the least and the greatest; `unit` stands beside
+    the scale.
+    """
+    import numpy as np
+
+    wide, _, _ = matrices(table)
+    if set(wide.index) == set(wide.columns):
+        wide = wide[wide.index]
+    rows, columns = wide.shape
+    least, most = limits or (float(np.nanmin(wide)), float(np.nanmax(wide)))
+    small = 8 if columns <= 10 else 6 if columns <= 20 else 5
+    drawn = BytesIO()
+    with axes_of(1.6 + rows * min(0.42, 4.8 / columns), drawn) as axes:
+        picture = axes.imshow(wide, cmap="Blues", vmin=least, vmax=most, aspect="auto")
+        axes.set_xticks(
+            range(columns), [str(name) for name in wide.columns], rotation=90, parse_math=False
+        )
+        axes.set_yticks(range(rows), [str(name) for name in wide.index], parse_math=False)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0, labelsize=small)
+        axes.spines[:].set_visible(False)
+        if columns <= 20:
+            for (row, column), value in np.ndenumerate(wide.to_numpy()):
+                if not math.isnan(value):
+                    dark = value > least + 0.6 * (most - least)
+                    axes.text(
+                        column,
+                        row,
+                        f"{value:.{digits}f}",
+                        ha="center",
+                        va="center",
+                        fontsize=small,
+                        color="white" if dark else "black",
+                    )
+        scale = axes.figure.colorbar(picture, ax=axes, shrink=0.8, label=unit)
+        scale.outline.set_visible(False)
+    return finish(drawn, alt)
 
 
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    legend = axes.figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(len(labels), 3), frameon=False
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+def intervals(table: pd.DataFrame, *, alt: str, unit: str = "", digits: int = 0) -> Figure:
+    """A figure of marks with whiskers: a line for each row of the table's cells, a mark a column.
 
-
-def _figure(drawn: BytesIO, alt: str) -> Figure:
-    png = drawn.getvalue()
-    # The pixel width stands in the PNG's header; the page shows it at half of it, crisp.
-    return Figure(png, alt, round(int.from_bytes(png[16:20], "big") * 96 / _DPI))
+    The whiskers run from low to high where these are known; each row's first value stands at the
+    right. `unit` stands at the axis.
+    """
+    wide, low, high = matrices(table)
+    rows, columns = wide.shape
+    drawn = BytesIO()
+    with axes_of(1.0 + rows * max(0.24, 0.14 * columns), drawn) as axes:
+        for number, column in enumerate(wide.columns):
+            at = [row + (number - (columns - 1) / 2) * 0.6 / columns for row in range(rows)]
+            colour = COLOURS[number % 6]
+            axes.hlines(
+                at, low[column].tolist(), high[column].tolist(), linewidth=1.4, color=colour
+            )
+            axes.plot(
+                wide[column].tolist(),
+                at,
+                MARKS[number % 6],
+                markersize=4.5,
+                label=str(column),
+                color=colour,
+            )
+        for row, value in enumerate(wide.iloc[:, 0]):
+            if math.isfinite(value):
+                axes.annotate(
+                    f"{value:.{digits}f}",
+                    (1.01, row),
+                    xycoords=("axes fraction", "data"),
+                    va="center",
+                    fontsize=8,
+                )
+        axes.set_yticks(range(rows), [str(row) for row in wide.index], parse_math=False)
+        axes.set_ylim(rows - 0.5, -0.5)
+        axes.set_xlabel(unit)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        if columns > 1:
+            legend(axes)
+    return finish(drawn, alt)

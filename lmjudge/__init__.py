@@ -38,6 +38,7 @@ _HOME = {
     "judge_pairs": "judges",
     "judge_answers": "judges",
     "reread": "judges",
+    "repetitive_list": "judges",
     "plan": "plan",
     "agreement": "stats",
     "mean_scores": "stats",
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
         Judge as Judge,
         judge_answers as judge_answers,
         judge_pairs as judge_pairs,
+        repetitive_list as repetitive_list,
         reread as reread,
     )
     from lmjudge.plan import plan as plan

@@ -1,5 +1,6 @@
 """Judges: prompts (a data file), parsers (pure functions of text), pairwise and single judging."""
 
+from lmjudge.judges.attack import repetitive_list, rewordings
 from lmjudge.judges.judge import Judge, judge_name
 from lmjudge.judges.judging import judge_answers, judge_pairs, judge_requests, reread
 from lmjudge.judges.parsers import PARSERS, Verdict
@@ -16,5 +17,7 @@ __all__ = [
     "judge_pairs",
     "judge_requests",
     "read_review_prompts",
+    "repetitive_list",
     "reread",
+    "rewordings",
 ]

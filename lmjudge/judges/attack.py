@@ -1,0 +1,189 @@
+"""The repetitive-list attack: answers made longer by saying what is in their list once more."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import COLUMNS, line_up
+from lmjudge.judges.judge import ending
+from lmjudge.judges.judging import Asks
+from lmjudge.records import Endpoint, Failure, Reply, Request
+
+_ITEM = re.compile(r" {0,3}(\d{1,3})([.)])[ \t]+(\S.*)")
+_FENCE = re.compile(r"\s*(```|~~~)")
+# Where a sentence can be turned around without another word: after a label, a clause, before a
+# connecting word; the first of these that is there.
+_TURNS = (
+    (re.compile(r":\s+|\s+[-–—]\s+"), "{1} ({0})"),
+    (re.compile(r"[,;]\s+"), "{1}, {0}"),
+    (
+        re.compile(r"\s+(?=(?:because|by|if|when|while|until|with|to|for|in|on|at|from)\s)"),
+        "{1}, {0}",
+    ),
+)
+_BOLD = re.compile(r"(?<!\w)\*{1,2}([^\s*](?:[^*]*[^\s*])?)\*{1,2}(?!\w)")
+_CUT_SHORT = ("length", "max_tokens", "content_filter", "refusal")
+_PARAMS = {"temperature": 0, "max_tokens": 2048}
+_ASK = (
+    "Say every item of this numbered list again in other words. Add nothing to what the items say,"
+    " leave nothing out, and keep their number and order. Reply with the numbered list alone.\n\n"
+)
+
+
+@dataclass(frozen=True)
+class NumberedList:
+    """The first numbered list in a text: the items' first lines, and where the list starts.
+
+    `mark` is what follows each number, a full stop or a bracket.
+    """
+
+    start: int
+    mark: str
+    items: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{n}{self.mark} {item}" for n, item in enumerate(self.items, 1))
+
+
+def find_list(text: str) -> NumberedList | None:
+    """The first numbered list of two items or more in a text, None where there is none.
+
+    An item is a line "1. ..." or "1) ..." outside code; the numbers rise by one from 1, and other
+    lines may stand between (an item's further lines).
+
+    >>> find_list("Two things:\\n1. Rest.\\n   A lot.\\n2. Eat, then rest.").items
+    ('Rest.', 'Eat, then rest.')
+    """
+    found: NumberedList | None = None
+    at, fenced = 0, False
+    for line in text.splitlines(keepends=True):
+        if _FENCE.match(line):
+            fenced = not fenced
+        elif not fenced and (item := _ITEM.match(line)):
+            number, mark, said = int(item[1]), item[2], item[3].rstrip()
+            if found and (number, mark) == (len(found.items) + 1, found.mark):
+                found = NumberedList(found.start, mark, (*found.items, said))
+            elif number == 1 and (found is None or len(found.items) < 2):
+                found = NumberedList(at, mark, (said,))
+        at += len(line)
+    return found if found and len(found.items) > 1 else None
+
+
+def turn_around(item: str) -> str:
+    """The words of an item, no more and no fewer, the later part of it first where it has two.
+
+    >>> turn_around("**Rest:** Sleep for eight hours.")
+    'Sleep for eight hours (Rest).'
+    >>> turn_around("Wash the rice, then cook it")
+    'Then cook it, Wash the rice'
+    >>> turn_around("Run")
+    'Run'
+    """
+    plain = _BOLD.sub(r"\1", item).strip()
+    body = plain.rstrip(" .!?:;,")
+    end = plain[len(body) :].strip()
+    for where, turned in _TURNS:
+        parts = [part.strip() for part in where.split(body, maxsplit=1)]
+        if len(parts) == 2 and all(parts):
+            body = turned.format(*parts)
+            break
+    if re.match(r"[a-z]{2}", body):
+        body = body[0].upper() + body[1:]
+    return f"{body}{end if end in ('.', '!', '?') else ''}" if body else item
+
+
+def rewordings(answers: pd.DataFrame, paraphraser: str) -> list[Request]:
+    """The requests to a model for these answers' lists in other words, one an answer with a list.
+
+    They are what `repetitive_list` asks of a `paraphraser`: give them to `plan` first.
+    """
+    lists = (find_list(turns[0]) for turns in answers["turns"])
+    return [_request(found, paraphraser) for found in lists if found]
+
+
+def repetitive_list(
+    questions: pd.DataFrame,
+    answers: pd.DataFrame,
+    *,
+    paraphraser: str = "",
+    store: Asks | None = None,
+    endpoint: Endpoint | None = None,
+) -> pd.DataFrame:
+    """Each first-turn answer (model_a) beside itself with its numbered list said twice (model_b).
+
+    The list's items in other words are put before the list, all else stays byte for byte. Without a
+    `paraphraser` an item's words are turned around by `turn_around`, cruder than a model's
+    rewording but with not a word that is new; with one, a model's name, its rewordings are asked
+    of the `store` (see `rewordings`). The padded answer's model is the answer's, and "+list".
+
+    Columns: those of a pairings frame, items (in the list), reason: why an answer can't be used,
+    `no_list`, `not_reworded` (the paraphraser gave another number of items, or was cut short), or a
+    failed request's; those rows have no answer_b. Drop them before judging, and say how many.
+    Raises FrameError as `line_up` does, and what the store raises. Source: arXiv 2306.05685,
+    section 3.3 and Table 3, where GPT-4 reworded.
+
+    >>> from lmjudge.frames import frame
+    >>> asked = frame("questions", [dict(question_id=1, category="c", turns=["?"], reference=None)])
+    >>> said = frame("answers", [dict(question_id=1, model="m", sample=0,
+    ...                               turns=["Do:\\n1. Wash, then cook.\\n2. Eat."])])
+    >>> print(repetitive_list(asked, said)["answer_b"].iloc[0][0])
+    Do:
+    1. Then cook, Wash.
+    2. Eat.
+    <BLANKLINE>
+    1. Wash, then cook.
+    2. Eat.
+    """
+    if paraphraser and store is None:
+        raise FrameError(
+            f"the lists are to be reworded by {paraphraser!r}, and there is no store to ask; give"
+            " store=, or no paraphraser for the local rule",
+            rows=answers,
+        )
+    lines = line_up(questions, answers).reset_index(drop=True)
+    texts = [turns[0] for turns in lines["answer"]]
+    lists = [find_list(text) for text in texts]
+    replies: list[Reply | Failure | None] = [None] * len(lists)
+    if paraphraser and store is not None:
+        places = [place for place, found in enumerate(lists) if found]
+        asked = [_request(found, paraphraser) for found in lists if found]
+        for place, (_, reply) in zip(places, store.ask(asked, endpoint), strict=True):
+            replies[place] = reply
+    again = [_reworded(found, reply) for found, reply in zip(lists, replies, strict=True)]
+    padded = [
+        [f"{text[: found.start]}{new}\n\n{text[found.start :]}"]
+        if found and isinstance(new, NumberedList)
+        else None
+        for text, found, new in zip(texts, lists, again, strict=True)
+    ]
+    made = {
+        "model_b": lines["model"] + "+list",
+        "answer_a": pd.Series([[text] for text in texts], dtype=object),
+        "answer_b": pd.Series(padded, dtype=object),
+        "items": pd.Series([len(found.items) if found else 0 for found in lists], dtype="int64"),
+        "reason": pd.Series([new if isinstance(new, str) else None for new in again], dtype=object),
+    }
+    pairs = lines.rename(columns={"model": "model_a"}).assign(**made)
+    return pairs[[*COLUMNS["pairings"], "items", "reason"]]
+
+
+def _request(found: NumberedList, paraphraser: str) -> Request:
+    return Request(paraphraser, [{"role": "user", "content": f"{_ASK}{found}"}], _PARAMS)
+
+
+def _reworded(found: NumberedList | None, reply: Reply | Failure | None) -> NumberedList | str:
+    """The list in other words, or the reason why there is none."""
+    if found is None:
+        return "no_list"
+    if reply is None:
+        return NumberedList(0, found.mark, tuple(map(turn_around, found.items)))
+    if isinstance(reply, Failure):
+        return reply.reason
+    again = find_list(reply.text)
+    if again is None or len(again.items) != len(found.items) or ending(reply) in _CUT_SHORT:
+        return "not_reworded"
+    return NumberedList(0, found.mark, again.items)

@@ -16,7 +16,10 @@ from __future__ import annotations
 
 from lmjudge.simulate.planted import (
     JUDGES,
+    KIN,
     MODELS,
+    MOVED,
+    TWINS,
     VOTERS,
     Plan,
     SimulatedJudge,
@@ -28,7 +31,10 @@ from lmjudge.simulate.study import Study, build
 
 __all__ = [
     "JUDGES",
+    "KIN",
     "MODELS",
+    "MOVED",
+    "TWINS",
     "VOTERS",
     "Plan",
     "SimulatedJudge",

@@ -15,6 +15,7 @@ from lmjudge.simulate.planted import Side, SimulatedJudge
 
 _TOKEN = re.compile(r"q[a-z2-7]{16}", re.IGNORECASE)
 _NAME = re.compile(r"assistant ([ab])\b", re.IGNORECASE)
+_EXAMPLE = re.compile(r"^\[\[[ABC]\]\]$", re.MULTILINE)
 _TWO_GRADES = re.compile(r"\[\[\s*(\d+|rating_a)\s*,\s*(\d+|rating_b)\s*\]\]")
 
 
@@ -106,8 +107,10 @@ class SimulatedEndpoint:
         self, judge: SimulatedJudge, shown: list[Fact], prompt: str, salt: tuple[object, ...]
     ) -> str | None:
         if len(shown) == 2 and "[[A]]" in prompt:
-            winner = self._winner(judge, shown[0], shown[1], salt)
-            letters = ("B", "A") if _exchanged(prompt) else ("A", "B")
+            exchanged = _exchanged(prompt)
+            moved = judge.under(exchanged=exchanged, examples=bool(_EXAMPLE.search(prompt)))
+            winner = self._winner(moved, shown[0], shown[1], salt)
+            letters = ("B", "A") if exchanged else ("A", "B")
             named = {"model_a": letters[0], "model_b": letters[1], "tie": "C"}
             return None if winner is None else f"[[{named[winner]}]]"
         if self._draw(*salt, "silent") < judge.failure_rate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import sqrt
 
@@ -39,11 +39,12 @@ class SimulatedJudge:
     A judgment fails (text without a verdict) with `failure_rate`. Of the others, `position_bias`
     go to the answer shown first (to the second where it is negative), `tie_rate` are ties whatever
     the answers, `verbosity_bias` go to the longer answer, `self_preference` to the judge's own
-    where it is one of the two; the rest name the better answer, or the tie that it is, with
-    `accuracy`. In grading, a habit adds a point: to the first answer (two scores in one
-    judgment), to a long answer, to its own; `leniency` is added to all and `spread` is the
-    standard deviation of its grades. Another sample of a judgment is drawn afresh with
-    `repeat_noise`. `request_failure_rate` of its requests never get a reply.
+    where it is one of the two, `name_bias` to the assistant called A (to B where it is negative);
+    the rest name the better answer, or the tie that it is, with `accuracy`. Examples in the prompt
+    take a share `steadied` of the position bias away. In grading, a habit adds a point: to the
+    first answer (two scores in one judgment), to a long answer, to its own; `leniency` is added to
+    all and `spread` is the standard deviation of its grades. Another sample of a judgment is drawn
+    afresh with `repeat_noise`. `request_failure_rate` of its requests never get a reply.
     """
 
     name: str
@@ -57,10 +58,13 @@ class SimulatedJudge:
     leniency: float = 0.0
     spread: float = 0.9
     request_failure_rate: float = 0.0
+    name_bias: float = 0.0
+    steadied: float = 0.0
 
     def __post_init__(self) -> None:
-        habits = abs(self.position_bias) + self.tie_rate + self.verbosity_bias
-        for name in ("accuracy", "failure_rate", "repeat_noise", "request_failure_rate"):
+        habits = abs(self.position_bias) + abs(self.name_bias) + self.tie_rate + self.verbosity_bias
+        rates = ("accuracy", "failure_rate", "repeat_noise", "request_failure_rate", "steadied")
+        for name in rates:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} of {self.name!r} is {getattr(self, name)}; give a share")
         if (
@@ -72,16 +76,27 @@ class SimulatedJudge:
                 " give shares that are not negative and leave something to judge"
             )
 
+    def under(self, *, exchanged: bool, examples: bool) -> SimulatedJudge:
+        """The judge as it is under a prompt that calls the first answer B, or that has examples."""
+        return replace(
+            self,
+            name_bias=-self.name_bias if exchanged else self.name_bias,
+            position_bias=self.position_bias * (1 - self.steadied * examples),
+        )
+
     def verdicts(
         self, best: Side, longer: Side | None, own: Side | None
     ) -> dict[Side | None, float]:
         """The probability of each verdict on a game, `None` being a judgment without one.
+
+        The first answer, model_a, is the one called A.
 
         >>> SimulatedJudge("j", accuracy=0.75, position_bias=0.25).verdicts("model_b", None, None)
         {'model_a': 0.4375, 'model_b': 0.5625, 'tie': 0.0, None: 0.0}
         """
         habits: list[tuple[Side | None, float]] = [
             ("model_a" if self.position_bias > 0 else "model_b", abs(self.position_bias)),
+            ("model_a" if self.name_bias > 0 else "model_b", abs(self.name_bias)),
             ("tie", self.tie_rate),
             (longer, self.verbosity_bias),
             (own, self.self_preference),
@@ -203,6 +218,47 @@ JUDGES = (
         repeat_noise=0.443,
         leniency=1.228,
         spread=1.399,
+    ),
+)
+# Two samples of one model's answers, and judges who are moved by names and by examples.
+TWINS = tuple(replace(MODELS[1], name=f"sim-birch, sample {number}") for number in (1, 2))
+MOVED = (
+    SimulatedJudge(
+        "sim-osprey",
+        accuracy=0.863,
+        position_bias=0.216,
+        tie_rate=0.071,
+        failure_rate=0.027,
+        leniency=0.143,
+        spread=0.771,
+        name_bias=0.083,
+        steadied=0.57,
+    ),
+    SimulatedJudge(
+        "sim-linnet",
+        accuracy=0.779,
+        position_bias=-0.094,
+        tie_rate=0.119,
+        failure_rate=0.043,
+        leniency=0.619,
+        spread=1.213,
+        name_bias=0.337,
+        steadied=0.33,
+    ),
+)
+# Judges that are contestants themselves.
+KIN = (
+    JUDGES[1],
+    SimulatedJudge(
+        "sim-alder",
+        accuracy=0.857,
+        position_bias=0.091,
+        self_preference=0.153,
+        tie_rate=0.056,
+        failure_rate=0.022,
+    ),
+    SimulatedJudge(
+        "sim-birch", accuracy=0.808, position_bias=0.063, tie_rate=0.103, failure_rate=0.034
     ),
 )
 VOTERS = (

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.simulate import truth
-from lmjudge.simulate.planted import Plan, SimulatedJudge
-from lmjudge.simulate.truth import NONE, TIE, A, B
+from lmjudge.simulate.habits import name_bias, position_bias, repeatability, self_preference
+from lmjudge.simulate.planted import Plan
+from lmjudge.simulate.truth import NONE, TIE, A, B, judge_named, ratio, votes_of
 
 By = str | Sequence[str]
 
@@ -30,16 +31,21 @@ def planted(plan: Plan, quantity: str, **cut: Any) -> pd.DataFrame:
 
 
 def recovered(
-    estimates: pd.DataFrame, true: pd.DataFrame, table: str = "Planted and recovered"
+    estimates: pd.DataFrame,
+    true: pd.DataFrame,
+    table: str = "Planted and recovered",
+    *,
+    value: str | None = None,
 ) -> pd.DataFrame:
     """An estimator's frame beside the truth, as a table: what `save_table` and a page take.
 
     Columns: table, row (the key columns' values), column (the estimate's name), value, n, low,
     high, no_verdict, basis (simulated), planted. Every row of `true` is in it; of `estimates`
-    those that have a planted value. Raises ValueError where nothing was estimated.
+    those that have a planted value. `value` names the estimate where the frame has several
+    (name_bias). Raises ValueError where nothing was estimated.
     """
     keys = [name for name in true.columns if name != "planted"]
-    value = next(name for _, name, _ in QUANTITIES.values() if name in estimates.columns)
+    value = value or next(name for _, name, _ in QUANTITIES.values() if name in estimates.columns)
     both = pd.DataFrame()
     if set(keys) <= set(estimates.columns):
         both = true.merge(estimates, on=keys) if keys else true.join(estimates)
@@ -59,7 +65,7 @@ def mean_scores(
     plan: Plan, *, judge: str, by: By = ("model",), turns: Sequence[int] = (1,)
 ) -> pd.DataFrame:
     """The expected grade by model, turn, category, judge."""
-    who = _judge(plan, judge)
+    who = judge_named(plan, judge)
     rows = [
         {
             "judge": judge,
@@ -116,7 +122,7 @@ def win_rates(
 ) -> pd.DataFrame:
     """Each model's win rate in a judge's votes (both orders, rule "tie") or a group's."""
     kinds, chances = truth.comparisons(plan)
-    votes = (chances[:, :, None] * _votes(plan, voters)).sum(1)
+    votes = (chances[:, :, None] * votes_of(plan, voters)).sum(1)
     worth = {"half": 0.5, "keep": 0.0, "drop": 0.0}[ties]
     counted = votes[:, :TIE].sum(1) if ties == "drop" else votes[:, :NONE].sum(1)
     sides = [
@@ -128,7 +134,7 @@ def win_rates(
     rows = pd.concat(sides)
     if baseline is not None:
         rows = rows[rows["other"] == baseline]
-    return _ratio(rows[rows["turn"].isin(turns)], [*_list(by), "model"])
+    return ratio(rows[rows["turn"].isin(turns)], [*_list(by), "model"])
 
 
 def agreement(
@@ -141,61 +147,10 @@ def agreement(
 ) -> pd.DataFrame:
     """How often two votes on one pair agree: of two judges or groups, or two of one group."""
     kinds, chances = truth.comparisons(plan)
-    one, two = (_votes(plan, name) for name in voters)
+    one, two = (votes_of(plan, name) for name in voters)
     top, bottom = truth.agreeing(chances, one, two, ties == "keep")
     rows = kinds.assign(top=top, bottom=bottom)
-    return _ratio(rows[rows["turn"].isin(turns)], _list(by))
-
-
-def position_bias(
-    plan: Plan,
-    *,
-    judge: str,
-    by: By = ("judge",),
-    rule: str = "mixed",
-    turns: Sequence[int] = (1,),
-) -> pd.DataFrame:
-    """What becomes of pairs judged in both orders: the share of each outcome."""
-    kinds, chances = truth.comparisons(plan)
-    first, second = truth.verdicts(plan, _judge(plan, judge))
-    # The probabilities [kind, verdict in the first order, verdict in the second].
-    joint = np.einsum("ks,ksi,ksj->kij", chances, first, second)
-    shares = {
-        "consistent": joint[:, A, A] + joint[:, B, B] + joint[:, TIE, TIE],
-        "biased_first": joint[:, A, B],
-        "biased_second": joint[:, B, A],
-        "error": joint[:, NONE].sum(-1) + joint[:, :NONE, NONE].sum(-1),
-    }
-    # model_a is shown first in the first order, model_b in the second.
-    to_first = joint[:, A, TIE] + joint[:, TIE, B]
-    to_second = joint[:, B, TIE] + joint[:, TIE, A]
-    if rule == "lean":
-        shares["biased_first"] += to_first
-        shares["biased_second"] += to_second
-    elif rule == "net":
-        shares["consistent"] += to_first + to_second
-    else:
-        shares["mixed"] = to_first + to_second
-    kinds = kinds.assign(judge=judge)
-    rows = pd.concat(
-        [kinds.assign(outcome=name, top=share, bottom=1.0) for name, share in shares.items()]
-    )
-    return _ratio(rows[rows["turn"].isin(turns)], [*_list(by), "outcome"])
-
-
-def repeatability(
-    plan: Plan, *, judge: str, by: By = (), turns: Sequence[int] = (1,)
-) -> pd.DataFrame:
-    """How often one of two samples of a game has another readable verdict (either order)."""
-    who = _judge(plan, judge)
-    afresh = 1 - (1 - who.repeat_noise) ** 2
-    spoken = (1 - who.failure_rate) * (1 - afresh * who.failure_rate)
-    kinds, chances = truth.comparisons(plan)
-    readable = np.stack(truth.verdicts(plan, who))[..., :NONE]
-    differ = (readable.sum(-1) ** 2 - (readable**2).sum(-1)).mean(0)
-    top = afresh * (chances * differ).sum(1)
-    rows = kinds.assign(top=top, bottom=spoken, judge=judge)
-    return _ratio(rows[rows["turn"].isin(turns)], _list(by))
+    return ratio(rows[rows["turn"].isin(turns)], _list(by))
 
 
 def everything(plan: Plan) -> pd.DataFrame:
@@ -239,7 +194,7 @@ def everything(plan: Plan) -> pd.DataFrame:
 
 def _totals(plan: Plan, judge: str, orders: str) -> pd.DataFrame:
     """The expected grades a and b of each showing (model_a first), on first turns."""
-    who = _judge(plan, judge)
+    who = judge_named(plan, judge)
     shown = truth.meetings(plan)
     if orders == "both":
         shown = [*shown, *((b, a) for a, b in shown)]
@@ -255,30 +210,8 @@ def _totals(plan: Plan, judge: str, orders: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model_a", "model_b", "a", "b"])
 
 
-def _ratio(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """`planted`, the sum of top over the sum of bottom, per group of `by`."""
-    if not by:
-        return pd.DataFrame({"planted": [rows["top"].sum() / rows["bottom"].sum()]})
-    sums = rows.groupby(by)[["top", "bottom"]].sum().reset_index()
-    return sums[by].assign(planted=sums["top"] / sums["bottom"])
-
-
 def _list(by: By) -> list[str]:
     return [by] if isinstance(by, str) else list(by)
-
-
-def _judge(plan: Plan, name: str) -> SimulatedJudge:
-    known = {judge.name: judge for judge in plan.judges}
-    if (model := name.partition("/")[0]) not in known:
-        raise ValueError(f"{name!r} is no judge of this study; it has {', '.join(known)}")
-    return known[model]
-
-
-def _votes(plan: Plan, who: str) -> np.ndarray:
-    """The votes of a group of voters or of a judge: probabilities [kind, state, vote]."""
-    if who in {voters.group for voters in plan.voters}:
-        return truth.human_votes(plan, who)
-    return truth.judge_votes(plan, _judge(plan, who))
 
 
 # By the estimators' names: how the truth is had, what the estimate is called, and how it is known.
@@ -291,4 +224,6 @@ QUANTITIES: dict[str, tuple[Callable[..., pd.DataFrame], str, str]] = {
     "agreement": (agreement, "agreement", _STATES),
     "position_bias": (position_bias, "share", _STATES),
     "repeatability": (repeatability, "share", _STATES),
+    "name_bias": (name_bias, "difference", _STATES),
+    "self_preference": (self_preference, "difference", _STATES),
 }

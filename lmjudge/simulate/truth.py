@@ -7,6 +7,7 @@ normal quality that has one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations, product
 from math import sqrt
 
@@ -110,6 +111,51 @@ def agreeing(
     mine, theirs = one[:, :, kept], two[:, :, kept]
     agree, both = (mine * theirs).sum(-1), mine.sum(-1) * theirs.sum(-1)
     return (chances * agree).sum(1), (chances * both).sum(1)
+
+
+def judge_named(plan: Plan, name: str) -> SimulatedJudge:
+    """The judge of that name (a model's, or a Judge's, "sim-heron/pair") under its prompt.
+
+    Raises ValueError for a name that the study does not have.
+    """
+    known = {judge.name: judge for judge in plan.judges}
+    model, _, prompt = name.partition("/")
+    if model not in known:
+        raise ValueError(f"{name!r} is no judge of this study; it has {', '.join(known)}")
+    return known[model].under(exchanged="renamed" in prompt, examples="few-shot" in prompt)
+
+
+def votes_of(plan: Plan, who: str) -> np.ndarray:
+    """The votes of a group of voters or of a judge: probabilities [kind, state, vote]."""
+    if who in {voters.group for voters in plan.voters}:
+        return human_votes(plan, who)
+    return judge_votes(plan, judge_named(plan, who))
+
+
+def ratio(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
+    """`planted`, the sum of top over the sum of bottom, per group of `by`."""
+    names = [by] if isinstance(by, str) else list(by)
+    if not names:
+        return pd.DataFrame({"planted": [rows["top"].sum() / rows["bottom"].sum()]})
+    sums = rows.groupby(names)[["top", "bottom"]].sum().reset_index()
+    return sums[names].assign(planted=sums["top"] / sums["bottom"])
+
+
+def grade_chances(
+    judge: SimulatedJudge, quality: np.ndarray, *, first: float = 0, long: float = 0, own: float = 0
+) -> np.ndarray:
+    """The probabilities [..., grade 1 to 10] of a judge's grade, given the answer's quality.
+
+    `first`, `long` and `own` as in `SimulatedJudge.extra_points`.
+    """
+    from scipy.special import ndtr
+
+    edges = np.arange(1, 10) + 0.5
+    below = sum(
+        chance * ndtr((edges - points - quality[..., None]) / judge.spread)
+        for points, chance in judge.extra_points(first, long, own)
+    )
+    return np.diff(below, prepend=0.0, append=1.0, axis=-1)
 
 
 def expected_grade(

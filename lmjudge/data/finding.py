@@ -61,6 +61,23 @@ def place(source: str, role: str) -> list[tuple[Path, str]]:
         raise missing
 
 
+def at_hand(source: str, *roles: str) -> bool:
+    """Whether a source's files of these roles (without any: all of its files) are here.
+
+    Raises WrongHash as `find` does.
+
+    >>> at_hand("mt-bench", "scores") in (True, False)
+    True
+    """
+    wanted = roles or dict.fromkeys(file.role for file in source_named(source).files)
+    try:
+        for role in wanted:
+            place(source, role)
+    except DataMissing:
+        return False
+    return True
+
+
 def looked_in() -> list[Path]:
     """The folders in which published files are looked for, in order."""
     given = os.environ.get("LMJUDGE_DATA")

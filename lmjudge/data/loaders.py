@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge.data.conversations import conversations_of, talked
 from lmjudge.data.finding import find, place
 from lmjudge.data.reading import (
     Row,
@@ -28,9 +29,13 @@ def load_questions(source: SourceOrPath) -> pd.DataFrame:
 
     `turns` is a list of texts, `reference` one too (the judge GPT-4's own answer, from FastChat's
     reference_answer) or None. A source without questions of its own has those of the bench that it
-    is about; "fastchat" gives both benches. Raises DataMissing where they are not here, BadRow for
-    a line that is no question, and for a question_id that stands twice.
+    is about; "fastchat" gives both benches. Votes released with their conversations (parquet:
+    "mt-bench-human", "chatbot-arena", or a file of one's own) give what their voters asked, and as
+    category the language, where it is stated. Raises DataMissing where they are not here, BadRow
+    for a line that is no question, and for a question_id that stands twice.
     """
+    if talks := conversations_of(source, "questions"):
+        return talked(talks)[0]
     own = own_path(source)
     bench = None if own else source_named(os.fspath(source)).bench
     if bench:
@@ -67,9 +72,17 @@ def load_answers(source: SourceOrPath, models: Iterable[str] | None = None) -> p
 
     `turns` is a list of texts: the first choice, as FastChat judges it; `sample` is 0. `models`
     takes some of the models only, in that order. A file of one's own is named after its model.
+    Votes released with their conversations (parquet) give the answers that their voters read.
     Raises DataMissing for answers that are not here and for an unknown model, naming the known
     ones, BadRow for a line that is no answer, and for a question answered twice.
     """
+    if talks := conversations_of(source, "answers"):
+        said = talked(talks)[1]
+        known = said["model"].unique()
+        wanted = known if models is None else list(models)
+        if unknown := [model for model in wanted if model not in known]:
+            raise _unknown_model(source, unknown[0], known)
+        return said[said["model"].isin(wanted)].reset_index(drop=True)
     files = files_of(source, "answers") if own_path(source) else _known_answers(source, models)
     by_model = {model: path for path, model in files}
     wanted = list(by_model) if models is None else list(models)

@@ -41,14 +41,19 @@ def load_votes(source: SourceOrPath) -> pd.DataFrame:
 
     Read are human votes as "mt-bench-human" has them (parquet or JSON lines; `group` is "expert" or
     "author" by the judge's name, else "crowd"), GPT-4's ("mt-bench-gpt4", group "llm"), and crowd
-    votes as "llmfao" has them (left, right, winner). A source of judgments in both orders ("prd")
-    gives the votes that `resolve` makes of them. A tie that stood for something else says so in
-    `reason`: `both_bad`, `inconsistent`. Raises DataMissing, BadRow and DataError as the others do.
+    votes as "llmfao" has them (left, right, winner). Pairwise judgments in both orders ("prd", or a
+    file of one's own as FastChat writes it) give the votes that `resolve` makes of them. A tie that
+    stood for something else says so in `reason`: `both_bad`, `inconsistent`. Raises DataMissing,
+    BadRow and DataError as the others do.
     """
-    if not own_path(source) and not source_named(os.fspath(source)).having("votes"):
+    own = own_path(source)
+    if not own and not source_named(os.fspath(source)).having("votes"):
+        return resolve(load_judgments(source, "games"))
+    files = files_of(source, "votes")
+    if own and all(_judged(path) for path, _ in files):
         return resolve(load_judgments(source, "games"))
     rows = []
-    for path, _ in files_of(source, "votes"):
+    for path, _ in files:
         for line, row in _read_votes(path):
             judge, time = row["judge"], row.get("tstamp")
             if row["winner"] not in _WINNERS:
@@ -64,6 +69,11 @@ def load_votes(source: SourceOrPath) -> pd.DataFrame:
             rows.append(row | {"turn": row.get("turn", 1), "time": time})
             rows[-1]["group"] = _GROUPS.get(kind, "crowd")
     return frame("votes", rows)[list(COLUMNS["votes"])].astype({"time": float})
+
+
+def _judged(path: Path) -> bool:
+    """Whether a file of one's own holds pairwise judgments, by its first row."""
+    return path.suffix == ".jsonl" and "g1_judgment" in next(read_lines(path, {}))[1]
 
 
 def _read_votes(path: Path) -> Iterator[tuple[int, Row]]:

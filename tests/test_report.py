@@ -230,6 +230,7 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
         lj.curves(cells, alt="Bars.", level=1.5),
         lj.heatmap(cells[:4], alt="Bars.", limits=(0, 4)),
         lj.intervals(cells, alt="Bars."),
+        lj.histogram(cells, edges=[0, 1, 2], alt="Bars."),
     ):
         data, told = figure._repr_mimebundle_()
         assert figure.png.startswith(b"\x89PNG")

@@ -2,7 +2,7 @@
 
 from lmjudge.report.checking import check, differing
 from lmjudge.report.drawing import Figure
-from lmjudge.report.figures import bars, curves, heatmap, intervals, radar
+from lmjudge.report.figures import bars, curves, heatmap, histogram, intervals, radar
 from lmjudge.report.files import plain
 from lmjudge.report.index import write_index
 from lmjudge.report.page import page_of
@@ -18,6 +18,7 @@ __all__ = [
     "curves",
     "differing",
     "heatmap",
+    "histogram",
     "intervals",
     "notebooks",
     "page_of",

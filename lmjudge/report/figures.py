@@ -1,9 +1,11 @@
-"""Figures of a table's cells: bars, radar, curves, heat maps, intervals."""
+"""Figures of a table's cells: bars, radar, curves, heat maps, intervals, histograms."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from io import BytesIO
+from typing import Any
 
 import pandas as pd
 
@@ -246,5 +248,36 @@ def intervals(table: pd.DataFrame, *, alt: str, unit: str = "", digits: int = 0)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         if columns > 1:
+            legend(axes)
+    return finish(drawn, alt)
+
+
+def histogram(
+    table: pd.DataFrame, *, edges: Iterable[float], alt: str, unit: str = "", along: str = ""
+) -> Figure:
+    """A figure of steps: a bin for each row of the table's cells, an outline for each column.
+
+    `edges` are the bins' ends, one more than rows, in their order; `along` stands at their axis,
+    `unit` at the values'. Raises ReportError where rows and edges do not fit.
+    """
+    wide, _, _ = matrices(table)
+    edges = list(edges)
+    if len(edges) != len(wide) + 1:
+        raise ReportError(
+            f"{len(wide)} bins have {len(edges)} edges; give {len(wide) + 1}, one more", name=alt
+        )
+    drawn = BytesIO()
+    with axes_of(3.4, drawn) as axes:
+        for number, column in enumerate(wide.columns):
+            look: dict[str, Any] = {"color": COLOURS[number % 6], "linestyle": LINES[number % 6]}
+            values = wide[column].fillna(0).tolist()
+            if number == 0:
+                axes.stairs(values, edges, fill=True, alpha=0.18, color=look["color"])
+            axes.stairs(values, edges, label=str(column), linewidth=1.6, **look)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlabel(along)
+        axes.set_ylabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(wide.columns) > 1:
             legend(axes)
     return finish(drawn, alt)

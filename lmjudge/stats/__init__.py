@@ -20,7 +20,7 @@ from lmjudge.stats.ratings import bradley_terry
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
 from lmjudge.stats.style import style_effects, style_ratings
 from lmjudge.stats.text import length_histogram, rouge_l, score_counts, verb_objects, word_counts
-from lmjudge.stats.wins import length_controlled_win_rates, win_rates
+from lmjudge.stats.wins import length_controlled_win_rates, vote_shares, win_rates
 
 __all__ = [
     "agreement",
@@ -54,6 +54,7 @@ __all__ = [
     "style_effects",
     "style_ratings",
     "verb_objects",
+    "vote_shares",
     "win_fractions",
     "win_rates",
     "word_counts",

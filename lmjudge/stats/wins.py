@@ -1,4 +1,4 @@
-"""Win rates from votes."""
+"""Win rates and shares of outcomes from votes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, swap
-from lmjudge.stats.grouping import By, grouped
+from lmjudge.frames import WINNERS, check, swap
+from lmjudge.stats.grouping import By, by_name, grouped
 from lmjudge.stats.intervals import estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -75,6 +75,49 @@ def win_rates(
         made["no_verdict"] -= made["ties"]
     ends = ["wins", "ties", "losses", "win_rate", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]]
+
+
+def vote_shares(
+    votes: pd.DataFrame,
+    *,
+    by: By = None,
+    cluster: Sequence[str] = ("question_id",),
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How the votes on each pair of models fell: the shares of both sides and of ties.
+
+    The two models are in the order of their names, from whichever side they were shown. Columns:
+    those of `by`, model_a, model_b, outcome (model_a, model_b, tie), count, share, too_few, n
+    (votes with a verdict), low, high, no_verdict. `cluster` as in `win_rates`. Raises FrameError
+    for a frame, `by` or `cluster` that does not fit. Source: arXiv 2304.03277, Figure 3.
+
+    >>> votes = pd.DataFrame({"question_id": [1, 2, 3], "turn": 1, "model_a": ["y", "x", "x"],
+    ...     "model_b": ["x", "y", "y"], "judge": "j", "group": "crowd", "reason": None, "time": 0.0,
+    ...     "winner": ["model_a", "tie", "model_b"]})
+    >>> vote_shares(votes)["count"].tolist()
+    [0, 2, 1]
+    """
+    rows, columns = grouped(check(votes, "votes"), by, questions)
+    rows = by_name(rows)
+    columns = [*columns, "model_a", "model_b"]
+    made = pd.concat(
+        [
+            estimate(
+                rows,
+                columns,
+                top=(rows["winner"] == outcome).astype(float).where(rows["winner"].notna()),
+                share=True,
+                cluster=cluster,
+                level=level,
+            ).assign(outcome=outcome)
+            for outcome in WINNERS
+        ],
+        ignore_index=True,
+    ).rename(columns={"value": "share"})
+    made["count"] = (made["share"] * made["n"]).round().astype("Int64")
+    ends = ["outcome", "count", "share", "too_few", "n", "low", "high", "no_verdict"]
+    return made.sort_values(columns, kind="stable", ignore_index=True)[[*columns, *ends]]
 
 
 def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Series]:

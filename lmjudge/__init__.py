@@ -35,6 +35,7 @@ _HOME = {
     "Failure": "records",
     "Record": "records",
     "OpenAIEndpoint": "endpoints.openai",
+    "Budget": "endpoints.budget",
     "Answerer": "generate",
     "generate": "generate",
     "Judge": "judges",
@@ -121,6 +122,7 @@ if TYPE_CHECKING:
         load_scores as load_scores,
         load_votes as load_votes,
     )
+    from lmjudge.endpoints.budget import Budget as Budget
     from lmjudge.endpoints.openai import OpenAIEndpoint as OpenAIEndpoint
     from lmjudge.frames import (
         line_up as line_up,

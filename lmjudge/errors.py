@@ -12,6 +12,7 @@ LmjudgeError
 │   ├── RequestFailed   one request has no reply; the others go on
 │   └── EndpointStopped no request can succeed; the run stops, resumable
 ├── PromptError         an unknown prompt, or one that cannot be filled
+├── PriceError          a price that is not known, or a table that holds none
 ├── DataError
 │   ├── DataMissing     a source that cannot be had here
 │   ├── WrongHash       a file whose bytes are not the published ones
@@ -110,6 +111,12 @@ class PromptError(LmjudgeError, ValueError):
     """An unknown prompt or parser `name`, or a template that cannot be filled."""
 
     name: str
+
+
+class PriceError(LmjudgeError, ValueError):
+    """A price that is needed and not known, of `model`, or a table of prices that holds none."""
+
+    model: str
 
 
 class DataError(LmjudgeError):

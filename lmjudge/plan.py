@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
 import pandas as pd
 
+from lmjudge.frames import check
+from lmjudge.generate import Answerer, conversations
 from lmjudge.judges import Judge, judge_requests
 from lmjudge.judges.judging import Orders, Row
+from lmjudge.prices import Price, longest, price_of, prices, tokens
 from lmjudge.records import Reply, Request
 
 _AT_ONCE = 500
@@ -26,12 +29,34 @@ class LooksUp(Protocol):
 
 
 @dataclass(frozen=True)
+class Range:
+    """A number that is not known yet: at least `low`, at most `high`, and what to expect.
+
+    `expected` is None where nothing is known to expect it from, `high` where nothing bounds it.
+    """
+
+    low: float
+    expected: float | None
+    high: float | None
+
+    def shown(self, form: str) -> str:
+        """The three as text: "low / expected / high"."""
+        numbers = (self.low, self.expected, self.high)
+        return " / ".join("unknown" if one is None else form.format(one) for one in numbers)
+
+
+@dataclass(frozen=True)
 class Plan:
     """How many requests a run has, how many of them are distinct, and how many are answered.
 
     `requests`, `hits` and `misses` count rows, `distinct` and `distinct_misses` keys: a run in
-    record mode makes `distinct_misses` calls. `rows` has a line a request, with its `key` and
-    `hit`; its other columns are those of the games or scores to come, or model and sample.
+    record mode makes `distinct_misses` calls. Of these, `read` is the tokens of their prompts
+    (about; at the store's own ratio to the characters where it has replies to this plan),
+    `written` the tokens to be written: low and high are the shortest of the replies that the store
+    has to this plan and the longest that the requests allow, expected is these replies' mean.
+    `dollars` is what both cost by `price`, None where the price is unknown. `rows` has a line a
+    request, with its `key` and `hit`; its other columns are those of the games, scores or answers
+    to come, or model and sample. The key of a second turn is missing until the first is answered.
     """
 
     title: str
@@ -40,27 +65,47 @@ class Plan:
     hits: int
     misses: int
     distinct_misses: int
+    read: float
+    written: Range
+    dollars: Range | None
+    price: Price | None
     rows: pd.DataFrame = field(repr=False, compare=False)
 
     def __str__(self) -> str:
-        return (
+        counts = (
             f"{self.title}: {self.requests:,} requests ({self.distinct:,} distinct),"
             f" {self.hits:,} answered in the store, {self.misses:,} not:"
             f" {self.distinct_misses:,} calls to make"
         )
+        if not self.distinct_misses:
+            return counts
+        return (
+            f"{counts}; about {self.read:,.0f} tokens to read, {self.written.shown('{:,.0f}')} to"
+            f" write (low / expected / high); {self._money()}"
+        )
 
     __repr__ = __str__
 
+    def _money(self) -> str:
+        if self.dollars is None or self.price is None:
+            return "price unknown (give a table of prices)"
+        when = f", prices of {self.price.date}" if self.price.date else ""
+        return f"{self.dollars.shown('${:,.2f}')}{when}"
+
     def _repr_html_(self) -> str:
         cells = {
-            "requests": self.requests,
-            "distinct": self.distinct,
-            "answered in the store": self.hits,
-            "not answered": self.misses,
-            "calls to make": self.distinct_misses,
+            "requests": f"{self.requests:,}",
+            "distinct": f"{self.distinct:,}",
+            "answered in the store": f"{self.hits:,}",
+            "not answered": f"{self.misses:,}",
+            "calls to make": f"{self.distinct_misses:,}",
         }
+        if self.distinct_misses:
+            cells["tokens to read, about"] = f"{self.read:,.0f}"
+            cells["tokens to write: low / expected / high"] = self.written.shown("{:,.0f}")
+            cells["price: low / expected / high"] = self._money()
         head = "".join(f'<th scope="col">{name}</th>' for name in cells)
-        body = "".join(f"<td>{count:,}</td>" for count in cells.values())
+        body = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells.values())
         return (
             f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody><tr>{body}</tr></tbody></table>"
@@ -69,37 +114,124 @@ class Plan:
 
 def plan(
     frame: pd.DataFrame | Iterable[Request],
-    judge: Judge | None = None,
+    asked: Judge | Answerer | None = None,
     *,
     store: LooksUp,
     orders: Orders = "both",
     turns: tuple[int, ...] = (1,),
     samples: int = 1,
+    table: Mapping[str, Price] | None = None,
 ) -> Plan:
-    """The Plan of judging a pairings frame or a lineup, or of any requests (without a judge).
+    """The Plan of judging a pairings frame or a lineup, of answering questions, or of any requests.
 
-    Nothing is asked and nothing is written. Raises what `judge_requests` raises.
+    `asked` is the judge, or the answerer (an Answerer) for a questions frame; requests need none.
+    `table` replaces the prices (see `prices`). Nothing is asked and nothing is written. Raises what
+    `judge_requests` and `conversations` raise.
     """
-    asked: Iterator[tuple[Row, Request]]
-    if isinstance(frame, pd.DataFrame):
-        if judge is None:
-            raise TypeError("plan got a frame and no judge; give the judge that would be asked")
-        asked = judge_requests(frame, judge, orders=orders, turns=turns, samples=samples)
+    made: Iterator[tuple[Row, Request | None, Reply | None]]
+    if isinstance(asked, Answerer):
+        made = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
+    elif not isinstance(frame, pd.DataFrame):
+        rows = (({"model": one.model, "sample": one.sample}, one) for one in frame)
+        made = _looked_up(rows, store)
+    elif asked is None:
+        raise TypeError("plan got a frame and no judge; give the judge that would be asked")
     else:
-        asked = (({"model": one.model, "sample": one.sample}, one) for one in frame)
+        judging = judge_requests(frame, asked, orders=orders, turns=turns, samples=samples)
+        made = _looked_up(judging, store)
+    title = "requests" if asked is None else asked.name
+    return _plan(title, made, dict(prices() if table is None else table))
+
+
+def _looked_up(
+    asked: Iterator[tuple[Row, Request]], store: LooksUp
+) -> Iterator[tuple[Row, Request | None, Reply | None]]:
+    while some := list(islice(asked, _AT_ONCE)):
+        held = store.look_up({request.key for _, request in some})
+        for row, request in some:
+            yield row, request, held.get(request.key)
+
+
+def _turns(
+    questions: pd.DataFrame, answerer: Answerer, store: LooksUp, samples: int
+) -> Iterator[tuple[Row, Request | None, Reply | None]]:
+    """The turns of each conversation, as far as the store knows what was said in it."""
+    for one in conversations(questions, answerer, samples):
+        row = {
+            "question_id": one.question["question_id"],
+            "model": answerer.name,
+            "sample": one.sample,
+        }
+        known = True
+        for turn in range(1, len(one.question["turns"]) + 1):
+            request = one.request() if known else None
+            reply = store.look_up([request.key]).get(request.key) if request else None
+            yield row | {"turn": turn}, request, reply
+            if known and reply is not None and request is not None:
+                one.take(request.key, reply)
+                if one.failure is not None:
+                    break
+            known = known and reply is not None
+
+
+def _plan(
+    title: str,
+    made: Iterable[tuple[Row, Request | None, Reply | None]],
+    table: Mapping[str, Price],
+) -> Plan:
     rows: list[dict[str, Any]] = []
-    while some := [row | {"key": request.key} for row, request in islice(asked, _AT_ONCE)]:
-        held = store.look_up({row["key"] for row in some})
-        rows += [row | {"hit": row["key"] in held} for row in some]
-    made = pd.DataFrame(rows) if rows else pd.DataFrame({"key": [], "hit": []})
-    missed = {row["key"] for row in rows if not row["hit"]}
+    missed: dict[str, Request] = {}
+    later = 0
+    read = ratio = 0.0
+    lengths: list[float] = []
+    for row, request, reply in made:
+        key = None if request is None else request.key
+        rows.append(row | {"key": key, "hit": reply is not None})
+        if request is None:
+            later += 1
+        elif reply is None:
+            missed[request.key] = request
+        else:
+            told, wrote = tokens(request, reply)
+            guess, _ = tokens(request)
+            read, ratio = read + told, ratio + guess
+            lengths.append(wrote)
+    calls = len(missed) + later
+    each = [tokens(request)[0] for request in missed.values()]
+    # A later turn reads what its conversation has said; without that, at least what a first does.
+    to_read = (sum(each) + later * (sum(each) / len(each) if each else 0.0)) * (
+        read / ratio if ratio else 1.0
+    )
+    bounds = {longest(request) for request in missed.values()}
+    most = None if None in bounds or not bounds else max(one for one in bounds if one is not None)
+    written = Range(
+        calls * min(lengths, default=0.0),
+        calls * sum(lengths) / len(lengths) if lengths else (None if calls else 0.0),
+        None if most is None and calls else calls * (most or 0.0),
+    )
+    models = {request.model for request in missed.values()}
+    price = price_of(models.pop(), dict(table)) if len(models) == 1 else None
     hits = sum(row["hit"] for row in rows)
     return Plan(
-        judge.name if judge else "requests",
+        title,
         len(rows),
-        len({row["key"] for row in rows}),
+        len({row["key"] for row in rows if row["key"]}) + later,
         hits,
         len(rows) - hits,
-        len(missed),
-        made,
+        calls,
+        to_read,
+        written,
+        _dollars(price, to_read, written),
+        price,
+        pd.DataFrame(rows) if rows else pd.DataFrame({"key": [], "hit": []}),
     )
+
+
+def _dollars(price: Price | None, read: float, written: Range) -> Range | None:
+    if price is None:
+        return None
+    low, expected, high = (
+        None if wrote is None else price.of(read, wrote)
+        for wrote in (written.low, written.expected, written.high)
+    )
+    return Range(low or 0.0, expected, high)

@@ -218,6 +218,7 @@ class _Run:
             )
             self.finished.append((request, failure))
         except Exception as error:  # EndpointStopped, or a fault in the endpoint: the run stops
+            self.shelf.calls -= getattr(error, "reason", None) == "budget"  # it was never sent
             self.stop = self.stop or error
         finally:
             self.asker.wake.set()

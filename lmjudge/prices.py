@@ -1,0 +1,100 @@
+"""What calls cost: a dated table of prices, which one's own replaces; unknown is never zero."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmjudge.errors import PriceError
+from lmjudge.records import Reply, Request
+
+CHARACTERS_A_TOKEN = 4.0  # of English prose, where a server has not said how many tokens it read
+_DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars for a million tokens of a model, read and written, and when that was so."""
+
+    model: str
+    input: float
+    output: float
+    date: str = ""
+
+    def of(self, read: float, written: float) -> float:
+        """The dollars for so many tokens read and written."""
+        return (read * self.input + written * self.output) / 1e6
+
+
+def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
+    """The prices by model: of the table at `path`, else `$LMJUDGE_PRICES`, else the package's own.
+
+    A table is a CSV with the columns model, input, output (dollars a million tokens) and date.
+    Raises PriceError for a file that is no such table or has a price that is none.
+
+    >>> prices()["gpt-4"].of(read=1e6, written=1e6)
+    90.0
+    """
+    given = path or os.environ.get("LMJUDGE_PRICES")
+    file = Path(given) if given else Path(__file__).with_name("prices.csv")
+    found = {}
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                one = Price(
+                    row["model"], float(row["input"]), float(row["output"]), row.get("date") or ""
+                )
+                if not (0 <= one.input < math.inf and 0 <= one.output < math.inf):
+                    raise ValueError(f"{one.model} costs {one.input} and {one.output}")
+                found[one.model] = one
+    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        raise PriceError(
+            f"{file} cannot be read as prices ({type(error).__name__}: {error}); expected a CSV of"
+            " model, input, output (dollars a million tokens) and date",
+            model="",
+        ) from error
+    return found
+
+
+def price_of(model: str, table: dict[str, Price] | None = None) -> Price | None:
+    """The price of a model, or of the same model without the date in its name; None if unknown.
+
+    >>> price_of("gpt-4o-mini-2024-07-18").input, price_of("my-model")
+    (0.15, None)
+    """
+    known = prices() if table is None else table
+    return known.get(model) or known.get(_DATED.sub("", model))
+
+
+def tokens(request: Request, reply: Reply | None = None) -> tuple[float, float]:
+    """The tokens read and written: as the server said, else by the length of the texts."""
+    characters = sum(len(str(message.get("content") or "")) for message in request.messages)
+    usage = (reply.usage if reply else None) or {}
+    guesses = {
+        "prompt_tokens": characters / CHARACTERS_A_TOKEN,
+        "completion_tokens": len(reply.text) / CHARACTERS_A_TOKEN if reply else 0.0,
+    }
+    read, written = (
+        float(said) if isinstance(said := usage.get(name), (int, float)) and said > 0 else guess
+        for name, guess in guesses.items()
+    )
+    return read, written
+
+
+def cost(request: Request, reply: Reply, table: dict[str, Price] | None = None) -> float | None:
+    """The dollars that a reply cost, or would cost again; None where the price is unknown."""
+    price = price_of(request.model, table)
+    return None if price is None else price.of(*tokens(request, reply))
+
+
+def longest(request: Request) -> float | None:
+    """The most tokens that a reply to it may have; None where the request sets no bound."""
+    for name in ("max_tokens", "max_completion_tokens", "max_new_tokens"):
+        bound = request.params.get(name)
+        if isinstance(bound, (int, float)) and not isinstance(bound, bool):
+            return float(bound)
+    return None

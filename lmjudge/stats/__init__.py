@@ -17,6 +17,7 @@ from lmjudge.stats.majority import ceiling, majority, scores_as_votes
 from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
 from lmjudge.stats.rankings import predicted_wins, separability, win_fractions
 from lmjudge.stats.ratings import bradley_terry
+from lmjudge.stats.samples import rank_samples
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
 from lmjudge.stats.style import style_effects, style_ratings
 from lmjudge.stats.text import length_histogram, rouge_l, score_counts, verb_objects, word_counts
@@ -42,6 +43,7 @@ __all__ = [
     "position_bias",
     "predicted_wins",
     "read_battles",
+    "rank_samples",
     "relative_quality",
     "repeatability",
     "rouge_l",

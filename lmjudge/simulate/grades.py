@@ -21,24 +21,18 @@ def single_votes(plan: Plan, judge: SimulatedJudge) -> np.ndarray:
     answer's own luck (trapezoids): given the state, grades rest on the two qualities alone, as
     which answer is better does. Errors are below 1e-3.
     """
-    from scipy.special import ndtr
-
     meetings, strata = truth.meetings(plan), truth.strata()
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     whole = (weights / weights.sum())[:, None, None]
     qualities = [model.quality(*stratum) for model in plan.models for stratum in strata]
     reach = _REACH * plan.answer_spread
     at = np.linspace(min(qualities) - reach, max(qualities) + reach, _STEPS)
-    seen = (at + plan.question_spread * nodes[:, None])[:, None]
-    edges = (np.arange(1, 10) + 0.5)[:, None]
+    seen = at + plan.question_spread * nodes[:, None]
     # The chance of each grade, [node, grade, quality], of an answer that is long, or the judge's.
-    graded = {}
-    for long, own in {(long, m.name == judge.name) for long in (False, True) for m in plan.models}:
-        below = sum(
-            chance * ndtr((edges - seen - points) / judge.spread)
-            for points, chance in judge.extra_points(0, long, own)
-        )
-        graded[long, own] = np.diff(below, axis=1, prepend=0.0, append=1.0)
+    graded = {
+        (long, own): truth.grade_chances(judge, seen, long=long, own=own).swapaxes(1, 2)
+        for long, own in product((False, True), repeat=2)
+    }
     # Of each answer the chance of [grade, (node, quality)], and of the same grade at a lower
     # quality (half of that quality's own counted), by the node's weight.
     parts: dict[tuple[str, tuple[str, int], bool], tuple[np.ndarray, np.ndarray]] = {}
@@ -69,3 +63,10 @@ def single_votes(plan: Plan, judge: SimulatedJudge) -> np.ndarray:
     votes *= (1 - judge.failure_rate) ** 2
     votes[:, :, truth.NONE] = 1 - votes.sum(-1)
     return votes
+
+
+def votes_of(plan: Plan, who: str) -> np.ndarray:
+    """`truth.votes_of`, or what a judge's grades amount to where its prompt is `single`."""
+    if who.partition("/")[2] == "single":
+        return single_votes(plan, truth.judge_named(plan, who))
+    return truth.votes_of(plan, who)

@@ -67,11 +67,14 @@ def load_questions(source: SourceOrPath) -> pd.DataFrame:
     return frame("questions", list(rows.values()))
 
 
-def load_answers(source: SourceOrPath, models: Iterable[str] | None = None) -> pd.DataFrame:
+def load_answers(
+    source: SourceOrPath, models: Iterable[str] | None = None, *, samples: int = 1
+) -> pd.DataFrame:
     """The answers of a source's models, or of files of one's own: an answers frame.
 
-    `turns` is a list of texts: the first choice, as FastChat judges it; `sample` is 0. `models`
-    takes some of the models only, in that order. A file of one's own is named after its model.
+    `turns` is a list of texts: the first choice, as FastChat judges it; `sample` is 0. With more
+    `samples` the next choices follow, as many as there are, up to that number. `models` takes some
+    of the models only, in that order. A file of one's own is named after its model.
     Votes released with their conversations (parquet) give the answers that their voters read.
     Raises DataMissing for answers that are not here and for an unknown model, naming the known
     ones, BadRow for a line that is no answer, and for a question answered twice.
@@ -91,25 +94,29 @@ def load_answers(source: SourceOrPath, models: Iterable[str] | None = None) -> p
     rows = []
     for model in wanted:
         seen = set()
-        for line, row in read_answers(by_model[model]):
-            if row["question_id"] in seen:
+        for line, row in read_answers(by_model[model], samples):
+            if (row["question_id"], row["sample"]) in seen:
                 problem = f"answers the question {row['question_id']} a second time"
                 raise bad_row(by_model[model], line, problem)
-            seen.add(row["question_id"])
-            rows.append({**row, "model": model, "sample": 0})
+            seen.add((row["question_id"], row["sample"]))
+            rows.append({**row, "model": model})
     answers = frame("answers", rows)
     return answers.drop(columns=["answer_id", "model_id"])
 
 
-def read_answers(path: Path) -> Iterator[tuple[int, Row]]:
+def read_answers(path: Path, samples: int = 1) -> Iterator[tuple[int, Row]]:
     """Every (line, answer) of a file of FastChat's (`choices`) or the Vicuna blog's (`text`)."""
     for line, row in read_lines(path, {"question_id": (int, str)}):
         choices = row.get("choices", [{"turns": [row.get("text")]}])
-        first = choices[0] if isinstance(choices, list) and choices else None
-        turns = first.get("turns") if isinstance(first, dict) else None
-        _check_turns(path, line, turns)
-        known = {name: row.get(name) for name in ("answer_id", "model_id")}
-        yield line, {"question_id": row["question_id"], "turns": turns, **known}
+        some = choices[:samples] if isinstance(choices, list) and choices else [None]
+        for sample, choice in enumerate(some):
+            turns = choice.get("turns") if isinstance(choice, dict) else None
+            _check_turns(path, line, turns)
+            known = {name: row.get(name) for name in ("answer_id", "model_id")}
+            yield (
+                line,
+                {"question_id": row["question_id"], "turns": turns, "sample": sample, **known},
+            )
 
 
 def _check_turns(path: Path, line: int, turns: Any) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from lmjudge.simulate import truth
 from lmjudge.simulate.habits import name_bias, position_bias, repeatability, self_preference
 from lmjudge.simulate.planted import Plan
+from lmjudge.simulate.ratings import bradley_terry, vote_shares, win_fractions
 from lmjudge.simulate.truth import NONE, TIE, A, B, judge_named, ratio, votes_of
 
 By = str | Sequence[str]
@@ -226,4 +227,7 @@ QUANTITIES: dict[str, tuple[Callable[..., pd.DataFrame], str, str]] = {
     "repeatability": (repeatability, "share", _STATES),
     "name_bias": (name_bias, "difference", _STATES),
     "self_preference": (self_preference, "difference", _STATES),
+    "bradley_terry": (bradley_terry, "rating", "best fit to the votes expected"),
+    "win_fractions": (win_fractions, "win_fraction", _STATES),
+    "vote_shares": (vote_shares, "share", _STATES),
 }

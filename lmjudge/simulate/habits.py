@@ -1,4 +1,7 @@
-"""The true values of what estimators say about a judge's habits: positions, names, repeats."""
+"""The true values of what estimators say about a judge's habits: positions, names, repeats.
+
+`questions` are those that were asked, where they are not as many in each category.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ def position_bias(
     by: By = ("judge",),
     rule: str = "mixed",
     turns: Sequence[int] = (1,),
+    questions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """What becomes of pairs judged in both orders: the share of each outcome."""
     kinds, joint = _both_orders(plan, judge)
@@ -49,7 +53,7 @@ def position_bias(
         [kinds.assign(outcome=name, top=share, bottom=1.0) for name, share in shares.items()]
     )
     names = [by] if isinstance(by, str) else list(by)
-    return ratio(rows[rows["turn"].isin(turns)], [*names, "outcome"])
+    return ratio(rows[rows["turn"].isin(turns)], [*names, "outcome"], questions)
 
 
 def name_bias(
@@ -58,19 +62,27 @@ def name_bias(
     judge: str,
     prompts: tuple[str, str] = ("pair", "pair-renamed"),
     turns: Sequence[int] = (1,),
+    questions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """What the second prompt adds to the share of each outcome under the first."""
     model = judge.partition("/")[0]
     one, two = (
-        position_bias(plan, judge=f"{model}/{prompt}", by=(), turns=turns).set_index("outcome")
+        position_bias(
+            plan, judge=f"{model}/{prompt}", by=(), turns=turns, questions=questions
+        ).set_index("outcome")["planted"]
         for prompt in prompts
     )
-    added = (two["planted"] - one["planted"]).reindex(OUTCOMES)
+    added = (two - one).reindex(OUTCOMES)
     return added.rename_axis("outcome").reset_index().assign(judge=model)
 
 
 def self_preference(
-    plan: Plan, *, judge: str, against: Sequence[str], turns: Sequence[int] = (1,)
+    plan: Plan,
+    *,
+    judge: str,
+    against: Sequence[str],
+    turns: Sequence[int] = (1,),
+    questions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """How much more a judge's own answers win in its votes than in those of the `against`.
 
@@ -81,13 +93,16 @@ def self_preference(
     kinds, chances = truth.comparisons(plan)
     mine = kinds["model_a"].eq(me).to_numpy()
     used = (mine | kinds["model_b"].eq(me).to_numpy()) & kinds["turn"].isin(turns).to_numpy()
+    asked = np.ones(len(kinds))
+    if questions is not None:
+        asked = kinds["category"].map(questions["category"].value_counts()).fillna(0).to_numpy()
 
     def worth(who: str) -> tuple[float, float]:
         """The mean worth of a readable vote to me, and how often there is one."""
         votes = (chances[:, :, None] * truth.votes_of(plan, who)).sum(1)[used]
         known = votes[:, :NONE].sum(1)
         won = np.where(mine[used], votes[:, A], votes[:, B]) + votes[:, TIE] / 2
-        return float((won / known).mean()), float(known.mean())
+        return float(np.average(won / known, weights=asked[used])), float(known.mean())
 
     total = weight = 0.0
     for some in product(*(((w, r), (None, 1 - r)) for w, r in map(worth, against))):
@@ -102,7 +117,13 @@ def self_preference(
 
 
 def repeatability(
-    plan: Plan, *, judge: str, kind: str = "games", by: By = (), turns: Sequence[int] = (1,)
+    plan: Plan,
+    *,
+    judge: str,
+    kind: str = "games",
+    by: By = (),
+    turns: Sequence[int] = (1,),
+    questions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """How often one of two samples of a game (either order), or of a grade, reads otherwise.
 
@@ -129,7 +150,7 @@ def repeatability(
         differ = (readable.sum(-1) ** 2 - (readable**2).sum(-1)).mean(0)
         rows = rows.assign(top=(chances * differ).sum(1))
     rows = rows.assign(top=afresh * rows["top"], bottom=spoken, judge=judge)
-    return ratio(rows[rows["turn"].isin(turns)], by)
+    return ratio(rows[rows["turn"].isin(turns)], by, questions)
 
 
 def _both_orders(plan: Plan, judge: str) -> tuple[pd.DataFrame, np.ndarray]:

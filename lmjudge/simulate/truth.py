@@ -122,7 +122,12 @@ def judge_named(plan: Plan, name: str) -> SimulatedJudge:
     model, _, prompt = name.partition("/")
     if model not in known:
         raise ValueError(f"{name!r} is no judge of this study; it has {', '.join(known)}")
-    return known[model].under(exchanged="renamed" in prompt, examples="few-shot" in prompt)
+    return known[model].under(
+        exchanged="renamed" in prompt,
+        examples="few-shot" in prompt,
+        solves="chain-of-thought" in prompt,
+        guided="reference" in prompt,
+    )
 
 
 def votes_of(plan: Plan, who: str) -> np.ndarray:
@@ -132,9 +137,17 @@ def votes_of(plan: Plan, who: str) -> np.ndarray:
     return judge_votes(plan, judge_named(plan, who))
 
 
-def ratio(rows: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
-    """`planted`, the sum of top over the sum of bottom, per group of `by`."""
+def ratio(
+    rows: pd.DataFrame, by: str | Sequence[str], questions: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """`planted`, the sum of top over the sum of bottom, per group of `by`.
+
+    With `questions` categories count as often as they are asked there; else all alike.
+    """
     names = [by] if isinstance(by, str) else list(by)
+    if questions is not None:
+        asked = rows["category"].map(questions["category"].value_counts()).fillna(0)
+        rows = rows.assign(top=rows["top"] * asked, bottom=rows["bottom"] * asked)[asked > 0]
     if not names:
         return pd.DataFrame({"planted": [rows["top"].sum() / rows["bottom"].sum()]})
     sums = rows.groupby(names)[["top", "bottom"]].sum().reset_index()

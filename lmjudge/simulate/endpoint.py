@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from lmjudge.errors import EndpointStopped, RequestFailed
+from lmjudge.judges.attack import find_list
 from lmjudge.records import Reply, Request
 from lmjudge.simulate.planted import Side, SimulatedJudge
 
-_TOKEN = re.compile(r"q[a-z2-7]{16}", re.IGNORECASE)
+PARAPHRASER = "sim-scribe"
+_TOKEN = re.compile(r"[qr][a-z2-7]{16}", re.IGNORECASE)
+_SOLVES = re.compile(r"step by step", re.IGNORECASE)
 _NAME = re.compile(r"assistant ([ab])\b", re.IGNORECASE)
 _EXAMPLE = re.compile(r"^\[\[[ABC]\]\]$", re.MULTILINE)
 _TWO_GRADES = re.compile(r"\[\[\s*(\d+|rating_a)\s*,\s*(\d+|rating_b)\s*\]\]")
@@ -46,6 +49,7 @@ class SimulatedEndpoint:
     sees, and writes the verdict as the prompt asks for it: [[A]], [[B]] or [[C]] where the prompt
     names these (the assistants' names as the prompt gives them); one grade, [[7]], where it shows
     one answer; two grades, [[7,4]], where the prompt has such; else two grades on the first line.
+    Asked as PARAPHRASER, it says a numbered list again.
     Every draw is a function of (seed, request), so neither order nor concurrency matters. Raises
     EndpointStopped for a model that is no judge of the study and for a prompt without the study's
     answers, RequestFailed for the requests planted to fail.
@@ -70,8 +74,10 @@ class SimulatedEndpoint:
         """The reply to one request."""
         judge = next((judge for judge in self.judges if judge.name == request.model), None)
         prompt = "\n".join(str(message["content"]) for message in request.messages)
-        found = [token.lower() for token in _TOKEN.findall(prompt)]
-        facts = [self.facts[token] for token in found if token in self.facts]
+        if request.model == PARAPHRASER:
+            again = _TOKEN.sub(lambda token: "r" + token[0][1:], str(find_list(prompt) or ""))
+            return _reply(prompt, again, PARAPHRASER)
+        facts = self._shown(prompt)
         shown = [fact for fact in facts if fact.turn == max(fact.turn for fact in facts)]
         if judge is None or len(shown) not in (1, 2):
             raise EndpointStopped(
@@ -103,12 +109,29 @@ class SimulatedEndpoint:
             return _reply(prompt, f"{verdict}\n{text}", judge.name)
         return _reply(prompt, f"{text}\n{verdict}", judge.name)
 
+    def _shown(self, prompt: str) -> list[Fact]:
+        """What is shown, in its order; an answer said twice is one answer, and longer."""
+        facts, again = [], False
+        for token in map(str.lower, _TOKEN.findall(prompt)):
+            fact = self.facts.get("q" + token[1:])
+            if fact and token[0] == "r":
+                again = True
+            elif fact:
+                facts.append(replace(fact, words=2 * fact.words, long=True) if again else fact)
+                again = False
+        return facts
+
     def _verdict(
         self, judge: SimulatedJudge, shown: list[Fact], prompt: str, salt: tuple[object, ...]
     ) -> str | None:
         if len(shown) == 2 and "[[A]]" in prompt:
             exchanged = _exchanged(prompt)
-            moved = judge.under(exchanged=exchanged, examples=bool(_EXAMPLE.search(prompt)))
+            moved = judge.under(
+                exchanged=exchanged,
+                examples=bool(_EXAMPLE.search(prompt)),
+                solves=bool(_SOLVES.search(prompt)),
+                guided="Simulated reference answer" in prompt,
+            )
             winner = self._winner(moved, shown[0], shown[1], salt)
             letters = ("B", "A") if exchanged else ("A", "B")
             named = {"model_a": letters[0], "model_b": letters[1], "tie": "C"}

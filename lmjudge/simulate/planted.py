@@ -11,6 +11,7 @@ Side = str  # one of model_a, model_b, tie
 CATEGORIES = ("errands", "letters", "maps", "recipes", "reasoning", "math")
 REFERENCED = ("reasoning", "math")  # these come with a reference answer
 ONE_TURN = ("maps",)  # and these stop after the first turn
+RIGHT_FROM = 5.5  # the quality from which on an answer counts as right
 LENGTHS = (0.62, 1.0, 1.57)  # an answer is short, middling or long, each as often as the others
 
 
@@ -44,7 +45,9 @@ class SimulatedJudge:
     take a share `steadied` of the position bias away. In grading, a habit adds a point: to the
     first answer (two scores in one judgment), to a long answer, to its own; `leniency` is added to
     all and `spread` is the standard deviation of its grades. Another sample of a judgment is drawn
-    afresh with `repeat_noise`. `request_failure_rate` of its requests never get a reply.
+    afresh with `repeat_noise`. `request_failure_rate` of its requests never get a reply. Where they
+    differ, `reasoned` is its accuracy under a prompt that has it solve the question first, `guided`
+    under one that shows a reference answer (not planted for prompts that show it now and then).
     """
 
     name: str
@@ -60,6 +63,8 @@ class SimulatedJudge:
     request_failure_rate: float = 0.0
     name_bias: float = 0.0
     steadied: float = 0.0
+    reasoned: float | None = None
+    guided: float | None = None
 
     def __post_init__(self) -> None:
         habits = abs(self.position_bias) + abs(self.name_bias) + self.tie_rate + self.verbosity_bias
@@ -76,12 +81,17 @@ class SimulatedJudge:
                 " give shares that are not negative and leave something to judge"
             )
 
-    def under(self, *, exchanged: bool, examples: bool) -> SimulatedJudge:
-        """The judge as it is under a prompt that calls the first answer B, or that has examples."""
+    def under(
+        self, *, exchanged: bool, examples: bool, solves: bool = False, guided: bool = False
+    ) -> SimulatedJudge:
+        """The judge as it is under a prompt that calls the first answer B, that has examples, that
+        has it solve the question first, or that shows a reference answer."""
+        told = self.guided if guided else self.reasoned if solves else None
         return replace(
             self,
             name_bias=-self.name_bias if exchanged else self.name_bias,
             position_bias=self.position_bias * (1 - self.steadied * examples),
+            accuracy=self.accuracy if told is None else told,
         )
 
     def verdicts(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.simulate import truth
+from lmjudge.simulate.attacks import attack_failures, length_bias, wrong_preferred
 from lmjudge.simulate.habits import name_bias, position_bias, repeatability, self_preference
 from lmjudge.simulate.planted import Plan
 from lmjudge.simulate.ratings import bradley_terry, vote_shares, win_fractions
@@ -227,6 +228,9 @@ QUANTITIES: dict[str, tuple[Callable[..., pd.DataFrame], str, str]] = {
     "repeatability": (repeatability, "share", _STATES),
     "name_bias": (name_bias, "difference", _STATES),
     "self_preference": (self_preference, "difference", _STATES),
+    "attack_failures": (attack_failures, "failure_rate", _STATES),
+    "wrong_preferred": (wrong_preferred, "failure_rate", _STATES),
+    "length_bias": (length_bias, "odds", "logistic regression over such states, weighted"),
     "bradley_terry": (bradley_terry, "rating", "best fit to the votes expected"),
     "win_fractions": (win_fractions, "win_fraction", _STATES),
     "vote_shares": (vote_shares, "share", _STATES),

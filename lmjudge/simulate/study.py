@@ -14,7 +14,15 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.frames import frame, pair_up
 from lmjudge.simulate.endpoint import Fact, SimulatedEndpoint
-from lmjudge.simulate.planted import CATEGORIES, LENGTHS, ONE_TURN, REFERENCED, Plan, words_of
+from lmjudge.simulate.planted import (
+    CATEGORIES,
+    LENGTHS,
+    ONE_TURN,
+    REFERENCED,
+    RIGHT_FROM,
+    Plan,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from lmjudge.store import Store
@@ -52,6 +60,37 @@ class Study:
     def pairings(self) -> pd.DataFrame:
         """The pairs of answers that the votes are on: all, or each model's with the baseline's."""
         return pair_up(self.questions, self.answers, baseline=self.plan.baseline)
+
+    @property
+    def listed(self) -> pd.DataFrame:
+        """The answers with every text made a numbered list, for attacks on lists."""
+        return self.answers.assign(
+            turns=[[_as_list(text) for text in turns] for turns in self.answers["turns"]]
+        )
+
+    @property
+    def labels(self) -> pd.DataFrame:
+        """Which answers are right: a scores frame with 1 and 0, by the judge sim-label.
+
+        On contested questions, where no answer is better than another, all count as right.
+        """
+        return frame(
+            "scores",
+            [
+                {
+                    "question_id": fact.question_id,
+                    "turn": fact.turn,
+                    "model": fact.model,
+                    "judge": "sim-label",
+                    "sample": 0,
+                    "score": float(fact.contested or fact.quality >= RIGHT_FROM),
+                    "reason": None,
+                    "text": None,
+                    "key": None,
+                }
+                for fact in self.endpoint.facts.values()
+            ],
+        )
 
     def store(self, path: str | Path | None = None) -> Store:
         """A store in record mode for the simulated judgments, apart from the paid ones.
@@ -132,6 +171,12 @@ def _answer(rng: np.random.Generator, words: int, token: str) -> str:
     drawn = [_WORDS[i] for i in rng.integers(len(_WORDS), size=words - 1)]
     drawn.insert(int(rng.integers(words)), token)
     return f"{' '.join(drawn).capitalize()}."
+
+
+def _as_list(text: str) -> str:
+    words = text.split()
+    items = [" ".join(words[at : at + 9]) for at in range(0, len(words), 9)]
+    return "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))
 
 
 def _votes(

@@ -57,6 +57,7 @@ _HOME = {
     "ceiling": "stats",
     "scores_as_votes": "stats",
     "agreement_by_gap": "stats",
+    "agreements": "stats",
     "length_controlled_win_rates": "stats",
     "attack_failures": "stats",
     "length_bias": "stats",
@@ -163,6 +164,7 @@ if TYPE_CHECKING:
     from lmjudge.stats import (
         agreement as agreement,
         agreement_by_gap as agreement_by_gap,
+        agreements as agreements,
         attack_failures as attack_failures,
         bradley_terry as bradley_terry,
         ceiling as ceiling,

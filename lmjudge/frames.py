@@ -102,14 +102,19 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def pair_up(
-    questions: pd.DataFrame, answers: pd.DataFrame, *, baseline: str | None = None
+    questions: pd.DataFrame,
+    answers: pd.DataFrame,
+    *,
+    baseline: str | None = None,
+    voted: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Two models' answers to one question side by side: the frame that `judge_pairs` takes.
 
     With a `baseline` every other model (as model_a) meets it (as model_b); without, all pairs of
-    models meet once, in the order in which they first appear. A question that one of the two did
-    not answer is left out. Columns: question_id, category, model_a, model_b, sample, question,
-    reference, answer_a, answer_b. Raises FrameError for a baseline that gave no answers.
+    models meet once, in the order in which they first appear. With `voted`, a votes frame, only
+    pairs that its votes are on. A question that one of the two did not answer is left out.
+    Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
+    answer_b. Raises FrameError for a baseline that gave no answers.
     """
     lines = line_up(questions, answers)
     models = list(dict.fromkeys(lines["model"]))
@@ -122,6 +127,10 @@ def pair_up(
         meetings = list(combinations(models, 2))
     else:
         meetings = [(model, baseline) for model in models if model != baseline]
+    if voted is not None:
+        pair = [frozenset(two) for two in zip(voted["model_a"], voted["model_b"], strict=True)]
+        on = {two: set(part) for two, part in voted["question_id"].groupby(pair)}
+        meetings = [two for two in meetings if frozenset(two) in on]
     shared = ["question_id", "category", "sample", "question", "reference"]
     by_model = dict(tuple(lines.groupby("model", sort=False)))
     made = [
@@ -132,6 +141,11 @@ def pair_up(
         )
         for a, b in meetings
     ]
+    if voted is not None:
+        made = [
+            part[part["question_id"].isin(on[frozenset(two)])]
+            for two, part in zip(meetings, made, strict=True)
+        ]
     pairings = pd.concat(made, ignore_index=True) if made else frame("pairings")
     return pairings[list(COLUMNS["pairings"])]
 

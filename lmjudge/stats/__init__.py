@@ -6,7 +6,7 @@ by="category", `ties` says what a tie is, `level` is the level of the intervals 
 `n` counts what the estimate rests on, `no_verdict` what was left out because it has no verdict.
 """
 
-from lmjudge.stats.agreement import agreement, agreement_by_gap
+from lmjudge.stats.agreement import agreement, agreement_by_gap, agreements
 from lmjudge.stats.battles import read_battles
 from lmjudge.stats.bias import position_bias, repeatability
 from lmjudge.stats.coefficients import kappa
@@ -26,6 +26,7 @@ from lmjudge.stats.wins import length_controlled_win_rates, vote_shares, win_rat
 __all__ = [
     "agreement",
     "agreement_by_gap",
+    "agreements",
     "attack_failures",
     "bradley_terry",
     "ceiling",

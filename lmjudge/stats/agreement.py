@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from itertools import combinations_with_replacement
 from typing import Literal
 
 import pandas as pd
@@ -12,6 +14,7 @@ from lmjudge.stats.grouping import By, by_name, grouped
 from lmjudge.stats.intervals import estimate
 
 KEY = ["question_id", "turn", "model_a", "model_b"]
+SETTINGS: dict[str, Literal["keep", "drop"]] = {"S1": "keep", "S2": "drop"}
 _COUNTS = [*WINNERS, "missing"]
 
 
@@ -99,6 +102,51 @@ def agreement(
         high=made["high"],
         no_verdict=totals["missed"].astype(int),
     )
+
+
+def agreements(
+    voters: Mapping[str, pd.DataFrame],
+    *,
+    within: Collection[str] = (),
+    by: By = None,
+    pool: Literal["votes", "questions", "keys"] = "votes",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often every two kinds of judges agree, with ties (S1) and without (S2).
+
+    `voters` are votes frames by the name of their kind; `within` names the kinds whose votes are
+    also compared among themselves. Columns: x, y (the two, in the order given), setting ("S1" or
+    "S2"), and those of `agreement`, whose arguments the others are. Raises FrameError as it does.
+    Source: arXiv 2306.05685, Tables 5 and 6.
+
+    >>> from lmjudge.frames import frame
+    >>> said = {name: frame("votes", [
+    ...     {"question_id": 1, "turn": 1, "model_a": "m", "model_b": "n", "judge": name,
+    ...      "group": "expert", "winner": winner, "reason": None, "time": None}])
+    ...     for name, winner in [("x", "model_a"), ("y", "tie"), ("z", "model_a")]}
+    >>> agreements(said)[["x", "y", "setting", "agreed", "n"]].query("n > 0").values.tolist()
+    [['x', 'y', 'S1', 0, 1], ['x', 'z', 'S1', 1, 1], ['x', 'z', 'S2', 1, 1], ['y', 'z', 'S1', 0, 1]]
+    """
+    if unknown := [name for name in within if name not in voters]:
+        raise FrameError(
+            f"`within` names {', '.join(unknown)}; there are votes of {', '.join(voters)}",
+            columns=unknown,
+        )
+    made = []
+    for x, y in combinations_with_replacement(voters, 2):
+        if x == y and x not in within:
+            continue
+        other = None if x == y else voters[y]
+        for setting, ties in SETTINGS.items():
+            part = agreement(
+                voters[x], other, by=by, ties=ties, pool=pool, questions=questions, level=level
+            )
+            part.insert(0, "x", x)
+            part.insert(1, "y", y)
+            part.insert(2, "setting", setting)
+            made.append(part)
+    return pd.concat(made, ignore_index=True)
 
 
 def agreement_by_gap(

@@ -11,10 +11,12 @@ import pandas as pd
 
 from lmjudge.simulate import truth
 from lmjudge.simulate.attacks import attack_failures, length_bias, wrong_preferred
+from lmjudge.simulate.grades import votes_of
 from lmjudge.simulate.habits import name_bias, position_bias, repeatability, self_preference
 from lmjudge.simulate.planted import Plan
 from lmjudge.simulate.ratings import bradley_terry, vote_shares, win_fractions
-from lmjudge.simulate.truth import NONE, TIE, A, B, judge_named, ratio, votes_of
+from lmjudge.simulate.samples import length_histogram, ranked_totals, score_counts
+from lmjudge.simulate.truth import NONE, TIE, A, B, judge_named, ratio
 
 By = str | Sequence[str]
 
@@ -121,8 +123,12 @@ def win_rates(
     by: By = (),
     baseline: str | None = None,
     turns: Sequence[int] = (1,),
+    pool: str = "votes",
 ) -> pd.DataFrame:
-    """Each model's win rate in a judge's votes (both orders, rule "tie") or a group's."""
+    """Each model's win rate in a judge's votes (both orders, rule "tie") or a group's.
+
+    A judge `sim-heron/single` votes by its grades.
+    """
     kinds, chances = truth.comparisons(plan)
     votes = (chances[:, :, None] * votes_of(plan, voters)).sum(1)
     worth = {"half": 0.5, "keep": 0.0, "drop": 0.0}[ties]
@@ -136,7 +142,10 @@ def win_rates(
     rows = pd.concat(sides)
     if baseline is not None:
         rows = rows[rows["other"] == baseline]
-    return ratio(rows[rows["turn"].isin(turns)], [*_list(by), "model"])
+    rows, keys = rows[rows["turn"].isin(turns)], [*_list(by), "model"]
+    if pool == "opponents":
+        return ratio(rows, [*keys, "other"]).groupby(keys)["planted"].mean().reset_index()
+    return ratio(rows, keys)
 
 
 def agreement(
@@ -228,10 +237,13 @@ QUANTITIES: dict[str, tuple[Callable[..., pd.DataFrame], str, str]] = {
     "repeatability": (repeatability, "share", _STATES),
     "name_bias": (name_bias, "difference", _STATES),
     "self_preference": (self_preference, "difference", _STATES),
-    "attack_failures": (attack_failures, "failure_rate", _STATES),
-    "wrong_preferred": (wrong_preferred, "failure_rate", _STATES),
-    "length_bias": (length_bias, "odds", "logistic regression over such states, weighted"),
     "bradley_terry": (bradley_terry, "rating", "best fit to the votes expected"),
     "win_fractions": (win_fractions, "win_fraction", _STATES),
     "vote_shares": (vote_shares, "share", _STATES),
+    "attack_failures": (attack_failures, "failure_rate", _STATES),
+    "wrong_preferred": (wrong_preferred, "failure_rate", _STATES),
+    "length_bias": (length_bias, "odds", "logistic regression over such states, weighted"),
+    "ranked_totals": (ranked_totals, "relative", "closed form: ranked normals, quadrature"),
+    "score_counts": (score_counts, "share", "closed form: a rounded and clipped normal"),
+    "length_histogram": (length_histogram, "share", "exact: three lengths a model"),
 }

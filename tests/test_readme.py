@@ -10,6 +10,8 @@ import pytest
 from loopback import Loopback
 
 import lmjudge as lj
+from lmjudge.errors import ReportError
+from lmjudge.report.readme import table_of_tables, write_readme
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,3 +78,42 @@ def test_every_file_that_is_linked_is_there() -> None:
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
             if "://" not in link:
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_the_table_of_tables_is_what_the_csvs_say(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(README, encoding="utf-8")
+    write_readme(readme, ROOT / "reports")
+    again = "run python -m lmjudge.report.readme and commit the README with the reports"
+    assert readme.read_text(encoding="utf-8") == README, again
+    readme.write_text("# No place for it", encoding="utf-8")
+    with pytest.raises(ReportError, match="lacks the lines <!-- tables"):
+        write_readme(readme, ROOT / "reports")
+
+
+def test_the_table_of_tables_without_any_of_ours(tmp_path: Path) -> None:
+    lines = table_of_tables(tmp_path).splitlines()
+    alone = [line for line in lines if line.startswith("| `mtbench-agreement`")]
+    assert "6 unverified |  |" in alone[0]
+    assert all("published alone |" in line for line in lines[2:])
+
+
+def test_the_table_of_tables_tells_what_is_held_against_what(tmp_path: Path) -> None:
+    rows = [
+        # Counted from the authors' rows, printed nowhere.
+        ("Figure 3", "Bard", "tie", 10.0, "rows"),
+        ("Figure 1", "Bard", "relative_quality", 93.3, "arithmetic"),
+        ("Figure 1", "ChatGPT", "relative_quality", 99.0, "arithmetic"),
+        ("Table 2", "Bard", "vicuna", 655.5, "rows"),
+        ("Table 2", "Bard", "baseline", 665.0, "rows"),
+    ]
+    names = ["table", "row", "column", "value", "basis"]
+    whole = pd.DataFrame(rows, columns=names).assign(n=80, low=None, high=None, no_verdict=0)
+    order = ["table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis"]
+    whole[order].to_csv(tmp_path / "vicuna-scores.csv", index=False)
+    lines = [line for line in table_of_tables(tmp_path).splitlines() if "`vicuna" in line]
+    told = {line.split(" | ")[1].rpartition(", ")[2]: line.split(" | ")[3] for line in lines}
+    assert told["Table 2"] == "655.5, 665.0 (1 of 2 as printed)"
+    assert told["Figure 1"] == "93, 99 (1 of 2 follow from the printed counts or totals)"
+    assert told["Figure 3"] == "10 (not compared)"
+    assert told["Text"] == ""

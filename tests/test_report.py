@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import lmjudge as lj
+from lmjudge.data import SOURCES
 from lmjudge.errors import ReportError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.report import Figure, check, differing, plain, read_table, write_index
@@ -216,6 +218,49 @@ def test_the_index_shows_a_difference(folder: Path) -> None:
     assert '1 <span class="bad">differs</span> (n 80 printed)' in html
     # Counted from the authors' rows, printed nowhere: shown, and never compared.
     assert "published alone" in html
+
+
+def test_what_may_not_be_compared_is_not(folder: Path) -> None:
+    cells = [
+        ("Table 13, turn 1", "Human", "S1/Human-M", 81.2, "rows"),
+        ("Table 5, turn 1", "G4-Pair", "S1/Human", None, "unreleased"),
+        ("Table 5, turn 1", "Human", "S1/Human", 63.4, "arithmetic"),
+        ("Table 5, turn 1", "Human", "S2/Human", 81.6, "arithmetic"),
+    ]
+    made = pd.DataFrame(cells, columns=["table", "row", "column", "value", "basis"])
+    lj.save_table(made, "mtbench-agreement", source="published", sources=["mt-bench-human"])
+    assert check().empty
+    html = write_index().read_text()
+    assert '<span class="soft">unverified: not compared</span>' in html
+    assert '<span class="bad">1 of 2 consistent with its own totals</span>' in html
+    assert '0.4 <span class="good">consistent with its own totals</span>' in html
+    assert '<span class="bad">not consistent with its own totals</span>' in html
+    with pytest.raises(ReportError, match="1 cell of basis unreleased with a value"):
+        lj.save_table(made.assign(value=1.0), "mtbench-agreement", source="published")
+
+
+def test_the_index_tells_what_is_to_be_known_of_a_source(
+    folder: Path, published_data: Path
+) -> None:
+    path = lj.save_table(table(), "t", source="published", sources=["mt-bench-human"])
+    told = escape("mt-bench-human: " + SOURCES["mt-bench-human"].note)
+    assert "transcription" in told
+    assert told in write_index().read_text()
+    path.with_suffix(".run.json").unlink()
+    assert told in write_index().read_text()
+
+
+def test_the_largest_difference_is_in_printed_digits(folder: Path) -> None:
+    # 0.3 of a whole percent is less than one tenth in a total with one decimal.
+    made = pd.DataFrame(
+        [
+            ("Table 2", "LLaMA-13B", "baseline", 513.1),
+            ("Figure 1", "Vicuna-13B", "relative_quality", 92.3),
+        ],
+        columns=["table", "row", "column", "value"],
+    )
+    lj.save_table(made, "vicuna-scores", source="published")
+    assert "largest difference 1 of the last printed digit" in write_index().read_text()
 
 
 def test_a_figure_has_its_text_and_equal_bytes() -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 from lmjudge.errors import ReportError
 from lmjudge.places import reports
 from lmjudge.published import compare, stems as published_stems
+from lmjudge.report.files import read_csv
 from lmjudge.report.tables import PLACES, read_table
 
 CHECKED = "stem table row column ours_printed printed n n_printed same same_n difference".split()
@@ -27,6 +28,25 @@ class Saved:
     table: pd.DataFrame
     card: dict[str, Any] | None
     page: str | None
+
+    @property
+    def files(self) -> list[dict[str, str]]:
+        """The files it was computed from: source, file, sha256.
+
+        Of a table computed here they stand in its run card, of the maintainers' in sources.csv,
+        with command and date.
+        """
+        if self.card is not None:
+            return [
+                {"source": source, "file": file, "sha256": sha256}
+                for source, files in self.card["sources"].items()
+                for file, sha256 in files.items()
+            ]
+        path = reports() / "sources.csv"
+        if self.source != "published" or not path.exists():
+            return []
+        noted = read_csv(path)
+        return noted[noted["stem"] == self.stem].to_dict("records")
 
     @property
     def here(self) -> bool:
@@ -84,5 +104,14 @@ def compared(one: Saved) -> pd.DataFrame:
     """The table's cells beside the published, or the table with empty places for them."""
     if one.source == "published" and one.stem in published_stems():
         return compare(one.table, one.stem)
-    empty = {"printed": None, "status": None, "same": None, "same_n": None, "difference": None}
-    return one.table.assign(**empty)
+    empty = ("printed", "status", "ours_printed", "same", "same_n", "difference")
+    return one.table.assign(**dict.fromkeys(empty))
+
+
+def largest_difference(cells: pd.DataFrame) -> float:
+    """The largest difference of a cell that is compared, in units of its last printed digit."""
+    told = cells[cells["same"].notna()]
+    if told.empty:
+        return float("nan")
+    decimals = told["printed"].astype(str).str.partition(".")[2].str.len()
+    return float((told["difference"].abs() * 10.0**decimals).max())

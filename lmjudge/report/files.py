@@ -30,6 +30,17 @@ def plain(text: object) -> str:
     return _CONTROL.sub(" ", clean_text(str(text)))
 
 
+def number(item: Any) -> str:
+    """A number to four digits, whole and large ones in full; or nothing.
+
+    >>> number(8.340625), number(52002), number(None)
+    ('8.341', '52002', '')
+    """
+    if item is None or pd.isna(item):
+        return ""
+    return f"{item:.0f}" if float(item).is_integer() or abs(item) >= 1000 else f"{item:.4g}"
+
+
 def read_csv(path: Path) -> pd.DataFrame:
     """The text cells of a CSV of ours, without the apostrophes that stand before formulas."""
     whole = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")

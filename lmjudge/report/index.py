@@ -12,8 +12,8 @@ import pandas as pd
 
 from lmjudge.places import reports
 from lmjudge.published import published, stems as published_stems
-from lmjudge.report.checking import Saved, compared, saved_tables
-from lmjudge.report.files import plain, read_csv, write
+from lmjudge.report.checking import Saved, compared, largest_difference, saved_tables
+from lmjudge.report.files import number, plain, write
 from lmjudge.report.page import style
 from lmjudge.report.runner import notebooks
 from lmjudge.report.tables import PLACES
@@ -24,6 +24,7 @@ _NOT_COMPARED = {
     "recomputed": "counted from the authors' rows, printed nowhere: not compared",
     "unverified": "unverified: not compared",
 }
+_FOLLOWS = "consistent with its own totals"
 _NOT_HERE = (
     '<p class="banner">Where it says “by the maintainers”, the released rows are not at hand here:'
     " the table is the one kept in git, with the files that it was computed from. What ran here in"
@@ -107,21 +108,26 @@ def _overview(rows: list[Saved], titles: dict[str, str]) -> str:
     lines = []
     for one in rows:
         cells = compared(one)
-        told = cells[cells["same"].notna()]
-        equal = int((told["same"] & told["same_n"].fillna(True)).sum())
         lines.append(
             f'<tr><td class="title">{_link(f"#{one.stem}", titles.get(one.stem, one.stem))}</td>'
             f"<td>{'here' if one.here else 'by the maintainers'}</td>"
-            f"<td>{_verdict(equal, len(told))}</td>{_figure(told['difference'].abs().max())}</tr>"
+            f"<td>{_verdict(cells)}</td>{_figure(largest_difference(cells))}</tr>"
         )
-    return _html_table("", ["Table", "Recomputed", "As printed", "Largest difference"], lines)
+    heads = ["Table", "Recomputed", "As printed", "Largest difference, in last printed digits"]
+    return _html_table("", heads, lines)
 
 
-def _verdict(equal: int, told: int) -> str:
-    if not told:
-        return '<span class="soft">none compared</span>'
-    kind = "good" if equal == told else "bad"
-    return f'<span class="{kind}">{equal} of {told} cells</span>'
+def _verdict(cells: pd.DataFrame) -> str:
+    """How many of the cells that are compared are as printed; else, how many are consistent."""
+    told = cells[cells["same"].notna()]
+    equal, what = told["same"] & told["same_n"].fillna(True), "cells"
+    if told.empty:
+        follows = cells[(cells["basis"] == "arithmetic") & cells["difference"].notna()]
+        if follows.empty:
+            return '<span class="soft">none compared</span>'
+        equal, what = follows["ours_printed"] == follows["printed"], _FOLLOWS
+    kind = "good" if equal.all() else "bad"
+    return f'<span class="{kind}">{int(equal.sum())} of {len(equal)} {what}</span>'
 
 
 def _section(one: Saved, titles: dict[str, str]) -> str:
@@ -139,6 +145,7 @@ def _section(one: Saved, titles: dict[str, str]) -> str:
     ]
     if one.card and one.card["notes"]:
         parts.append(f"<p>{escape(one.card['notes'])}</p>")
+    parts += [f'<p class="soft">{escape(note)}</p>' for note in _source_notes(one)]
     parts += [_table(name, part, one) for name, part in cells.groupby("table", sort=False)]
     parts += [_provenance(one), "</section>"]
     return "\n".join(parts)
@@ -153,9 +160,8 @@ def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
     if one.source == "published" and one.stem in published_stems():
         works = published(one.stem)[["work", "version"]].drop_duplicates()
         facts += [escape(f"{work}, {version}") for work, version in works.itertuples(index=False)]
-        told = cells[cells["same"].notna()]
-        if len(told):
-            facts.append(f"largest difference {_number(told['difference'].abs().max())}")
+        if largest := number(largest_difference(cells)):
+            facts.append(f"largest difference {largest} of the last printed digit")
     if one.source == "simulated":
         facts.append(
             "planted value inside its interval in {} of {} cells".format(*_inside(one.table))
@@ -187,7 +193,7 @@ def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
     for cell in cells.to_dict("records"):
         told = [f'<td class="name">{_text(cell[name.lower()])}</td>' for name in _NAMES]
         if mine:
-            ends = [_number(cell[end]) for end in ("low", "high")]
+            ends = [number(cell[end]) for end in ("low", "high")]
             told += [_figure(cell["value"]), _other(cell, simulated) if beside else ""]
             told += [f"<td>{' to '.join(ends) if ends[0] else ''}</td>"]
             told += [_figure(cell["n"]), _figure(cell["no_verdict"])]
@@ -219,16 +225,20 @@ def _other(cell: dict[str, Any], simulated: bool) -> str:
         return _figure(cell["planted"]) + _figure(cell["value"] - cell["planted"])
     if pd.isna(cell["printed"]):
         return "<td></td><td></td>"
-    beside = _number(cell["difference"])
+    beside = number(cell["difference"])
     if cell["status"] in _NOT_COMPARED:
         beside = f'<span class="soft">{_NOT_COMPARED[cell["status"]]}</span>'
+    elif cell["basis"] == "arithmetic" and beside:
+        good = cell["ours_printed"] == cell["printed"]
+        told = _FOLLOWS if good else f"not {_FOLLOWS}"
+        beside += f' <span class="{"good" if good else "bad"}">{told}</span>'
     elif not pd.isna(cell["same"]):
         same_n = pd.isna(cell["same_n"]) or cell["same_n"]
         good = cell["same"] and same_n
         beside += (
             f' <span class="{"good" if good else "bad"}">{"same" if good else "differs"}</span>'
         )
-        beside += "" if same_n else f" (n {_number(cell['n_printed'])} printed)"
+        beside += "" if same_n else f" (n {number(cell['n_printed'])} printed)"
     return f"<td>{_text(cell['printed'])}</td><td>{beside}</td>"
 
 
@@ -242,13 +252,8 @@ def _badge(basis: Any, one: Saved) -> str:
 
 def _provenance(one: Saved) -> str:
     """Where the table came from: its sources' hashes, the store, the versions; or sources.csv."""
-    items: list[tuple[str, str]] = []
+    items = [(f"{row['source']}: {row['file']}", row["sha256"]) for row in one.files]
     if one.card:
-        items += [
-            (f"{source}: {file}", sha256)
-            for source, files in one.card["sources"].items()
-            for file, sha256 in files.items()
-        ]
         if asked := one.card["store"]:
             items.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**asked)))
             if asked["digest"]:
@@ -258,18 +263,23 @@ def _provenance(one: Saved) -> str:
         versions = one.card["versions"]
         items.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
         items.append(("SHA-256 of the CSV", one.card["table_sha256"]))
-    elif one.source == "published" and (path := reports() / "sources.csv").exists():
-        noted = read_csv(path)
-        noted = noted[noted["stem"] == one.stem]
-        for row in noted.to_dict("records"):
-            items.append((f"{row['source']}: {row['file']}", row["sha256"]))
-        for row in noted.head(1).to_dict("records"):
-            items = [("command", row["command"]), ("date", row["date"]), *items]
+    for row in one.files[:1]:
+        items = [(name, row[name]) for name in ("command", "date") if name in row] + items
     if not items:
         return ""
     told = "".join(f"<dt>{_text(name)}</dt><dd>{_text(item)}</dd>" for name, item in items)
     summary = "Where it comes from" if one.here else "Where the maintainers had it from"
     return f"<details><summary>{summary}</summary><dl>{told}</dl></details>"
+
+
+def _source_notes(one: Saved) -> list[str]:
+    """What is to be known of the sources that the table rests on."""
+    from lmjudge.data import SOURCES
+
+    names = dict.fromkeys(row["source"] for row in one.files)
+    return [
+        f"{name}: {SOURCES[name].note}" for name in names if name in SOURCES and SOURCES[name].note
+    ]
 
 
 def _link(address: str, text: str) -> str:
@@ -281,11 +291,4 @@ def _text(item: Any) -> str:
 
 
 def _figure(item: Any) -> str:
-    return f"<td>{_number(item)}</td>"
-
-
-def _number(item: Any) -> str:
-    """A number to four digits, whole numbers in full; or nothing."""
-    if item is None or pd.isna(item):
-        return ""
-    return f"{item:.0f}" if float(item).is_integer() or abs(item) >= 1000 else f"{item:.4g}"
+    return f"<td>{number(item)}</td>"

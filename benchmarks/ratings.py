@@ -1,17 +1,19 @@
 """Ratings: ours and the peers on the same seeded battles, one process each.
 
     python benchmarks/ratings.py [--size small|mid|big] [--only WORD] [--arena PYTHON]
+    python benchmarks/ratings.py [--size small|mid|big] --in-turn
 
 Battles are simulated (27K x 20 models, 1.7M x 130, 10M x 200; 26 % ties, uneven popularity) and
 handed over as a frame of strings in memory; "codes" are the same frame with categorical columns.
 Imports, reading and making the frame are not counted, and compiled code comes from its cache. A
-line is the best of as many repeats as fit in five seconds, at most five; "memory" is the process's
-peak above what it held with the frame loaded (worker processes not counted). Peers that would take
+line is the best of as many repeats as fit in five seconds, at most fifteen; "memory" is the
+process's peak above what it held with the frame loaded (worker processes not counted). Peers that would take
 hours are given fewer rounds or rows and extrapolated linearly, which the line says. "FastChat" is
 its published method (`rating_systems.py`), written out in ratings_peers.py. arena-rank needs a
 Python of its own (`pip install arena-rank` there), named by --arena; its second, warm fit counts.
 CPU seconds are those of all threads and processes. Every process has OPENBLAS_NUM_THREADS=1:
-BLAS's threads wait for one another on a busy machine.
+BLAS's threads wait for one another on a busy machine. --in-turn runs the plain sandwich and the one
+by question in turn in one process, so that other work on the machine slows both alike.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ WORK = {
         "lmjudge": ("strings", ours(stats.bradley_terry), ALL),
         "lmjudge, codes": ("codes", ours(stats.bradley_terry), ALL),
         "lmjudge, Parquet file": ("file", from_file, ALL),
-        "choix, our matrix": ("strings", peers.choix_fit, ALL),
+        "choix, quickest matrix": ("strings", peers.choix_fit, ALL),
+        "choix, matrix by crosstab": ("strings", peers.choix_crosstab, ALL),
         "choix, pairs": ("strings", peers.choix_pairs, ("small", "mid")),
         "FastChat": ("strings", peers.fastchat_fit, ALL),
         "evalica": ("strings", peers.evalica_fit, ALL),
@@ -128,6 +131,24 @@ def battles(rows, models):
     return pd.DataFrame(made)
 
 
+def in_turn(size):
+    """What the sandwich costs by question, over the plain one: both in turn, from strings."""
+    frame = battles(*SIZES[size]).astype(dict.fromkeys(CODED, "str"))
+    took = []
+    for cluster in [None, "question_id"] * 25:
+        wall, cpu = time.perf_counter(), time.process_time()
+        stats.bradley_terry(frame, cluster=cluster)
+        took.append((time.perf_counter() - wall, time.process_time() - cpu))
+    plain, clustered = np.array(took[2::2]), np.array(took[3::2])  # the first of each compiles
+    low, middle, high = np.quantile(clustered / plain, [0.25, 0.5, 0.75], axis=0)
+    least = clustered.min(axis=0) / plain.min(axis=0)
+    for at, what in enumerate(("wall", "CPU")):
+        print(
+            f"{what}: by question {middle[at]:.2f} times the plain sandwich (quartiles"
+            f" {low[at]:.2f} to {high[at]:.2f} of {len(plain)}; best over best {least[at]:.2f})"
+        )
+
+
 def memory(name):
     """VmRSS (held now) or VmHWM (the most so far) of this process, in MB; Linux only."""
     status = Path("/proc/self/status").read_text()
@@ -147,7 +168,7 @@ def job(path, size, work, who):
     Path("/proc/self/clear_refs").write_text("5")  # the most so far is what is held now
     begun = memory("VmRSS")
     best, used, begin = np.inf, 0.0, time.perf_counter()
-    for repeat in range(5):
+    for repeat in range(15):
         if repeat > (who == "arena-rank") and time.perf_counter() - begin > 5:
             break
         before, cpu = time.perf_counter(), sum(os.times()[:4])
@@ -188,8 +209,12 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--only", default="")
     parser.add_argument("--arena", metavar="PYTHON")
+    parser.add_argument("--in-turn", action="store_true")
     parser.add_argument("--job", nargs=3)
     arguments = parser.parse_args()
+    if arguments.in_turn:
+        in_turn(arguments.size)
+        return
     if arguments.job:
         path, work, who = arguments.job
         job(path, arguments.size, work, who)

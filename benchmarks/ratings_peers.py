@@ -190,6 +190,25 @@ def choix_fit(frame, path):
     return table(models, POINTS * found), 1
 
 
+def choix_crosstab(frame, path):
+    """The matrix that choix takes, as pandas makes it: tables of winners and losers, and of ties."""
+    import choix
+
+    tie, first = frame["winner"] == "tie", frame["winner"] == "model_a"
+    won = frame["model_a"].where(first, frame["model_b"])
+    lost = frame["model_b"].where(first, frame["model_a"])
+    models = sorted(set(frame["model_a"]) | set(frame["model_b"]))
+    wins, ties = (
+        pd.crosstab(won[which], lost[which])
+        .reindex(models, axis=0, fill_value=0)
+        .reindex(models, axis=1, fill_value=0)
+        .to_numpy(float)
+        for which in (~tie, tie)
+    )
+    found = choix.ilsr_pairwise_dense(wins + (ties + ties.T) / 2, max_iter=1000)
+    return table(models, POINTS * found), 1
+
+
 def choix_pairs(frame, path):
     """choix's own way: a list of (winner, loser), a tie as one of each and a win twice."""
     import choix

@@ -35,6 +35,7 @@ _HOME = {
     "Failure": "records",
     "Record": "records",
     "OpenAIEndpoint": "endpoints.openai",
+    "LocalEndpoint": "endpoints.local",
     "Budget": "endpoints.budget",
     "Answerer": "generate",
     "generate": "generate",
@@ -125,6 +126,7 @@ if TYPE_CHECKING:
         load_votes as load_votes,
     )
     from lmjudge.endpoints.budget import Budget as Budget
+    from lmjudge.endpoints.local import LocalEndpoint as LocalEndpoint
     from lmjudge.endpoints.openai import OpenAIEndpoint as OpenAIEndpoint
     from lmjudge.frames import (
         line_up as line_up,

@@ -1,0 +1,164 @@
+"""A model on this machine answers through the store: batches, draws, bounds, log-probabilities."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import lmjudge as lj
+from lmjudge.endpoints.local import LocalEndpoint
+from lmjudge.errors import EndpointError, EndpointStopped
+from lmjudge.records import Failure, Reply, Request
+
+torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
+
+from tiny import tiny_model  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path) -> LocalEndpoint:
+    return LocalEndpoint(folder, batch_size=4, device="cpu")
+
+
+def ask(local: LocalEndpoint, text: str, sample: int = 0, **params: object) -> Request:
+    messages = [{"role": "user", "content": text}]
+    return Request(local.name, messages, {"temperature": 0, "max_tokens": 12} | params, sample)
+
+
+def answered(local: LocalEndpoint, requests: list[Request], path: Path) -> list[Reply | Failure]:
+    store = lj.Store(path, mode="record")
+    return [reply for _, reply in store.ask(requests, local)]
+
+
+TEXTS = ["one", "a longer question " * 9, "two words", "x" * 90, "and so on", "q", "r s t " * 20]
+
+
+def test_greedy_answers_are_those_of_plain_generate(
+    local: LocalEndpoint, folder: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    replies = answered(local, [ask(local, text) for text in TEXTS], tmp_path)
+    for text, reply in zip(TEXTS, replies, strict=True):
+        rendered = tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
+        ids = tokenizer(rendered, add_special_tokens=False, return_tensors="pt")
+        made = model.generate(**ids, max_new_tokens=12, do_sample=False)
+        new = made[0, ids["input_ids"].shape[1] :]
+        assert isinstance(reply, Reply)
+        assert reply.text == tokenizer.decode(new, skip_special_tokens=True)
+        assert reply.finish_reason == ("stop" if 1 in new.tolist() else "length")
+        assert reply.usage["prompt_tokens"] == ids["input_ids"].shape[1]
+
+
+def test_a_draw_depends_on_its_request_alone(local: LocalEndpoint, tmp_path: Path) -> None:
+    """Not on what else stands in the batch; another sample or seed is another draw."""
+    wanted = [ask(local, text, s, temperature=1.0) for text in TEXTS for s in (0, 1)]
+    together = answered(local, wanted, tmp_path / "together")
+    alone = [answered(local, [one], tmp_path / f"{at}")[0] for at, one in enumerate(wanted[:5])]
+    assert [reply.text for reply in together[:5]] == [reply.text for reply in alone]
+    assert len({reply.text for reply in together}) == len(together)
+    seeded = answered(local, [ask(local, "one", seed=5, temperature=1.0)], tmp_path / "seeded")
+    assert seeded[0].text != together[0].text
+
+
+def test_draws_follow_the_models_probabilities() -> None:
+    """Gumbel's trick draws exactly; the nucleus leaves the rest out; 0 is greedy."""
+    from lmjudge.endpoints.causal import Draws
+
+    odds = torch.log(torch.tensor([0.5, 0.3, 0.15, 0.05]))
+    rows = 4000
+    sampled = Draws([({"temperature": 1.0}, at) for at in range(rows)], torch.device("cpu"))
+    drawn = sampled(torch.zeros(rows, 1), odds.repeat(rows, 1)).argmax(dim=1)
+    shares = torch.bincount(drawn, minlength=4) / rows
+    assert torch.allclose(shares, torch.exp(odds), atol=0.03)
+    nucleus = Draws([({"top_p": 0.7}, at) for at in range(200)], torch.device("cpu"))
+    drawn = nucleus(torch.zeros(200, 1, dtype=torch.long), odds.repeat(200, 1)).argmax(dim=1)
+    assert set(drawn.tolist()) == {0, 1}
+    greedy = Draws([({"temperature": 0}, 0)], torch.device("cpu"))
+    assert greedy(torch.zeros(1, 1), odds[None]).argmax() == 0
+
+
+def test_log_probabilities_as_servers_give_them(local: LocalEndpoint, tmp_path: Path) -> None:
+    (reply,) = answered(local, [ask(local, "one", logprobs=True, top_logprobs=3)], tmp_path)
+    content = reply.logprobs["content"]
+    assert len(content) == reply.usage["completion_tokens"]
+    for token in content:
+        assert token["logprob"] <= 0
+        assert token["top_logprobs"][0]["logprob"] == pytest.approx(token["logprob"])
+        assert len(token["top_logprobs"]) == 3
+
+
+def test_what_cannot_be_answered_is_typed(local: LocalEndpoint, tmp_path: Path) -> None:
+    """Too long a prompt fails alone; a bound beyond the context is cut to it."""
+    long, fits = answered(local, [ask(local, "z" * 3000), ask(local, "one")], tmp_path / "store")
+    assert isinstance(long, Failure)
+    assert long.reason == "context_length"
+    assert isinstance(fits, Reply)
+    near = answered(local, [ask(local, "z" * 480, max_tokens=900)], tmp_path / "near")[0]
+    assert isinstance(near, Reply)
+    assert sum(near.usage.values()) <= 512
+    for request, what in (
+        (Request("gpt-4", [{"role": "user", "content": "x"}]), "answers as 'tiny@"),
+        (ask(local, "x", tools=[]), r"the params \['tools'\]"),
+    ):
+        with pytest.raises(EndpointStopped, match=what):
+            answered(local, [request], tmp_path / "other")
+
+
+def test_the_name_tells_one_checkpoint_from_another(local: LocalEndpoint, tmp_path: Path) -> None:
+    other = tiny_model(tmp_path / "tiny", seed=1)
+    assert local.name.startswith("tiny@")
+    assert LocalEndpoint(other).name != local.name
+    card = json.loads((other / "config.json").read_text())
+    before = LocalEndpoint(other).name
+    (other / "config.json").write_text(json.dumps(card | {"rope_theta": 2}))
+    assert LocalEndpoint(other).name != before
+
+
+def test_no_model_no_weights_no_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    with pytest.raises(EndpointError, match="no folder here"):
+        LocalEndpoint("no/such-model").name  # noqa: B018
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(EndpointError, match="holds no"):
+        answered(LocalEndpoint(empty), [Request("m", [])], tmp_path / "store")
+    bare = tiny_model(tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    with pytest.raises(EndpointError, match="has no chat template"):
+        answered(LocalEndpoint(bare), [Request("m", [])], tmp_path / "store")
+    given = LocalEndpoint(bare, chat_template="{{ messages[0].content }}", device="cpu")
+    assert isinstance(answered(given, [ask(given, "x")], tmp_path / "store")[0], Reply)
+
+
+def test_it_generates_and_judges(local: LocalEndpoint, tmp_path: Path) -> None:
+    """One model on this machine answers, and judges what it answered; a rerun asks for nothing."""
+    import pandas as pd
+
+    questions = pd.DataFrame(
+        {"question_id": [1, 2], "category": "c", "turns": [["a", "b"], ["c"]], "reference": None}
+    )
+    store = lj.Store(tmp_path / "store", mode="record")
+    asked = lj.Answerer(local.name, params={"temperature": 1.0, "max_tokens": 8})
+    made = lj.generate(questions, asked, store=store, endpoint=local, samples=2)
+    assert Counter(map(len, made["turns"])) == {1: 2, 2: 2}
+    rubric = "Is it polite? {answer} End in [[1]] to [[10]]."
+    judge = lj.Judge(rubric, local.name, params={"temperature": 0, "max_tokens": 4})
+    lineup = lj.line_up(questions, made)
+    scores = lj.judge_answers(lineup, judge, store=store, endpoint=local)
+    assert scores["reason"].isin(["truncated", "no_verdict"]).all()
+    calls = store.calls
+    lj.judge_answers(lineup, judge, store=store, endpoint=local)
+    assert store.calls == calls

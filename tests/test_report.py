@@ -4,18 +4,19 @@ import csv
 import io
 import json
 import os
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
+from nbformat.v4 import new_notebook
 
 import lmjudge as lj
 from lmjudge.data import SOURCES
 from lmjudge.errors import ReportError
 from lmjudge.records import Record, Reply, Request
-from lmjudge.report import Figure, check, differing, plain, read_table, write_index
+from lmjudge.report import Figure, check, differing, page_of, plain, read_table, write_index
 from lmjudge.report.files import to_csv, write
 
 TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\0")
@@ -246,6 +247,7 @@ def test_the_index_tells_what_is_to_be_known_of_a_source(
     told = escape("mt-bench-human: " + SOURCES["mt-bench-human"].note)
     assert "transcription" in told
     assert told in write_index().read_text()
+    assert told in escape(unescape(page_of(new_notebook(), "t", "published")))
     path.with_suffix(".run.json").unlink()
     assert told in write_index().read_text()
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -89,15 +90,27 @@ def saved_tables(source: str) -> list[Saved]:
     for path in sorted(folder.glob("*.csv")):
         if path.name == "sources.csv":
             continue
-        card = None
-        if (beside := path.with_suffix(".run.json")).exists():
-            told = json.loads(beside.read_bytes())
-            if told["table_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest():
-                card = told
         place = f"{PLACES[source]}/" if PLACES[source] else ""
         page = f"{place}{path.stem}.html" if path.with_suffix(".html").exists() else None
-        found.append(Saved(path.stem, source, read_table(path), card, page))
+        found.append(Saved(path.stem, source, read_table(path), card_of(path), page))
     return found
+
+
+def card_of(path: Path) -> dict[str, Any] | None:
+    """The run card of a table's CSV, if it is of these very bytes."""
+    beside = path.with_suffix(".run.json")
+    if not (beside.exists() and path.exists()):
+        return None
+    card: dict[str, Any] = json.loads(beside.read_bytes())
+    return card if card["table_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() else None
+
+
+def source_notes(names: Iterable[str]) -> list[str]:
+    """What is to be known of the sources that a table rests on, a line each."""
+    from lmjudge.data import SOURCES
+
+    known = [SOURCES[name] for name in dict.fromkeys(names) if name in SOURCES]
+    return [f"{source.name}: {source.note}" for source in known if source.note]
 
 
 def compared(one: Saved) -> pd.DataFrame:

@@ -12,7 +12,13 @@ import pandas as pd
 
 from lmjudge.places import reports
 from lmjudge.published import published, stems as published_stems
-from lmjudge.report.checking import Saved, compared, largest_difference, saved_tables
+from lmjudge.report.checking import (
+    Saved,
+    compared,
+    largest_difference,
+    saved_tables,
+    source_notes,
+)
 from lmjudge.report.files import number, plain, write
 from lmjudge.report.page import style
 from lmjudge.report.runner import notebooks
@@ -145,7 +151,10 @@ def _section(one: Saved, titles: dict[str, str]) -> str:
     ]
     if one.card and one.card["notes"]:
         parts.append(f"<p>{escape(one.card['notes'])}</p>")
-    parts += [f'<p class="soft">{escape(note)}</p>' for note in _source_notes(one)]
+    parts += [
+        f'<p class="soft">{escape(note)}</p>'
+        for note in source_notes(row["source"] for row in one.files)
+    ]
     parts += [_table(name, part, one) for name, part in cells.groupby("table", sort=False)]
     parts += [_provenance(one), "</section>"]
     return "\n".join(parts)
@@ -270,16 +279,6 @@ def _provenance(one: Saved) -> str:
     told = "".join(f"<dt>{_text(name)}</dt><dd>{_text(item)}</dd>" for name, item in items)
     summary = "Where it comes from" if one.here else "Where the maintainers had it from"
     return f"<details><summary>{summary}</summary><dl>{told}</dl></details>"
-
-
-def _source_notes(one: Saved) -> list[str]:
-    """What is to be known of the sources that the table rests on."""
-    from lmjudge.data import SOURCES
-
-    names = dict.fromkeys(row["source"] for row in one.files)
-    return [
-        f"{name}: {SOURCES[name].note}" for name in names if name in SOURCES and SOURCES[name].note
-    ]
 
 
 def _link(address: str, text: str) -> str:

@@ -10,12 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lmjudge.places import reports
+from lmjudge.report.checking import card_of, source_notes
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 
 def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
-    """The executed notebook as one HTML page that loads nothing and runs nothing."""
+    """The executed notebook as one HTML page that loads nothing and runs nothing.
+
+    What is to be known of the sources of its published table, as the run card names them, stands
+    at the top.
+    """
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
@@ -26,7 +33,9 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
         exclude_anchor_links=True,
         filters={"clean_html": clean_html},
     )
+    card = card_of(reports() / f"{stem}.csv") if source == "published" else None
     resources = {
+        "notes": source_notes(card["sources"]) if card and not error else [],
         "stem": stem,
         "source": source,
         "error": error,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import product
 from math import sqrt
 
@@ -162,7 +163,9 @@ def _both_orders(plan: Plan, judge: str) -> tuple[pd.DataFrame, np.ndarray]:
         models = {model.name: model for model in plan.models}
         return kinds, np.stack(
             [
-                _by_scores(plan, who, models[row.model_a], models[row.model_b], row)
+                _by_scores(
+                    plan, who, models[row.model_a], models[row.model_b], row.category, row.turn
+                )
                 for row in kinds.itertuples()
             ]
         )
@@ -170,15 +173,20 @@ def _both_orders(plan: Plan, judge: str) -> tuple[pd.DataFrame, np.ndarray]:
     return kinds, np.einsum("ks,ksi,ksj->kij", chances, first, second)
 
 
+@lru_cache(maxsize=1024)
 def _by_scores(
-    plan: Plan, judge: SimulatedJudge, a: SimulatedModel, b: SimulatedModel, kind: object
+    plan: Plan,
+    judge: SimulatedJudge,
+    a: SimulatedModel,
+    b: SimulatedModel,
+    category: str,
+    turn: int,
 ) -> np.ndarray:
     """The probabilities [first order, second order] of verdicts read from two grades in one reply.
 
     An integral over both qualities, by Gauss and Hermite's rule, and a sum over long and short.
     """
-    category, turn = kind.category, kind.turn  # type: ignore[attr-defined]
-    nodes, weights = np.polynomial.hermite_e.hermegauss(48)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(32)
     weights = weights / weights.sum()
     whole = sqrt(plan.question_spread**2 + plan.answer_spread**2)
     shared = plan.question_spread**2 / whole

@@ -124,6 +124,7 @@ def win_rates(
     baseline: str | None = None,
     turns: Sequence[int] = (1,),
     pool: str = "votes",
+    questions: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Each model's win rate in a judge's votes (both orders, rule "tie") or a group's.
 
@@ -144,8 +145,9 @@ def win_rates(
         rows = rows[rows["other"] == baseline]
     rows, keys = rows[rows["turn"].isin(turns)], [*_list(by), "model"]
     if pool == "opponents":
-        return ratio(rows, [*keys, "other"]).groupby(keys)["planted"].mean().reset_index()
-    return ratio(rows, keys)
+        by_other = ratio(rows, [*keys, "other"], questions)
+        return by_other.groupby(keys)["planted"].mean().reset_index()
+    return ratio(rows, keys, questions)
 
 
 def agreement(

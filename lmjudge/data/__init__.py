@@ -1,5 +1,6 @@
 """Published data: where they come from, how they are fetched and read, and their judgments."""
 
+from lmjudge.data.aggregates import load_lm_eval, load_means
 from lmjudge.data.battles import load_battles
 from lmjudge.data.choices import load_choices
 from lmjudge.data.fetching import fetch
@@ -25,6 +26,8 @@ __all__ = [
     "load_choices",
     "load_instructions",
     "load_judgments",
+    "load_lm_eval",
+    "load_means",
     "load_pairs",
     "load_questions",
     "load_scores",

@@ -3,12 +3,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError, DataMissing
 from lmjudge.frames import COLUMNS
+from lmjudge.report import check, read_table, run
+from lmjudge.simulate import Voters, recovered
 
 
 def battle(number: int = 0, **changes: object) -> dict[str, object]:
@@ -110,3 +113,146 @@ def test_shares_of_outcomes_are_those_of_the_pair_whatever_its_sides() -> None:
     told = found.melt(["turn", "outcome", "count"], ["model_a", "model_b"], "side", "model")
     mine = told[told["outcome"] == told["side"]].groupby(["turn", "model"])["count"].sum()
     assert (mine == wins).all()
+
+
+# How the battles' files write the names of three models that later posts write otherwise.
+OTHER = {
+    "PaLM-Chat-Bison-001": "palm-2",
+    "OpenAssistant-Pythia-12B": "oasst-pythia-12b",
+    "GPT-4-Turbo": "gpt-4-1106-preview",
+}
+DAYS = {
+    "Table, April 2023": "2023-04-27",
+    "Table 1, week 1": "2023-05-01",
+    "Table 1, week 2": "2023-05-08",
+    "Table 1, week 4": "2023-05-22",
+    "Table 1, week 8": "2023-06-19",
+    "Table, December 2023": "2023-12-06",
+}
+
+
+def arena_file(path: Path) -> Path:
+    """Battles of every model of the printed tables, each table's on its last day."""
+    rng = np.random.default_rng(5)
+    printed = lj.published("arena-elo")
+    rows = []
+    for title, day in DAYS.items():
+        names = printed.loc[printed["table"] == title, "row"].replace(OTHER).str.lower().unique()
+        # Who was there in spring goes on to meet the new ones; and one name has capitals.
+        names = list(dict.fromkeys([*names, "vicuna-13b", "llama-13b"]))
+        names = ["RWKV-4-Raven-14B" if name.startswith("rwkv") else name for name in names]
+        noon = pd.Timestamp(day, tz="US/Pacific").timestamp() + 12 * 3600
+        for i, a in enumerate(names):
+            for b in (*names[i + 1 :], names[i - 1]):
+                for _ in range(3 if a != b else 0):
+                    winner = rng.choice(["model_a", "model_b", "tie", "tie (bothbad)"])
+                    user = f"arena_user_{rng.integers(99)}"
+                    late = noon + 60 * rng.integers(300)
+                    told = {"model_a": a, "model_b": b, "winner": str(winner), "judge": user}
+                    rows.append(battle(**told, tstamp=float(late)))
+        # With open names, or on other days, votes count for nothing here.
+        rows += [battle(model_a=names[0], model_b=names[-1], anony=False, tstamp=noon)] * 40
+    order = rng.permutation(len(rows))
+    return written(path, [rows[i] for i in order])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    return tmp_path
+
+
+def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
+    path = arena_file(place / "clean_battle_20231206.json")
+    run(["arena-elo"], parameters={"battles": str(path), "n_boot": 30})
+    table = read_table(place / "reports/own/arena-elo.csv")
+    assert set(table["basis"]) == {"own"}
+    assert table["table"].str.startswith("Own battles, as in ").all()
+    table["table"] = table["table"].str.removeprefix("Own battles, as in ")
+    printed = lj.published("arena-elo")
+    both = printed.merge(table, on=["table", "row", "column"], how="left")
+    assert both["value"].notna().all()
+    # The cells are those of the hidden names' battles up to the day, at the K of the time.
+    hidden = lj.load_battles(path)
+    hidden = hidden[hidden["anony"]]
+    for title, k in (("Table 1, week 1", 32), ("Table 1, week 4", 4)):
+        board = hidden[hidden["day"] <= DAYS[title]]
+        want = lj.elo_bootstrap(board, k=k, n_boot=30).set_index("model")["median"]
+        have = table[table["table"] == title].set_index("row")["value"]
+        assert have.to_dict() == pytest.approx(want.to_dict())
+    december = table[table["table"] == "Table, December 2023"]
+    cells = december.set_index(["row", "column"])["value"]
+    assert cells["llama-13b", "elo"] == pytest.approx(800)
+    played = hidden["model_a"].eq("gpt-4-1106-preview") | hidden["model_b"].eq("gpt-4-1106-preview")
+    assert cells["GPT-4-Turbo", "votes"] == played.sum()
+    assert not (place / "reports/arena-elo.csv").exists()
+    # And `-p` changes what it says: fewer days, another K, fewer models.
+    two = ["koala-13b", "vicuna-13b"]
+    given = {"battles": str(path), "n_boot": 30, "until": "2023-05-08", "k": 16, "models": two}
+    run(["arena-elo"], parameters=given)
+    fewer = read_table(place / "reports/own/arena-elo.csv")
+    assert set(fewer["row"]) == set(two)
+    assert fewer["table"].nunique() == 4
+    week = fewer[fewer["table"] == "Own battles, as in Table 1, week 1"].set_index("row")["value"]
+    pair = hidden["model_a"].isin(two) & hidden["model_b"].isin(two)
+    board = hidden[pair & (hidden["day"] <= DAYS["Table 1, week 1"])]
+    want = lj.elo_bootstrap(board, k=16, n_boot=30).set_index("model")["median"]
+    assert week.to_dict() == pytest.approx(want.to_dict())
+
+
+def test_planted_strengths_come_back(place: Path) -> None:
+    run(["arena-elo"], source="simulated", parameters={"n_boot": 30, "scale": 200})
+    table = read_table(place / "reports/simulated/arena-elo.csv")
+    ratings = table[table["column"] == "rating"]
+    # Points half as wide: the odds of 200 points are 10 to 1.
+    assert ratings["planted"].between(900, 1100).all()
+    assert ratings["planted"].mean() == pytest.approx(1000)
+    held = (table["low"] <= table["planted"]) & (table["planted"] <= table["high"])
+    assert held.mean() > 0.8
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ratings_and_fractions_hold_what_was_planted(seed: int) -> None:
+    study = lj.simulate(seed, voters=(Voters("crowd", 211, 1, 0.325),))
+    votes = study.votes[study.votes["turn"] == 1]
+    cells = pd.concat(
+        [
+            recovered(
+                lj.bradley_terry(votes, cluster="question_id"),
+                study.planted("bradley_terry", voters="crowd"),
+                "ratings",
+            ),
+            recovered(
+                lj.win_fractions(votes), study.planted("win_fractions", voters="crowd"), "wins"
+            ),
+            recovered(
+                lj.vote_shares(study.votes, by="turn"),
+                study.planted("vote_shares", voters="crowd", by="turn", turns=(1, 2)),
+                "shares",
+            ),
+        ]
+    )
+    held = (cells["low"] <= cells["planted"]) & (cells["planted"] <= cells["high"])
+    assert held.mean() > 0.85
+
+
+def test_planted_ratings_are_the_best_fit_to_many_votes() -> None:
+    study = lj.simulate(3, per_category=120, voters=(Voters("crowd", 211, 1, 0.325),))
+    votes = study.votes[study.votes["turn"] == 1]
+    true = study.planted("bradley_terry", voters="crowd").set_index("model")["planted"]
+    found = lj.bradley_terry(votes, cluster="question_id").set_index("model")
+    assert ((found["rating"] - true).abs() < 20).all()
+    assert found["rating"].corr(true) > 0.99
+
+
+def test_crowd_votes_stand_in_under_their_own_title(published_data: Path, place: Path) -> None:
+    run(["arena-elo"], source="published", parameters={"n_boot": 30})
+    table = read_table(place / "reports/arena-elo.csv")
+    assert set(table["table"]) == {"Crowd votes of LLMFAO"}
+    assert set(table["basis"]) == {"rows"}
+    assert table["row"].nunique() == 59
+    ways = table.pivot(index="row", columns="column", values="value")
+    assert (ways["Elo, first to last"] - ways["Elo, last to first"]).abs().max() > 10
+    assert check(["arena-elo"]).empty

@@ -19,8 +19,9 @@ def load_instructions(source: SourceOrPath) -> pd.DataFrame:
     """The answered instructions of a source, or of a file of one's own in Alpaca's format.
 
     Columns: question_id (the row's place in its file, from 0), model, instruction, input ("" for
-    none), answer. The format is a JSON array, or JSON lines, of objects with instruction, input and
-    output; the model of a file of one's own is its name. Raises DataMissing for what is not here,
+    none), answer, and reference where rows have a `label`. The format is a JSON array, or JSON
+    lines, of objects with instruction, input and output; the model of a file of one's own is its
+    name. Raises DataMissing for what is not here,
     BadRow for a row without these texts. Source: Stanford Alpaca; arXiv 2304.03277, section 2.
     """
     rows = []
@@ -32,6 +33,8 @@ def load_instructions(source: SourceOrPath) -> pd.DataFrame:
                 raise bad_row(path, number, problem)
             answer = texts.pop("output")
             rows.append({"question_id": number - 1, "model": model, **texts, "answer": answer})
+            if "label" in row:
+                rows[-1]["reference"] = str(row["label"])
     return pd.DataFrame(rows)
 
 

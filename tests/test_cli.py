@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import nbformat
@@ -85,8 +86,9 @@ def test_data_cannot_steer_the_terminal(here: Path, capsys: pytest.CaptureFixtur
 
 
 def test_the_store_verbs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lj.Store(here / "one").add([record("a"), record("b", 1)])
-    lj.Store(here / "two").add([record("c", 2)])
+    for name, records in (("one", [record("a"), record("b", 1)]), ("two", [record("c", 2)])):
+        with closing(lj.Store(here / name)) as store:
+            store.add(records)
     at = ["store", "--path", str(here / "one")]
     assert main([*at, "export", "two.jsonl.zst"]) == 0
     assert main([*at, "merge", str(here / "two")]) == 0
@@ -154,7 +156,8 @@ def test_one_notebook_fails_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("m=1", "no notebook has the parameter 'm'; known: own: n, name, flag"),
+        ("m=1", "no notebook has the parameter 'm'; there are n, name, flag"),
+        ("flga=1", "no notebook has the parameter 'flga'; did you mean flag?"),
         ("n=1.5", "parameter n is '1.5'; expected int, such as 3"),
         ("flag=yes", "parameter flag is 'yes'; expected bool, such as False"),
         ("api_key=abc", "no notebook has the parameter 'api_key'"),

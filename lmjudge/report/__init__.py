@@ -2,11 +2,12 @@
 
 from lmjudge.report.checking import check, differing
 from lmjudge.report.drawing import Figure
+from lmjudge.report.executing import Run
 from lmjudge.report.figures import bars, curves, heatmap, histogram, intervals, radar
 from lmjudge.report.files import plain
 from lmjudge.report.index import write_index
 from lmjudge.report.page import page_of
-from lmjudge.report.runner import Run, notebooks, run
+from lmjudge.report.runner import notebooks, run
 from lmjudge.report.tables import cells, read_table, save_table
 
 __all__ = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -95,8 +97,8 @@ def save_table(
     Equal tables give equal bytes: cells in their order, numbers to ten significant digits, and
     text that a spreadsheet would run as a formula led by an apostrophe. A run card beside it
     (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was asked, the
-    digest of its records under `keys`, and the versions; `notes` stand on the page. A published
-    table whose bytes are new also gets its rows in sources.csv.
+    digest of its records under `keys` (themselves in <stem>.keys), and the versions; `notes` stand
+    on the page. A published table whose bytes are new also gets its rows in sources.csv.
 
     Raises ReportError, with nothing written, for a stem, source, basis or table that does not fit.
     """
@@ -104,19 +106,21 @@ def save_table(
     whole = _checked(table, stem, source)
     body = to_csv([list(whole.columns), *whole.itertuples(index=False)])
     files = _hashes(sources)
+    used = sorted({key for key in keys if isinstance(key, str)})
     card = {
         "stem": stem,
         "source": source,
         "table_sha256": hashlib.sha256(body).hexdigest(),
         "sources": files,
         "notes": notes,
-        "versions": _versions(),
-        "store": None if store is None else _asked(store, keys),
+        "versions": versions(),
+        "store": None if store is None else _asked(store, used),
     }
     path = folder / PLACES[source] / f"{stem}.csv"
     changed = not path.exists() or path.read_bytes() != body
     write(path, body)
     write(path.with_suffix(".run.json"), as_json(card))
+    write(path.with_suffix(".keys"), "".join(f"{key}\n" for key in used).encode())
     if source == "published" and changed:
         _note_sources(folder, stem, files)
     return path
@@ -161,6 +165,12 @@ def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
             f" {', '.join(_BASES[source])}",
             name=stem,
         )
+    if valued := int((whole["value"].notna() & (whole["basis"] == "unreleased")).sum()):
+        raise ReportError(
+            f"table {stem} has {valued} cell{'s' * (valued > 1)} of basis unreleased with a value;"
+            " there are no rows that it could be ours from: leave the value out",
+            name=stem,
+        )
     twice = whole.duplicated(["table", "row", "column"])
     if twice.any():
         first = whole[twice].iloc[0]
@@ -196,9 +206,8 @@ def _refuse_titles(whole: pd.DataFrame, stem: str) -> None:
         )
 
 
-def _asked(store: Store, keys: Iterable[str]) -> dict[str, Any]:
+def _asked(store: Store, used: list[str]) -> dict[str, Any]:
     """What the store was asked, and the digest of the records that the table rests on."""
-    used = sorted({key for key in keys if isinstance(key, str)})
     return {
         "hits": store.hits,
         "misses": store.misses,
@@ -228,18 +237,25 @@ def _note_sources(folder: Path, stem: str, files: Mapping[str, Mapping[str, str]
     """Writes what a published table came from into sources.csv, in place of what stood there."""
     header = ["stem", "source", "file", "sha256", "command", "date"]
     path = folder / "sources.csv"
-    kept = read_csv(path).itertuples(index=False, name=None) if path.exists() else ()
     made = (f"lmjudge run {stem} --source published", datetime.now(UTC).date().isoformat())
     new = [
         (stem, source, file, sha256, *made)
         for source, hashes in files.items()
         for file, sha256 in hashes.items()
     ] or [(stem, "", "", "", *made)]
-    rows = sorted([*(row for row in kept if row[0] != stem), *new])
-    write(path, to_csv([header, *rows]))
+    # Notebooks that run at the same time add to the one file: the folder is their lock.
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = read_csv(path).itertuples(index=False, name=None) if path.exists() else ()
+        rows = sorted([*(row for row in kept if row[0] != stem), *new])
+        write(path, to_csv([header, *rows]))
+    finally:
+        os.close(lock)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that tables rest on, by name."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

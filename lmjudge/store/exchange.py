@@ -141,13 +141,13 @@ def merge(
     Every record is checked in full before it is added; what does not hold is left out and named in
     `refused`. An export must end in its count and SHA-256, or nothing of it is taken.
     """
-    shelf = Shelf(into)
     done: dict[str, Added] = {}
-    for source in sources:
-        refused: list[str] = []
-        records = _incoming(Path(source), refused)
-        added = shelf.add(records)
-        done[str(source)] = added + Added(refused=tuple(refused))
+    with closing(Shelf(into)) as shelf:
+        for source in sources:
+            refused: list[str] = []
+            records = _incoming(Path(source), refused)
+            added = shelf.add(records)
+            done[str(source)] = added + Added(refused=tuple(refused))
     return done
 
 

@@ -1,0 +1,142 @@
+"""Executes one notebook by papermill and makes a page of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from lmjudge.places import reports
+from lmjudge.report.files import as_json, plain, write
+from lmjudge.report.page import page_of, quiet
+from lmjudge.report.tables import PLACES
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+SECRET_NAME = re.compile(r"(api_?key|secret|passw|credential|bearer|auth)|(^|_)(key|token)$", re.I)
+SECRET_TEXT = re.compile(
+    r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[opsu]_\w{16,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{16})|\bBearer\s+[\w.~+/=-]{8,}"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One notebook's run: the CSV and the page it wrote, or the error it ended in.
+
+    `seconds` is what its cells took; `skipped` says that it did not run, being `unchanged`.
+    """
+
+    stem: str
+    source: str | None = None
+    table: Path | None = None
+    page: Path | None = None
+    error: str | None = None
+    seconds: float = 0.0
+    skipped: bool = False
+
+
+def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> Run:
+    """What came of the notebook at `path`: its table, the executed notebook and a page.
+
+    Papermill executes it, in a kernel of its own. `inputs` goes into the run card beside the
+    parameters, for `unchanged` to look at.
+    """
+    import nbformat
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    before = _cards(stem)
+    error = None
+    with TemporaryDirectory() as scratch, quiet():
+        out = Path(scratch) / f"{stem}.ipynb"
+        try:
+            papermill.execute_notebook(
+                path,
+                out,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                # ipykernel warns of TCP without encryption unless it may choose for itself.
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                record_timing=False,
+                # A kernel that is told to stop reports the interrupt as an error of its own.
+                extra_arguments=["--IPKernelApp.log_level=50"],
+            )
+        except PapermillExecutionError as failure:
+            starts = plain(failure.source.strip().partition("\n")[0])[:60]
+            told = f"{failure.ename}: {plain(failure.evalue)[:500]}"
+            error = _without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {told}")
+        except (RuntimeError, OSError, ValueError) as failure:
+            error = f"could not be run: {type(failure).__name__}: {plain(failure)[:500]}"
+        done = nbformat.read(out, as_version=4) if out.exists() else None
+    wrote = [place for place, stamp in _cards(stem).items() if stamp != before[place]]
+    source = wrote[-1] if wrote else None
+    if done is None:
+        return Run(stem, error=error)
+    timed = (cell.metadata.get("papermill", {}) for cell in done.cells)
+    seconds = sum(times.get("duration") or 0.0 for times in timed)
+    done = _tidied(done, parameters)
+    folder = reports() / ("failed" if error else PLACES[source or "own"])
+    write(folder / f"{stem}.ipynb", (nbformat.writes(done) + "\n").encode())
+    page = folder / f"{stem}.html"
+    write(page, page_of(done, stem, source, error).encode())
+    if not error:
+        for old in (reports() / "failed").glob(f"{stem}.*"):
+            old.unlink()
+    if error or source is None:
+        return Run(stem, source, page=page, error=error, seconds=seconds)
+    card = folder / f"{stem}.run.json"
+    told = json.loads(card.read_bytes()) | {"parameters": dict(parameters), "inputs": dict(inputs)}
+    write(card, as_json(told))
+    return Run(stem, source, folder / f"{stem}.csv", page, seconds=seconds)
+
+
+def _cards(stem: str) -> dict[str, tuple[int, int] | None]:
+    """Which run cards of the stem lie in each place: a card written anew is another file."""
+    found: dict[str, tuple[int, int] | None] = {}
+    for source, place in PLACES.items():
+        path = reports() / place / f"{stem}.run.json"
+        found[source] = (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+    return found
+
+
+def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
+    """The executed notebook without times, paths of this machine and secrets."""
+    import nbformat
+
+    notebook.metadata["papermill"] = {"parameters": dict(parameters)}
+    for number, cell in enumerate(notebook.cells):
+        tags = cell.metadata.get("tags")
+        cell.metadata = {"tags": tags} if tags else {}
+        if tags and "injected-parameters" in tags:
+            cell["id"] = f"injected-{number}"
+    return nbformat.from_dict(_without_secrets(notebook))
+
+
+def _without_secrets(value: Any) -> Any:
+    """The JSON value with every secret in its texts blacked out; pictures are left as they are."""
+    if isinstance(value, str):
+        for secret in secrets():
+            value = value.replace(secret, "[secret]")
+        return SECRET_TEXT.sub("[secret]", value)
+    if isinstance(value, Mapping):
+        return {
+            name: item if name.startswith("image/") else _without_secrets(item)
+            for name, item in value.items()
+        }
+    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+
+
+def secrets() -> list[str]:
+    """The values of environment variables that are named like secrets, the longest first."""
+    found = {
+        value for name, value in os.environ.items() if SECRET_NAME.search(name) and len(value) > 7
+    }
+    return sorted(found, key=len, reverse=True)

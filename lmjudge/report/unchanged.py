@@ -1,0 +1,96 @@
+"""What a notebook's table rests on, by digests, so that what is unchanged need not run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmjudge import places
+from lmjudge.report.executing import Run
+from lmjudge.report.files import as_json
+from lmjudge.report.tables import PLACES, versions
+
+
+def surroundings() -> dict[str, str]:
+    """What every notebook rests on: lmjudge's own files, the versions, the published files here."""
+    from lmjudge.data import SOURCES
+    from lmjudge.data.finding import looked_in
+
+    package = Path(__file__).parents[1]
+    ours = [
+        path for path in package.rglob("*") if path.suffix not in (".ipynb", ".pyc", ".nbi", ".nbc")
+    ]
+    names = [file.path for source in SOURCES.values() for file in source.files]
+    return {
+        "code": _of_files(package, ours),
+        "data": _of([_of_files(folder, map(folder.joinpath, names)) for folder in looked_in()]),
+        "versions": _of(versions()),
+    }
+
+
+def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -> dict[str, str]:
+    """What this notebook rests on: its cells, the parameters given to it, the files they name."""
+    cells = json.loads(path.read_bytes())["cells"]
+    named = {
+        value: _of_files(Path(value), [Path(value), *Path(value).rglob("*")])
+        for value in [*defaults, *parameters.values()]
+        if isinstance(value, str) and value and Path(value).exists()
+    }
+    return {
+        "notebook": _of([[cell["cell_type"], cell["source"]] for cell in cells]),
+        "parameters": _of(dict(parameters)),
+        "files": _of(named),
+    }
+
+
+def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
+    """The run that left the stem's table and page, if it rested on the very same; else None.
+
+    The same are its `inputs` and `surroundings`, the table's bytes, and the records that the store
+    holds under the keys that the table was made of.
+    """
+    folder = places.reports()
+    if (folder / "failed" / f"{stem}.html").exists():
+        return None
+    for source, place in PLACES.items():
+        table, page = folder / place / f"{stem}.csv", folder / place / f"{stem}.html"
+        path = table.with_suffix(".run.json")
+        if not (table.exists() and page.exists() and path.exists()):
+            continue
+        card = json.loads(path.read_bytes())
+        if (
+            card.get("inputs") == rests_on
+            and card["table_sha256"] == hashlib.sha256(table.read_bytes()).hexdigest()
+            and _holds_the_same(card, table)
+        ):
+            return Run(stem, source, table, page, skipped=True)
+    return None
+
+
+def _holds_the_same(card: Mapping[str, Any], table: Path) -> bool:
+    """Whether the records are those that the card tells of; a simulated study makes its own."""
+    from lmjudge.store import Store
+
+    asked = card["store"]
+    if card["source"] == "simulated" or not asked or not asked["requests"]:
+        return True
+    keys = table.with_suffix(".keys")
+    return keys.exists() and Store().digest(keys.read_text().split()) == asked["digest"]
+
+
+def _of_files(root: Path, paths: Iterable[Path]) -> str:
+    """The digest of the files among the paths, each by its place below the root."""
+    return _of(
+        {
+            path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in paths
+            if path.is_file()
+        }
+    )
+
+
+def _of(value: Any) -> str:
+    return hashlib.sha256(as_json(value)).hexdigest()

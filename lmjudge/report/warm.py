@@ -1,0 +1,170 @@
+"""A process with the imports behind it, from which each notebook gets fresh ones (Linux).
+
+It has one thread, and only imports, forks and waits: for each notebook it forks a worker, in which
+papermill executes it, and the worker forks a kernel, which waits until papermill launches it. So no
+notebook can change what another finds, and each finds loaded what is slow to import.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import json
+import os
+import signal
+import sys
+from collections import deque
+from importlib import import_module
+from importlib.metadata import EntryPoint
+from multiprocessing import connection, get_context
+from multiprocessing.context import ForkProcess
+from subprocess import Popen
+from typing import Any, cast
+
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+
+_FORK = get_context("fork")
+# What notebooks and papermill import. tqdm.auto and pyplot are left to the kernels: at their import
+# both look for the notebook that they are in.
+_AHEAD = (
+    "lmjudge.data lmjudge.endpoints lmjudge.plan lmjudge.report.executing lmjudge.simulate"
+    " scipy.sparse.csgraph scipy.stats statsmodels.api statsmodels.stats.multitest"
+    " matplotlib.figure matplotlib.backends.backend_agg pyarrow.parquet diskcache bleach nbconvert"
+    " papermill ipykernel.ipkernel ipykernel.kernelapp ipykernel_launcher"
+)
+_INLINE = "module://matplotlib_inline.backend_inline"
+
+
+def serve() -> None:
+    """Runs the notebooks that stdin's first line names; a line on stdout as each ends.
+
+    When stdin ends before, so does every process here.
+    """
+    stdin, stdout = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    _import_ahead()
+    given = json.loads(stdin.readline())
+    waiting = deque(given["tasks"])
+    running: dict[Any, tuple[str, ForkProcess]] = {}
+    while waiting or running:
+        while waiting and len(running) < given["jobs"]:
+            task = waiting.popleft()
+            told, tells = _FORK.Pipe(duplex=False)
+            process = _FORK.Process(target=_work, args=(tells, task))
+            process.start()
+            tells.close()
+            running[told] = (task["stem"], process)
+        for ready in _ready(stdin, *running):
+            if ready is stdin:
+                os.killpg(0, signal.SIGTERM)
+            stem, process = running.pop(ready)
+            try:
+                done = ready.recv_bytes().decode()
+            except EOFError:
+                process.join()
+                error = f"its process ended with exit code {process.exitcode}"
+                done = json.dumps({"stem": stem, "error": error})
+            print(done, file=stdout, flush=True)
+
+
+def _ready(*readable: Any) -> list[Any]:
+    return connection.wait(readable)
+
+
+def _import_ahead() -> None:
+    """Imports what is slow to import, as a kernel would."""
+    chosen = "MPLBACKEND" in os.environ
+    os.environ.setdefault("MPLBACKEND", _INLINE)
+    for name in _AHEAD.split():
+        import_module(name)
+    if not chosen:
+        del os.environ["MPLBACKEND"]
+    gc.collect()
+    gc.freeze()  # what the collector leaves alone stays shared by the forked processes
+
+
+class _Kernel(ForkProcess):
+    """A forked kernel, as a provisioner speaks to it: like a Popen."""
+
+    stdin = stdout = stderr = None
+
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def wait(self) -> int | None:
+        self.join()
+        return self.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.is_alive():
+            os.kill(int(self.pid or 0), number)
+
+
+class Forked(LocalProvisioner):
+    """Launches a kernel of this Python by waking the forked one; any other as usual."""
+
+    waiting: tuple[_Kernel, connection.Connection] | None = None
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        """The kernel's connection, once it is launched."""
+        ours = [sys.executable, "-m", "ipykernel_launcher"]
+        if Forked.waiting is None or cmd[:3] != ours:
+            return await super().launch_kernel(cmd, **kwargs)
+        (kernel, wakes), Forked.waiting = Forked.waiting, None
+        self.process = cast("Popen[bytes]", kernel)
+        self.pid = self.pgid = kernel.pid
+        self.cwd = kwargs.get("cwd") or os.getcwd()
+        wakes.send_bytes(json.dumps([cmd[3:], kwargs["env"], str(self.cwd)]).encode())
+        return self.connection_info
+
+
+def _work(tells: connection.Connection, task: dict[str, Any]) -> None:
+    """A worker: executes one notebook and tells what came of it."""
+    from lmjudge.report.executing import execute
+
+    wakes, woken = _FORK.Pipe()
+    kernel = _Kernel(target=_kernel, args=(woken, wakes, tells))
+    kernel.start()
+
+    def end(*_: object) -> None:
+        kernel.kill()
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, end)
+    Forked.waiting = (kernel, wakes)
+    factory = KernelProvisionerFactory.instance()
+    usual = factory.default_provisioner_name
+    factory.provisioners[usual] = EntryPoint(usual, f"{__name__}:Forked", factory.GROUP_NAME)
+    done = execute(**task)
+    kernel.kill()
+    tells.send_bytes(json.dumps(vars(done), default=str).encode())
+
+
+def _kernel(woken: connection.Connection, *others: connection.Connection) -> None:
+    """A kernel: waits until it is launched, and then is as `python -m ipykernel_launcher` is."""
+    import ipykernel_launcher
+    import numpy as np
+    from ipykernel.kernelapp import IPKernelApp
+
+    os.setsid()
+    for other in others:
+        other.close()
+    try:
+        arguments, environment, folder = json.loads(woken.recv_bytes())
+    except EOFError:
+        return
+    woken.close()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    sys.argv = [ipykernel_launcher.__file__, *arguments]
+    if sys.path[0] == "":
+        del sys.path[0]
+    np.random.seed()  # noqa: NPY002 (forked processes would all draw the same numbers)
+    try:
+        IPKernelApp.launch_instance(arguments, parent_handle=os.getppid())
+    finally:
+        atexit._run_exitfuncs()

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from lmjudge.published import as_printed, published, stems
+from lmjudge.report import read_table
 
 KEYS = pd.read_csv(Path(__file__).with_name("published_keys.csv"), dtype=str, keep_default_na=False)
 
@@ -115,6 +116,19 @@ def test_tables_of_single_numbers_hold_no_other(reference: dict[str, Any]) -> No
         if isinstance(entry["values"], dict):
             told = {number(value) for value in entry["values"].values()}
             assert {Decimal(printed) for printed in shown(key)["printed"]} <= told
+
+
+def test_totals_by_category_are_those_counted_by_others(reference: dict[str, Any]) -> None:
+    saved = read_table(Path(__file__).parents[1] / "reports/vicuna-scores.csv")
+    cells = saved.set_index(["table", "row", "column"])["value"]
+    counted = [
+        (key, entry) for key, entry in reference.items() if key.startswith("vicuna.by_category")
+    ]
+    assert len(counted) == 4
+    for key, entry in counted:
+        table = f"Against {key.partition('by_category_')[2]}, by category"
+        for row, column, value, _, _ in entries(entry):
+            assert cells[table, row, column.removesuffix("_total")] == float(value)
 
 
 def test_counts_are_behind_the_percentages(reference: dict[str, Any]) -> None:

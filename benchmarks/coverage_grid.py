@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
@@ -50,7 +51,8 @@ def truths(spread: float, ties: float, lean: float) -> dict[str, float]:
     p = 1 / (1 + np.exp(-(lean + np.hypot(spread, OWN) * nodes)))
     wins, same = weights @ p, weights @ (p**2 + (1 - p) ** 2)
     agree = (1 - ties) ** 2 * same + ties**2
-    chance = ties**2 + (1 - ties) ** 2 * (wins**2 + (1 - wins) ** 2)
+    labels = np.array([(1 - ties) * wins, (1 - ties) * (1 - wins), ties])
+    chance, uneven = (labels**2).sum(), (labels * (1 - labels)).sum() / 2
     first, second = mean_score(spread, lean), mean_score(spread, 0.0)
     return {
         "mean score": first,
@@ -63,6 +65,7 @@ def truths(spread: float, ties: float, lean: float) -> dict[str, float]:
         "Cohen's kappa": (agree - chance) / (1 - chance),
         "Fleiss' kappa": (agree - chance) / (1 - chance),
         "Krippendorff's alpha": (agree - chance) / (1 - chance),
+        "Gwet's AC1": (agree - uneven) / (1 - uneven),
         "compare judges": 0.0,
     }
 
@@ -115,32 +118,33 @@ def frames(
     return votes, games
 
 
-def estimates(votes: pd.DataFrame, games: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, str]]:
-    """Every estimate with an interval, and the name of its column."""
+def estimates(
+    votes: pd.DataFrame, games: pd.DataFrame
+) -> dict[str, tuple[Callable[[], pd.DataFrame], str]]:
+    """How to make every estimate with an interval, and the name of its column."""
     by_voter = [votes[votes["judge"] == voter] for voter in range(VOTERS)]
     judge, rest = by_voter[0], votes[votes["judge"] > 0]
     scores = games.rename(columns={"model_a": "model", "score_a": "score"})
-    half = lj.win_rates(judge, by="turn")
-    drop = lj.win_rates(judge, by="turn", ties="drop")
+    agree = partial(lj.agreement, judge, rest, by="turn")
+    beyond = partial(lj.kappa, by="turn", sides="named")
+
+    def win_rate(**ties: str) -> pd.DataFrame:
+        return lj.win_rates(judge, by="turn", **ties).query("model == 0")
+
     return {
-        "mean score": (lj.mean_scores(scores, by="turn"), "score"),
-        "ratio of totals": (lj.score_totals(games, by="turn"), "relative"),
-        "win rate, ties half": (half[half["model"] == 0], "win_rate"),
-        "win rate, ties dropped": (drop[drop["model"] == 0], "win_rate"),
-        "agreement, pooled": (lj.agreement(judge, rest, by="turn"), "agreement"),
-        "agreement, S2": (lj.agreement(judge, rest, by="turn", ties="drop"), "agreement"),
-        "agreement, per question": (
-            lj.agreement(judge, rest, by="turn", pool="questions"),
-            "agreement",
-        ),
-        "Cohen's kappa": (lj.kappa(*by_voter[:2], by="turn", sides="named"), "kappa"),
-        "Fleiss' kappa": (lj.kappa(votes, by="turn", sides="named"), "kappa"),
-        "Krippendorff's alpha": (
-            lj.kappa(votes, by="turn", sides="named", coefficient="alpha"),
-            "kappa",
-        ),
+        "mean score": (partial(lj.mean_scores, scores, by="turn"), "score"),
+        "ratio of totals": (partial(lj.score_totals, games, by="turn"), "relative"),
+        "win rate, ties half": (win_rate, "win_rate"),
+        "win rate, ties dropped": (partial(win_rate, ties="drop"), "win_rate"),
+        "agreement, pooled": (agree, "agreement"),
+        "agreement, S2": (partial(agree, ties="drop"), "agreement"),
+        "agreement, per question": (partial(agree, pool="questions"), "agreement"),
+        "Cohen's kappa": (partial(beyond, *by_voter[:2]), "kappa"),
+        "Fleiss' kappa": (partial(beyond, votes), "kappa"),
+        "Krippendorff's alpha": (partial(beyond, votes, coefficient="alpha"), "kappa"),
+        "Gwet's AC1": (partial(beyond, votes, coefficient="ac1"), "kappa"),
         "compare judges": (
-            lj.compare_judges(votes[votes["judge"] < 2], by_voter[2], by="turn"),
+            partial(lj.compare_judges, votes[votes["judge"] < 2], by_voter[2], by="turn"),
             "difference",
         ),
     }
@@ -172,7 +176,7 @@ def usual(
     return made
 
 
-def run(cell: dict[str, float], studies: int, seed: int) -> pd.DataFrame:
+def run(cell: dict[str, float], studies: int, seed: int, only: str = "") -> pd.DataFrame:
     """A row per quantity: how many studies' intervals held, were missing, were flagged."""
     began = time.perf_counter()
     number = list(product(*GRID.values())).index(tuple(cell.values()))
@@ -183,10 +187,15 @@ def run(cell: dict[str, float], studies: int, seed: int) -> pd.DataFrame:
     for start in range(0, studies, size):
         count = min(size, studies - start)
         votes, games = frames(rng, count, cell)
-        for name, (found, column) in estimates(votes, games).items():
+        for name, (make, column) in estimates(votes, games).items():
+            if only not in name:
+                continue
+            found = make()
             few = found["too_few"].to_numpy(bool) if "too_few" in found else np.zeros(count, bool)
             low, high = found["low"].to_numpy(), found["high"].to_numpy()
             rows.append(_count(name, low, high, true[name], few, found[column].to_numpy()))
+        if only:
+            continue
         truth = true["win rate, ties half"]
         for name, (low, high) in usual(rng, votes[votes["judge"] == 0], count).items():
             rows.append(_count(name, low, high, truth, np.zeros(count, bool), low * 0 + truth))
@@ -254,7 +263,7 @@ def judged(made: pd.DataFrame) -> pd.DataFrame:
 
 def page(made: pd.DataFrame) -> str:
     studies, least = int(made["studies"].max()), int(made["studies"].min())
-    seconds = made.drop_duplicates(list(GRID))["seconds"].sum()
+    seconds = made.drop_duplicates([*GRID, "seconds"])["seconds"].sum()
     commits = ", ".join(sorted(set(made["commit"])))
     out = [
         "# Coverage of nominal 95 % intervals over a grid of simulated studies",
@@ -312,6 +321,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--questions", type=int, nargs="+", default=GRID["questions"])
+    parser.add_argument("--only", default="", help="the quantities with this in their name")
     parser.add_argument("--rows", type=Path, help="CSV of counts: cells in it are not run again")
     given = parser.parse_args()
     done = pd.read_csv(given.rows) if given.rows and given.rows.exists() else pd.DataFrame()
@@ -319,7 +329,7 @@ def main() -> None:
     if len(done):
         seen = set(done[list(GRID)].astype(float).itertuples(index=False, name=None))
         left = [cell for cell in left if tuple(map(float, cell.values())) not in seen]
-    one = partial(run, studies=given.studies, seed=given.seed)
+    one = partial(run, studies=given.studies, seed=given.seed, only=given.only)
     with ProcessPoolExecutor(given.processes) as pool:
         for made in pool.map(one, left):
             done = pd.concat([done, made], ignore_index=True)

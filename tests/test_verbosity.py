@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 import lmjudge as lj
-from lmjudge.errors import FrameError, RequestFailed
+from lmjudge.errors import FrameError, ReportError, RequestFailed
 from lmjudge.frames import frame
 from lmjudge.judges.attack import find_list, rewordings, turn_around
+from lmjudge.report import read_table, run
+from lmjudge.simulate import SimulatedJudge
 
 QUESTIONS = frame(
     "questions", [{"question_id": 1, "category": "c", "turns": ["What?"], "reference": None}]
@@ -127,3 +130,119 @@ def test_a_model_rewords_through_the_store(tmp_path):
     assert kept["reason"].tolist() == reasons[:3]
     with pytest.raises(FrameError, match="no store to ask"):
         lj.repetitive_list(QUESTIONS, answers, paraphraser="gpt-x")
+
+
+@dataclass(frozen=True)
+class LikesLength:
+    """A judge for whom the longer of two replies is better, and the first of two alike."""
+
+    concurrency: int = 1
+    network: bool = False
+
+    @asynccontextmanager
+    async def session(self):
+        async def answer(request):
+            shown = request.messages[-1]["content"].split(">>> END OF REPLY")
+            longer = len(shown[0].partition("ASSISTANT A")[2]) < len(shown[1]) - 20
+            return lj.Reply(f"So be it.\n[[{'B' if longer else 'A'}]]", finish_reason="stop")
+
+        yield answer
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with a store and reports of its own, in which nothing is asked."""
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_the_notebook_attacks_a_judge_of_ones_own(project):
+    listed = "So:\n1. Wash the rice, then cook it.\n2. Salt: a little.\nDone."
+    questions = lines(
+        project / "questions.jsonl",
+        [{"question_id": n, "category": "c", "turns": ["How?"]} for n in range(7)],
+    )
+    answers = lines(
+        project / "mine.jsonl",
+        [{"question_id": n, "text": listed if n % 2 else "No."} for n in range(7)],
+    )
+    pairs = lj.repetitive_list(lj.load_questions(questions), lj.load_answers(answers))
+    store = lj.Store(project / "judgments", mode="record")
+    fond = lj.Judge("pair", model="fond")
+    usable = pairs[pairs["reason"].isna()]
+    lj.judge_pairs(usable, fond, store=store, endpoint=LikesLength())
+    mine = {"answers": answers, "questions": questions, "judge": "fond"}
+    made = run(["judge-verbosity"], parameters=mine | {"limit": "4"})[0]
+    table = read_table(made.table).set_index(["table", "row"]).sort_index()
+    assert made.source == "own"
+    assert set(table["basis"]) == {"own"}
+    assert table.loc[("Own run: answers with a numbered list", "mine"), "value"].item() == 2
+    for rule in ("both", "either"):
+        cell = table.loc[(f"Own run: prefers the padded answer, {rule}", "fond/pair")]
+        assert (cell["value"].item(), cell["n"].item()) == (100, 2)
+    # What the store does not hold is not asked.
+    with pytest.raises(ReportError, match="have no reply in the store"):
+        run(["judge-verbosity"], parameters=mine | {"judge": "nobody"})
+
+
+def test_the_notebook_finds_what_was_planted(project, monkeypatch):
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    monkeypatch.delenv("LMJUDGE_OFFLINE")
+    table = read_table(run(["judge-verbosity"], parameters={"seed": "3"})[0].table)
+    assert len(table) == 5
+    assert table["value"].between(table["low"], table["high"]).all()
+    assert table["planted"].between(table["low"], table["high"]).all()
+    assert not table["table"].str.startswith("Table").any()
+
+
+def test_the_notebook_on_released_rows(project, published_data):
+    mine = {"models": "['gpt-4', 'llama-13b']", "categories": "['stem', 'writing']"}
+    table = read_table(run(["judge-verbosity"], source="published", parameters=mine)[0].table)
+    whole = table.set_index(["table", "row", "column"]).sort_index()
+    rates = whole.loc[("Table 3", "failure_rate")]
+    assert rates["value"].round(1).to_dict() == {"Claude-v1": 91.3, "GPT-3.5": 91.3, "GPT-4": 8.7}
+    assert set(rates["basis"]) == {"arithmetic"}
+    assert rates.loc["GPT-4", ["low", "high"]].round(1).tolist() == [2.4, 26.8]
+    usable = whole.loc["Answers with a numbered list"].droplevel("column")
+    assert set(usable.index) == {"gpt-4", "llama-13b"}
+    assert set(usable["n"]) == {20}
+    answers = lj.load_answers("mt-bench", models=["gpt-4"])
+    first = answers[answers["question_id"].isin([*range(81, 91), *range(141, 151)])]["turns"].str[0]
+    # An independent count: a line led by 1, and below it one led by 2 with the same mark.
+    listed = re.compile(r"(?ms)^ {0,3}1([.)])[ \t]+\S.*?^ {0,3}2\1[ \t]+\S")
+    assert usable.loc["gpt-4", "value"] == sum(bool(listed.search(text)) for text in first)
+    odds = whole.xs("odds, twice as long", level="column")
+    assert len(odds) == 6
+    assert (odds["low"] < odds["value"]).all()
+
+
+def test_planted_failures_are_covered():
+    judge = SimulatedJudge("j", 0.8, verbosity_bias=0.4, position_bias=0.1, failure_rate=0.03)
+    held = []
+    for seed in range(8):
+        study = lj.simulate(seed, per_category=4, judges=(judge,))
+        ask = {"store": Memory(), "endpoint": study.endpoint}
+        pairs = lj.repetitive_list(study.questions, study.listed, paraphraser="sim-scribe", **ask)
+        assert pairs["reason"].isna().all()
+        games = lj.judge_pairs(pairs, lj.Judge("pair", model="j"), **ask)
+        for rule in ("both", "either"):
+            found = lj.attack_failures(games, padded=set(pairs["model_b"]), rule=rule).iloc[0]
+            true = study.planted("attack_failures", judge="j/pair", rule=rule)["planted"].item()
+            held.append(found["low"] < true < found["high"])
+    assert sum(held) >= 13
+
+
+class Memory:
+    """What judging needs of a store, without a disk."""
+
+    def ask(self, requests, endpoint=None):
+        for request in requests:
+            yield request.key, endpoint.reply(request)

@@ -77,7 +77,7 @@ def test_only_the_sides_and_the_winner_are_needed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        (battle(winner="bothbad"), "line 2 .* another winner"),
+        (battle(winner="bothbad"), r"line 2 .* another winner"),
         (battle(model_b=None), "no name"),
         (battle(model_b="koala-13b"), "both sides"),
     ],

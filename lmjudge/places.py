@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -38,3 +39,21 @@ def reports() -> Path:
     """The folder that tables are written to: `$LMJUDGE_REPORTS`, else the nearest `reports`."""
     given = os.environ.get("LMJUDGE_REPORTS")
     return Path(given) if given else nearest("reports")
+
+
+def notebooks() -> dict[str, Path]:
+    """The project's notebooks by stem: of the installed package, else of the checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "nbs", package.parent / "nbs"):
+        if found := {path.stem: path for path in sorted(folder.glob("*.ipynb"))}:
+            return found
+    return {}
+
+
+def titles() -> dict[str, str]:
+    """The first line of each notebook's first cell, by stem."""
+    found = {}
+    for stem, path in notebooks().items():
+        first = json.loads(path.read_bytes())["cells"][0]["source"]
+        found[stem] = "".join(first).partition("\n")[0].lstrip("# ").strip()
+    return found

@@ -46,7 +46,9 @@ def test_python_m_lmjudge() -> None:
     assert told.stdout == f"lmjudge {lj.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["run", "-p", "x"], ["store"]])
+@pytest.mark.parametrize(
+    "words", [[], ["nonsense"], ["run", "-p", "x"], ["run", "--jobs", "0"], ["store"]]
+)
 def test_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(words)
@@ -75,6 +77,27 @@ def test_an_error_is_one_line_and_exit_code_1(
     assert words[1] in ("stats", "explain") or words[-1].partition("=")[0] in told.err
 
 
+def test_help_tells_of_examples_notebooks_and_environment(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words, known in (
+        (["--help"], ["lmjudge run vicuna-scores", "LMJUDGE_DATA", "LMJUDGE_OFFLINE"]),
+        (["run", "--help"], ["--changed", "vicuna-scores          The Vicuna blog: Table 2"]),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 0
+        told = capsys.readouterr().out
+        assert all(word in told for word in known)
+
+
+def test_a_misspelt_notebook_is_told_the_nearest(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "vicuna-score"]) == 1
+    assert "no notebook 'vicuna-score'; did you mean vicuna-scores" in capsys.readouterr().err
+
+
 def test_data_cannot_steer_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = lj.Store(here / "s")
     store.add([Record(Request("\x1b[2J\x07evil", []), Reply("x"))])
@@ -94,7 +117,15 @@ def test_the_store_verbs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*at, "merge", str(here / "two")]) == 0
     assert main([*at, "verify"]) == 0
     assert main([*at, "seal"]) == 0
-    told = capsys.readouterr().out
+    assert main([*at, "export", "two.jsonl.zst"]) == 1
+    assert main([*at, "export", "two.jsonl.zst", "--force"]) == 0
+    assert main([*at, "stats"]) == 0
+    said = capsys.readouterr()
+    assert said.err == (
+        "lmjudge: two.jsonl.zst is there already; give another name, or --force to write over it\n"
+    )
+    told = said.out
+    assert "models:\n  m: 3\nproviders:\n  none: 3\n" in told
     assert "2 records in two.jsonl.zst; SHA-256 " in told
     assert "1 new, 0 known" in told
     assert "3 keys, 3 records (0 observations), 0 damaged" in told

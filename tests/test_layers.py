@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import lmjudge
 
 ROOT = Path(lmjudge.__file__).parent
@@ -19,7 +21,7 @@ LAYERS = [
     ["store", "endpoints", "stats", "published"],
     ["judges"],
     ["generate"],
-    ["plan", "data", "simulate"],
+    ["plan", "data", "simulate", "rewards"],
     ["report"],
     ["cli"],
     ["__main__"],
@@ -95,8 +97,9 @@ def test_importing_lmjudge_loads_nothing_heavy() -> None:
     assert not loaded_by("import lmjudge") & HEAVY
 
 
-def test_help_loads_nothing_heavy() -> None:
-    code = "from lmjudge.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"]])
+def test_help_loads_nothing_heavy(words: list[str]) -> None:
+    code = f"from lmjudge.cli import main\ntry: main({words})\nexcept SystemExit: pass"
     assert not loaded_by(code) & HEAVY
 
 

@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 
+from lmjudge import places
 from lmjudge.places import reports
 from lmjudge.published import published, stems as published_stems
 from lmjudge.report.checking import (
@@ -21,7 +21,6 @@ from lmjudge.report.checking import (
 )
 from lmjudge.report.files import number, plain, write
 from lmjudge.report.page import style
-from lmjudge.report.runner import notebooks
 from lmjudge.report.tables import PLACES
 
 _LONG = 16
@@ -68,7 +67,7 @@ def write_index() -> Path:
     bytes.
     """
     rows, own, simulated = (saved_tables(source) for source in PLACES)
-    titles = _titles()
+    titles = places.titles()
     body = [
         "<h1>Reproduced tables</h1>",
         "<p>Each table is computed by a notebook from the rows that its authors released, and"
@@ -97,15 +96,6 @@ def write_index() -> Path:
     path = reports() / "index.html"
     write(path, _PAGE.format(style=style(), body="\n".join(body)).encode())
     return path
-
-
-def _titles() -> dict[str, str]:
-    """The first line of each notebook's first cell, by stem."""
-    found = {}
-    for stem, path in notebooks().items():
-        first = nbformat.read(path, as_version=4).cells[0]
-        found[stem] = first.source.partition("\n")[0].lstrip("# ").strip()
-    return found
 
 
 def _overview(rows: list[Saved], titles: dict[str, str]) -> str:

@@ -13,20 +13,19 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import IO, Any, cast
 
+from lmjudge import places
 from lmjudge.errors import ReportError
 from lmjudge.report.executing import SECRET_NAME, SECRET_TEXT, Run, execute, secrets
 from lmjudge.report.unchanged import inputs, surroundings, unchanged
 
 
 def notebooks() -> dict[str, Path]:
-    """The project's notebooks by stem: of the installed package, else of the checkout."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "nbs", package.parent / "nbs"):
-        if found := {path.stem: path for path in sorted(folder.glob("*.ipynb"))}:
-            return found
+    """The project's notebooks by stem; ReportError where there are none."""
+    if found := places.notebooks():
+        return found
     raise ReportError(
-        f"no notebooks were found in {package / 'nbs'} or {package.parent / 'nbs'}; reinstall"
-        " lmjudge, or give the path of a notebook",
+        "no notebooks were found beside the package or in it; reinstall lmjudge, or give the path"
+        " of a notebook",
         name="nbs",
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmjudge import places
+from lmjudge.report.checking import card_of
 from lmjudge.report.executing import Run
 from lmjudge.report.files import as_json
 from lmjudge.report.tables import PLACES, versions
@@ -57,13 +58,11 @@ def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
         return None
     for source, place in PLACES.items():
         table, page = folder / place / f"{stem}.csv", folder / place / f"{stem}.html"
-        path = table.with_suffix(".run.json")
-        if not (table.exists() and page.exists() and path.exists()):
-            continue
-        card = json.loads(path.read_bytes())
+        card = card_of(table)
         if (
-            card.get("inputs") == rests_on
-            and card["table_sha256"] == hashlib.sha256(table.read_bytes()).hexdigest()
+            card
+            and page.exists()
+            and card.get("inputs") == rests_on
             and _holds_the_same(card, table)
         ):
             return Run(stem, source, table, page, skipped=True)

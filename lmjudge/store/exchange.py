@@ -42,9 +42,13 @@ class Verified:
 
 
 def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Counts of a store: keys, records, observations, attempts, bytes, and keys by model."""
+    """Counts of a store: keys, records, observations, attempts, bytes; keys by model, by provider.
+
+    The provider of imported records is the published source's name; a judge of one's own has none.
+    """
     folder = _existing(path)
     models: Counter[str] = Counter()
+    providers: Counter[str] = Counter()
     records = keys = damaged = 0
     with closing(Reader(folder)) as reader:
         for _, lines in reader.every():
@@ -53,7 +57,9 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
                 damaged += 1
                 continue
             records += len(lines)
-            models[json.loads(lines[0])["request"]["model"]] += 1
+            request = json.loads(lines[0])["request"]
+            models[request["model"]] += 1
+            providers[request.get("provider") or "none"] += 1
     attempts = folder / "attempts.jsonl"
     return {
         "path": str(folder),
@@ -64,6 +70,7 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
         "attempts": attempts.read_bytes().count(b"\n") if attempts.exists() else 0,
         "bytes": sum(item.stat().st_size for item in folder.iterdir() if item.is_file()),
         "models": dict(models.most_common()),
+        "providers": dict(providers.most_common()),
     }
 
 

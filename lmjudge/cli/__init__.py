@@ -1,0 +1,141 @@
+"""The command line: it only parses, calls and prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lmjudge import __version__, places
+from lmjudge.cli import reporting, storing
+from lmjudge.cli.saying import say
+from lmjudge.errors import LmjudgeError
+
+_EXAMPLES = """\
+examples:
+  lmjudge reproduce                     fetch what is open, run every notebook, write the report
+  lmjudge run vicuna-scores             one notebook, on released rows or the simulated study
+  lmjudge check                         the tables in reports/ against the published numbers
+  lmjudge store stats                   what the store of judgments holds
+
+environment:
+  LMJUDGE_DATA      a folder of released rows; looked in before the downloads
+  LMJUDGE_CACHE     the store's folder (default: the nearest cache/judgments upward from here)
+  LMJUDGE_REPORTS   where tables and pages are written (default: the nearest reports)
+  LMJUDGE_OFFLINE   1: nothing is fetched, and no model is asked
+  LMJUDGE_PRICES    a table of prices of one's own
+  OPENAI_API_KEY, OPENAI_BASE_URL       of a judge of one's own
+"""
+_RUNS = """\
+examples:
+  lmjudge run --jobs 2 --changed                      all that changed, two at a time
+  lmjudge run mtbench-agreement -p categories='["math"]' -p limit=20
+  lmjudge run vicuna-scores --source simulated -p seed=1
+  lmjudge run my/notebook.ipynb -p judge=my-model
+
+notebooks:
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code of `lmjudge ...`: 0, 1 where something failed or differs, 2 for usage."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.call(parsed))
+    except LmjudgeError as error:
+        say(f"lmjudge: {error}", sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader (head, less) has closed: nothing is left to say, nor to complain about.
+        sys.stdout = None
+        return 1
+    except KeyboardInterrupt:
+        say("lmjudge: interrupted; what was finished is kept", sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lmjudge",
+        description="Judging language models with language models.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lmjudge {__version__}")
+    verbs = parser.add_subparsers(metavar="command", required=True)
+
+    def verb(
+        name: str, call: Any, says: str, parent: Any = verbs, epilog: str = ""
+    ) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = parent.add_parser(
+            name,
+            help=says,
+            description=says,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(call=call)
+        return made
+
+    verb(
+        "reproduce",
+        reporting.reproduce,
+        "fetch the open sources, run every notebook, write the report",
+    )
+    fetch = verb("fetch", reporting.fetch, "download published sources, each checked")
+    fetch.add_argument("names", nargs="*", metavar="name", help="a source (default: the open ones)")
+    listed = "".join(f"  {stem:22} {title}\n" for stem, title in places.titles().items())
+    run = verb("run", reporting.run, "run notebooks and make their pages", epilog=_RUNS + listed)
+    run.add_argument("stems", nargs="*", metavar="stem", help="a notebook (default: all)")
+    run.add_argument(
+        "-p",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="name=value",
+        help="a parameter, for every notebook that has it",
+    )
+    run.add_argument(
+        "--source", default="auto", choices=("auto", "published", "simulated"), help="the rows used"
+    )
+    run.add_argument("--jobs", type=_count, default=1, metavar="n", help="how many run at a time")
+    run.add_argument(
+        "--changed",
+        action="store_true",
+        help="skip those whose table rests on the same cells, parameters, data, records and code",
+    )
+    check = verb(
+        "check", reporting.check, "hold the tables in reports/ against the published numbers"
+    )
+    check.add_argument("stems", nargs="*", metavar="stem", help="a table (default: all)")
+    store = verb("store", None, "look after the store of judgments")
+    store.add_argument("--path", type=Path, help="its folder (default: the nearest one)")
+    deeds = store.add_subparsers(metavar="deed", required=True)
+    verb("stats", storing.stats, "count what the store holds", deeds)
+    verb("verify", storing.verify, "check every record against its SHA-256", deeds)
+    out = verb("export", storing.export, "write all records to one file (.jsonl.zst)", deeds)
+    out.add_argument("out", type=Path, help="the file to write, such as all.jsonl.zst")
+    out.add_argument("--force", action="store_true", help="write over a file that is there")
+    merge = verb("merge", storing.merge, "add the records of other stores and exports", deeds)
+    merge.add_argument("sources", nargs="+", type=Path, metavar="source")
+    verb("seal", storing.seal, "make the store readable from read-only media", deeds)
+    explain = verb("explain", storing.explain, "tell the stored request nearest to one", deeds)
+    explain.add_argument(
+        "request", type=Path, help="a file holding the request's JSON (- for stdin)"
+    )
+    return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return name, value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)

@@ -1,0 +1,95 @@
+"""The verbs that make reports: reproduce, fetch, run, check."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lmjudge.cli.saying import say
+
+if TYPE_CHECKING:
+    from lmjudge.report import Run
+
+
+def reproduce(parsed: argparse.Namespace) -> int:
+    """Fetches the open sources, runs every notebook, writes the report."""
+    from lmjudge.data import fetch
+
+    for source in fetch(progress=sys.stderr.isatty()).to_dict("records"):
+        say(_fetched(source))
+    return _run_and_index(None, jobs=min(os.cpu_count() or 1, 4))
+
+
+def fetch(parsed: argparse.Namespace) -> int:
+    """Downloads published sources; 1 where one is missing."""
+    from lmjudge.data import fetch
+
+    rows = fetch(parsed.names or None, progress=sys.stderr.isatty()).to_dict("records")
+    for source in rows:
+        say(_fetched(source))
+    return int(any(source["status"] not in ("present", "fetched") for source in rows))
+
+
+def _fetched(source: dict[str, Any]) -> str:
+    told = f"{source['source']}: {source['status']}"
+    if source["status"] in ("present", "fetched"):
+        return f"{told}, {source['files']} files ({source['licence']})"
+    return f"{told}: {source['reason']}"
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Runs notebooks; 1 where one failed."""
+    return _run_and_index(
+        parsed.stems or None,
+        source=parsed.source,
+        parameters=dict(parsed.p),
+        jobs=parsed.jobs,
+        changed=parsed.changed,
+    )
+
+
+def _run_and_index(stems: Sequence[str] | None, **how: Any) -> int:
+    """Runs notebooks, telling of each as it ends; the page of all is written even if some fail."""
+    from lmjudge.errors import ReportError
+    from lmjudge.report import run, write_index
+
+    code = 0
+    try:
+        run(stems, each=_tell, **how)
+    except ReportError as error:
+        if not hasattr(error, "failed"):
+            raise
+        code = 1
+    say(f"the report: {write_index().resolve()}")
+    return code
+
+
+def _tell(one: Run) -> None:
+    if one.error:
+        say(f"lmjudge: {one.stem}: {one.error} (page: {one.page})", sys.stderr)
+    elif one.skipped:
+        say(f"{one.stem}: {one.source}, unchanged and skipped, {one.page}")
+    else:
+        say(f"{one.stem}: {one.source or 'no table'}, {one.page}")
+
+
+def check(parsed: argparse.Namespace) -> int:
+    """Holds the tables against the published numbers; 1 where one differs."""
+    from lmjudge.report import check, differing
+
+    checked = check(parsed.stems or None)
+    wrong = differing(checked)
+    for cell in wrong.to_dict("records"):
+        say(
+            f"{cell['stem']}: {cell['table']} / {cell['row']} / {cell['column']}: ours"
+            f" {cell['ours_printed']} (n {cell['n']:g}), printed {cell['printed']}"
+            f" (n {cell['n_printed']})"
+        )
+    if checked.empty:
+        say("nothing to compare: no table here has cells that a paper printed; run notebooks first")
+    else:
+        say(f"{len(checked) - len(wrong)} of {len(checked)} cells are as printed")
+    return int(len(wrong) > 0)

@@ -1,0 +1,99 @@
+"""The verbs of the store."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from lmjudge import places
+from lmjudge.cli.saying import say
+
+
+def stats(parsed: argparse.Namespace) -> int:
+    """Counts what the store holds."""
+    from lmjudge.store import exchange
+
+    for name, value in exchange.stats(_store(parsed)).items():
+        say(f"{name}:" if isinstance(value, dict) else f"{name}: {value}")
+        for part, count in value.items() if isinstance(value, dict) else ():
+            say(f"  {part}: {count}")
+    return 0
+
+
+def verify(parsed: argparse.Namespace) -> int:
+    """Checks every record; 1 where one is damaged."""
+    from lmjudge.store import exchange
+
+    found = exchange.verify(_store(parsed))
+    for key, why in found.damaged.items():
+        say(f"damaged: {key}: {why}")
+    say(
+        f"{found.keys} keys, {found.records} records ({found.observations} observations),"
+        f" {len(found.damaged)} damaged; SHA-256 {found.digest}"
+    )
+    return int(bool(found.damaged))
+
+
+def export(parsed: argparse.Namespace) -> int:
+    """Writes all records to one file, which is not there yet."""
+    from lmjudge.errors import StoreError
+    from lmjudge.store import exchange
+
+    if parsed.out.exists() and not parsed.force:
+        raise StoreError(
+            f"{parsed.out} is there already; give another name, or --force to write over it",
+            path=parsed.out,
+        )
+    count, digest = exchange.export(_store(parsed), parsed.out)
+    say(f"{count} records in {parsed.out}; SHA-256 {digest}")
+    return 0
+
+
+def merge(parsed: argparse.Namespace) -> int:
+    """Adds the records of other stores and exports; 1 where some were refused."""
+    from lmjudge.store import exchange
+
+    code = 0
+    for source, added in exchange.merge(_store(parsed), parsed.sources).items():
+        say(
+            f"{source}: {added.new} new, {added.known} known, {added.observations} observations,"
+            f" {len(added.changed)} replies changed, {len(added.refused)} refused"
+        )
+        for why in added.refused:
+            code = 1
+            say(f"refused: {why}")
+    return code
+
+
+def seal(parsed: argparse.Namespace) -> int:
+    """Makes the store readable from read-only media."""
+    from lmjudge.store import exchange
+
+    say(f"sealed: {exchange.seal(_store(parsed))}")
+    return 0
+
+
+def explain(parsed: argparse.Namespace) -> int:
+    """Tells the stored request nearest to one; 1 where that is another."""
+    from lmjudge.errors import RequestError
+    from lmjudge.records import Request
+    from lmjudge.store import Store
+
+    path = str(parsed.request)
+    try:
+        text = sys.stdin.read() if path == "-" else parsed.request.read_text(encoding="utf-8")
+        request = Request.from_json(json.loads(text))
+    except (OSError, ValueError, AttributeError) as error:
+        raise RequestError(f"{path} holds no request ({error})", value=path, path="$") from error
+    stored, differences = Store(_store(parsed)).explain(request)
+    say(f"asked:  {request.key}")
+    say(f"stored: {stored.key if stored else 'nothing'}")
+    for field, (asked, held) in differences.items():
+        say(f"  {field}: asked {json.dumps(asked)}, stored {json.dumps(held)}")
+    return int(stored is None or bool(differences))
+
+
+def _store(parsed: argparse.Namespace) -> Path:
+    return parsed.path or places.judgments()

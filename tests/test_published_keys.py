@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from lmjudge.published import as_printed, published, stems
-from lmjudge.report import read_table
+from lmjudge.report import notebooks, read_table
 
 KEYS = pd.read_csv(Path(__file__).with_name("published_keys.csv"), dtype=str, keep_default_na=False)
 
@@ -142,3 +142,24 @@ def test_counts_are_behind_the_percentages(reference: dict[str, Any]) -> None:
                     as_printed(share, cell["printed"], cell["rounding"], cell["n"])
                     == cell["printed"]
                 )
+
+
+@pytest.mark.parametrize(
+    ("stem", "words"),
+    [
+        ("vicuna-scores", "eight categories of ten|have nine|entered the scores|one order only"),
+        ("mtbench-agreement", "first version|fourth|randomly selected question|pools"),
+        ("mtbench-agreement", "Table 5 (v1), turn 1"),
+        ("gpt4llm-scores", "233:707|259:724|another opponent|118 %|110 %"),
+        ("gpt4llm-scores", "Figure 5(c), authors' notebook"),
+        ("gpt4llm-reward", "minus sign is missing"),
+        ("gpt4llm-data", "119 scores are 0"),
+        ("arena-elo", "K = 32 and then 4|5,929"),
+    ],
+)
+def test_where_a_work_disagrees_with_itself_it_is_said(stem: str, words: str) -> None:
+    cells = json.loads(notebooks()[stem].read_text(encoding="utf-8"))["cells"]
+    told = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    told += [*published(stem)["table"].unique()]
+    for word in words.split("|"):
+        assert word in " ".join(" ".join(told).split()), word

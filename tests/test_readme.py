@@ -114,6 +114,6 @@ def test_the_table_of_tables_tells_what_is_held_against_what(tmp_path: Path) -> 
     lines = [line for line in table_of_tables(tmp_path).splitlines() if "`vicuna" in line]
     told = {line.split(" | ")[1].rpartition(", ")[2]: line.split(" | ")[3] for line in lines}
     assert told["Table 2"] == "655.5, 665.0 (1 of 2 as printed)"
-    assert told["Figure 1"] == "93, 99 (1 of 2 follow from the printed counts or totals)"
+    assert told["Figure 1"] == "1 of 2 consistent with its own numbers"
     assert told["Figure 3"] == "10 (not compared)"
     assert told["Text"] == ""

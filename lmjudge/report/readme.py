@@ -78,20 +78,29 @@ def _ours(held: pd.DataFrame) -> tuple[str, ...]:
     """Published, ours, n and basis of a table's cells that are ours."""
     shown = _first_row(held)
     same = held["ours_printed"] == held["printed"]
-    told = "not compared"
+    ours = ", ".join(shown["ours_printed"])
     if (fair := held["same"].notna()).any():
-        told = f"{int(same[fair].sum())} of {int(fair.sum())} as printed"
+        ours += f" ({int(same[fair].sum())} of {int(fair.sum())} as printed)"
     elif (held["basis"] == "arithmetic").all():
-        told = f"{int(same.sum())} of {len(held)} follow from the printed counts or totals"
-    ours = f"{', '.join(shown['ours_printed'])} ({told})"
+        ours = f"{int(same.sum())} of {len(held)} consistent with its own numbers"
+    else:
+        ours += " (not compared)"
     return _named(shown), ours, _counts(shown["n"]), ", ".join(held["basis"].unique())
 
 
 def _nobodys(stem: str, table: pd.DataFrame) -> tuple[str, ...]:
-    shown = _first_row(table[table["table"] == table["table"].iloc[0]])
+    name = table["table"].iloc[0]
+    shown = _first_row(table[(table["table"] == name) & table["value"].notna()])
     numbers = shown.assign(printed=[number(value) for value in shown["value"]])
     bases = ", ".join(table["basis"].unique())
-    return f"`{stem}`", "nobody's table", "", _named(numbers), _counts(shown["n"]), bases
+    return (
+        f"`{stem}`",
+        _cell(f"nobody's table: {name}"),
+        "",
+        _named(numbers),
+        _counts(shown["n"]),
+        bases,
+    )
 
 
 def _first_row(cells: pd.DataFrame) -> pd.DataFrame:

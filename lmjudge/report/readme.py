@@ -92,10 +92,10 @@ def _nobodys(stem: str, table: pd.DataFrame) -> tuple[str, ...]:
     name = table["table"].iloc[0]
     shown = _first_row(table[(table["table"] == name) & table["value"].notna()])
     numbers = shown.assign(printed=[number(value) for value in shown["value"]])
-    bases = ", ".join(table["basis"].unique())
+    bases = ", ".join(table.loc[table["value"].notna(), "basis"].unique())
     return (
         f"`{stem}`",
-        _cell(f"nobody's table: {name}"),
+        _cell(f"printed nowhere: {name}"),
         "",
         _named(numbers),
         _counts(shown["n"]),

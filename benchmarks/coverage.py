@@ -18,7 +18,7 @@ from functools import partial
 import pandas as pd
 
 import lmjudge as lj
-from lmjudge.simulate import recovered
+from lmjudge.simulate import SimulatedJudge, recovered
 from lmjudge.stats import relative_quality
 
 BOTH = (1, 2)
@@ -96,7 +96,44 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     again = lj.judge_pairs(pairings, lj.Judge("pair", model=first), samples=2, **ask)
     again["asked"] = again.groupby(["question_id", "turn", "model_a", "model_b"]).ngroup()
     see("repeats", lj.repeatability(again, key="asked"), "repeatability", judge=first)
+    found += [*preferences(seed, per_category)]
     return pd.concat(found, ignore_index=True).assign(seed=seed)
+
+
+def preferences(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
+    """What judge-verbosity and judge-math show: padded, long and wrong answers preferred."""
+    judges = (
+        SimulatedJudge("fond", 0.81, 0.07, verbosity_bias=0.44, tie_rate=0.12, failure_rate=0.02),
+        SimulatedJudge("hasty", 0.64, 0.12, failure_rate=0.02, reasoned=0.79, guided=0.92),
+    )
+    study = lj.simulate(seed, per_category=per_category, judges=judges)
+    ask = {"store": Memory(), "endpoint": study.endpoint}
+    fond = lj.Judge("pair", model="fond")
+    pairs = lj.repetitive_list(study.questions, study.listed, paraphraser="sim-scribe", **ask)
+    games = lj.judge_pairs(pairs, fond, **ask)
+    for rule in ("both", "either"):
+        made = lj.attack_failures(games, padded=set(pairs["model_b"]), rule=rule)
+        true = study.planted("attack_failures", judge=fond.name, rule=rule)
+        yield recovered(made, true, f"padded, {rule}")
+    humans = study.votes[study.votes["turn"] == 1].assign(judge=study.votes["group"])
+    for votes in (lj.resolve(lj.judge_pairs(study.pairings, fond, **ask)), humans):
+        made = lj.length_bias(votes, study.answers)
+        for who in made["judge"]:
+            true = study.planted("length_bias", voters=who).assign(judge=who)
+            yield recovered(made[made["judge"] == who], true, "odds, twice as long")
+    truth = lj.scores_as_votes(study.labels)
+    for prompt in ("pair-general", "pair-chain-of-thought", "pair-reference"):
+        hasty = lj.Judge(prompt, model="hasty")
+        shown = lj.judge_pairs(lj.subset(study.pairings, categories=["math"]), hasty, **ask)
+        made = lj.agreement(lj.resolve(shown, "given"), truth[truth["winner"] != "tie"])
+        made = made.assign(
+            judge=hasty.name,
+            failure_rate=1 - made["agreement"],
+            low=1 - made["high"],
+            high=1 - made["low"],
+        )
+        true = study.planted("wrong_preferred", judge=hasty.name)
+        yield recovered(made, true, "wrong preferred", value="failure_rate")
 
 
 def coverage(seeds: Iterable[int], per_category: int = 10, processes: int = 1) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def rank_samples(answers: pd.DataFrame, rewards: pd.DataFrame) -> pd.DataFrame:
     if len(lost):
         raise FrameError(
             f"{len(lost)} of {len(ranked)} answers have no reward, such as {lost['model'].iloc[0]}"
-            f" on question {lost['question_id'].iloc[0]!r}; give each answer its number",
+            f" on question {lost['question_id'].iloc[0]}; give each answer its number",
             rows=lost,
         )
     order = ranked.sort_values(["reward", "sample"], ascending=[False, True], kind="stable")

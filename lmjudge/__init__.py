@@ -38,6 +38,7 @@ _HOME = {
     "Record": "records",
     "OpenAIEndpoint": "endpoints.openai",
     "LocalEndpoint": "endpoints.local",
+    "RewardEndpoint": "endpoints.reward",
     "Budget": "endpoints.budget",
     "Answerer": "generate",
     "generate": "generate",
@@ -47,6 +48,10 @@ _HOME = {
     "reread": "judges",
     "repetitive_list": "judges",
     "plan": "plan",
+    "train_reward_model": "rewards",
+    "train_judge": "rewards",
+    "reward_pairs": "rewards",
+    "reward_answers": "rewards",
     "agreement": "stats",
     "mean_scores": "stats",
     "score_totals": "stats",
@@ -132,6 +137,7 @@ if TYPE_CHECKING:
     from lmjudge.endpoints.budget import Budget as Budget
     from lmjudge.endpoints.local import LocalEndpoint as LocalEndpoint
     from lmjudge.endpoints.openai import OpenAIEndpoint as OpenAIEndpoint
+    from lmjudge.endpoints.reward import RewardEndpoint as RewardEndpoint
     from lmjudge.frames import (
         line_up as line_up,
         pair_up as pair_up,
@@ -165,6 +171,12 @@ if TYPE_CHECKING:
         radar as radar,
         read_table as read_table,
         save_table as save_table,
+    )
+    from lmjudge.rewards import (
+        reward_answers as reward_answers,
+        reward_pairs as reward_pairs,
+        train_judge as train_judge,
+        train_reward_model as train_reward_model,
     )
     from lmjudge.simulate import simulate as simulate
     from lmjudge.stats import (

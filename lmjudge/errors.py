@@ -17,6 +17,7 @@ LmjudgeError
 │   ├── DataMissing     a source that cannot be had here
 │   ├── WrongHash       a file whose bytes are not the published ones
 │   └── BadRow          a line or a row that cannot be read
+├── TrainingError       data that nothing can be learned from, or a loss that is no number
 └── ReportError         a notebook, a parameter or a table that does not fit
 
 One warning: InfiniteRating, of models that only won or only lost.
@@ -142,6 +143,12 @@ class BadRow(DataError, ValueError):
     """Line `line` of the file at `path` cannot be read."""
 
     line: int
+
+
+class TrainingError(LmjudgeError, ValueError):
+    """Data that nothing can be learned from, or a loss that is no number, with its `folder`."""
+
+    folder: Path
 
 
 class ReportError(LmjudgeError, ValueError):

@@ -56,3 +56,27 @@ def tiny_model(folder: Path, seed: int = 0, context: int = 512) -> Path:
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def tiny_opt(folder: Path, texts: list[str] | None = None, context: int = 256) -> Path:
+    """The folder, with the configuration (no weights) of a small OPT in it, and a tokenizer."""
+    from transformers import OPTConfig
+
+    tokenizer = tiny_tokenizer(texts)
+    tokenizer.chat_template = None
+    OPTConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        word_embed_proj_dim=32,
+        ffn_dim=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=context,
+        dropout=0.0,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=2,
+        architectures=["OPTForSequenceClassification"],
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

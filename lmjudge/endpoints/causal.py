@@ -13,7 +13,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,8 @@ from transformers import (
 )
 
 from lmjudge.canonical import clean_text
+from lmjudge.endpoints.batching import Job
+from lmjudge.endpoints.checkpoints import loading_errors
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -40,17 +41,6 @@ _KNOWN = {
     "logprobs",
     "top_logprobs",
 }
-
-
-@dataclass(eq=False)
-class Job:
-    """A request as the model takes it, and where its reply is awaited."""
-
-    ids: list[int]
-    longest: int
-    params: dict[str, Any]
-    sample: int
-    reply: asyncio.Future[Reply]
 
 
 class Loaded:
@@ -70,12 +60,6 @@ class Loaded:
         chat_template: str | None = None,
     ) -> None:
         self.name = name
-        if not list(folder.glob("*.safetensors")):
-            raise EndpointError(
-                f"{folder} holds no *.safetensors; expected a model in transformers' format, whose"
-                " weights are not pickled",
-                name="model",
-            )
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
         try:
@@ -89,7 +73,7 @@ class Loaded:
                 dtype=getattr(torch, dtype),
                 device_map=device_map,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:
+        except loading_errors() as error:
             raise EndpointError(
                 f"{folder} cannot be loaded as a language model ({error}); expected transformers'"
                 " format with safetensors, and a dtype such as float32",

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import os
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from lmjudge.errors import EndpointError
+from lmjudge.endpoints.batching import batched
+from lmjudge.endpoints.checkpoints import folder_of, name_of
 from lmjudge.records import Reply, Request
 
 if TYPE_CHECKING:
-    from lmjudge.endpoints.causal import Job, Loaded
-
-_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+    from lmjudge.endpoints.causal import Loaded
 
 
 @dataclass(frozen=True)
@@ -57,43 +52,12 @@ class LocalEndpoint:
     @cached_property
     def folder(self) -> Path:
         """Where the model's files lie; a hub's are fetched, unless LMJUDGE_OFFLINE=1."""
-        given = Path(self.model)
-        if given.is_dir():
-            return given
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HFValidationError,
-            LocalEntryNotFoundError,
-        )
-
-        try:
-            found = snapshot_download(
-                os.fspath(self.model),
-                revision=self.revision,
-                allow_patterns=list(_FILES),
-                local_files_only=os.environ.get("LMJUDGE_OFFLINE") == "1",
-            )
-        except (OSError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-            raise EndpointError(
-                f"{os.fspath(self.model)!r} is no folder here, and no model that the hub gives"
-                f" ({error}); give the folder of a model, or the id of one",
-                name="model",
-            ) from error
-        return Path(found)
+        return folder_of(self.model, self.revision)
 
     @cached_property
     def name(self) -> str:
         """The model's name in requests: of a folder its name and digest, of a hub id its commit."""
-        if not Path(self.model).is_dir():
-            return f"{os.fspath(self.model)}@{self.folder.name[:12]}"
-        total = hashlib.sha256()
-        for path in sorted({path for form in _FILES for path in self.folder.glob(form)}):
-            with path.open("rb") as file:
-                total.update(
-                    f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-                )
-        return f"{self.folder.resolve().name}@{total.hexdigest()[:12]}"
+        return name_of(self.model, self.folder)
 
     @cached_property
     def _loaded(self) -> Loaded:
@@ -108,69 +72,6 @@ class LocalEndpoint:
             chat_template=self.chat_template,
         )
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
+    def session(self) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
         """An async context manager that gives the coroutine function `answer(request)`."""
-        loop = asyncio.get_running_loop()
-        with ThreadPoolExecutor(1, "lmjudge-local") as worker:
-            loaded = await loop.run_in_executor(worker, lambda: self._loaded)
-            batcher = _Batcher(loaded, self.batch_size, worker)
-            task = loop.create_task(batcher.run())
-            try:
-                yield batcher.answer
-            finally:
-                batcher.stop.set()
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-
-
-class _Batcher:
-    """Gathers what waits into batches of like length and bound, and has them answered in turn."""
-
-    def __init__(self, loaded: Loaded, size: int, worker: ThreadPoolExecutor) -> None:
-        self.loaded, self.size, self.worker = loaded, size, worker
-        self.waiting: list[Job] = []
-        self.wake, self.stop = asyncio.Event(), threading.Event()
-
-    async def answer(self, request: Request) -> Reply:
-        job = self.loaded.job(request, asyncio.get_running_loop().create_future())
-        self.waiting.append(job)
-        self.wake.set()
-        return await job.reply
-
-    async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await self.wake.wait()
-            await asyncio.sleep(0.002)  # all that came together is then here
-            self.wake.clear()
-            while self.waiting:
-                batch = self._next()
-                try:
-                    replies = await loop.run_in_executor(
-                        self.worker, self.loaded.generate, batch, self.stop
-                    )
-                except Exception as error:
-                    for job in batch:
-                        if not job.reply.done():
-                            job.reply.set_exception(error)
-                    continue
-                for job, reply in zip(batch, replies, strict=True):
-                    if not job.reply.done():
-                        if isinstance(reply, Reply):
-                            job.reply.set_result(reply)
-                        else:
-                            job.reply.set_exception(reply)
-
-    def _next(self) -> list[Job]:
-        """The longest that wait, first: what is short of memory is so at the start."""
-        self.waiting = [job for job in self.waiting if not job.reply.done()]
-        self.waiting.sort(key=lambda job: (job.longest, len(job.ids)), reverse=True)
-        size = next(
-            (at for at, job in enumerate(self.waiting) if job.longest != self.waiting[0].longest),
-            len(self.waiting),
-        )
-        size = min(size, self.size)
-        batch, self.waiting = self.waiting[:size], self.waiting[size:]
-        return batch
+        return batched(lambda: self._loaded, self.batch_size)

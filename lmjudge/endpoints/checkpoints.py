@@ -1,0 +1,67 @@
+"""A model's files on this machine, and the name that tells one checkpoint from another."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from lmjudge.errors import EndpointError
+
+FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
+
+def loading_errors() -> tuple[type[Exception], ...]:
+    """What transformers raises for files that are no model, or a damaged one."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
+
+
+def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """Where a model's files lie: the folder itself, or where the hub's files of an id are kept.
+
+    They are fetched, if need be, unless LMJUDGE_OFFLINE=1. Raises EndpointError for what is
+    neither, and for weights that are not safetensors (others are pickled, and reading them runs
+    what is in them).
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        try:
+            found = snapshot_download(
+                os.fspath(model),
+                revision=revision,
+                allow_patterns=list(FILES),
+                local_files_only=os.environ.get("LMJUDGE_OFFLINE") == "1",
+            )
+        except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
+            raise EndpointError(
+                f"{os.fspath(model)!r} is no folder here, and no model that the hub gives"
+                f" ({error}); give the folder of a model, or the id of one",
+                name="model",
+            ) from error
+        folder = Path(found)
+    if not list(folder.glob("*.safetensors")):
+        raise EndpointError(
+            f"{folder} holds no *.safetensors; expected a model in transformers' format, whose"
+            " weights are not pickled",
+            name="model",
+        )
+    return folder
+
+
+def name_of(model: str | os.PathLike[str], folder: Path) -> str:
+    """The name of a checkpoint: a folder's with the digest of its files, a hub id with its commit.
+
+    The digest is over the names and contents of what transformers reads.
+    """
+    if not Path(model).is_dir():
+        return f"{os.fspath(model)}@{folder.name[:12]}"
+    total = hashlib.sha256()
+    for path in sorted({path for form in FILES for path in folder.glob(form)}):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.name}\0{content}\n".encode())
+    return f"{folder.resolve().name}@{total.hexdigest()[:12]}"

@@ -1,0 +1,150 @@
+"""A reward model, or a judge that is a classifier, in memory: texts as tokens, batches scored.
+
+Heavy to import: only an open session of a reward endpoint, and training, import it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from lmjudge.endpoints.batching import Job
+from lmjudge.endpoints.checkpoints import loading_errors
+from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
+from lmjudge.records import Reply, Request
+
+# The classes of a judge that is a classifier, in the order of its outputs.
+VERDICTS = ("[[A]]", "[[B]]", "[[C]]")
+
+
+def encode(tokenizer: Any, prompt: str, response: str, longest: int) -> tuple[list[int], int]:
+    """The tokens of a prompt and a response to it, and how many more there would have been.
+
+    A chat template is used where the tokenizer has one, else the prompt, an empty line, the
+    response and the end of the text. Too long a text loses the beginning of its prompt; only a
+    response that is too long alone loses its end.
+    """
+    if tokenizer.chat_template:
+        asked = [{"role": "user", "content": prompt}]
+        before = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+        whole = tokenizer.apply_chat_template(
+            [*asked, {"role": "assistant", "content": response}], tokenize=False
+        )
+        after = whole[len(before) :] if whole.startswith(before) else response
+        first, last = (
+            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after)
+        )
+    else:
+        first = tokenizer(f"{prompt}\n\n")["input_ids"]
+        ends = [tokenizer.eos_token_id]
+        if first[-1:] == ends:
+            first = first[:-1]
+        last = tokenizer(response, add_special_tokens=False)["input_ids"] + ends
+    cut = max(0, len(first) + len(last) - longest)
+    if len(last) >= longest:
+        return last[:longest], cut
+    return first[max(0, len(first) - (longest - len(last))) :] + last, cut
+
+
+def longest_of(model: Any, tokenizer: Any) -> int:
+    """The most tokens that a model reads: the least of what it and its tokenizer say."""
+    config = model.config.get_text_config()
+    said = getattr(config, "max_position_embeddings", None) or 1_000_000
+    return int(min(said, tokenizer.model_max_length))
+
+
+class Scorer:
+    """A sequence classifier and its tokenizer in memory: one output, or the three VERDICTS."""
+
+    def __init__(self, name: str, folder: Path, *, device: str | None, dtype: str | None) -> None:
+        self.name = name
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
+        try:
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True
+            )
+            model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
+            )
+        except loading_errors() as error:
+            raise EndpointError(
+                f"{folder} cannot be loaded as a reward model ({error}); expected a sequence"
+                " classifier in transformers' format with safetensors",
+                name="model",
+            ) from error
+        if model.config.num_labels not in (1, len(VERDICTS)):
+            raise EndpointError(
+                f"the model in {folder} has {model.config.num_labels} outputs; a reward model has"
+                " one, a judge that is a classifier three",
+                name="model",
+            )
+        self.model = model.to(device).eval()
+        self.kind = "reward" if model.config.num_labels == 1 else "chat"
+        self.longest = longest_of(model, self.tokenizer)
+        self.made_by = (
+            f"transformers {transformers.__version__}, torch {torch.__version__}, {dtype}"
+        )
+
+    def job(self, request: Request, reply: asyncio.Future[Reply]) -> Job:
+        """The request in tokens; EndpointStopped for another model or kind."""
+        if (request.kind, request.model) != (self.kind, self.name):
+            raise EndpointStopped(
+                f"found a request of kind {request.kind!r} for the model {request.model!r}; this"
+                f" endpoint answers {self.kind!r} as {self.name!r}",
+                reason="bad_request",
+                status=None,
+            )
+        texts = [str(message["content"]) for message in request.messages]
+        if self.kind == "reward":
+            ids, cut = encode(self.tokenizer, "\n\n".join(texts[:-1]), texts[-1], self.longest)
+        else:
+            ids, cut = encode(self.tokenizer, "\n\n".join(texts), "", self.longest)
+        return Job(ids, 0, {"truncated_tokens": cut}, request.sample, reply)
+
+    def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
+        """The rewards, or the verdicts, of a batch; out of memory, those of its halves."""
+        begun = time.monotonic()
+        padded = self.tokenizer.pad(
+            {"input_ids": [job.ids for job in batch]}, padding=True, return_tensors="pt"
+        ).to(self.model.device)
+        try:
+            with torch.inference_mode():
+                made = self.model(**padded).logits.float().cpu()
+        except torch.OutOfMemoryError as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                return self.generate(batch[:half], stop) + self.generate(batch[half:], stop)
+            message = f"memory does not hold {len(batch[0].ids):,} tokens ({str(error)[:200]})"
+            return [RequestFailed(message, reason="out_of_memory", status=None, attempts=1)]
+        took = time.monotonic() - begun
+        return [
+            Reply(
+                **self._told(row),
+                finish_reason="stop",
+                usage={"prompt_tokens": len(job.ids), **job.params},
+                model=self.name,
+                fingerprint=self.made_by,
+                created=time.time(),
+                latency=took,
+            )
+            for job, row in zip(batch, made, strict=True)
+        ]
+
+    def _told(self, row: torch.Tensor) -> Mapping[str, Any]:
+        if self.kind == "reward":
+            return {"text": f"{float(row[0]):.6g}"}
+        odds = torch.log_softmax(row, dim=-1).tolist()
+        order = sorted(zip(odds, VERDICTS, strict=True), reverse=True)
+        ranked = [{"token": verdict, "logprob": round(one, 6)} for one, verdict in order]
+        return {
+            "text": ranked[0]["token"],
+            "logprobs": {"content": [ranked[0] | {"top_logprobs": ranked}]},
+        }

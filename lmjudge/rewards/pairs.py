@@ -1,0 +1,155 @@
+"""Comparison data: scores and votes as pairs of a better and a worse answer, split by prompt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from itertools import combinations
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.canonical import canonical_json
+from lmjudge.errors import FrameError
+from lmjudge.frames import check, frame
+
+
+def pairs_from_scores(scores: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
+    """All pairs of a question's answers with unequal scores, the better one chosen: a pairs frame.
+
+    `scores` is a scores frame of one judge, `lineup` (see `line_up`) has the texts of the answers
+    by question_id, model and sample; the first turn is taken. Ties and missing scores make no pair.
+    Columns besides: question_id, model_chosen, model_rejected, margin (in points). Raises
+    FrameError where two judges' scores stand together or an answer is missing.
+    Source: "Instruction Tuning with GPT-4" (arXiv 2304.03277), section 3: all C(K, 2) pairs.
+    """
+    check(scores, "scores")
+    if scores["judge"].nunique() > 1:
+        raise FrameError(
+            f"the scores are of {scores['judge'].nunique()} judges; give one judge's at a time",
+            rows=scores,
+        )
+    first = scores[(scores["turn"].fillna(1) == 1) & scores["score"].notna()]
+    texts = _texts(lineup)
+    rows: list[dict[str, Any]] = []
+    for question, some in first.groupby("question_id", sort=False):
+        graded = [
+            (row["score"], row["model"], *_found(texts, question, row["model"], row["sample"]))
+            for row in some.to_dict("records")
+        ]
+        for one, two in combinations(graded, 2):
+            if one[0] != two[0]:
+                better, worse = (one, two) if one[0] > two[0] else (two, one)
+                rows.append(
+                    _pair(len(rows), question, better, worse) | {"margin": better[0] - worse[0]}
+                )
+    return frame("pairs", rows)
+
+
+def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
+    """The pairs that votes amount to, the winner chosen: a pairs frame, one row a decided vote.
+
+    Ties and missing verdicts make no pair; the first turn is taken, and sample 0 of each answer.
+    Columns besides: question_id, model_chosen, model_rejected. Raises FrameError where an answer is
+    missing.
+    """
+    check(votes, "votes")
+    first = votes[(votes["turn"].fillna(1) == 1) & votes["winner"].isin(["model_a", "model_b"])]
+    texts = _texts(lineup)
+    rows: list[dict[str, Any]] = []
+    for vote in first.to_dict("records"):
+        names = [vote["model_a"], vote["model_b"]]
+        if vote["winner"] == "model_b":
+            names.reverse()
+        better, worse = (
+            (None, name, *_found(texts, vote["question_id"], name, 0)) for name in names
+        )
+        rows.append(_pair(len(rows), vote["question_id"], better, worse))
+    return frame("pairs", rows)
+
+
+def split_pairs(
+    pairs: pd.DataFrame, *, held_out: float = 0.1, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The pairs to train on and those held out: no prompt is in both, and order does not matter.
+
+    About `held_out` of the prompts, at least one, are held out: those whose hash with the seed is
+    least. Raises FrameError where there are fewer than two prompts.
+    """
+    check(pairs, "pairs")
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out is {held_out!r}; expected a share between 0 and 1")
+    prompts = sorted(
+        pairs["prompt"].unique(),
+        key=lambda text: hashlib.sha256(f"{seed}\0{text}".encode()).digest(),
+    )
+    if len(prompts) < 2:
+        raise FrameError(
+            f"the pairs are on {len(prompts)} prompts; at least two are needed to hold one out",
+            rows=pairs,
+        )
+    held = pairs["prompt"].isin(prompts[: max(1, round(held_out * len(prompts)))])
+    return pairs[~held].reset_index(drop=True), pairs[held].reset_index(drop=True)
+
+
+def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The pairs from which something can be learned, and how many were left out, by reason."""
+    check(pairs, "pairs")
+    empty = pairs[["prompt", "chosen", "rejected"]].apply(
+        lambda texts: texts.isna() | (texts.astype(str).str.strip() == "")
+    )
+    blank = empty[["chosen", "rejected"]].any(axis=1)
+    equal = ~blank & (pairs["chosen"] == pairs["rejected"])
+    no_prompt = ~blank & ~equal & empty["prompt"]
+    excluded = {
+        "an empty response": int(blank.sum()),
+        "equal responses": int(equal.sum()),
+        "no prompt": int(no_prompt.sum()),
+    }
+    return pairs[~(blank | equal | no_prompt)], {k: n for k, n in excluded.items() if n}
+
+
+def digest_of(rows: Iterable[Any]) -> str:
+    """The SHA-256 over rows of JSON, in their order."""
+    total = hashlib.sha256()
+    for row in rows:
+        total.update(canonical_json(row) + b"\n")
+    return total.hexdigest()
+
+
+Answer = tuple[Any, str, str, str]  # score, model, prompt, answer
+
+
+def _texts(lineup: pd.DataFrame) -> dict[tuple[Any, str, int], tuple[str, str]]:
+    check(lineup, "lineup")
+    columns = (lineup[name] for name in ("question_id", "model", "sample", "question", "answer"))
+    return {
+        (question_id, model, int(sample)): (question[0], answer[0])
+        for question_id, model, sample, question, answer in zip(*columns, strict=True)
+    }
+
+
+def _found(
+    texts: dict[tuple[Any, str, int], tuple[str, str]], question: Any, model: str, sample: int
+) -> tuple[str, str]:
+    try:
+        return texts[question, model, int(sample)]
+    except KeyError:
+        raise FrameError(
+            f"there is no answer of {model!r} (sample {sample}) to question {question!r} in the"
+            " lineup; line up the answers that were judged",
+            rows=[question, model, sample],
+        ) from None
+
+
+def _pair(number: int, question: Any, better: Answer, worse: Answer) -> dict[str, Any]:
+    return {
+        "pair_id": number,
+        "subset": "all",
+        "prompt": better[2],
+        "chosen": better[3],
+        "rejected": worse[3],
+        "question_id": question,
+        "model_chosen": better[1],
+        "model_rejected": worse[1],
+    }

@@ -1,0 +1,214 @@
+"""Training: a reward model on pairs, or a judge that is a classifier on votes; resumable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.errors import FrameError, TrainingError
+from lmjudge.frames import check
+from lmjudge.judges import Judge, judge_requests
+from lmjudge.rewards.pairs import digest_of, split_pairs, usable
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training made: the model's folder, its metrics, and what it was trained on.
+
+    `metrics` has a row an evaluation: step, epoch, loss (on what was trained on since the last),
+    held_out_loss, held_out_accuracy and n, how many pairs (or votes) were held out. `excluded`
+    counts what was left out, by reason, `truncated` the texts that were cut to the model's context,
+    and `digest` is the SHA-256 of the rows trained on.
+    """
+
+    folder: Path
+    metrics: pd.DataFrame = field(repr=False)
+    trained_on: int
+    held_out: int
+    excluded: Mapping[str, int]
+    truncated: int
+    digest: str
+
+
+def train_reward_model(
+    pairs: pd.DataFrame,
+    *,
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    held_out: float | pd.DataFrame = 0.1,
+    longest: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Training:
+    """The Training of a reward model that gives the chosen response more than the rejected one.
+
+    Minimises the mean over prompts of the mean over their pairs of -log sigmoid(r_chosen -
+    r_rejected). `pairs` is a pairs frame; all pairs of a prompt are in one batch, in which each
+    response is read once. `base` is a folder or hub id in transformers' format (weights, or a
+    config alone for random ones) that has a sequence-classification form, such as OPT. `held_out`
+    is a share of the prompts, or a pairs frame. What is longer than `longest` tokens (by default
+    the model's context) loses the beginning of its prompt. `options` are those of `fit`. Raises
+    TrainingError for data that nothing can be learned from, a base that cannot be used, and a loss
+    that is no number.
+
+    Source: "Instruction Tuning with GPT-4" (arXiv 2304.03277), section 3, whose printed formula
+    lacks the minus; one batch a prompt: "Training language models to follow instructions with
+    human feedback" (arXiv 2203.02155), section 3.5.
+    """
+    from lmjudge.rewards.fitting import Pairwise, fit, open_base, prompt_items
+
+    kept, excluded = usable(pairs)
+    if isinstance(held_out, pd.DataFrame):
+        train, held = kept, usable(held_out)[0]
+        known = set(train["prompt"]) & set(held["prompt"])
+        if known:
+            raise TrainingError(
+                f"{len(known)} prompts are both trained on and held out; split by prompt, as"
+                " split_pairs does",
+                folder=Path(out),
+            )
+    elif kept["prompt"].nunique() < 2:
+        raise TrainingError(
+            f"of {len(pairs)} pairs, {len(kept)} on {kept['prompt'].nunique()} prompts can be"
+            f" learned from (left out: {excluded or 'none'}); give pairs on two prompts or more",
+            folder=Path(out),
+        )
+    else:
+        train, held = split_pairs(kept, held_out=held_out, seed=seed)
+    model, tokenizer, most = open_base(base, outputs=1, longest=longest, seed=seed)
+    (items, cut), (held_items, _) = (prompt_items(some, tokenizer, most) for some in (train, held))
+    digest = digest_of(train[["prompt", "chosen", "rejected"]].to_numpy().tolist())
+    metrics = fit(
+        Pairwise,
+        model,
+        tokenizer,
+        items,
+        held_items,
+        Path(out),
+        seed=seed,
+        digest=digest,
+        **options,
+    )
+    return Training(Path(out), metrics, len(train), len(held), excluded, cut, digest)
+
+
+def train_judge(
+    votes: pd.DataFrame,
+    pairings: pd.DataFrame,
+    *,
+    base: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    prompt: str = "pair-plain",
+    held_out: pd.DataFrame | None = None,
+    longest: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Training:
+    """The Training of a judge that is a classifier: the first answer is better, the second, a tie.
+
+    `votes` is a votes frame, `pairings` (see `pair_up`) has the texts that were voted on, in either
+    order; every vote is learned from in both orders. What the model reads is the `prompt` as a
+    Judge fills it, so that `Judge(prompt, model=endpoint.name)` with `RewardEndpoint(out)` is the
+    judge. `held_out` are votes on other questions, by which training is followed and ended. The
+    rest is as for `train_reward_model`. Raises FrameError for votes on pairs that have no pairing.
+
+    Source: "Judging LLM-as-a-Judge" (arXiv 2306.05685), appendix F and Table 15: three classes.
+    """
+    from lmjudge.rewards.fitting import Classified, fit, open_base
+
+    if held_out is not None and set(votes["question_id"]) & set(held_out["question_id"]):
+        raise TrainingError(
+            "some questions are both trained on and held out; split votes by question_id",
+            folder=Path(out),
+        )
+    model, tokenizer, most = open_base(base, outputs=3, longest=longest, seed=seed)
+    judge = Judge(prompt, model="being trained")
+    told = [_vote_items(some, pairings, judge, tokenizer, most) for some in (votes, held_out)]
+    (items, cut, excluded), (held_items, _, _) = told
+    if len({item["label"] for item in items}) < 2:
+        raise TrainingError(
+            f"the {len(items)} votes to learn from all say the same; give votes of two kinds",
+            folder=Path(out),
+        )
+    digest = digest_of([item["ids"], item["label"]] for item in items)
+    metrics = fit(
+        Classified,
+        model,
+        tokenizer,
+        items,
+        held_items,
+        Path(out),
+        seed=seed,
+        digest=digest,
+        **options,
+    )
+    return Training(Path(out), metrics, len(items), len(held_items), excluded, cut, digest)
+
+
+def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
+    """The pairings, or the lineup, with every answer cut to its first words, both sides alike.
+
+    For judges of a short context: cutting the whole text would cut one side only.
+    """
+    sides = [name for name in ("answer", "answer_a", "answer_b") if name in pairings.columns]
+    if not sides or words < 1:
+        raise FrameError(
+            f"found {words} words and the columns {', '.join(map(str, pairings.columns))}; expected"
+            " at least one word, and a pairings frame or a lineup",
+            columns=sides,
+        )
+
+    def cut(turns: Sequence[str]) -> list[str]:
+        return [" ".join(text.split()[:words]) for text in turns]
+
+    return pairings.assign(**{name: pairings[name].map(cut) for name in sides})
+
+
+def _vote_items(
+    votes: pd.DataFrame | None,
+    pairings: pd.DataFrame,
+    judge: Judge,
+    tokenizer: Any,
+    longest: int,
+) -> tuple[list[Item], int, dict[str, int]]:
+    """Each decided vote in both orders as tokens and label; texts cut; votes left out."""
+    from lmjudge.endpoints.scorer import encode
+
+    if votes is None:
+        return [], 0, {}
+    check(votes, "votes")
+    known = votes[votes["winner"].notna() & (votes["turn"].fillna(1) == 1)]
+    shown: dict[tuple[Any, str, str], tuple[list[int], int]] = {}
+    unique = pairings.drop_duplicates(["question_id", "model_a", "model_b"])
+    for row, request in judge_requests(unique, judge):
+        text = "\n\n".join(str(message["content"]) for message in request.messages)
+        shown[row["question_id"], row["model_a"], row["model_b"]] = encode(
+            tokenizer, text, "", longest
+        )
+    classes = {"model_a": 0, "model_b": 1, "tie": 2}
+    other = {0: 1, 1: 0, 2: 2}
+    items, cut = [], 0
+    for vote in known.to_dict("records"):
+        label = classes[vote["winner"]]
+        for a, b, what in (
+            (vote["model_a"], vote["model_b"], label),
+            (vote["model_b"], vote["model_a"], other[label]),
+        ):
+            if (vote["question_id"], a, b) not in shown:
+                raise FrameError(
+                    f"no pairing has {a!r} and {b!r} on question {vote['question_id']!r}; pair up"
+                    " the answers that were voted on",
+                    rows=vote,
+                )
+            ids, lost = shown[vote["question_id"], a, b]
+            cut += lost > 0
+            items.append({"ids": ids, "label": what})
+    left = len(votes) - len(known)
+    return items, cut, {"no verdict, or a later turn": left} if left else {}

@@ -49,5 +49,7 @@ def shares(
     low[known], high[known] = proportion_confint(
         made[known], of[known], alpha=1 - level, method="wilson"
     )
+    # The formula leaves rounding where the interval ends at 0 or 1.
+    low[known & (made == 0)], high[known & (made == of)] = 0.0, 1.0
     rest = counts.drop(columns=[n])
     return rest.assign(share=share, n=counts[n], low=low, high=high)

@@ -6,10 +6,9 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from own_notebooks import notebook
 
 import lmjudge as lj
 from lmjudge.cli import main
@@ -22,17 +21,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
     (tmp_path / "reports").mkdir()
     return tmp_path
-
-
-def notebook(path: Path, *sources: str) -> Path:
-    """A notebook of one's own: a parameters cell, then these."""
-    first = new_code_cell('n: int = 3  # a number\nname: str = "x"\nflag: bool = False', id="p")
-    first.metadata["tags"] = ["parameters"]
-    cells = [new_code_cell(source, id=f"c{i}") for i, source in enumerate(sources)]
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    made = new_notebook(cells=[new_markdown_cell("# Own", id="m"), first, *cells], metadata=spec)
-    nbformat.write(made, path)
-    return path
 
 
 def record(text: str, sample: int = 0) -> Record:

@@ -1,0 +1,244 @@
+"""Notebooks in processes of their own: as in Jupyter, apart from each other, skipped."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from own_notebooks import notebook
+
+import lmjudge as lj
+from lmjudge.data import SOURCES
+from lmjudge.errors import ReportError
+from lmjudge.records import Record, Reply, Request
+from lmjudge.report import Run, run
+from lmjudge.report.unchanged import inputs, surroundings, unchanged
+
+# What a notebook can tell of its process and show: each cell must be the same as in Jupyter.
+SHOWN = [
+    "print('a'); import sys; print('b', file=sys.stderr); print('c')",
+    "import os\n_ = os.write(1, b'below Python\\n')\nsys.stdout.flush()",
+    "__name__, sys.argv[0], sys.path[:2], os.getcwd(), os.environ.get('MPLBACKEND')",
+    "import pandas as pd\npd.DataFrame({'x': [1.5, 2.0]})",
+    "from IPython.display import HTML, clear_output, display\nshown = display(HTML('<b>1</b>'),"
+    " display_id='one')\nshown.update(HTML('<b>2</b>'))",
+    "print('gone')\nclear_output()\nprint('left')",
+    "import matplotlib, matplotlib.pyplot as plt\nprint(matplotlib.get_backend())\n"
+    "plt.plot([1, 2, 3])",
+    "import matplotlib.figure\nfigure = matplotlib.figure.Figure()\n"
+    "_ = figure.subplots().plot([1])\nfigure",
+    "import asyncio\nawait asyncio.sleep(0)\nasyncio.get_running_loop().is_running()",
+    "import warnings\nwarnings.warn('careful')",
+    "from tqdm.auto import tqdm\ntqdm.__module__",
+    "import subprocess\nsubprocess.run(['echo', 'x'], capture_output=True).stdout",
+    "import threading, signal\n[t.name for t in threading.enumerate()], signal.getsignal(2)",
+    "%who str",
+    "get_ipython().history_manager.hist_file, pd.get_option('display.width')",
+]
+POLLUTES = """
+import builtins, os, random, sys, warnings
+import matplotlib, numpy as np, pandas as pd
+import lmjudge as lj
+pd.set_option("display.max_rows", 1); matplotlib.rcParams["lines.linewidth"] = 99
+np.random.seed(1); random.seed(1); np.set_printoptions(precision=1)
+os.environ["LMJUDGE_OFFLINE"] = "0"; os.environ["POLLUTED"] = "1"; os.chdir("/")
+warnings.simplefilter("ignore"); sys.path.insert(0, "/nowhere"); sys.setrecursionlimit(5000)
+lj.save_table = pd.DataFrame.sum = builtins.sorted = None; sys.modules["json"] = None
+"""
+TELLS = """
+import builtins, os, sys, warnings
+import lmjudge as lj, matplotlib, numpy as np, pandas as pd
+[pd.get_option("display.max_rows"), matplotlib.rcParams["lines.linewidth"], os.getcwd(), sys.path,
+ np.get_printoptions()["precision"], sorted(os.environ), sys.getrecursionlimit(),
+ sorted(sys.modules), sys.modules["json"], len(warnings.filters), callable(lj.save_table),
+ callable(pd.DataFrame.sum)]
+"""
+DRAWS = "import random\n[random.random(), np.random.random(), os.urandom(4).hex()]"
+MEETS = """
+import pathlib, time
+mine, yours = ("a", "b") if flag else ("b", "a")
+pathlib.Path(mine).touch()
+until = time.monotonic() + 200
+while not pathlib.Path(yours).exists():
+    if time.monotonic() > until: raise TimeoutError(yours)
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which these notebooks ran two at a time, in one run."""
+    home = tmp_path_factory.mktemp("project")
+    (home / "reports").mkdir()
+    notebook(home / "meets-a.ipynb", MEETS.replace("flag", "True"))
+    notebook(home / "meets-b.ipynb", MEETS.replace("flag", "False"))
+    notebook(home / "told-before.ipynb", TELLS, DRAWS)
+    notebook(home / "pollutes.ipynb", POLLUTES)
+    notebook(home / "killed.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    notebook(home / "shown.ipynb", *SHOWN)
+    notebook(home / "told-after.ipynb", TELLS, DRAWS)
+    names = "meets-a meets-b told-before pollutes killed shown told-after".split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        with pytest.raises(ReportError) as failed:
+            run([f"{name}.ipynb" for name in names], jobs=2)
+    runs = {one.stem: one for one in failed.value.runs}
+    assert list(runs) == names
+    (home / "errors.json").write_text(json.dumps({one.stem: one.error for one in runs.values()}))
+    return home
+
+
+def outputs(made: nbformat.NotebookNode) -> list[str]:
+    """Each cell's outputs as text, without what differs from process to process."""
+    cells = [cell for cell in made.cells if cell.cell_type == "code"]
+    told = [json.dumps(cell.outputs, indent=1, sort_keys=True) for cell in cells]
+    return [re.sub(r"0x[0-9a-f]{8,}|ipykernel_\d+", "...", text) for text in told]
+
+
+def executed(home: Path, stem: str) -> nbformat.NotebookNode:
+    return nbformat.read(home / f"reports/own/{stem}.ipynb", as_version=4)
+
+
+def test_outputs_are_those_of_an_ordinary_kernel(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nbclient import NotebookClient
+
+    monkeypatch.chdir(home)
+    usual = nbformat.read(home / "shown.ipynb", as_version=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        NotebookClient(usual, kernel_name="python3").execute()
+    ours = outputs(executed(home, "shown"))
+    assert len(ours) == len(SHOWN) + 1
+    for source, mine, other in zip(["", *SHOWN], ours, outputs(usual), strict=True):
+        assert mine == other, source
+
+
+def test_what_one_notebook_pollutes_another_does_not_find(home: Path) -> None:
+    before, after = (outputs(executed(home, f"told-{when}")) for when in ("before", "after"))
+    assert "POLLUTED" not in before[1]
+    assert before[1] == after[1]
+    # Each draws its own numbers: forked processes would else all draw the same.
+    assert before[2] != after[2]
+
+
+def test_one_that_dies_ends_no_other_and_two_run_at_a_time(home: Path) -> None:
+    errors = json.loads((home / "errors.json").read_text())
+    assert "kernel" in errors.pop("killed").lower()
+    assert set(errors.values()) == {None}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_is_left_when_it_is_stopped(tmp_path: Path, number: int) -> None:
+    sleeps = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\n"
+    notebook(tmp_path / "own.ipynb", sleeps + "time.sleep(300)")
+    command = [sys.executable, "-m", "lmjudge", "run", "own.ipynb"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert running.poll() is None
+            time.sleep(0.05)
+        kernel = int((tmp_path / "pid").read_text())
+        below = [kernel, *parents(kernel, running.pid)]
+        assert len(below) == 3  # the kernel, its worker and the process that both are forked from
+        running.send_signal(number)
+        assert running.wait(60) == (130 if number == signal.SIGINT else -number)
+        for process in below:
+            while Path(f"/proc/{process}").exists() and "Z" not in state(process):
+                time.sleep(0.05)
+        told = running.stderr.read() if running.stderr else ""
+        assert ("lmjudge: interrupted" in told) == (number == signal.SIGINT)
+
+
+def state(process: int) -> list[str]:
+    """The fields of /proc/<process>/stat after its name: its state, its parent, ..."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def parents(process: int, until: int) -> list[int]:
+    found = []
+    while (process := int(state(process)[1])) not in (until, 1):
+        found.append(process)
+    return found
+
+
+SAVES = """
+import json, pathlib
+import lmjudge as lj, pandas as pd
+from lmjudge.records import Request
+store = lj.Store()
+request = Request("m", [{"role": "user", "content": "q"}])
+(key, reply), = store.ask([request])
+cells = pd.DataFrame({"table": "T", "row": [reply.text], "column": "x", "value": [n]})
+lj.save_table(cells, "own", source="own", store=store, keys=[key])
+"""
+
+
+def test_what_is_unchanged_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    released = tmp_path / "data" / SOURCES["vicuna-blog"].files[0].path
+    released.parent.mkdir(parents=True)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "votes").mkdir()
+    (tmp_path / "votes/one.jsonl").write_text("1")
+    path = notebook(tmp_path / "own.ipynb", SAVES)
+    request = Request("m", [{"role": "user", "content": "q"}])
+    with closing(lj.Store()) as store:
+        store.add([Record(request, Reply("late", created=2.0))])
+    given = {"name": "votes"}
+
+    def again(**parameters: Any) -> bool:
+        """Whether `run(changed=True)` would run it."""
+        typed = given | parameters
+        return unchanged("own", surroundings() | inputs(path, typed, ["x"])) is None
+
+    assert again()
+    run(["own.ipynb"], parameters=given)
+    told: list[Run] = []
+    (left,) = run(["own.ipynb"], parameters=given, changed=True, each=told.append)
+    assert told == [left]
+    assert left.skipped
+    assert (
+        left.page == Path("reports/own/own.html") or left.page == tmp_path / "reports/own/own.html"
+    )
+    assert again(n=4)
+    for file in (path, released, tmp_path / "votes/one.jsonl", tmp_path / "reports/own/own.csv"):
+        before = file.read_bytes() if file.exists() else None
+        changed = (before or b"").replace(b"save_table(cells", b"save_table(cells.copy()") + b" "
+        file.write_bytes(changed)
+        assert again(), file
+        if before is None:
+            file.unlink()
+        else:
+            file.write_bytes(before)
+        assert not again(), file
+    # Outputs that Jupyter left in a notebook change nothing.
+    opened = nbformat.read(path, as_version=4)
+    opened.cells[2].execution_count = 7
+    nbformat.write(opened, path)
+    assert not again()
+    with closing(lj.Store()) as store:
+        store.add([Record(Request("m", []), Reply("of another request"))])
+        assert not again()
+        store.add([Record(request, Reply("early", created=1.0))])
+    assert again()
+    (anew,) = run(["own.ipynb"], parameters=given, changed=True)
+    assert not anew.skipped
+    assert "T,early,x,3," in (tmp_path / "reports/own/own.csv").read_text()
+    assert not again()
+    # After a failure its page is there: it runs until it succeeds.
+    (tmp_path / "reports/failed").mkdir()
+    (tmp_path / "reports/failed/own.html").touch()
+    assert again()

@@ -14,11 +14,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
 import lmjudge as lj
-from lmjudge.simulate import SimulatedJudge, recovered
+from lmjudge.simulate import SimulatedJudge, Voters, recovered
+from lmjudge.simulate.overlap import overlapping
 from lmjudge.stats import relative_quality
 
 BOTH = (1, 2)
@@ -96,6 +98,7 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     again = lj.judge_pairs(pairings, lj.Judge("pair", model=first), samples=2, **ask)
     again["asked"] = again.groupby(["question_id", "turn", "model_a", "model_b"]).ngroup()
     see("repeats", lj.repeatability(again, key="asked"), "repeatability", judge=first)
+    found += [*rated(seed, per_category), *overlap(seed)]
     found += [*preferences(seed, per_category)]
     return pd.concat(found, ignore_index=True).assign(seed=seed)
 
@@ -136,6 +139,33 @@ def preferences(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
         yield recovered(made, true, "wrong preferred", value="failure_rate")
 
 
+def rated(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
+    """What arena-elo and gpt4llm-human show: ratings, win fractions, how votes fell."""
+    voters = (Voters("crowd", pool=211, each=1, noise=0.325),)
+    study = lj.simulate(seed, per_category=per_category, voters=voters)
+    votes, said = study.votes[study.votes["turn"] == 1], {"voters": "crowd"}
+    made = lj.bradley_terry(votes, cluster="question_id")
+    yield recovered(made, study.planted("bradley_terry", **said), "Bradley-Terry")
+    for ties in ("drop", "half"):
+        made = lj.win_fractions(votes, ties=ties)
+        true = study.planted("win_fractions", ties=ties, **said)
+        yield recovered(made, true, f"win fractions, {ties}")
+    made = lj.vote_shares(study.votes, by="turn")
+    true = study.planted("vote_shares", by="turn", turns=BOTH, **said)
+    yield recovered(made, true, "how votes fell")
+
+
+def overlap(seed: int) -> Iterator[pd.DataFrame]:
+    """What gpt4llm-rouge shows: mean ROUGE-L by the reference's length, and in all."""
+    said, true = overlapping(seed)
+    pairs = zip(said["reference"], said["answer"], strict=True)
+    said["score"] = [lj.rouge_l(reference, answer) for reference, answer in pairs]
+    said = said.assign(turn=1, judge="ROUGE-L", sample=0, reason=None, text=None, key=None)
+    parts = [lj.mean_scores(said, by=["length", "model"])]
+    parts += [lj.mean_scores(said, by="model").assign(length="ALL")]
+    yield recovered(pd.concat(parts), true, "ROUGE-L")
+
+
 def coverage(seeds: Iterable[int], per_category: int = 10, processes: int = 1) -> pd.DataFrame:
     """A row per quantity: how often held, the band for that, the bias in standard errors."""
     one = partial(cells, per_category=per_category)
@@ -170,6 +200,10 @@ def main() -> int:
     parser.add_argument("--per-category", type=int, default=10)
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
+    # numba asks for a package named as this file, which must not be this file.
+    sys.path[:] = [
+        path for path in sys.path if Path(path or ".").resolve() != Path(__file__).parent
+    ]
     made = coverage(range(given.seeds), given.per_category, given.processes)
     print(report(made, given.per_category))
     return int(not made["fits"].all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from loopback import Loopback
 import lmjudge as lj
 from lmjudge.errors import BadRow
 from lmjudge.judges.prompts import find_prompts
-from lmjudge.published import as_printed, published
+from lmjudge.published import as_printed, published, stems
 from lmjudge.report import read_table, run
 from lmjudge.simulate import KIN, MOVED, TWINS, SimulatedJudge, recovered
 from lmjudge.simulate.endpoint import _EXAMPLE
@@ -203,6 +204,19 @@ def test_scores_in_pairs_and_grades_match_a_million_draws() -> None:
     assert found.loc["consistent", "planted"] == pytest.approx(same, abs=2e-3)
     first = spoken * ((orders[0] == 1) & (orders[1] == -1)).mean()
     assert found.loc["biased_first", "planted"] == pytest.approx(first, abs=2e-3)
+
+
+def test_no_planted_habit_is_a_published_number() -> None:
+    planted = {
+        getattr(judge, field.name)
+        for judge in (*KIN, *MOVED)
+        for field in fields(judge)
+        if isinstance(getattr(judge, field.name), float)
+    } - {0.0}
+    for stem in stems():
+        cells = {float(cell) for cell in published(stem)["printed"] if cell.strip("-0.")}
+        shares = {round(value, 9) for cell in cells for value in (cell, cell / 100)}
+        assert not shares & {round(abs(value), 9) for value in planted}, stem
 
 
 def test_examples_are_seen_in_the_prompts_that_have_them() -> None:

@@ -242,7 +242,7 @@ MOVED = (
         leniency=0.143,
         spread=0.771,
         name_bias=0.083,
-        steadied=0.57,
+        steadied=0.573,
     ),
     SimulatedJudge(
         "sim-linnet",
@@ -253,7 +253,7 @@ MOVED = (
         leniency=0.619,
         spread=1.213,
         name_bias=0.337,
-        steadied=0.33,
+        steadied=0.334,
     ),
 )
 # Judges that are contestants themselves.
@@ -266,9 +266,15 @@ KIN = (
         self_preference=0.153,
         tie_rate=0.056,
         failure_rate=0.022,
+        spread=0.913,
     ),
     SimulatedJudge(
-        "sim-birch", accuracy=0.808, position_bias=0.063, tie_rate=0.103, failure_rate=0.034
+        "sim-birch",
+        accuracy=0.808,
+        position_bias=0.063,
+        tie_rate=0.103,
+        failure_rate=0.034,
+        spread=1.037,
     ),
 )
 VOTERS = (

@@ -19,8 +19,9 @@ from pathlib import Path
 import pandas as pd
 
 import lmjudge as lj
-from lmjudge.simulate import SimulatedJudge, Voters, recovered
+from lmjudge.simulate import MODELS, SimulatedJudge, Study, Voters, recovered
 from lmjudge.simulate.overlap import overlapping
+from lmjudge.simulate.samples import SAMPLED, sampled
 from lmjudge.stats import relative_quality
 
 BOTH = (1, 2)
@@ -98,8 +99,10 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     again = lj.judge_pairs(pairings, lj.Judge("pair", model=first), samples=2, **ask)
     again["asked"] = again.groupby(["question_id", "turn", "model_a", "model_b"]).ngroup()
     see("repeats", lj.repeatability(again, key="asked"), "repeatability", judge=first)
+    found += [*instruction_data(study, scores=lj.judge_answers(lineup, single_of(first), **ask))]
+    found += [*ranked_samples(seed, per_category)]
     found += [*rated(seed, per_category), *overlap(seed)]
-    found += [*preferences(seed, per_category)]
+    found += [*preferences(seed, per_category), *kinds_of_judges(seed, per_category)]
     return pd.concat(found, ignore_index=True).assign(seed=seed)
 
 
@@ -137,6 +140,70 @@ def preferences(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
         )
         true = study.planted("wrong_preferred", judge=hasty.name)
         yield recovered(made, true, "wrong preferred", value="failure_rate")
+
+
+def single_of(name: str) -> lj.Judge:
+    """The judge model of that name, grading single answers."""
+    return lj.Judge("single", model=name)
+
+
+def instruction_data(study: Study, scores: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """What gpt4llm-data shows of a study: shares of grades (first turns) and of lengths."""
+    grades = study.planted("score_counts", judge=study.judges[0])
+    counts = lj.score_counts(scores).rename(columns={"score": "grade"})
+    every = grades[["model", "grade"]].merge(counts[["model", "grade", "count"]], how="left")
+    n = counts[["model", "n", "no_verdict"]].drop_duplicates()
+    yield recovered(lj.shares(every.fillna({"count": 0}).merge(n)), grades, "grades")
+    bins, said = list(range(0, 121, 20)), study.answers["turns"].explode()
+    words = lj.length_histogram(said, bins)[:-1].rename(columns={"low": "words"})
+    true = study.planted("length_histogram", bins=bins)
+    yield recovered(lj.shares(words.assign(n=len(said), no_verdict=0)), true, "lengths")
+
+
+def ranked_samples(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
+    """What gpt4llm-reward shows: totals by rank of reward, in both orders and in one."""
+    top = MODELS[0].name
+    study = lj.simulate(seed, per_category=per_category, models=(MODELS[0], *SAMPLED), baseline=top)
+    answers, judge = sampled(study), lj.Judge("score", model=study.judges[0])
+    ranked = lj.rank_samples(answers[answers["model"] != top], answers)
+    groups = ranked.assign(model=ranked["model"] + ", rank " + ranked["rank"].astype(str))
+    plain = ranked[ranked["sample"] == 0].assign(model=ranked["model"] + ", one sample")
+    shown = pd.concat([groups, plain, answers[answers["model"] == top]]).assign(sample=0)
+    pairings = lj.pair_up(study.questions, shown, baseline=top)
+    for orders in ("both", "given"):
+        games = lj.judge_pairs(
+            pairings, judge, store=Memory(), endpoint=study.endpoint, orders=orders
+        )
+        true = study.planted("ranked_totals", judge=judge.model, baseline=top, orders=orders)
+        yield recovered(lj.score_totals(games, baseline=top), true, f"ranked, {orders}")
+
+
+def kinds_of_judges(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
+    """What the notebooks of MT-bench show: pairs, grades and people, win rates over opponents."""
+    study = lj.simulate(seed, per_category=per_category)
+    ask = {"store": Memory(), "endpoint": study.endpoint, "turns": BOTH}
+    pair, single = (lj.Judge(name, model=study.judges[0]) for name in ("pair", "single"))
+    grades = lj.judge_answers(lj.line_up(study.questions, study.answers), single, **ask)
+    voters = {
+        pair.name: lj.resolve(lj.judge_pairs(study.pairings, pair, **ask)),
+        single.name: lj.scores_as_votes(grades),
+        "expert": study.votes[study.votes["group"] == "expert"],
+    }
+    met = lj.agreements(voters, by="turn").query("x == @single.name or y == @single.name")
+    for (x, y, setting), made in met.groupby(["x", "y", "setting"]):
+        cut = {"voters": (x, y), "ties": {"S1": "keep", "S2": "drop"}[setting], "by": "turn"}
+        true = study.planted("agreement", turns=BOTH, **cut)
+        yield recovered(made, true, f"{x} and {y}, {setting}")
+    by = ["model_a", "model_b"]
+    cut = {"voters": (pair.name, "expert"), "ties": "drop", "by": by, "turns": BOTH}
+    made = lj.agreement_by_gap(voters[pair.name], voters["expert"])
+    yield recovered(made, study.planted("agreement", **cut), "by pair of models")
+    for who, votes in voters.items():
+        for by, ties in (("turn", "keep"), ("turn", "drop"), ("category", "keep")):
+            cut = {"by": by, "ties": ties, "pool": "opponents"}
+            made = lj.win_rates(votes, questions=study.questions, **cut)
+            true = study.planted("win_rates", voters=who, turns=BOTH, **cut)
+            yield recovered(made, true, f"wins over opponents, {who}, {by}, {ties}")
 
 
 def rated(seed: int, per_category: int) -> Iterator[pd.DataFrame]:

@@ -266,7 +266,7 @@ KIN = (
         self_preference=0.153,
         tie_rate=0.056,
         failure_rate=0.022,
-        spread=0.913,
+        spread=0.927,
     ),
     SimulatedJudge(
         "sim-birch",

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
+import atexit
 import difflib
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from subprocess import PIPE, Popen
+from threading import Lock
 from typing import IO, Any, cast
 
 from lmjudge import places
 from lmjudge.errors import ReportError
 from lmjudge.report.executing import SECRET_NAME, SECRET_TEXT, Run, execute, secrets
 from lmjudge.report.unchanged import inputs, surroundings, unchanged
+
+_ONE_AT_A_TIME = Lock()
 
 
 def notebooks() -> dict[str, Path]:
@@ -83,10 +89,11 @@ def run(
         else:
             task = {"stem": stem, "path": str(path), "parameters": typed, "inputs": rests_on}
             tasks.append(task)
-    for done in _executed(tasks, jobs):
-        runs[done.stem] = done
-        if each is not None:
-            each(done)
+    with closing(_executed(tasks, jobs)) as ending:
+        for done in ending:
+            runs[done.stem] = done
+            if each is not None:
+                each(done)
     ordered = [runs[stem] for stem in chosen]
     failed = [one for one in ordered if one.error]
     if failed:
@@ -99,7 +106,7 @@ def run(
     return ordered
 
 
-def _executed(tasks: list[dict[str, Any]], jobs: int) -> Iterator[Run]:
+def _executed(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
     """The runs, as they end."""
     # Elsewhere a process that has loaded so much cannot be forked, or not at all.
     if sys.platform != "linux":
@@ -108,27 +115,45 @@ def _executed(tasks: list[dict[str, Any]], jobs: int) -> Iterator[Run]:
         yield from _forked(tasks, jobs)
 
 
-def _forked(tasks: list[dict[str, Any]], jobs: int) -> Iterator[Run]:
-    """The runs, as they end; however the iteration ends, no process of theirs is left."""
-    command = [sys.executable, "-c", "from lmjudge.report import warm; warm.serve()"]
-    with Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True) as server:
+def _forked(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
+    """The runs, as they end; if the iteration ends before, no process of theirs is left."""
+    given = {"tasks": tasks, "jobs": jobs, "environment": dict(os.environ), "folder": os.getcwd()}
+    with _ONE_AT_A_TIME:
+        server = _server(os.getpid())
         asks, tells = cast("IO[bytes]", server.stdin), cast("IO[bytes]", server.stdout)
         try:
-            asks.write(json.dumps({"tasks": tasks, "jobs": jobs}).encode() + b"\n")
+            asks.write(json.dumps(given).encode() + b"\n")
             asks.flush()
             for _ in tasks:
                 if not (line := tells.readline()):
                     raise ReportError(
-                        "the process that runs notebooks ended by itself, with exit code"
-                        f" {server.wait()}; what it said stands above: run again",
+                        "the process that notebooks are forked from ended by itself, with exit"
+                        f" code {server.wait()}; what it said stands above: run again",
                         name=tasks[0]["stem"],
                     )
                 told = json.loads(line)
                 paths = {name: Path(told[name]) for name in ("table", "page") if told.get(name)}
                 yield Run(**told | paths)
-        finally:
-            if server.poll() is None:
-                os.killpg(server.pid, signal.SIGTERM)
+        except BaseException:
+            _server.cache_clear()
+            _end(server)
+            raise
+
+
+@cache
+def _server(process: int) -> Popen[bytes]:
+    """The process that this one's notebooks are forked from; it stays for the next run."""
+    command = [sys.executable, "-c", "from lmjudge.report import warm; warm.serve()"]
+    server = Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True)
+    atexit.register(lambda: _end(server) if os.getpid() == process else None)
+    return server
+
+
+def _end(server: Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGTERM)
+    with server:  # closes its pipes and waits for it
+        return
 
 
 def _chosen(stems: Iterable[str] | None) -> dict[str, Path]:

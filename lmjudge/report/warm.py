@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections import deque
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from multiprocessing import connection, get_context
@@ -37,23 +38,30 @@ _INLINE = "module://matplotlib_inline.backend_inline"
 
 
 def serve() -> None:
-    """Runs the notebooks that stdin's first line names; a line on stdout as each ends.
+    """Runs the notebooks that a line of stdin names; a line on stdout as each ends; then the next.
 
-    When stdin ends before, so does every process here.
+    When stdin ends, so does every process here.
     """
     stdin, stdout = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
     _import_ahead()
-    given = json.loads(stdin.readline())
+    while line := stdin.readline():
+        for done in _run(json.loads(line), stdin):
+            print(done, file=stdout, flush=True)
+
+
+def _run(given: dict[str, Any], stdin: Any) -> Iterator[str]:
+    """What the workers told, as they end."""
     waiting = deque(given["tasks"])
     running: dict[Any, tuple[str, ForkProcess]] = {}
     while waiting or running:
         while waiting and len(running) < given["jobs"]:
             task = waiting.popleft()
             told, tells = _FORK.Pipe(duplex=False)
-            process = _FORK.Process(target=_work, args=(tells, task))
+            around = (given["environment"], given["folder"])
+            process = _FORK.Process(target=_work, args=(tells, task, *around))
             process.start()
             tells.close()
             running[told] = (task["stem"], process)
@@ -61,13 +69,15 @@ def serve() -> None:
             if ready is stdin:
                 os.killpg(0, signal.SIGTERM)
             stem, process = running.pop(ready)
-            try:
-                done = ready.recv_bytes().decode()
-            except EOFError:
-                process.join()
-                error = f"its process ended with exit code {process.exitcode}"
-                done = json.dumps({"stem": stem, "error": error})
-            print(done, file=stdout, flush=True)
+            with ready:
+                try:
+                    done = ready.recv_bytes().decode()
+                except EOFError:
+                    process.join()
+                    error = f"its process ended with exit code {process.exitcode}"
+                    done = json.dumps({"stem": stem, "error": error})
+            process.join()
+            yield done
 
 
 def _ready(*readable: Any) -> list[Any]:
@@ -121,10 +131,15 @@ class Forked(LocalProvisioner):
         return self.connection_info
 
 
-def _work(tells: connection.Connection, task: dict[str, Any]) -> None:
+def _work(
+    tells: connection.Connection, task: dict[str, Any], environment: dict[str, str], folder: str
+) -> None:
     """A worker: executes one notebook and tells what came of it."""
     from lmjudge.report.executing import execute
 
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
     wakes, woken = _FORK.Pipe()
     kernel = _Kernel(target=_kernel, args=(woken, wakes, tells))
     kernel.start()

@@ -115,11 +115,9 @@ def paired(rows: pd.DataFrame, columns: list[str], level: float) -> pd.DataFrame
     with np.errstate(invalid="ignore", divide="ignore"):
         statistic = made["value"].abs() / made["error"].where(made["error"] > 0)
     made["p_value"] = 2 * t.sf(statistic, made["dof"])
-    fewer, discordant = (
-        made[["better_a", "better_b"]].min(axis=1),
-        made["better_a"] + made["better_b"],
-    )
-    made["p_sign"] = np.minimum(2 * binom.cdf(fewer, discordant, 0.5), 1.0)
+    better = made[["better_a", "better_b"]]
+    p_sign = np.minimum(2 * binom.cdf(better.min(axis=1), better.sum(axis=1), 0.5), 1.0)
+    made["p_sign"] = np.where(made["n"] > 0, p_sign, np.nan)
     made["p_holm"] = _holm(made["p_value"])
     made = made.rename(columns={"value": "difference"})
     ends = ["difference", "better_a", "better_b", "too_few", "n", "low", "high"]

@@ -51,9 +51,23 @@ def grouped(
 def by_name(frame: pd.DataFrame) -> pd.DataFrame:
     """The games or votes with the sides of each pair in the order of the models' names.
 
-    The further column `turned` says which rows were swapped for it. Raises FrameError for a model
-    that meets itself.
+    The further column `turned` says which rows were swapped for it. Raises FrameError as
+    `two_models` does.
     """
+    frame = two_models(frame)
+    turned = frame["model_a"] > frame["model_b"]
+    made = frame.where(~turned, swap(frame)) if turned.any() else frame
+    return made.assign(turned=turned)
+
+
+def two_models(frame: pd.DataFrame) -> pd.DataFrame:
+    """The games or votes as they are; FrameError for a model that is missing or meets itself."""
+    nobody = frame["model_a"].isna() | frame["model_b"].isna()
+    if nobody.any():
+        raise FrameError(
+            f"{int(nobody.sum())} rows lack model_a or model_b; leave them out or name the model",
+            rows=frame[nobody],
+        )
     same = frame["model_a"] == frame["model_b"]
     if same.any():
         raise FrameError(
@@ -61,6 +75,4 @@ def by_name(frame: pd.DataFrame) -> pd.DataFrame:
             " give the two answers of one model two names",
             rows=frame[same],
         )
-    turned = frame["model_a"] > frame["model_b"]
-    made = frame.where(~turned, swap(frame)) if turned.any() else frame
-    return made.assign(turned=turned)
+    return frame

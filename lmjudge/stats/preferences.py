@@ -211,7 +211,7 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     sides = []
     for shown in (games, renamed):
         pairs, outcomes = in_both_orders(shown)
-        names = pairs["judge"].astype(str).str.partition("/")[0]
+        names = pairs["judge"].astype(str).str.split("/").str[0]
         sides.append(pairs.assign(judge=names, **{f"is_{k}": v for k, v in outcomes.items()}))
     twice = [side[side.duplicated(PAIR)] for side in sides]
     if any(map(len, twice)):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
-from lmjudge.stats.grouping import By, grouped
+from lmjudge.stats.grouping import By, grouped, two_models
 from lmjudge.stats.intervals import estimate, t_interval
 
 
@@ -127,6 +127,7 @@ def relative_quality(
 
 def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     """The baseline's games with the baseline as model_b; all games as shown without one."""
+    games = two_models(games)
     if baseline is None:
         return games
     first, second = games["model_a"] == baseline, games["model_b"] == baseline

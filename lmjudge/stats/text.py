@@ -127,8 +127,12 @@ def score_counts(
     if not columns:
         rows, columns = rows.assign(all="all"), ["all"]
     groups = rows.groupby(columns, dropna=False)["score"]
-    rows = rows.assign(n=groups.transform("count"), no_verdict=groups.transform("size"))
-    known = rows[rows["score"].notna()].assign(score=rows["score"].astype(float))
+    rows = rows.assign(
+        n=groups.transform("count"),
+        no_verdict=groups.transform("size"),
+        score=rows["score"].astype(float),
+    )
+    known = rows[rows["score"].notna()]
     made = (
         known.groupby([*columns, "score"], dropna=False)
         .agg(count=("score", "size"), n=("n", "first"), no_verdict=("no_verdict", "first"))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, swap
-from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.grouping import By, by_name, grouped, two_models
 from lmjudge.stats.intervals import estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -36,16 +36,16 @@ def win_rates(
 
     Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
     with: fewer than ten effective votes on the rarer side), n (votes counted), low, high,
-    no_verdict. The baseline has no row. Raises FrameError for a baseline that never played, or a
-    frame, `by` or `cluster` that does not fit. Source: FastChat's show_result.py; arXiv
-    2306.05685, section 4.3 and Table 7.
+    no_verdict. The baseline has no row. Raises FrameError for a baseline that never played, a model
+    that meets itself, or a frame, `by` or `cluster` that does not fit. Source: FastChat's
+    show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
     """
     if ties not in ("half", "drop", "keep") or pool not in ("votes", "opponents"):
         raise ValueError(
             f"ties is {ties!r} and pool {pool!r}; expected ties 'half', 'drop' or 'keep', and pool"
             " 'votes' or 'opponents'"
         )
-    rows, columns = grouped(check(votes, "votes"), by, questions)
+    rows, columns = grouped(two_models(check(votes, "votes")), by, questions)
     rows = pd.concat([rows, swap(rows)], ignore_index=True)
     if baseline is not None:
         rows = rows[rows["model_b"] == baseline]
@@ -168,7 +168,8 @@ def length_controlled_win_rates(
         raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")
     from scipy.special import expit
 
-    rows = pd.concat([check(votes, "votes"), swap(votes)], ignore_index=True)
+    rows = two_models(check(votes, "votes"))
+    rows = pd.concat([rows, swap(rows)], ignore_index=True)
     rows = rows[rows["model_b"] == baseline]
     if rows.empty:
         raise FrameError(
@@ -185,10 +186,11 @@ def length_controlled_win_rates(
         won = (used["winner"] == "model_a") + 0.5 * (used["winner"] == "tie")
         gap = used["words_a"] - used["words_b"]
         spread = gap.std(ddof=0)
-        design = pd.DataFrame({"even": 1.0, "longer": np.tanh(gap / spread) if spread > 0 else 0.0})
-        fit = clustered_logit(
-            design if spread > 0 else design[["even"]], won, used["question_id"], level=level
-        )
+        design = pd.DataFrame({"even": 1.0}, index=used.index)
+        if spread > 0:
+            design["longer"] = np.tanh(gap / spread)
+        fit = clustered_logit(design, won, used["question_id"], level=level)
+        fit.loc[fit["error"].isna()] = np.nan  # one question alone says nothing
         logit = fit.loc["even"]
         made.append(
             {

@@ -1,0 +1,163 @@
+"""Every estimator and every bad input: an error that says what it found, or a missing value."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_stats_properties import scores, votes
+
+from lmjudge import stats
+from lmjudge.errors import FrameError
+from lmjudge.frames import frame
+
+ANSWERS = frame(
+    "answers",
+    [
+        {"question_id": q, "model": model, "sample": 0}
+        | {"turns": ["w " * (3 + (q * 7 + at * 5) % 11), "w " * (3 + (q * 5 + at * 3) % 7)]}
+        for q in range(60)
+        for at, model in enumerate("mno")
+    ],
+)
+VOTES = votes().replace({"judge": {"x": "m/pair", "y": "n/pair", "z": "o/pair"}})
+COUNTS = np.arange(len(VOTES))
+
+
+def first(given):
+    return given[given["judge"] == "m/pair"]
+
+
+def rest(given):
+    return given[given["judge"] != "m/pair"]
+
+
+def styled(given):
+    return given.assign(tokens_a=COUNTS[: len(given)] % 7, tokens_b=COUNTS[: len(given)] % 5)
+
+
+def games(given):
+    """Both orders of everything, by one judge."""
+    one = first(given).assign(sample=0, score_a=7.0, score_b=6.0, text="", key="")
+    turned = one.rename(columns={"model_a": "model_b", "model_b": "model_a"})
+    swapped = {"model_a": "model_b", "model_b": "model_a"}
+    if "winner" in turned:
+        turned["winner"] = turned["winner"].replace(swapped)
+    return pd.concat([one, turned], ignore_index=True).drop(columns=["group", "time"])
+
+
+ESTIMATORS = {
+    "agreement": stats.agreement,
+    "between": lambda v: stats.agreement(first(v), rest(v)),
+    "agreement_by_gap": lambda v: stats.agreement_by_gap(first(v), rest(v)),
+    "kappa": stats.kappa,
+    "alpha": lambda v: stats.kappa(v, coefficient="alpha"),
+    "majority": stats.majority,
+    "ceiling": stats.ceiling,
+    "win_rates": stats.win_rates,
+    "opponents": lambda v: stats.win_rates(v, pool="opponents"),
+    "length_controlled": lambda v: stats.length_controlled_win_rates(v, ANSWERS, baseline="n"),
+    "compare_judges": lambda v: stats.compare_judges(rest(v), first(v)),
+    "length_bias": lambda v: stats.length_bias(v, ANSWERS),
+    "self_preference": stats.self_preference,
+    "bradley_terry": stats.bradley_terry,
+    "clustered": lambda v: stats.bradley_terry(v, cluster="question_id"),
+    "elo": stats.elo,
+    "elo_bootstrap": lambda v: stats.elo_bootstrap(v, n_boot=5),
+    "style_ratings": lambda v: stats.style_ratings(styled(v), covariates=["tokens"]),
+    "style_effects": lambda v: stats.style_effects(styled(v), covariates=["tokens"]),
+    "win_fractions": stats.win_fractions,
+    "position_bias": lambda v: stats.position_bias(games(v)),
+    "name_bias": lambda v: stats.name_bias(games(v), games(v)),
+    "attack_failures": lambda v: stats.attack_failures(games(v), padded=["m", "o"]),
+    "score_totals": lambda v: stats.score_totals(games(v)),
+    "relative_quality": lambda v: stats.relative_quality(games(v), baseline="m", via="n"),
+}
+# Of grades, which have no winner, and of counts, which have no questions.
+ON_GRADES = {"score_totals", "relative_quality"}
+RATINGS = {"bradley_terry", "elo", "elo_bootstrap", "style_ratings", "style_effects"}
+COUNTED = RATINGS | {"clustered", "win_fractions"}
+REFUSED = {
+    "an unknown winner": (lambda v: v.replace({"winner": {"model_a": "left"}}), "such as 'left'"),
+    "a winner called nan": (lambda v: v.assign(winner=v["winner"].fillna("nan")), "such as 'nan'"),
+    "a model playing itself": (lambda v: v.assign(model_b=v["model_a"]), "on both sides"),
+    "a model without a name": (lambda v: v.assign(model_a=v["model_a"].where(v.index > 0)), "lack"),
+    "a missing column": (lambda v: v.drop(columns="winner"), "lacks winner"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_what_cannot_be_read_is_refused(name, what):
+    change, said = REFUSED[what]
+    with pytest.raises(FrameError, match=said):
+        ESTIMATORS[name](change(VOTES))
+
+
+def numbers(made):
+    """The estimates in a frame, without what is a count or follows from the question asked."""
+    given = made.select_dtypes("float").drop(columns=["random_uniform", "gap"], errors="ignore")
+    return given.drop(columns=[c for c in given if c == "random_marginal" or "total" in c])
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - ON_GRADES))
+def test_without_any_verdict_nothing_is_estimated(name):
+    unread = VOTES.assign(winner=None)
+    if name in COUNTED:
+        with pytest.raises(FrameError, match="has a verdict"):
+            ESTIMATORS[name](unread)
+        return
+    made = ESTIMATORS[name](unread)
+    if name in ("position_bias", "name_bias"):  # whose outcome "error" is what is left
+        made = made[made["outcome"] != "error"]
+        assert (made.filter(regex="^share").fillna(0) == 0).all(axis=None)
+        return
+    assert numbers(made).isna().all(axis=None)
+    assert name == "majority" or (made["n"] == 0).all()
+    assert name == "majority" or (made["no_verdict"] > 0).all()
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_of_no_votes_at_all_nothing_is_estimated(name):
+    try:
+        made = ESTIMATORS[name](VOTES[:0])
+    except FrameError:
+        return
+    assert numbers(made).isna().all(axis=None)
+    assert made.get("n", pd.Series(0)).sum() == 0
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - COUNTED - {"majority"} | {"clustered"}))
+def test_one_question_alone_has_no_interval(name):
+    made = ESTIMATORS[name](VOTES[VOTES["question_id"] == 0])
+    assert made[["low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("name", sorted(COUNTED))
+def test_one_vote_alone_is_never_a_quiet_rating(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            made = ESTIMATORS[name](VOTES[:1].assign(winner="model_a"))
+        except (FrameError, Warning):
+            return
+    # Elo promises no interval, and a share of one vote has Wilson's.
+    assert name in ("elo", "elo_bootstrap", "win_fractions")
+    assert name != "win_fractions" or (made["high"] - made["low"]).min() > 0.5
+
+
+def test_grades():
+    given = scores()
+    for estimator in (stats.mean_scores, stats.compare_models, stats.score_counts):
+        with pytest.raises(FrameError, match="lacks score"):
+            estimator(given.drop(columns="score"))
+    unread = given.assign(score=None)
+    assert stats.mean_scores(unread)["score"].isna().all()
+    assert stats.compare_models(unread)[["difference", "p_value", "p_sign"]].isna().all(axis=None)
+    assert stats.score_counts(unread).empty
+    assert stats.scores_as_votes(unread)["winner"].isna().all()
+    alone = stats.mean_scores(given[given["question_id"] == 0])
+    assert alone[["low", "high"]].isna().all(axis=None)
+    assert alone["too_few"].all()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import RequestFailed
+from lmjudge.prices import prices
 from lmjudge.records import Endpoint, Failure, Record, Reply, Request
 from lmjudge.store import recording
 from lmjudge.store.claims import Claims, claims_of
@@ -49,6 +49,7 @@ class Asker:
         # Open for writing before anything is paid for: a full or read-only disk shows here.
         with recording.recording(self.shelf.path):
             pass
+        self.prices = prices()
         self.claims: Claims = claims_of(self.shelf.path)
         self.loop = asyncio.new_event_loop()
         self.thread.start()
@@ -81,6 +82,7 @@ class Asker:
             if not arrived and self.error is not None:
                 raise self.error
         if arrived and self.bar is not None:
+            self.bar.set_postfix_str(self.shelf.told(), refresh=False)
             self.bar.update(len(arrived))
         return arrived
 
@@ -235,6 +237,8 @@ class _Run:
         for request, result in batch:
             if isinstance(result, Failure):
                 self.shelf.note_attempt(request.key, result)
+            else:
+                self.shelf.pay(request, result, self.asker.prices)
         results = {request.key: result for request, result in batch}
         self.claims.drop(results)
         self.claimed.difference_update(results)
@@ -246,13 +250,33 @@ class _Run:
             self.asker.change.notify_all()
 
 
+class _Log:
+    """A log, in which every state of a bar is a line of its own."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        if told := text.strip():
+            self.stream.write(f"{told}\n")
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
 def _bar() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tqdm warns where a notebook has no ipywidgets
-        from tqdm.auto import tqdm
+    # Text in a notebook too: a widget would say nothing in what papermill saves.
+    from tqdm.std import tqdm
 
     class Bar(tqdm):
         monitor_interval = 0  # no thread of tqdm's stays behind
 
-    interval = 0.5 if sys.stderr.isatty() else 10.0
-    return Bar(total=0, desc="asking", unit="call", delay=2, mininterval=interval)
+    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return Bar(
+        total=0,
+        desc="asking",
+        unit="call",
+        delay=2,
+        mininterval=0.5 if seen else 10.0,
+        file=sys.stderr if seen else _Log(sys.stderr),
+    )

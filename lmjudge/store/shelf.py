@@ -6,14 +6,16 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmjudge.errors import DamagedStore
-from lmjudge.records import Failure, Record, Reply, check_line, reply_in, unite
+from lmjudge.prices import Price, cost
+from lmjudge.records import Failure, Record, Reply, Request, check_line, reply_in, unite
 from lmjudge.store import recording
 from lmjudge.store.reading import Reader, look_over, pack
 
@@ -52,6 +54,8 @@ class Shelf:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.hits = self.misses = self.calls = 0
+        self.failures: Counter[str] = Counter()
+        self.spent: float | None = 0.0
         self.damaged: set[str] = set()
         self.reader = Reader(self.path)
         if look_over(self.path):
@@ -135,8 +139,19 @@ class Shelf:
                     changed.append(key)
         return Added(new, known, observations, tuple(changed))
 
+    def pay(self, request: Request, reply: Reply, table: Mapping[str, Price]) -> None:
+        """Count what a reply cost into `spent`, which is None once a price is unknown."""
+        price = cost(request, reply, dict(table))
+        self.spent = None if price is None or self.spent is None else self.spent + price
+
+    def told(self) -> str:
+        """What was answered from here, what failed, and what the calls cost, in a few words."""
+        spent = "price unknown" if self.spent is None else f"${self.spent:,.4f}"
+        return f"{self.hits} from the store, {self.failures.total()} failed, {spent}"
+
     def note_attempt(self, key: str, failure: Failure) -> None:
         """Append a failure to the list of attempts beside the store; it is no reply."""
+        self.failures[failure.reason] += 1
         line = {"time": time.time(), "key": key, **failure.__dict__}
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         file = os.open(self.path / "attempts.jsonl", flags, 0o600)

@@ -11,6 +11,7 @@ from lmjudge import places
 from lmjudge.canonical import JSON
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.store.misses import miss, nearest
+from lmjudge.store.sharding import Shard
 from lmjudge.store.shelf import CHUNK, Shelf
 
 Mode = Literal["replay", "record"]
@@ -23,7 +24,8 @@ class Store(Shelf):
     Without a `path` it is `$LMJUDGE_CACHE`, else the nearest `cache/judgments` upward from here.
     `mode` "replay" only reads, so that nothing can be spent: a miss is an error. "record" asks the
     endpoint for what is missing. LMJUDGE_OFFLINE=1 forces replay for endpoints that use a network.
-    `hits`, `misses` and `calls` count what this object was asked for and what it sent.
+    `hits`, `misses` and `calls` count what this object was asked for and what it sent, `failures`
+    the requests without a reply by reason, `spent` the dollars (None where a price is unknown).
 
     Raises NotAStore for a folder that is something else, DamagedStore for a file that was cut off.
     """
@@ -71,6 +73,19 @@ class Store(Shelf):
                     raise miss(self, stored, chunk[place:], source, offline=offline)
                 self.hits += 1
                 yield request.key, found[request.key]
+
+    def shard(self, part: int, of: int) -> Shard:
+        """This store, asked for part 1 to `of` of the requests alone: for jobs side by side.
+
+        Each job records in a store of its own or in one that all share, and `lmjudge store merge`
+        joins them.
+
+        >>> from lmjudge.records import Request
+        >>> ask = [Request("m", [{"role": "user", "content": str(n)}]) for n in range(9)]
+        >>> sum(Store("none").shard(part, 3).holds(one) for part in (1, 2, 3) for one in ask)
+        9
+        """
+        return Shard(self, part, of)
 
     def explain(self, request: Request) -> tuple[Request | None, dict[str, tuple[JSON, JSON]]]:
         """The stored request most like this one, and {field: (this, stored)} where they differ.

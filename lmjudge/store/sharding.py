@@ -1,0 +1,72 @@
+"""A store's part of a run that several jobs share: which requests are whose is in their keys."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import Protocol
+
+from lmjudge.records import Endpoint, Failure, Reply, Request
+
+
+class Asks(Protocol):
+    """The two methods of a store that a part of it needs."""
+
+    def ask(
+        self, requests: Iterable[Request], endpoint: Endpoint | None = None
+    ) -> Iterator[tuple[str, Reply | Failure]]:
+        """Yield (key, reply) for every request, in their order."""
+        ...
+
+    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The replies to those of the keys that the store holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A store that is asked for one part of the requests; the others are Failures (`other_shard`).
+
+    A request's part is in its key, that of a later turn in the first turn's, so that a conversation
+    stays in one part. Raises ValueError for a part that is not one of 1 to `of`.
+    """
+
+    store: Asks
+    part: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.part <= self.of:
+            raise ValueError(f"part is {self.part} of {self.of}; expected one of 1 to {self.of}")
+
+    def holds(self, request: Request) -> bool:
+        """Whether a request is of this part."""
+        first = tuple(takewhile(lambda one: one["role"] != "assistant", request.messages))
+        begun = request if len(first) == len(request.messages) else replace(request, messages=first)
+        return int(begun.key[:16], 16) % self.of == self.part - 1
+
+    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The replies to those of the keys, of whatever part, that the store holds."""
+        return self.store.look_up(keys)
+
+    def ask(
+        self, requests: Iterable[Request], endpoint: Endpoint | None = None
+    ) -> Iterator[tuple[str, Reply | Failure]]:
+        """The (key, reply) of each request in order; a Failure where it is of another part."""
+        order: deque[str | None] = deque()
+        other = Failure("other_shard", f"not of part {self.part} of {self.of}", attempts=0)
+
+        def mine() -> Iterator[Request]:
+            for request in requests:
+                order.append(None if self.holds(request) else request.key)
+                if order[-1] is None:
+                    yield request
+
+        for answered in self.store.ask(mine(), endpoint):
+            while (key := order.popleft()) is not None:
+                yield key, other
+            yield answered
+        for key in order:
+            yield str(key), other

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check
-from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.grouping import By, by_name, grouped, totals
 from lmjudge.stats.intervals import estimate
 
 KEY = ["question_id", "turn", "model_a", "model_b"]
@@ -70,11 +70,7 @@ def agreement(
     rows, columns = grouped(keys.reset_index(), by, questions)
     met, agreed = ("met_s2", "agreed_s2") if ties == "drop" else ("met_s1", "agreed_s1")
     weights = [*keys.columns]
-    totals = (
-        rows.groupby(columns, dropna=False, sort=True)[weights].sum().reset_index()
-        if columns
-        else rows[weights].sum().to_frame().T
-    )
+    sums = totals(rows, columns, weights)
     if pool == "questions":
         wanted = list(dict.fromkeys([*columns, "question_id"]))
         rows = rows.groupby(wanted, dropna=False)[weights].sum().reset_index()
@@ -86,21 +82,21 @@ def agreement(
         )
     else:
         made = estimate(rows, columns, top=share / rows[met].where(some), share=True, level=level)
-    tie = totals[["tie_x", "tie_y"]].div(totals["met_s1"].where(totals["met_s1"] > 0), axis=0)
+    tie = sums[["tie_x", "tie_y"]].div(sums["met_s1"].where(sums["met_s1"] > 0), axis=0)
     marginal = tie["tie_x"] * tie["tie_y"] + (1 - tie["tie_x"]) * (1 - tie["tie_y"]) / 2
     return made[columns].assign(
         agreement=made["value"],
-        agreed=totals[agreed].astype(int),
-        ties=(totals["met_s1"] - totals["met_s2"]).astype(int),
+        agreed=sums[agreed].astype(int),
+        ties=(sums["met_s1"] - sums["met_s2"]).astype(int),
         tie_rate_x=tie["tie_x"],
         tie_rate_y=tie["tie_y"],
         random_uniform=1 / 2 if ties == "drop" else 1 / 3,
         random_marginal=1 / 2 if ties == "drop" else marginal,
         too_few=made["too_few"],
-        n=totals[met].astype(int),
+        n=sums[met].astype(int),
         low=made["low"],
         high=made["high"],
-        no_verdict=totals["missed"].astype(int),
+        no_verdict=sums["missed"].astype(int),
     )
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.grouping import By, by_name, grouped, totals
 from lmjudge.stats.intervals import estimate
 
 PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
@@ -157,10 +157,7 @@ def repeatability(
     made = estimate(
         asked, columns, top=changed.astype(float).where(readable), share=True, level=level
     )
-    if columns:
-        made[counted] = asked.groupby(columns, dropna=False, sort=True)[counted].sum().to_numpy()
-    else:
-        made[counted] = asked[counted].sum().to_frame().T.to_numpy()
+    made[counted] = totals(asked, columns, counted)[counted].to_numpy()
     made["no_verdict"] = made["asked_again"] - made["n"]
     ends = [*counted, "value", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]].rename(columns={"value": "share"})

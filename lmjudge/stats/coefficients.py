@@ -10,8 +10,8 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import By, by_name, grouped
-from lmjudge.stats.intervals import codes, share_interval, skewed
+from lmjudge.stats.grouping import By, by_name, grouped, how_many
+from lmjudge.stats.intervals import codes, groups, share_interval, skewed
 
 Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
 _NAMES = ("cohen", "fleiss", "ac1", "alpha")
@@ -76,13 +76,8 @@ def kappa(
         merged = counts[0] if len(counts) == 1 else counts[0].add(counts[1], fill_value=0)
         parts = _many(merged, len(labels), of)
     rows, columns = grouped(parts.index.to_frame(index=False), by, questions)
-    group = (
-        rows.groupby(columns, dropna=False, sort=True).ngroup().to_numpy()
-        if columns
-        else np.zeros(len(rows), dtype=np.int64)
-    )
-    keys = rows[columns].iloc[np.unique(group, return_index=True)[1]].reset_index(drop=True)
-    count = len(keys) if columns else 1
+    keys, group = groups(rows, columns)
+    count = len(keys)
     cluster = codes(rows)[:, 0]
     width = int(cluster.max(initial=0)) + 1
     cells, cell = np.unique(group * width + cluster, return_inverse=True)
@@ -108,8 +103,8 @@ def kappa(
         few |= skewed(owner, np.where(lost, 0, moved), count)
         known = np.isfinite(value) & ~np.isnan(scaled)
         low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
-    lost_verdicts = _lost(frames, columns, by, questions, keys)
-    return pd.DataFrame(keys, index=range(count)).assign(
+    unread = pd.concat([by_name(votes)[lambda rows: rows["winner"].isna()] for votes in frames])
+    return keys.assign(
         coefficient=of,
         kappa=value,
         observed=observed,
@@ -120,7 +115,7 @@ def kappa(
         n=total[:, -1].astype(int),
         low=low,
         high=high,
-        no_verdict=lost_verdicts,
+        no_verdict=how_many(grouped(unread, by, questions)[0], columns, keys),
     )
 
 
@@ -205,19 +200,3 @@ def _two(
     if of == "ac1":
         return total[:, 0] / keys, (share * (1 - share)).sum(axis=1) / (labels - 1)
     return total[:, 0] / keys, (share**2).sum(axis=1)
-
-
-def _lost(
-    frames: list[pd.DataFrame],
-    columns: list[str],
-    by: By,
-    questions: pd.DataFrame | None,
-    keys: pd.DataFrame,
-) -> np.ndarray | int:
-    """How many votes have no verdict, for each group."""
-    none = pd.concat([by_name(votes)[lambda rows: rows["winner"].isna()] for votes in frames])
-    if not columns:
-        return len(none)
-    lost = grouped(none, by, questions)[0].groupby(columns, dropna=False).size()
-    merged = keys.merge(lost.rename("lost").reset_index(), on=columns, how="left")
-    return merged["lost"].fillna(0).astype(int).to_numpy()

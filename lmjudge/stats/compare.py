@@ -17,7 +17,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
 from lmjudge.stats.agreement import KEY, met_by_judge
-from lmjudge.stats.grouping import By, grouped
+from lmjudge.stats.grouping import By, grouped, totals
 from lmjudge.stats.intervals import estimate
 
 _SCORED = ["question_id", "turn", "judge", "sample"]
@@ -105,17 +105,13 @@ def paired(rows: pd.DataFrame, columns: list[str], level: float) -> pd.DataFrame
     made = estimate(rows, columns, top=rows["difference"], level=level)
     sums = rows.groupby(list(dict.fromkeys([*columns, "question_id"])), dropna=False, sort=True)
     signs = np.sign(sums["difference"].sum().round(9)).rename("sign").reset_index()
-    for name, sign in (("better_a", 1), ("better_b", -1)):
-        one = signs.assign(count=signs["sign"] == sign)
-        made[name] = (
-            one.groupby(columns, dropna=False, sort=True)["count"].sum().to_numpy()
-            if columns
-            else int(one["count"].sum())
-        )
+    signs = signs.assign(better_a=signs["sign"] == 1, better_b=signs["sign"] == -1)
+    names = ["better_a", "better_b"]
+    made[names] = totals(signs, columns, names)[names].to_numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         statistic = made["value"].abs() / made["error"].where(made["error"] > 0)
     made["p_value"] = 2 * t.sf(statistic, made["dof"])
-    better = made[["better_a", "better_b"]]
+    better = made[names]
     p_sign = np.minimum(2 * binom.cdf(better.min(axis=1), better.sum(axis=1), 0.5), 1.0)
     made["p_sign"] = np.where(made["n"] > 0, p_sign, np.nan)
     made["p_holm"] = _holm(made["p_value"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
@@ -46,6 +47,22 @@ def grouped(
             columns=missing,
         )
     return frame, columns
+
+
+def totals(rows: pd.DataFrame, columns: list[str], names: list[str]) -> pd.DataFrame:
+    """What `names` sum to in each group of `columns` (sorted); in all where there are none."""
+    if columns:
+        return rows.groupby(columns, dropna=False, sort=True)[names].sum().reset_index()
+    return rows[names].sum().to_frame().T
+
+
+def how_many(rows: pd.DataFrame, columns: list[str], groups: pd.DataFrame) -> np.ndarray | int:
+    """How many of the rows are in each of some groups of `columns`."""
+    if not columns:
+        return len(rows)
+    found = rows.groupby(columns, dropna=False).size().rename("rows").reset_index()
+    counts = groups[columns].merge(found, on=columns, how="left")["rows"]
+    return counts.fillna(0).astype(int).to_numpy()
 
 
 def by_name(frame: pd.DataFrame) -> pd.DataFrame:

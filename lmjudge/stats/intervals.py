@@ -45,7 +45,7 @@ def estimate(
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
-    keys, group = _groups(rows, by)
+    keys, group = groups(rows, by)
     count = len(keys)
     over = np.ones(len(rows)) if bottom is None else bottom.to_numpy(float, na_value=np.nan)
     upper = top.to_numpy(float, na_value=np.nan)
@@ -178,7 +178,7 @@ def _t(dof: np.ndarray, level: float) -> np.ndarray:
     return stdtrit(np.where(dof > 0, dof, np.nan), (1 + level) / 2)
 
 
-def _groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
+def groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """The distinct values of `by`, sorted, and for each row the number of its group."""
     if not by:
         return pd.DataFrame(index=pd.RangeIndex(1)), np.zeros(len(rows), dtype=np.int64)

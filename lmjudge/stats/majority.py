@@ -9,7 +9,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, WINNERS, check
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.grouping import By, by_name, grouped, how_many, totals
 from lmjudge.stats.intervals import estimate
 
 
@@ -122,19 +122,10 @@ def ceiling(
             share=True,
             level=level,
         )
-        weigh = rows.assign(n=of.to_numpy())
-        part["n"] = (
-            weigh.groupby(columns, dropna=False, sort=True)["n"].sum().to_numpy()
-            if columns
-            else weigh["n"].sum()
-        )
+        part["n"] = totals(rows.assign(n=of.to_numpy()), columns, ["n"])["n"].to_numpy()
         made.append(part.assign(measure=measure))
     whole = pd.concat(made).sort_index(kind="stable").reset_index(drop=True)
-    whole["no_verdict"] = len(unread)
-    if columns:
-        lost = unread.groupby(columns, dropna=False).size().rename("no_verdict").reset_index()
-        whole = whole.drop(columns="no_verdict").merge(lost, on=columns, how="left")
-        whole["no_verdict"] = whole["no_verdict"].fillna(0).astype(int)
+    whole["no_verdict"] = how_many(unread, columns, whole)
     whole["n"] = whole["n"].astype(int)
     ends = ["measure", "value", "too_few", "n", "low", "high", "no_verdict"]
     return whole[[*columns, *ends]].rename(columns={"value": "agreement"})

@@ -13,7 +13,7 @@ from lmjudge.frames import check
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.bias import PAIR, in_both_orders
 from lmjudge.stats.compare import paired
-from lmjudge.stats.grouping import By, by_name, grouped
+from lmjudge.stats.grouping import By, by_name, grouped, totals
 from lmjudge.stats.intervals import estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -58,11 +58,7 @@ def attack_failures(
     readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
     made["tie_rate"] = readable["value"]
     names = ["failed", "failed_once"]
-    made[names] = (
-        rows.groupby(columns, dropna=False, sort=True)[names].sum().to_numpy()
-        if columns
-        else rows[names].sum().to_frame().T.to_numpy()
-    )
+    made[names] = totals(rows, columns, names)[names].to_numpy()
     ends = [*names, "value", "tie_rate", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]].rename(columns={"value": "failure_rate"})
 

@@ -73,7 +73,7 @@ def _tell(one: Run) -> None:
     elif one.skipped:
         say(f"{one.stem}: {one.source}, unchanged and skipped, {one.page}")
     else:
-        say(f"{one.stem}: {one.source or 'no table'}, {one.page}")
+        say(f"{one.stem}: {one.source or 'no table'}, cells {one.seconds:.1f} s, {one.page}")
 
 
 def check(parsed: argparse.Namespace) -> int:

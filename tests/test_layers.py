@@ -22,6 +22,7 @@ LAYERS = [
     ["judges"],
     ["generate"],
     ["plan", "data", "simulate", "rewards"],
+    ["formats"],
     ["report"],
     ["cli"],
     ["__main__"],

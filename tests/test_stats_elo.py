@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from lmjudge.errors import FrameError
+from lmjudge.frames import swap
 from lmjudge.stats import battles, bradley_terry, elo, elo_bootstrap
 
 WINNERS = ["model_a", "model_b", "tie", None]
@@ -69,6 +70,18 @@ def test_the_result_depends_on_the_order_and_time_is_the_order():
     pd.testing.assert_frame_equal(elo(stamped), wanted)
     with pytest.raises(FrameError, match="1 of 300 votes have no time"):
         elo(votes.assign(time=votes["time"].where(votes["time"] > 0)))
+
+
+def test_sides_and_names_do_not_matter():
+    votes = drawn(300)
+    wanted = elo(votes, k=32)
+    some = np.arange(300) % 3 == 0
+    turned = pd.concat([swap(votes[some]), votes[~some]]).sort_index()
+    pd.testing.assert_frame_equal(elo(turned, k=32), wanted)
+    names = {f"m{at}": f"{9 - at}x" for at in range(4)}
+    renamed = elo(votes.replace({"model_a": names, "model_b": names}), k=32)
+    assert renamed["model"].tolist() == wanted["model"].map(names).tolist()
+    np.testing.assert_allclose(renamed["rating"], wanted["rating"], rtol=1e-12)
 
 
 def test_a_file_is_rated_batch_by_batch_and_must_be_in_order(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from lmjudge.stats import (
     majority,
     mean_scores,
     scores_as_votes,
+    self_preference,
     win_rates,
 )
 
@@ -65,6 +66,8 @@ ON_VOTES = {
     "between": lambda v: agreement(*split(v)),
     "questions": lambda v: agreement(*split(v), pool="questions"),
     "ceiling": lambda v: ceiling(v),
+    "kappa": lambda v: kappa(v),
+    "own": lambda v: self_preference(v, own={"x": "m", "y": "n", "z": "o"}),
     "judges": lambda v: compare_judges(v[v["judge"] != "z"], v[v["judge"] == "z"]),
 }
 ON_SCORES = {"means": mean_scores, "models": compare_models}
@@ -91,7 +94,7 @@ def test_whole_questions_copied_narrow_by_the_root_of_two(name):
     assert twice[value].tolist() == pytest.approx(once[value].tolist())
 
 
-@pytest.mark.parametrize("name", ["win_rates", "opponents", "within", "between", "judges"])
+@pytest.mark.parametrize("name", ["win_rates", "opponents", "within", "between", "judges", "own"])
 def test_rows_repeated_inside_their_questions_leave_intervals_as_they_are(name):
     given = votes()
     again = given.assign(turn=given["turn"] + 10)
@@ -134,7 +137,7 @@ def test_grades_and_their_votes_say_the_same():
 def test_nothing_one_game_and_all_ties():
     none = frame("votes")
     for name, estimator in ON_VOTES.items():
-        if name != "judges":
+        if name not in ("judges", "own"):  # which refuse it
             made = estimator(none)
             assert made["n"].sum() == 0, name
     one = votes()[:1].assign(winner="model_a")

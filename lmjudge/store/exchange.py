@@ -45,10 +45,12 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Counts of a store: keys, records, observations, attempts, bytes; keys by model, by provider.
 
     The provider of imported records is the published source's name; a judge of one's own has none.
+    `served` counts the replies of another model than was asked for, as the server named it.
     """
     folder = _existing(path)
     models: Counter[str] = Counter()
     providers: Counter[str] = Counter()
+    served: Counter[str] = Counter()
     records = keys = damaged = 0
     with closing(Reader(folder)) as reader:
         for _, lines in reader.every():
@@ -57,8 +59,11 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
                 damaged += 1
                 continue
             records += len(lines)
-            request = json.loads(lines[0])["request"]
+            whole = json.loads(lines[0])
+            request, said = whole["request"], whole["reply"].get("model")
             models[request["model"]] += 1
+            if said not in (None, request["model"]):
+                served[f"{request['model']} as {said}"] += 1
             providers[request.get("provider") or "none"] += 1
     attempts = folder / "attempts.jsonl"
     return {
@@ -71,6 +76,7 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
         "bytes": sum(item.stat().st_size for item in folder.iterdir() if item.is_file()),
         "models": dict(models.most_common()),
         "providers": dict(providers.most_common()),
+        "served": dict(served.most_common()),
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lmjudge import __version__, places
-from lmjudge.cli import reporting, storing
+from lmjudge.cli import judging, options, reporting, showing, storing
 from lmjudge.cli.saying import say
 from lmjudge.errors import LmjudgeError
 
@@ -19,6 +20,8 @@ examples:
   lmjudge run vicuna-scores             one notebook, on released rows or the simulated study
   lmjudge check                         the tables in reports/ against the published numbers
   lmjudge store stats                   what the store of judgments holds
+  lmjudge plan judge questions.jsonl model_answer --judge gpt-4o      before a cent is spent
+  lmjudge generate, judge, show         answers, verdicts, tables: see --help of each
 
 environment:
   LMJUDGE_DATA      a folder of released rows; looked in before the downloads
@@ -42,6 +45,7 @@ notebooks:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code of `lmjudge ...`: 0, 1 where something failed or differs, 2 for usage."""
     parsed = _parser().parse_args(arguments)
+    parsed.command = shlex.join(["lmjudge", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         return int(parsed.call(parsed))
     except LmjudgeError as error:
@@ -76,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        made.set_defaults(call=call)
+        made.set_defaults(call=call, wrong=made.error)
         return made
 
     verb(
@@ -100,7 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--source", default="auto", choices=("auto", "published", "simulated"), help="the rows used"
     )
-    run.add_argument("--jobs", type=_count, default=1, metavar="n", help="how many run at a time")
+    run.add_argument(
+        "--jobs", type=options.count, default=1, metavar="n", help="how many run at a time"
+    )
     run.add_argument(
         "--changed",
         action="store_true",
@@ -110,6 +116,25 @@ def _parser() -> argparse.ArgumentParser:
         "check", reporting.check, "hold the tables in reports/ against the published numbers"
     )
     check.add_argument("stems", nargs="*", metavar="stem", help="a table (default: all)")
+    plan = verb("plan", None, "tell what generate or judge would ask and cost; nothing is asked")
+    plans = plan.add_subparsers(metavar="command", required=True)
+    for parent, only_plan in ((plans, True), (verbs, False)):
+        generate = verb(
+            "generate",
+            judging.generate,
+            "ask a model to answer questions",
+            parent,
+            options.GENERATING,
+        )
+        options.generating(generate)
+        judge = verb(
+            "judge", judging.judge, "ask judges for verdicts on answers", parent, options.JUDGING
+        )
+        options.judging(judge)
+        for one in (generate, judge):
+            one.set_defaults(only_plan=only_plan)
+    show = verb("show", showing.show, "show judgments as tables", epilog=options.SHOWING)
+    options.showing(show)
     store = verb("store", None, "look after the store of judgments")
     store.add_argument("--path", type=Path, help="its folder (default: the nearest one)")
     deeds = store.add_subparsers(metavar="deed", required=True)
@@ -133,9 +158,3 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
     return name, value
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)

@@ -1,0 +1,135 @@
+"""One run of asking: planned, asked through the store, written, and told of, however it ends."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmjudge.cli.saying import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmjudge.plan import Plan
+    from lmjudge.records import Endpoint, Failure, Reply, Request
+    from lmjudge.store import Store
+
+_AT_ONCE = 500
+_ELSEWHERE = ("not_asked", "other_shard")  # rows that are no failures: they are yet to be asked
+
+
+class Held:
+    """A store that gives what it has, and a Failure (`not_asked`) for all else."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The replies to those of the keys that the store holds."""
+        return self.store.look_up(keys)
+
+    def ask(
+        self, requests: Iterable[Request], endpoint: Endpoint | None = None
+    ) -> Iterator[tuple[str, Reply | Failure]]:
+        """The (key, reply) of each request; nobody is asked."""
+        from lmjudge.records import Failure
+
+        missing, source = Failure("not_asked", "not asked yet", attempts=0), iter(requests)
+        while some := list(islice(source, _AT_ONCE)):
+            found = self.store.look_up(request.key for request in some)
+            yield from ((request.key, found.get(request.key, missing)) for request in some)
+
+
+def endpoint_of(parsed: argparse.Namespace) -> Any:
+    """The endpoint that the arguments name: a model on this machine, or a server."""
+    most = parsed.concurrency
+    if parsed.local:
+        from lmjudge.endpoints.local import LocalEndpoint
+
+        return LocalEndpoint(str(parsed.local), **({"batch_size": most} if most else {}))
+    from lmjudge.endpoints.openai import OpenAIEndpoint
+
+    return OpenAIEndpoint(parsed.base_url, **({"concurrency": most} if most else {}))
+
+
+def planned(parsed: argparse.Namespace, plans: Callable[[Any], Sequence[Plan]]) -> int:
+    """Tells what a run would ask; nothing is asked."""
+    from lmjudge.store import Store
+
+    with closing(Store(parsed.store)) as store:
+        for plan in plans(store):
+            say(str(plan))
+    return 0
+
+
+def asked(
+    parsed: argparse.Namespace,
+    plans: Callable[[Any], Sequence[Plan]],
+    ask: Callable[[Any, Endpoint | None], pd.DataFrame],
+    write: Callable[[pd.DataFrame, Store], Sequence[Path]],
+) -> int:
+    """Asks for what is missing, writes what there is, and tells of it; 1 unless all is there."""
+    from lmjudge.endpoints.budget import Budget
+    from lmjudge.errors import EndpointStopped
+    from lmjudge.store import Store
+
+    with closing(Store(parsed.store, mode="record")) as store:
+        # All that is wrong with questions, answers and prompts shows here, before the first call.
+        for plan in plans(store):
+            say(str(plan))
+        purse = Budget(endpoint_of(parsed), dollars=parsed.budget, calls=parsed.max_calls)
+        code = 0
+        try:
+            made = ask(_part(parsed, store), purse)
+        except (EndpointStopped, KeyboardInterrupt) as stop:
+            code = 130 if isinstance(stop, KeyboardInterrupt) else 1
+            say(f"lmjudge: stopped: {str(stop) or 'interrupted'}", sys.stderr)
+            made = ask(_part(parsed, Held(store)), None)
+        there = made[~made["reason"].isin(_ELSEWHERE)]
+        files = write(there, store) if len(there) else []
+        _tell(store, made, there, files)
+        waits = "not_asked" in set(made["reason"])
+        if code or store.failures or waits:
+            say(f"to go on: {parsed.command}")
+        return code or int(bool(store.failures) or waits)
+
+
+def _part(parsed: argparse.Namespace, store: Any) -> Any:
+    from lmjudge.store.sharding import Shard
+
+    return Shard(store, *parsed.shard) if parsed.shard else store
+
+
+def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence[Path]) -> None:
+    failed = store.failures
+    say(
+        f"asked for {store.hits + store.misses:,} replies: {store.hits:,} from the store,"
+        f" {store.calls:,} calls, {failed.total():,} failed{_counts(failed)}; {_spent(store)}"
+    )
+    column = next((name for name in ("winner", "score", "turns") if name in made), "turns")
+    lost = there[there[column].isna()]["reason"].fillna("no_verdict")
+    if len(lost):
+        what = "answer" if column == "turns" else "verdict"
+        say(f"{len(lost):,} of {len(there):,} rows without {what}{_counts(Counter(lost))}")
+    for reason, told in zip(_ELSEWHERE, ("not asked yet", "of other shards"), strict=True):
+        if rest := int((made["reason"] == reason).sum()):
+            say(f"{rest:,} of {len(made):,} rows are {told}")
+    for file in files:
+        say(f"written: {file}")
+
+
+def _spent(store: Store) -> str:
+    if store.spent is None:
+        return "what they cost is unknown (give a table of prices in LMJUDGE_PRICES)"
+    return f"${store.spent:,.4f} spent"
+
+
+def _counts(of: Counter[str]) -> str:
+    told = ", ".join(f"{reason} {number:,}" for reason, number in of.most_common())
+    return f" ({told})" if told else ""

@@ -1,0 +1,196 @@
+"""The verbs that ask models: generate and judge, and what they would ask."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmjudge.cli.asking import asked, endpoint_of, planned
+from lmjudge.cli.saying import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmjudge.generate import Answerer
+    from lmjudge.judges import Judge
+    from lmjudge.plan import Plan
+    from lmjudge.store import Store
+
+
+def generate(parsed: argparse.Namespace) -> int:
+    """Asks a model to answer questions; 1 where some have no answer."""
+    from lmjudge import formats
+    from lmjudge.generate import generate
+    from lmjudge.plan import plan
+
+    questions = _questions(parsed)
+    answerer = _answerer(parsed)
+
+    def plans(store: Any) -> Sequence[Plan]:
+        return [plan(questions, answerer, store=store, samples=parsed.samples)]
+
+    def ask(store: Any, endpoint: Any) -> pd.DataFrame:
+        return generate(questions, answerer, store=store, endpoint=endpoint, samples=parsed.samples)
+
+    def write(answers: pd.DataFrame, store: Store) -> Sequence[Path]:
+        return formats.write_answers(answers, parsed.out)
+
+    return planned(parsed, plans) if parsed.only_plan else asked(parsed, plans, ask, write)
+
+
+def judge(parsed: argparse.Namespace) -> int:
+    """Asks judges for their verdicts on answers; 1 where some requests failed."""
+    import pandas as pd
+
+    from lmjudge import formats
+    from lmjudge.judges import judge_answers, judge_pairs
+    from lmjudge.plan import plan
+
+    frame = _shown(parsed)
+    judges = _judges(parsed)
+    hows = [
+        {
+            "turns": tuple(parsed.turns or sorted({prompt.turn for prompt in one.prompts})),
+            "samples": parsed.samples,
+        }
+        for one in judges
+    ]
+
+    def plans(store: Any) -> Sequence[Plan]:
+        return [plan(frame, one, store=store, **how) for one, how in zip(judges, hows, strict=True)]
+
+    def ask(store: Any, endpoint: Any) -> pd.DataFrame:
+        by = judge_answers if parsed.mode == "single" else judge_pairs
+        made = [
+            by(frame, one, store=store, endpoint=endpoint, **how)
+            for one, how in zip(judges, hows, strict=True)
+        ]
+        return pd.concat(made, ignore_index=True)
+
+    def write(judgments: pd.DataFrame, store: Store) -> Sequence[Path]:
+        files = [formats.write_frame(judgments, parsed.out)]
+        if parsed.fastchat:
+            files.append(formats.write_judgments(judgments, parsed.fastchat, store=store))
+        return files
+
+    return planned(parsed, plans) if parsed.only_plan else asked(parsed, plans, ask, write)
+
+
+def _questions(parsed: argparse.Namespace, references: Path | None = None) -> pd.DataFrame:
+    from lmjudge import formats
+    from lmjudge.frames import subset
+
+    whole = formats.read_questions(parsed.questions, references)
+    return subset(whole, categories=parsed.categories or (), limit=parsed.limit)
+
+
+def _params(parsed: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
+    whole = defaults | dict(parsed.param)
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def _answerer(parsed: argparse.Namespace) -> Answerer:
+    from lmjudge.generate import RECIPES, Answerer
+
+    recipe = dict(RECIPES[parsed.recipe]) if parsed.recipe else {}
+    params = dict(recipe.pop("params", {"temperature": 0.7, "max_tokens": 1024}))
+    given = {name: getattr(parsed, name) for name in ("temperature", "max_tokens", "seed")}
+    params |= {name: value for name, value in given.items() if value is not None}
+    if parsed.temperature is not None:
+        recipe.pop("temperatures", None)
+    model = endpoint_of(parsed).name if parsed.local else parsed.model
+    return Answerer(
+        model,
+        name=parsed.name or "",
+        params=_params(parsed, params),
+        system=parsed.system,
+        **recipe,
+    )
+
+
+def _judges(parsed: argparse.Namespace) -> list[Judge]:
+    from lmjudge.errors import PromptError
+    from lmjudge.judges import Judge
+
+    single = parsed.mode == "single"
+    prompt = parsed.prompt or ("single" if single else "pair")
+    own = {name: getattr(parsed, name) for name in ("system", "output_format", "scale")}
+    models = [endpoint_of(parsed).name] if parsed.local else list(dict.fromkeys(parsed.judge))
+    made = [
+        Judge(
+            prompt,
+            model,
+            parsed.parser or ("fastchat" if prompt.startswith("fastchat:") else "strict"),
+            params=_params(parsed, {"temperature": 0, "max_tokens": 2048}),
+            **{name: value for name, value in own.items() if value is not None},
+        )
+        for model in models
+    ]
+    if made[0].pairwise == single:
+        fits, answers = ("single", "{answer}") if single else ("pair", "{answer_a} and {answer_b}")
+        raise PromptError(
+            f"the prompt {prompt!r} {'compares two answers' if single else 'grades one answer'},"
+            f" which --mode {parsed.mode} does not; take another mode, --prompt {fits}, or a"
+            f" template that shows {answers}",
+            name=prompt,
+        )
+    return made
+
+
+def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
+    """The lineup or the pairings that are to be judged; all that is wrong with them is said."""
+    from lmjudge import formats
+    from lmjudge.errors import FrameError
+    from lmjudge.frames import line_up, pair_up, subset
+
+    if (parsed.mode == "pairwise-baseline") != (parsed.baseline is not None):
+        parsed.wrong("--baseline MODEL goes with --mode pairwise-baseline, and is needed there")
+    if (parsed.mode == "pairs") != (not parsed.answers):
+        parsed.wrong("give files of ANSWERS; --mode pairs alone reads them in QUESTIONS")
+    chosen = {"categories": parsed.categories or (), "limit": parsed.limit}
+    if parsed.mode == "pairs":
+        return subset(formats.read_pairings(parsed.questions), models=parsed.models or (), **chosen)
+    whole = formats.read_questions(parsed.questions, parsed.references)
+    answers = formats.read_answers(parsed.answers)
+    wanted = [*(parsed.models or ()), *([parsed.baseline] if parsed.baseline else [])]
+    if parsed.models:
+        answers = subset(answers, models=dict.fromkeys(wanted))
+    line_up(whole, answers)  # answers to questions that are none here are not left out unsaid
+    questions = subset(whole, **chosen)
+    answers = answers[answers["question_id"].isin(questions["question_id"])]
+    lacking = _lacking(questions, answers)
+    if lacking and not parsed.allow_missing:
+        (model, absent), *others = lacking.items()
+        raise FrameError(
+            f"{model!r} has no answer to {len(absent)} of {len(questions)} questions, such as"
+            f" {absent[0]!r}{f', and {len(others)} more models lack some' if others else ''};"
+            " generate them, or judge what there is with --allow-missing",
+            rows=answers,
+        )
+    for model, absent in lacking.items():
+        say(f"{model}: {len(absent)} questions without an answer are left out")
+    _tell_of_references(questions)
+    if parsed.mode == "single":
+        return line_up(questions, answers)
+    return pair_up(questions, answers, baseline=parsed.baseline)
+
+
+def _lacking(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[Any]]:
+    """The questions that each model has no answer to, of the models that lack any."""
+    given = answers[answers["turns"].notna()]
+    lacking = {}
+    for model, part in given.groupby("model", sort=False):
+        known = set(part["question_id"])
+        lacking[str(model)] = [one for one in questions["question_id"] if one not in known]
+    return {model: absent for model, absent in lacking.items() if absent}
+
+
+def _tell_of_references(questions: pd.DataFrame) -> None:
+    from lmjudge.judges.prompts import NEED_REFERENCE
+
+    needing = questions[questions["category"].isin(NEED_REFERENCE)]
+    if lost := int(needing["reference"].isna().sum()):
+        kinds = ", ".join(sorted(set(needing["category"])))
+        say(f"{lost} questions of {kinds} have no reference answer (--references FILE gives them)")

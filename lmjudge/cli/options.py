@@ -1,0 +1,193 @@
+"""What generate, judge and show can be told: their arguments, and no more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+GENERATING = """\
+examples:
+  lmjudge plan generate questions.jsonl --model qwen2.5-7b        what it would ask, and cost
+  lmjudge generate questions.jsonl --model qwen2.5-7b --base-url http://localhost:8000/v1
+  lmjudge generate questions.jsonl --local my-model/ --recipe mt-bench --limit 20
+  lmjudge generate questions.jsonl --model gpt-4o --budget 5.00 --out model_answer
+
+Questions are FastChat's, AlpacaEval's, Arena-Hard's, or a CSV, Parquet or JSON lines with a
+`question`. What the store holds is not asked again: the same command goes on after a stop.
+"""
+JUDGING = """\
+examples:
+  lmjudge plan judge questions.jsonl model_answer --judge gpt-4o       what it would ask, and cost
+  lmjudge judge questions.jsonl model_answer --judge gpt-4o --limit 20
+  lmjudge judge questions.jsonl model_answer --judge gpt-4o --mode pairwise-baseline --baseline old
+  lmjudge judge questions.jsonl model_answer --judge gpt-4o --judge qwen --mode pairwise-all
+  lmjudge judge pairs.csv --judge gpt-4o --mode pairs
+  lmjudge judge questions.jsonl model_answer --judge gpt-4o \\
+      --prompt 'Is this polite? {answer} End in [[1]] to [[5]].' --scale 1,5
+  lmjudge judge questions.jsonl model_answer --judge o4-mini --param temperature=null \\
+      --param max_tokens=null --param max_completion_tokens=8000 --param reasoning_effort=low
+"""
+SHOWING = """\
+examples:
+  lmjudge show judgments.jsonl
+  lmjudge show judgments.jsonl --baseline my-old-model --out table.csv
+  lmjudge show annotations.json                  AlpacaEval's; FastChat's and Arena-Hard's too
+"""
+
+
+def generating(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `lmjudge generate`."""
+    parser.add_argument("questions", help="a file or folder of questions, or a source's name")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--model", help="the model's name, as its server knows it")
+    who.add_argument("--local", type=Path, help="a folder, or hub id, that transformers runs here")
+    parser.add_argument("--name", help="what the answers call it (default: the model's name)")
+    parser.add_argument(
+        "--recipe", choices=("mt-bench", "gpt4llm"), help="ask as that work asked (RECIPES)"
+    )
+    parser.add_argument("--temperature", type=float, help="one for all categories")
+    parser.add_argument("--max-tokens", type=count, help="the most tokens of a reply")
+    parser.add_argument("--seed", type=int, help="sent along; grows by one with each sample")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("model_answer"),
+        help="a .jsonl file, or a folder with a file for each model (default: model_answer)",
+    )
+    _asking(parser)
+
+
+def judging(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `lmjudge judge`."""
+    parser.add_argument("questions", help="a file or folder of questions, or a source's name")
+    parser.add_argument(
+        "answers",
+        nargs="*",
+        help="files or folders of answers, or sources' names; all their models",
+    )
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument(
+        "--judge", action="append", metavar="MODEL", help="the judge's model; give several for more"
+    )
+    who.add_argument("--local", type=Path, help="a folder, or hub id, that transformers runs here")
+    parser.add_argument(
+        "--mode",
+        default="single",
+        choices=("single", "pairwise-baseline", "pairwise-all", "pairs"),
+        help="grade each answer; compare each model with the baseline, or all with all, in both"
+        " orders; or compare the pairs in QUESTIONS (default: single)",
+    )
+    parser.add_argument("--baseline", metavar="MODEL", help="of pairwise-baseline")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="some of the models only")
+    parser.add_argument(
+        "--prompt",
+        help="a prompt's name, or a template that shows {question}, and {answer} or {answer_a} and"
+        " {answer_b} (default: single, or pair)",
+    )
+    parser.add_argument(
+        "--parser", help="how verdicts are read (default: strict; of FastChat's: fastchat)"
+    )
+    parser.add_argument("--output-format", help="of a template: [[A]], [[rating]] ...")
+    parser.add_argument("--scale", type=_scale, metavar="LOW,HIGH", help="of a template's scores")
+    parser.add_argument("--turns", type=count, nargs="+", help="1, 2 or both (default: all shown)")
+    parser.add_argument("--references", type=Path, help="a file of reference answers")
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="judge what there is, where answers are missing",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("judgments.jsonl"),
+        help="the .jsonl, .csv or .parquet to write (default: judgments.jsonl)",
+    )
+    parser.add_argument("--fastchat", type=Path, help="write FastChat's form too, to this .jsonl")
+    _asking(parser)
+
+
+def showing(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `lmjudge show`."""
+    parser.add_argument("judgments", nargs="+", type=Path, help="files of judgments, of one kind")
+    parser.add_argument("--baseline", metavar="MODEL", help="win rates over this model alone")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="some of the models only")
+    parser.add_argument(
+        "--rule",
+        default="tie",
+        choices=("tie", "net", "drop", "given"),
+        help="what two orders that differ amount to (default: tie, as FastChat)",
+    )
+    parser.add_argument("--out", type=Path, help="a .csv to write the tables to")
+
+
+def _asking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--system", help="a system prompt")
+    parser.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        type=_param,
+        metavar="name=value",
+        help="a field of the request, as JSON or text; null leaves a default out",
+    )
+    parser.add_argument("--samples", type=count, default=1, help="how often each is asked")
+    parser.add_argument("--limit", type=count, default=0, help="the first so many questions")
+    parser.add_argument("--categories", nargs="+", metavar="CATEGORY", help="some of them only")
+    parser.add_argument(
+        "--base-url", help="an OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's)"
+    )
+    parser.add_argument("--concurrency", type=count, help="requests in flight, or a local batch")
+    parser.add_argument("--budget", type=_dollars, help="stop before more dollars are spent")
+    parser.add_argument("--max-calls", type=count, help="stop before more calls are made")
+    parser.add_argument(
+        "--shard", type=_shard, metavar="i/n", help="ask for part i of n; merge the stores after"
+    )
+    parser.add_argument("--store", type=Path, help="the store's folder (default: the nearest one)")
+
+
+def count(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _dollars(text: str) -> float:
+    try:
+        dollars = float(text.removeprefix("$"))
+    except ValueError:
+        dollars = -1.0
+    if not 0 <= dollars < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no sum of dollars, such as 5.00")
+    return dollars
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _scale(text: str) -> tuple[float, float]:
+    ends = re.fullmatch(r"(-?[\d.]+),(-?[\d.]+)", text)
+    try:
+        low, high = (float(ends[1]), float(ends[2])) if ends else (1.0, 0.0)
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH, such as 1,5")
+    return low, high
+
+
+def _shard(text: str) -> tuple[int, int]:
+    parts = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n, such as 1/4")
+    return int(parts[1]), int(parts[2])

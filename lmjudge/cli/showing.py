@@ -1,0 +1,85 @@
+"""The verb that shows judgments: the tables of FastChat's show_result, with intervals."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from lmjudge.cli.saying import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def show(parsed: argparse.Namespace) -> int:
+    """Prints the tables of judgments, and writes them where that is asked for."""
+    from lmjudge import formats
+    from lmjudge.errors import FrameError
+    from lmjudge.frames import subset
+
+    judged = formats.read_judgments(parsed.judgments, baseline=parsed.baseline)
+    if parsed.models:
+        judged = subset(judged, models=[*parsed.models, *filter(None, [parsed.baseline])])
+    if "model" in judged.columns:
+        if parsed.baseline:
+            raise FrameError("single grades have no baseline; leave --baseline out", rows=judged)
+        tables = _graded(judged)
+    else:
+        tables = _compared(judged, parsed.baseline, parsed.rule)
+    for title, table in tables.items():
+        _print(title, table)
+    if parsed.out:
+        from lmjudge.report.files import to_csv, write
+
+        whole = [table.assign(table=title) for title, table in tables.items()]
+        columns = ["table", *whole[0].columns[:-1]]
+        rows = [row for table in whole for row in table[columns].values.tolist()]
+        write(parsed.out, to_csv([columns, *rows]))
+        say(f"written: {parsed.out}")
+    return 0
+
+
+def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Mean scores of the first turn, the second, and both; by judge, the best first."""
+    from lmjudge.stats import mean_scores
+
+    parts = {f"turn {turn}": part for turn, part in scores.groupby("turn", sort=True)}
+    if len(parts) > 1:
+        parts["average"] = scores
+    order = {"by": ["judge", "score"], "ascending": [True, False]}
+    return {
+        title: mean_scores(part, by=["judge", "model"]).sort_values(**order, kind="stable")
+        for title, part in parts.items()
+    }
+
+
+def _compared(games: pd.DataFrame, baseline: str | None, rule: str) -> dict[str, pd.DataFrame]:
+    """Wins, losses, ties and rates by judge, the best first; intervals are of the adjusted."""
+    from lmjudge.frames import resolve
+    from lmjudge.stats import win_rates
+
+    votes = games if "group" in games.columns else resolve(games, rule)  # type: ignore[arg-type]
+    table = win_rates(votes, baseline=baseline, by=["judge"]).rename(
+        columns={"win_rate": "win_rate_adjusted", "wins": "win", "losses": "loss", "ties": "tie"}
+    )
+    for name in ("win", "loss"):
+        table[f"{name}_rate"] = table[name] / table["n"]
+    names = "judge model win loss tie win_rate loss_rate win_rate_adjusted".split()
+    ends = ["too_few", "n", "low", "high", "no_verdict"]
+    order = {"by": ["judge", "win_rate_adjusted"], "ascending": [True, False]}
+    title = "pairwise" if baseline is None else f"against {baseline}"
+    return {title: table[[*names, *ends]].sort_values(**order, kind="stable")}
+
+
+def _print(title: str, table: pd.DataFrame) -> None:
+    from lmjudge.report.files import plain
+
+    shown = table.drop(columns="too_few").rename(columns={"low": "95% low", "high": "95% high"})
+    for name in ("judge", "model"):
+        shown[name] = shown[name].map(plain)
+    say(title)
+    for line in shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-").split("\n"):
+        say(f"  {line}")
+    if table["too_few"].any():
+        say("  (few or nearly equal verdicts: these intervals hold less surely)")
+    say("")

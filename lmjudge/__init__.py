@@ -50,6 +50,7 @@ _HOME = {
     "plan": "plan",
     "train_reward_model": "rewards",
     "train_judge": "rewards",
+    "train_answerer": "rewards",
     "reward_pairs": "rewards",
     "reward_answers": "rewards",
     "agreement": "stats",
@@ -88,6 +89,7 @@ _HOME = {
     "verb_objects": "stats",
     "score_counts": "stats",
     "rank_samples": "stats",
+    "ranking_accuracy": "stats",
     "shares": "stats",
     "published": "published",
     "compare": "published",
@@ -175,6 +177,7 @@ if TYPE_CHECKING:
     from lmjudge.rewards import (
         reward_answers as reward_answers,
         reward_pairs as reward_pairs,
+        train_answerer as train_answerer,
         train_judge as train_judge,
         train_reward_model as train_reward_model,
     )
@@ -200,6 +203,7 @@ if TYPE_CHECKING:
         position_bias as position_bias,
         predicted_wins as predicted_wins,
         rank_samples as rank_samples,
+        ranking_accuracy as ranking_accuracy,
         read_battles as read_battles,
         relative_quality as relative_quality,
         repeatability as repeatability,

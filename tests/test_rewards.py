@@ -100,7 +100,9 @@ def test_a_too_long_text_loses_the_beginning_of_its_prompt() -> None:
 
 def test_loss_and_gradients_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     """Each pair scored on its own, one after the other: the definition, without batches."""
-    from lmjudge.rewards.fitting import Pairwise, open_base, prompt_items
+    from lmjudge.rewards.bases import open_base
+    from lmjudge.rewards.losses import Pairwise
+    from lmjudge.rewards.training import prompt_items
 
     pairs = pd.concat([made_pairs(2, 3), made_pairs(1, 2).assign(prompt="another")])
     model, tokenizer, longest = open_base(
@@ -110,6 +112,8 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     trainer = Pairwise.__new__(Pairwise)
     batch = Pairwise.gather(tokenizer, items)
     loss, right, count = Pairwise.judged(trainer, model, batch)
+    assert batch["weight"].sum().item() == pytest.approx(3)  # each prompt weighs one
+    loss = loss / batch["weight"].sum()
     loss.backward()
     grads = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()

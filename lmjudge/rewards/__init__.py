@@ -1,17 +1,31 @@
-"""Reward models, and judges that are trained: pairs, training, rewards through the store, ranks."""
+"""Reward models, and judges and answerers that are trained: pairs, training, rewards, ranks."""
 
-from lmjudge.rewards.pairs import pairs_from_scores, pairs_from_votes, split_pairs
+from lmjudge.rewards.answering import train_answerer
+from lmjudge.rewards.baselines import longer_rewards, word_rewards
+from lmjudge.rewards.bases import new_base
+from lmjudge.rewards.pairs import (
+    pairs_from_scores,
+    pairs_from_votes,
+    save_pairs,
+    shorten,
+    split_pairs,
+)
 from lmjudge.rewards.ranking import reward_answers, reward_pairs
-from lmjudge.rewards.training import Training, shorten, train_judge, train_reward_model
+from lmjudge.rewards.training import Training, train_judge, train_reward_model
 
 __all__ = [
     "Training",
+    "longer_rewards",
+    "new_base",
     "pairs_from_scores",
     "pairs_from_votes",
     "reward_answers",
     "reward_pairs",
+    "save_pairs",
     "shorten",
     "split_pairs",
+    "train_answerer",
     "train_judge",
     "train_reward_model",
+    "word_rewards",
 ]

@@ -1,174 +1,30 @@
-"""transformers' Trainer as this package needs it: losses, evaluation, resuming, what is saved.
+"""One training over transformers' Trainer: resumable, evaluated, saved with its card.
 
 Heavy to import: only training imports it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 import transformers
-from torch.nn import functional
-from transformers.trainer_utils import get_last_checkpoint
+from safetensors import SafetensorError, safe_open
 
-from lmjudge.endpoints.checkpoints import loading_errors
-from lmjudge.endpoints.scorer import encode, longest_of
+from lmjudge.canonical import canonical_json
 from lmjudge.errors import TrainingError
+from lmjudge.rewards.losses import Finite, Fitted, Item
 
-Item = dict[str, Any]
-
-
-def open_base(
-    base: str | os.PathLike[str], *, outputs: int, longest: int | None, seed: int
-) -> tuple[Any, Any, int]:
-    """A sequence classifier with so many outputs, its tokenizer, and the most tokens it reads."""
-    transformers.set_seed(seed)
-    local = Path(base).is_dir()
-    weights = not local or bool(list(Path(base).glob("*.safetensors")))
-    try:
-        config = transformers.AutoConfig.from_pretrained(base, local_files_only=local)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(base, local_files_only=local)
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        config.num_labels, config.pad_token_id = outputs, tokenizer.pad_token_id
-        kind: Any = transformers.AutoModelForSequenceClassification
-        model = (
-            kind.from_pretrained(
-                base,
-                config=config,
-                local_files_only=local,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-            )
-            if weights
-            else kind.from_config(config)
-        )
-    except loading_errors() as error:
-        raise TrainingError(
-            f"{os.fspath(base)} cannot be trained from ({error}); expected a folder or hub id in"
-            " transformers' format whose model classifies sequences, such as OPT",
-            folder=Path(base),
-        ) from error
-    most = longest_of(model, tokenizer)
-    return model.float(), tokenizer, most if longest is None else min(longest, most)
-
-
-def prompt_items(pairs: pd.DataFrame, tokenizer: Any, longest: int) -> tuple[list[Item], int]:
-    """Each prompt's responses as tokens, once each, and its pairs as places among them."""
-    items, cut = [], 0
-    for prompt, some in pairs.groupby("prompt", sort=False):
-        places: dict[str, int] = {}
-        for text in [*some["chosen"], *some["rejected"]]:
-            places.setdefault(text, len(places))
-        coded = [encode(tokenizer, prompt, text, longest) for text in places]
-        cut += sum(lost > 0 for _, lost in coded)
-        items.append(
-            {
-                "ids": [ids for ids, _ in coded],
-                "better": [places[text] for text in some["chosen"]],
-                "worse": [places[text] for text in some["rejected"]],
-            }
-        )
-    return items, cut
-
-
-class Fitted(transformers.Trainer):
-    """A Trainer over items of ours: collated by `gather`, followed by loss and accuracy."""
-
-    def compute_loss(
-        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The loss of a batch; TrainingError where it is no number."""
-        loss, _, _ = self.judged(model, inputs)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss.item()} at step {self.state.global_step}; lower the learning"
-                f" rate: the last good checkpoint is in {self.args.output_dir}",
-                folder=Path(str(self.args.output_dir)),
-            )
-        return (loss, {}) if return_outputs else loss
-
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The loss and the accuracy on all that is held out."""
-        model: Any = self.model
-        model.eval()
-        lost = right = count = 0.0
-        with torch.inference_mode():
-            for batch in self.get_eval_dataloader():
-                loss, good, n = self.judged(model, self._prepare_inputs(batch))
-                lost, right, count = lost + float(loss) * n, right + good, count + n
-        metrics = {"eval_loss": lost / count, "eval_accuracy": right / count, "eval_n": count}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
-        return metrics
-
-    def judged(self, model: Any, inputs: Any) -> tuple[torch.Tensor, float, int]:
-        """The loss of a batch, how many of it are right, and of how many."""
-        raise NotImplementedError
-
-    @staticmethod
-    def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Items as a batch."""
-        raise NotImplementedError
-
-
-class Pairwise(Fitted):
-    """The pairwise ranking loss: each prompt weighs one, whatever pairs it has."""
-
-    def judged(self, model: Any, inputs: Any) -> tuple[torch.Tensor, float, int]:
-        """The loss of a batch, how many pairs the rewards order rightly, and of how many."""
-        better, worse, weight = (inputs[name] for name in ("better", "worse", "weight"))
-        rewards = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
-        ).logits[:, 0]
-        margin = rewards.float()[better] - rewards.float()[worse]
-        loss = -(weight * functional.logsigmoid(margin)).sum()
-        return loss, float((margin > 0).sum()), len(margin)
-
-    @staticmethod
-    def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Prompts as a batch: all their responses, and their pairs as places in it."""
-        batch = _padded(tokenizer, [ids for item in items for ids in item["ids"]])
-        better, worse, weight, start = [], [], [], 0
-        for item in items:
-            better += [start + at for at in item["better"]]
-            worse += [start + at for at in item["worse"]]
-            weight += [1 / (len(items) * len(item["better"]))] * len(item["better"])
-            start += len(item["ids"])
-        return batch | {
-            "better": torch.tensor(better),
-            "worse": torch.tensor(worse),
-            "weight": torch.tensor(weight),
-        }
-
-
-class Classified(Fitted):
-    """Cross-entropy over the classes of a verdict."""
-
-    def judged(self, model: Any, inputs: Any) -> tuple[torch.Tensor, float, int]:
-        """The loss of a batch, how many classes are right, and of how many."""
-        made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        label = inputs["label"]
-        right = (made.logits.argmax(dim=-1) == label).sum()
-        return functional.cross_entropy(made.logits.float(), label), float(right), len(label)
-
-    @staticmethod
-    def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Votes as a batch."""
-        batch = _padded(tokenizer, [item["ids"] for item in items])
-        return batch | {"label": torch.tensor([item["label"] for item in items])}
-
-
-def _padded(tokenizer: Any, ids: list[list[int]]) -> dict[str, torch.Tensor]:
-    return dict(tokenizer.pad({"input_ids": ids}, padding=True, return_tensors="pt"))
+_KINDS = {
+    "Pairwise": ("A reward model", "the pairs of {} prompts", "RewardEndpoint"),
+    "Classified": ("A judge that is a classifier", "{} showings of votes", "RewardEndpoint"),
+    "Answering": ("A fine-tuned answerer", "{} conversations", "LocalEndpoint"),
+}
 
 
 def fit(
@@ -195,16 +51,21 @@ def fit(
 ) -> pd.DataFrame:
     """The metrics of a training; model, tokenizer, card and metrics.csv are then in `out`.
 
-    `batch_size` prompts (or votes) on each device, `accumulate` batches a step, a cosine schedule
-    after `warmup` of the steps, bfloat16 where the device has it. It is evaluated and saved so many
-    times; the state with the best held-out accuracy is kept, and `patience` evaluations without a
-    better one end it. A training that was killed goes on from its last checkpoint, when called
-    again with the same data. Several GPUs or processes: `accelerate launch` the script that calls.
+    `batch_size` prompts (votes, conversations) on each device, `accumulate` batches a step, a
+    cosine schedule after `warmup` of the steps, bfloat16 where the device has it, activations kept
+    or, with `checkpointing`, computed again. It is evaluated and saved so many times; the state
+    that is best on what is held out (the highest accuracy; of answerers the lowest loss) is kept,
+    and `patience` evaluations without a better one end it. A training that was killed goes on from
+    its last whole checkpoint when it is called again alike: the same data, base, seed and options.
+    Several GPUs or processes: `accelerate launch` the script that calls; `batch_size` counts for
+    each of them. Raises TrainingError for a loss, or weights, that are no numbers: the last good
+    checkpoint is kept, and named.
     """
-    checkpoints = out / "checkpoints" / digest[:12]
-    steps = math.ceil(len(items) / (batch_size * accumulate)) * epochs
-    every = max(1, round(steps / evaluations))
+    alike = [how.__name__, seed, digest, epochs, learning_rate, batch_size, accumulate, warmup]
+    alike += [weight_decay, evaluations, _state(model), _state(items), _state(held)]
+    checkpoints = out / "checkpoints" / hashlib.sha256(canonical_json(alike)).hexdigest()[:12]
     fast = torch.cuda.is_available() and device != "cpu"
+    # What follows asks accelerate how many processes there are, and must not find a GPU unasked.
     args = transformers.TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
@@ -212,19 +73,12 @@ def fit(
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
         gradient_accumulation_steps=accumulate,
-        warmup_steps=round(warmup * steps),
         lr_scheduler_type="cosine",
         weight_decay=weight_decay,
         eval_strategy="steps" if held else "no",
-        eval_steps=every,
         save_strategy="steps",
-        save_steps=every,
         save_total_limit=2,
-        logging_steps=every,
         logging_nan_inf_filter=False,
-        load_best_model_at_end=bool(held),
-        metric_for_best_model="eval_accuracy" if held else None,
-        greater_is_better=True if held else None,
         bf16=fast and torch.cuda.is_bf16_supported(),
         use_cpu=not fast,
         activation_checkpointing=checkpointing or None,
@@ -234,26 +88,73 @@ def fit(
         seed=seed,
         data_seed=seed,
     )
+    steps = math.ceil(len(items) / (batch_size * accumulate * args.world_size)) * epochs
+    every = max(1, round(steps / evaluations))
+    args.eval_steps = args.save_steps = args.logging_steps = every
+    args.warmup_steps = round(warmup * steps)
+    if held:
+        args.load_best_model_at_end = True
+        args.metric_for_best_model = f"eval_{how.best}"
+        args.greater_is_better = how.best == "accuracy"
     trainer = how(
         model=model,
         args=args,
         train_dataset=items,
-        eval_dataset=held or None,
+        # Of like length together, so that little is padding.
+        eval_dataset=sorted(held, key=lambda item: len(str(item["ids"]))) or None,
         data_collator=lambda some: how.gather(tokenizer, some),
     )
     trainer.remove_callback(transformers.PrinterCallback)
+    trainer.add_callback(Finite(trainer))
     if patience is not None and held:
         trainer.add_callback(transformers.EarlyStoppingCallback(patience))
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=last_whole(checkpoints))
     metrics = _metrics(trainer.state.log_history)
     if trainer.is_world_process_zero():
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
         tokenizer.save_pretrained(out)
         metrics.to_csv(out / "metrics.csv", index=False)
-        (out / "README.md").write_text(_card(how, model, items, held, metrics, digest))
+        (out / "README.md").write_text(_card(how, model, items, metrics, digest), encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
     return metrics
+
+
+def last_whole(folder: Path) -> str | None:
+    """The last checkpoint in a folder that was saved to its end; None where there is none.
+
+    What a kill left unfinished has no trainer_state.json, which is written last; a damaged one
+    cannot be read. Raises TrainingError where there are checkpoints and none of them is whole.
+    """
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in reversed(found):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+            for weights in path.glob("*.safetensors"):
+                with safe_open(weights, "pt"):
+                    pass
+        except (OSError, ValueError, SafetensorError):
+            continue
+        return str(path)
+    if len(found) > 1:
+        raise TrainingError(
+            f"none of the {len(found)} checkpoints in {folder} is whole; remove the folder to begin"
+            " anew",
+            folder=folder,
+        )
+    return None
+
+
+def _state(what: Any) -> str:
+    """A digest of items, or of a model: its config, and a thousand of each weight."""
+    total = hashlib.sha256()
+    if isinstance(what, list):
+        total.update(json.dumps(what).encode())
+        return total.hexdigest()
+    total.update(what.config.to_json_string().encode())
+    for name, weight in what.named_parameters():
+        some = weight.detach().flatten()[:: max(1, weight.numel() // 1000)]
+        total.update(name.encode() + some.cpu().numpy().tobytes())
+    return total.hexdigest()
 
 
 def _metrics(history: list[dict[str, float]]) -> pd.DataFrame:
@@ -273,25 +174,23 @@ def _metrics(history: list[dict[str, float]]) -> pd.DataFrame:
 
 
 def _card(
-    how: type[Fitted],
-    model: Any,
-    items: list[Item],
-    held: list[Item],
-    metrics: pd.DataFrame,
-    digest: str,
+    how: type[Fitted], model: Any, items: list[Item], metrics: pd.DataFrame, digest: str
 ) -> str:
-    reward = how is Pairwise
-    best = metrics["held_out_accuracy"].max() if held else None
+    title, of, endpoint = _KINDS[how.__name__]
+    best = metrics["held_out_loss"].min(), metrics["held_out_accuracy"].max()
     lines = [
-        "# A reward model" if reward else "# A judge that is a classifier",
+        f"# {title}",
         "",
-        "Trained by lmjudge on "
-        + (f"the pairs of {len(items)} prompts" if reward else f"{len(items)} showings of votes")
-        + f" (SHA-256 {digest}),",
+        f"Trained by lmjudge on {of.format(len(items))} (SHA-256 {digest}),",
         f"from a model of type {model.config.model_type}"
         f" with {sum(p.numel() for p in model.parameters()):,} parameters.",
-        "Held-out accuracy: " + ("nothing was held out." if best is None else f"{best:.3f}."),
+        "Held out: "
+        + (
+            "nothing."
+            if pd.isna(best[0])
+            else "loss {:.3f}, accuracy {:.3f} at best.".format(*best)
+        ),
         "",
-        "Score with `lmjudge.RewardEndpoint` on this folder.",
+        f"Use it by `lmjudge.{endpoint}` on this folder.",
     ]
     return "\n".join(lines) + "\n"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Iterable, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -92,6 +95,20 @@ def split_pairs(
     return pairs[~held].reset_index(drop=True), pairs[held].reset_index(drop=True)
 
 
+def save_pairs(pairs: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """The path of a JSON lines file of the pairs, as TRL, RewardBench and `load_pairs` read them.
+
+    A row has prompt, chosen, rejected, subset and id (the pair_id). For a dataset of the hub:
+    `datasets.load_dataset(name, split=...).to_json(path)`, then `load_pairs(path)`.
+    """
+    check(pairs, "pairs")
+    columns = ["prompt", "chosen", "rejected", "subset", "pair_id"]
+    rows = pairs[columns].rename(columns={"pair_id": "id"}).to_dict("records")
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    Path(path).write_text("".join(lines), encoding="utf-8")
+    return Path(path)
+
+
 def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """The pairs from which something can be learned, and how many were left out, by reason."""
     check(pairs, "pairs")
@@ -107,6 +124,25 @@ def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
         "no prompt": int(no_prompt.sum()),
     }
     return pairs[~(blank | equal | no_prompt)], {k: n for k, n in excluded.items() if n}
+
+
+def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
+    """The pairings, or the lineup, with every answer cut to its first words, both sides alike.
+
+    For judges of a short context: cutting the whole text would cut one side only.
+    """
+    sides = [name for name in ("answer", "answer_a", "answer_b") if name in pairings.columns]
+    if not sides or words < 1:
+        raise FrameError(
+            f"found {words} words and the columns {', '.join(map(str, pairings.columns))}; expected"
+            " at least one word, and a pairings frame or a lineup",
+            columns=sides,
+        )
+
+    def cut(turns: Sequence[str]) -> list[str]:
+        return [" ".join(text.split()[:words]) for text in turns]
+
+    return pairings.assign(**{name: pairings[name].map(cut) for name in sides})
 
 
 def digest_of(rows: Iterable[Any]) -> str:

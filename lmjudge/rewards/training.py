@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,17 @@ def train_reward_model(
     lacks the minus; one batch a prompt: "Training language models to follow instructions with
     human feedback" (arXiv 2203.02155), section 3.5.
     """
-    from lmjudge.rewards.fitting import Pairwise, fit, open_base, prompt_items
+    from lmjudge.rewards.bases import open_base
+    from lmjudge.rewards.fitting import fit
+    from lmjudge.rewards.losses import Pairwise
 
     kept, excluded = usable(pairs)
+    if kept["prompt"].nunique() < (1 if isinstance(held_out, pd.DataFrame) else 2):
+        raise TrainingError(
+            f"of {len(pairs)} pairs, {len(kept)} on {kept['prompt'].nunique()} prompts can be"
+            f" learned from (left out: {excluded or 'none'}); give pairs on two prompts or more",
+            folder=Path(out),
+        )
     if isinstance(held_out, pd.DataFrame):
         train, held = kept, usable(held_out)[0]
         known = set(train["prompt"]) & set(held["prompt"])
@@ -74,12 +82,6 @@ def train_reward_model(
                 " split_pairs does",
                 folder=Path(out),
             )
-    elif kept["prompt"].nunique() < 2:
-        raise TrainingError(
-            f"of {len(pairs)} pairs, {len(kept)} on {kept['prompt'].nunique()} prompts can be"
-            f" learned from (left out: {excluded or 'none'}); give pairs on two prompts or more",
-            folder=Path(out),
-        )
     else:
         train, held = split_pairs(kept, held_out=held_out, seed=seed)
     model, tokenizer, most = open_base(base, outputs=1, longest=longest, seed=seed)
@@ -97,6 +99,27 @@ def train_reward_model(
         **options,
     )
     return Training(Path(out), metrics, len(train), len(held), excluded, cut, digest)
+
+
+def prompt_items(pairs: pd.DataFrame, tokenizer: Any, longest: int) -> tuple[list[Item], int]:
+    """Each prompt's responses as tokens, once each, its pairs as places among them; texts cut."""
+    from lmjudge.endpoints.scorer import encode
+
+    items, cut = [], 0
+    for prompt, some in pairs.groupby("prompt", sort=False):
+        places: dict[str, int] = {}
+        for text in [*some["chosen"], *some["rejected"]]:
+            places.setdefault(text, len(places))
+        coded = [encode(tokenizer, prompt, text, longest) for text in places]
+        cut += sum(lost > 0 for _, lost in coded)
+        items.append(
+            {
+                "ids": [ids for ids, _ in coded],
+                "better": [places[text] for text in some["chosen"]],
+                "worse": [places[text] for text in some["rejected"]],
+            }
+        )
+    return items, cut
 
 
 def train_judge(
@@ -121,7 +144,9 @@ def train_judge(
 
     Source: "Judging LLM-as-a-Judge" (arXiv 2306.05685), appendix F and Table 15: three classes.
     """
-    from lmjudge.rewards.fitting import Classified, fit, open_base
+    from lmjudge.rewards.bases import open_base
+    from lmjudge.rewards.fitting import fit
+    from lmjudge.rewards.losses import Classified
 
     if held_out is not None and set(votes["question_id"]) & set(held_out["question_id"]):
         raise TrainingError(
@@ -150,25 +175,6 @@ def train_judge(
         **options,
     )
     return Training(Path(out), metrics, len(items), len(held_items), excluded, cut, digest)
-
-
-def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
-    """The pairings, or the lineup, with every answer cut to its first words, both sides alike.
-
-    For judges of a short context: cutting the whole text would cut one side only.
-    """
-    sides = [name for name in ("answer", "answer_a", "answer_b") if name in pairings.columns]
-    if not sides or words < 1:
-        raise FrameError(
-            f"found {words} words and the columns {', '.join(map(str, pairings.columns))}; expected"
-            " at least one word, and a pairings frame or a lineup",
-            columns=sides,
-        )
-
-    def cut(turns: Sequence[str]) -> list[str]:
-        return [" ".join(text.split()[:words]) for text in turns]
-
-    return pairings.assign(**{name: pairings[name].map(cut) for name in sides})
 
 
 def _vote_items(

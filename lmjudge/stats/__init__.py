@@ -17,6 +17,7 @@ from lmjudge.stats.majority import ceiling, majority, scores_as_votes
 from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
 from lmjudge.stats.rankings import predicted_wins, separability, win_fractions
 from lmjudge.stats.ratings import bradley_terry
+from lmjudge.stats.rewards import ranking_accuracy, reward_calibration, reward_length
 from lmjudge.stats.samples import rank_samples
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
 from lmjudge.stats.style import style_effects, style_ratings
@@ -44,9 +45,12 @@ __all__ = [
     "position_bias",
     "predicted_wins",
     "rank_samples",
+    "ranking_accuracy",
     "read_battles",
     "relative_quality",
     "repeatability",
+    "reward_calibration",
+    "reward_length",
     "rouge_l",
     "score_counts",
     "score_totals",

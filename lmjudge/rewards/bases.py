@@ -1,0 +1,143 @@
+"""What a training starts from: a folder or hub id in transformers' format, or a small new model.
+
+Heavy to use: only training calls it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from lmjudge.endpoints.checkpoints import folder_of, loading_errors
+from lmjudge.endpoints.scorer import longest_of
+from lmjudge.errors import EndpointError, TrainingError
+
+# The turns of a conversation in our own words, for tokenizers that have no chat template.
+TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}ASSISTANT: {{ message['content'] }}{{ eos_token }}"
+    "{% else %}{{ message['role'] | upper }}: {{ message['content'] }}\n\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+)
+
+
+def open_base(
+    base: str | os.PathLike[str], *, outputs: int, longest: int | None, seed: int
+) -> tuple[Any, Any, int]:
+    """A model with so many outputs, its tokenizer, and the most tokens it reads.
+
+    With 0 outputs it is a causal language model, else a sequence classifier, whose head is new
+    where the base has none of this size. Raises TrainingError for what is no such base, and for
+    weights of another shape than its config says.
+    """
+    import transformers
+
+    transformers.set_seed(seed)
+    made: Any = (
+        transformers.AutoModelForSequenceClassification
+        if outputs
+        else transformers.AutoModelForCausalLM
+    )
+    unusable: tuple[type[Exception], ...] = (EndpointError, *loading_errors())
+    try:
+        folder = Path(base) if Path(base).is_dir() else folder_of(base)
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        config.pad_token_id = tokenizer.pad_token_id
+        if outputs:
+            config.num_labels = outputs
+        if list(folder.glob("*.safetensors")):
+            model, told = made.from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+            _refuse_another_shape(folder, model, told)
+        else:
+            model = made.from_config(config)
+    except TrainingError:
+        raise
+    except unusable as error:
+        raise TrainingError(
+            f"{os.fspath(base)} cannot be trained from ({error}); expected a folder or hub id in"
+            " transformers' format, such as OPT",
+            folder=Path(base),
+        ) from error
+    most = longest_of(model, tokenizer)
+    return model.float(), tokenizer, most if longest is None else min(longest, most)
+
+
+def _refuse_another_shape(folder: Path, model: Any, told: dict[str, Any]) -> None:
+    """TrainingError where more than a head is new: the weights are then not this model's."""
+    body = f"{model.base_model_prefix}."
+    of = sum(name.startswith(body) for name, _ in model.named_parameters())
+    lost = [str(key[0]) for key in told["mismatched_keys"] if str(key[0]).startswith(body)]
+    absent = [str(key) for key in told["missing_keys"] if str(key).startswith(body)]
+    if lost or 2 * len(absent) > of:
+        raise TrainingError(
+            f"{folder} holds weights of another shape than its config.json says, such as"
+            f" {(lost or absent)[0]}; give the config that they were saved with",
+            folder=folder,
+        )
+
+
+def new_base(
+    folder: str | os.PathLike[str],
+    texts: Iterable[str],
+    *,
+    family: Literal["opt", "llama"] = "opt",
+    vocabulary: int = 2000,
+    width: int = 64,
+    layers: int = 2,
+    context: int = 512,
+) -> Path:
+    """The folder, with the config (no weights) of a small model and a tokenizer of these texts.
+
+    For trying things on any machine: a training from it starts from random weights. The tokenizer
+    is a byte-level BPE learned from `texts` alone, so give those that are trained on.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, OPTConfig, PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        model_max_length=context,
+    )
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": max(1, width // 32),
+        "max_position_embeddings": context,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 2,
+    }
+    if family == "opt":
+        more: dict[str, Any] = {"word_embed_proj_dim": width, "ffn_dim": 4 * width, "dropout": 0.0}
+        OPTConfig(**shape, **more).save_pretrained(folder)
+    else:
+        LlamaConfig(**shape, intermediate_size=4 * width).save_pretrained(folder)
+        tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    return Path(folder)

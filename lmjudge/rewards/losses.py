@@ -1,0 +1,184 @@
+"""transformers' Trainer as this package needs it: what a batch is, its loss, and evaluation.
+
+Heavy to import: only training imports it. Every loss is a weighted sum over the sum of the weights,
+both taken over all batches of a step and all processes: how a step is cut up changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch.nn import functional
+
+from lmjudge.errors import TrainingError
+
+Item = dict[str, Any]
+Judged = tuple[torch.Tensor, float, int]  # the weighted loss; how many are right, and of how many
+
+
+class Fitted(transformers.Trainer):
+    """A Trainer over items of ours: collated by `gather`, followed by loss and accuracy."""
+
+    loss_is_scaled_for_ga = True
+    # Which of loss and accuracy the best state has the least, or the most, of.
+    best = "accuracy"
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor]:
+        """The batches of a step, and their whole weight in all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        weight = torch.stack([batch["weight"].sum() for batch in batches] or [torch.zeros(())])
+        return batches, self.accelerator.reduce(weight.sum().float().to(device), "sum")
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The batch's part of the step's loss; TrainingError where it is no number."""
+        total, _, _ = self.judged(model, inputs)
+        # Gradients are averaged over processes, and this is a sum.
+        loss = total * self.accelerator.num_processes / num_items_in_batch
+        if not torch.isfinite(loss):
+            raise self.broken(f"the loss is {loss.item()}")
+        return (loss, {}) if return_outputs else loss
+
+    def broken(self, what: str) -> TrainingError:
+        """The error of a training whose numbers are no numbers."""
+        folder = Path(str(self.args.output_dir))
+        return TrainingError(
+            f"{what} at step {self.state.global_step}; lower the learning rate: the last good"
+            f" checkpoint is in {folder}",
+            folder=folder,
+        )
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """The loss and the accuracy on all that is held out, shared out among the processes."""
+        model: Any = self.model
+        model.eval()
+        here, of = self.accelerator.process_index, self.accelerator.num_processes
+        held: Any = self.eval_dataset
+        items: list[Item] = held[here::of]
+        sums = torch.zeros(4, dtype=torch.float64, device=self.args.device)
+        size = self.args.per_device_eval_batch_size
+        with torch.inference_mode(), self.accelerator.autocast():
+            for at in range(0, len(items), size):
+                batch = self._prepare_inputs(self.data_collator(items[at : at + size]))
+                loss, right, count = self.judged(model, batch)
+                weight = float(batch["weight"].sum())
+                sums += torch.tensor([float(loss), weight, right, count]).to(sums)
+        lost, weight, right, count = self.accelerator.reduce(sums, "sum").tolist()
+        if not lost < float("inf"):
+            raise self.broken(f"the held-out loss is {lost}")
+        metrics = {"eval_loss": lost / weight, "eval_accuracy": right / count, "eval_n": count}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def judged(self, model: Any, inputs: Any) -> Judged:
+        """The weighted loss of a batch, how many of it are right, and of how many."""
+        raise NotImplementedError
+
+    @staticmethod
+    def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """Items as a batch."""
+        raise NotImplementedError
+
+
+class Finite(transformers.TrainerCallback):
+    """Lets no state be saved, and so none be gone on from, that holds what is no number."""
+
+    def __init__(self, trainer: Fitted) -> None:
+        self.trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """TrainingError where the weights about to be saved are not finite."""
+        model: Any = self.trainer.model
+        if control.should_save and not all(
+            bool(torch.isfinite(p).all()) for p in model.parameters()
+        ):
+            raise self.trainer.broken("the weights are no numbers")
+
+
+class Pairwise(Fitted):
+    """The pairwise ranking loss: each prompt weighs one, whatever pairs it has."""
+
+    def judged(self, model: Any, inputs: Any) -> Judged:
+        """The loss of a batch, how many pairs the rewards order rightly, and of how many."""
+        rewards = model(
+            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
+        ).logits[:, 0]
+        margin = rewards.float()[inputs["better"]] - rewards.float()[inputs["worse"]]
+        loss = -(inputs["weight"] * functional.logsigmoid(margin)).sum()
+        return loss, float((margin > 0).sum()), len(margin)
+
+    @staticmethod
+    def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """Prompts as a batch: all their responses, and their pairs as places in it."""
+        batch = _padded(tokenizer, [ids for item in items for ids in item["ids"]])
+        better, worse, weight, start = [], [], [], 0
+        for item in items:
+            better += [start + at for at in item["better"]]
+            worse += [start + at for at in item["worse"]]
+            weight += [1 / len(item["better"])] * len(item["better"])
+            start += len(item["ids"])
+        return batch | {
+            "better": torch.tensor(better),
+            "worse": torch.tensor(worse),
+            "weight": torch.tensor(weight),
+        }
+
+
+class Classified(Fitted):
+    """Cross-entropy over the classes of a verdict."""
+
+    def judged(self, model: Any, inputs: Any) -> Judged:
+        """The loss of a batch, how many classes are right, and of how many."""
+        made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        label = inputs["label"]
+        right = (made.logits.argmax(dim=-1) == label).sum()
+        loss = functional.cross_entropy(made.logits.float(), label, reduction="sum")
+        return loss, float(right), len(label)
+
+    @staticmethod
+    def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """Votes as a batch."""
+        batch = _padded(tokenizer, [item["ids"] for item in items])
+        label = torch.tensor([item["label"] for item in items])
+        return batch | {"label": label, "weight": torch.ones(len(items))}
+
+
+class Answering(Fitted):
+    """Cross-entropy of the next token, over the tokens that the assistant said."""
+
+    best = "loss"
+
+    def judged(self, model: Any, inputs: Any) -> Judged:
+        """The loss of a batch, how many of the assistant's tokens were foreseen, of how many."""
+        made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        said = inputs["weight"][:, 1:].bool()
+        logits, label = made.logits[:, :-1][said].float(), inputs["input_ids"][:, 1:][said]
+        loss = functional.cross_entropy(logits, label, reduction="sum")
+        return loss, float((logits.argmax(dim=-1) == label).sum()), len(label)
+
+    @staticmethod
+    def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
+        """Conversations as a batch, padded at the end; `weight` is 1 where the assistant spoke."""
+        batch = _padded(tokenizer, [item["ids"] for item in items])
+        weight = torch.zeros(batch["input_ids"].shape)
+        for row, item in enumerate(items):
+            # Nothing foretells a first token.
+            weight[row, 1 : len(item["ids"])] = torch.tensor(item["said"][1:], dtype=torch.float32)
+        return batch | {"weight": weight}
+
+
+def _padded(tokenizer: Any, ids: list[list[int]]) -> dict[str, torch.Tensor]:
+    longest, pad = max(map(len, ids)), tokenizer.pad_token_id
+    rows = [one + [pad] * (longest - len(one)) for one in ids]
+    mask = [[1] * len(one) + [0] * (longest - len(one)) for one in ids]
+    return {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)}

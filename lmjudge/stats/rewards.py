@@ -1,0 +1,180 @@
+"""Rewards as estimates: how often pairs are ranked rightly, and what else the rewards follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import check
+from lmjudge.stats.grouping import By, grouped
+from lmjudge.stats.intervals import estimate
+from lmjudge.stats.regression import clustered_logit
+
+
+def ranking_accuracy(
+    rewards: pd.DataFrame,
+    *,
+    by: By = ("model", "subset"),
+    sections: Mapping[str, Sequence[str]] | None = None,
+    pairs: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often the chosen answer has the higher reward: a row per group of `by`.
+
+    The chosen reward must be strictly higher: equal rewards count as wrong, as in RewardBench.
+    `by` may name "section" where `sections` maps sections to their subsets: a section's accuracy
+    is then over all its pairs, so that each subset weighs by its size, and pairs of no section are
+    left out. `pairs` brings the prompts, by pair_id, which intervals are clustered by (and any
+    column of it that `by` names); without it every pair counts as independent.
+
+    Columns: those of `by`, accuracy, ties (pairs with equal rewards), too_few, n (pairs), low,
+    high, no_verdict (pairs without two rewards; left out). Raises FrameError for a subset in two
+    sections, and for rewards of pairs that `pairs` does not hold once.
+    Source: Lambert et al. 2024 (RewardBench, arXiv 2403.13787), section 4.
+
+    >>> rewards = pd.DataFrame({"pair_id": [0, 1, 2], "subset": "s", "model": "m",
+    ...                         "reward_chosen": [1, 2, 0], "reward_rejected": [0, 2, -1]})
+    >>> ranking_accuracy(rewards)[["accuracy", "ties", "n"]].round(3).values.tolist()
+    [[0.667, 1.0, 3.0]]
+    """
+    rows = _with_pairs(check(rewards, "rewards"), pairs)
+    if sections is not None:
+        of = [(subset, name) for name, subsets in sections.items() for subset in subsets]
+        if len(dict(of)) < len(of):
+            raise FrameError(
+                "a subset stands in two sections; give each subset one section",
+                columns=sorted(subset for subset, _ in of),
+            )
+        rows = rows.assign(section=rows["subset"].map(dict(of)))
+        rows = rows[rows["section"].notna()]
+    rows, columns = grouped(rows, by, None)
+    gap = rows["reward_chosen"].astype(float) - rows["reward_rejected"].astype(float)
+    right = (gap > 0).astype(float).where(gap.notna())
+    made = estimate(rows, columns, top=right, share=True, cluster=["prompt"], level=level)
+    equal = (gap == 0).groupby([rows[name] for name in columns], dropna=False, sort=True).sum()
+    return made[columns].assign(
+        accuracy=made["value"],
+        ties=equal.to_numpy() if columns else int((gap == 0).sum()),
+        **made[["too_few", "n", "low", "high", "no_verdict"]],
+    )
+
+
+def reward_length(
+    rewards: pd.DataFrame, pairs: pd.DataFrame, *, by: By = ("model",), level: float = 0.95
+) -> pd.DataFrame:
+    """How rewards go with length: the correlation of their differences within pairs.
+
+    Per group of `by`: correlation (Pearson's, through the origin, of reward_chosen -
+    reward_rejected with the difference in words: which answer is called chosen then changes
+    nothing), longer (how often the longer answer has the higher reward; pairs that are equal in
+    either are left out), n (pairs), low, high (of the correlation, by the jackknife over prompts on
+    Fisher's scale), no_verdict. Raises FrameError as `ranking_accuracy` does.
+    """
+    from scipy.special import stdtrit
+
+    rows = _with_pairs(check(rewards, "rewards"), pairs)
+    words = [rows[side].str.split().str.len() for side in ("chosen", "rejected")]
+    rows = rows.assign(
+        reward=rows["reward_chosen"].astype(float) - rows["reward_rejected"].astype(float),
+        words=words[0] - words[1],
+    )
+    rows, columns = grouped(rows, by, None)
+    made = []
+    parts = rows.groupby(columns, dropna=False, sort=True) if columns else [((), rows)]
+    for key, part in parts:
+        known = part[part["reward"].notna()]
+        x, y = known["words"].to_numpy(float), known["reward"].to_numpy(float)
+        told = known[(x != 0) & (y != 0)]
+        sums = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y})
+        sums = sums.groupby(known["prompt"].to_numpy()).sum().to_numpy()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            total = sums.sum(axis=0)
+            found = total[0] / np.sqrt(total[1] * total[2])
+            less = total - sums
+            scale = np.arctanh(less[:, 0] / np.sqrt(less[:, 1] * less[:, 2]))
+            count = len(sums)
+            error = np.sqrt((count - 1) / count * ((scale - scale.mean()) ** 2).sum())
+            half = stdtrit(count - 1, (1 + level) / 2) * error if count > 1 else np.nan
+            low, high = np.tanh(np.arctanh(found) - half), np.tanh(np.arctanh(found) + half)
+        made.append(
+            dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
+            | {
+                "correlation": found,
+                "longer": float((told["words"] * told["reward"] > 0).mean()),
+                "n": len(known),
+                "low": low,
+                "high": high,
+                "no_verdict": len(part) - len(known),
+            }
+        )
+    return pd.DataFrame(made)
+
+
+def reward_calibration(
+    votes: pd.DataFrame, rewards: pd.DataFrame, *, bins: int = 5, level: float = 0.95
+) -> pd.DataFrame:
+    """Whether sigmoid(r_a - r_b) is how often voters prefer a: a row a bin, and one for all.
+
+    `rewards` has question_id, model and reward (see `reward_answers`; sample 0 where it has
+    several), `votes` are on first turns; ties count half. Each vote is taken from the side whose
+    answer has the higher reward, so `predicted` is from 0.5 to 1, in `bins` of equally many votes.
+    Columns: bin (1, 2 ..., "all"), predicted (mean), preferred (share), slope (of the log odds, for
+    all: 1 is calibrated, less is too sure), too_few, n, low, high (of preferred; for all, of the
+    slope), no_verdict. Raises FrameError for votes on answers without a reward.
+    """
+    if bins < 1:
+        raise ValueError(f"bins is {bins}; expected at least one")
+    check(votes, "votes")
+    if missing := [n for n in ("question_id", "model", "reward") if n not in rewards.columns]:
+        raise FrameError(f"the rewards lack {', '.join(missing)}", columns=missing)
+    first = rewards[rewards["sample"] == 0] if "sample" in rewards.columns else rewards
+    known = first.drop_duplicates(["question_id", "model"])
+    known = known.set_index(["question_id", "model"])["reward"].astype(float)
+    rows = votes[votes["turn"].fillna(1) == 1].reset_index(drop=True)
+    a, b = (
+        known.reindex(pd.MultiIndex.from_frame(rows[["question_id", f"model_{side}"]])).to_numpy()
+        for side in "ab"
+    )
+    if np.isnan(a - b).any():
+        lost = rows[np.isnan(a - b)]
+        raise FrameError(
+            f"{len(lost)} votes are on answers without a reward, such as on question"
+            f" {lost['question_id'].iloc[0]}; give rewards of all answers voted on",
+            rows=lost,
+        )
+    won = rows["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0})
+    won = won.where(a >= b, 1 - won)
+    gap = pd.Series(np.abs(a - b), index=rows.index)
+    rows = rows.assign(predicted=1 / (1 + np.exp(-gap)), gap=gap)
+    rows["bin"] = (
+        (gap.rank(method="first") * bins / (len(gap) + 1e-9)).astype(int).clip(0, bins - 1)
+    )
+    made = estimate(rows, ["bin"], top=won, share=True, level=level)
+    made["predicted"] = rows[won.notna()].groupby("bin")["predicted"].mean().to_numpy()
+    made["bin"] = (made["bin"] + 1).astype(object)
+    whole = estimate(rows, [], top=won, share=True, level=level)
+    cast = rows[won.notna()]
+    line = clustered_logit(cast[["gap"]], won[won.notna()], cast["question_id"], level=level)
+    whole = whole.assign(bin="all", predicted=cast["predicted"].mean())
+    whole[["slope", "low", "high"]] = line.loc["gap", ["value", "low", "high"]].to_numpy(float)
+    both = pd.concat([made.assign(slope=np.nan), whole], ignore_index=True)
+    both = both.rename(columns={"value": "preferred"})
+    ends = ["slope", "too_few", "n", "low", "high", "no_verdict"]
+    return both[["bin", "predicted", "preferred", *ends]]
+
+
+def _with_pairs(rewards: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
+    """The rewards with the columns of their pairs; without pairs each is a prompt of its own."""
+    if pairs is None:
+        return rewards.assign(prompt=rewards["pair_id"])
+    known = check(pairs, "pairs").set_index("pair_id")
+    if known.index.has_duplicates or not rewards["pair_id"].isin(known.index).all():
+        raise FrameError(
+            "each reward's pair_id must stand once in `pairs`; give the pairs that were scored",
+            rows=rewards[~rewards["pair_id"].isin(known.index)],
+        )
+    more = [name for name in known.columns if name not in rewards.columns]
+    return rewards.join(known[more], on="pair_id").reset_index(drop=True)

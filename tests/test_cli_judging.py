@@ -1,0 +1,367 @@
+"""lmjudge generate, judge, plan and show, as a user would run them, on a real server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from loopback import Loopback, always, http
+
+import lmjudge as lj
+from lmjudge import formats
+from lmjudge.cli import main
+from lmjudge.cli.asking import Held
+
+QUESTIONS = [
+    {"question_id": 1, "category": "math", "turns": ["2+2?", "And 3?"], "reference": ["4", "7"]},
+    {"question_id": 2, "category": "writing", "turns": ["A poem", "A longer one"]},
+    {"question_id": 3, "category": "writing", "turns": ["A haiku"]},
+]
+
+
+def answer(body: dict[str, Any]) -> str:
+    """A judge that likes long answers; of others, a text that names its model."""
+    text = body["messages"][-1]["content"]
+    asked = "".join(message["content"] for message in body["messages"])
+    if "[[7]]" in asked or "[[1]]" in asked:
+        return f"Fine.\n[[{5 + text.count('long')}]]"
+    if "[[A]]" in asked:
+        *_, a, b = re.findall(r"<<<(.*?)>>>", text, re.DOTALL)
+        return "[[C]]" if len(a) == len(b) else "[[A]]" if len(a) > len(b) else "[[B]]"
+    return f"{body['model']} says {'long ' * (body['model'] == 'org/Big')}{len(body['messages'])}"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "store"))
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    lines = (json.dumps(row) + "\n" for row in QUESTIONS)
+    (tmp_path / "questions.jsonl").write_text("".join(lines))
+    return tmp_path
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
+    with Loopback(answer=answer) as running:
+        monkeypatch.setenv("OPENAI_BASE_URL", running.url)
+        yield running
+
+
+def lmjudge(words: str) -> int:
+    return main(words.split())
+
+
+def answered(*models: str) -> None:
+    for model in models:
+        assert lmjudge(f"generate questions.jsonl --model {model} --max-tokens 99") == 0
+
+
+def test_generate_judge_in_three_modes_and_show(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lmjudge("plan generate questions.jsonl --model org/Big") == 0
+    assert "5 requests (5 distinct), 0 answered" in capsys.readouterr().out
+    assert not server.calls
+    assert not (here / "store").exists()
+    answered("org/Big", "small", "org/big")
+    assert len(server.calls) == 15
+    told = capsys.readouterr().out
+    assert "asked for 5 replies: 0 from the store, 5 calls, 0 failed" in told
+    files = sorted(path.name for path in (here / "model_answer").iterdir())
+    assert files == ["org~2f_big.jsonl", "org~2fbig.jsonl", "small.jsonl"]
+    server.calls.clear()
+    answered("small")
+    assert not server.calls
+    assert "5 from the store, 0 calls" in capsys.readouterr().out
+
+    judge = "judge questions.jsonl model_answer --judge judge-1"
+    assert lmjudge(f"plan {judge}") == 0
+    assert "judge-1/single: 15 requests" in capsys.readouterr().out
+    assert not server.calls
+    assert lmjudge(f"{judge} --judge judge-2 --out single.jsonl --fastchat theirs.jsonl") == 0
+    assert len(server.calls) == 30
+    assert lmjudge("show single.jsonl --out single.csv") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"turn 1\n.*judge +model +score", told)
+    assert re.search(r"turn 2\n", told)
+    average = told[told.index("average") :]
+    assert re.search(r"judge-1/single +org/Big +\d\.\d{3} +5 ", average)
+    table = pd.read_csv(here / "single.csv")
+    best = table[(table["table"] == "average") & (table["judge"] == "judge-2/single")]
+    assert best["model"].iloc[0] == "org/Big"
+    assert set(formats.read_judgments(["theirs.jsonl"])["score"]) == set(
+        formats.read_judgments(["single.jsonl"])["score"]
+    )
+
+    two = judge.replace("--judge", "--limit 2 --judge")
+    baseline = "--mode pairwise-baseline --baseline small"
+    assert lmjudge(f"{two} {baseline} --out pairs.jsonl") == 0
+    games = formats.read_judgments(["pairs.jsonl"])
+    assert len(games) == 2 * 2 * 2 * 2  # models, questions, turns, orders
+    assert lmjudge("show pairs.jsonl --baseline small") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"judge-1/pair +org/Big +4 +0 +0 +1.000 +0.000 +1.000", told)
+    assert "small" not in told[told.index("win_rate_adjusted") :]
+    assert lmjudge(f"{judge} --mode pairwise-all --turns 1 --out all.csv") == 0
+    assert len(pd.read_csv(here / "all.csv")) == 3 * 3 * 2
+
+
+def test_the_same_by_cells(here: Path, server: Loopback) -> None:
+    answered("one", "other")
+    judge = "judge questions.jsonl model_answer --judge j --mode pairwise-all --turns 1 2"
+    assert lmjudge(f"{judge} --out games.jsonl") == 0
+    calls = len(server.calls)
+    questions = formats.read_questions("questions.jsonl")
+    answers = formats.read_answers(["model_answer"])
+    with closing(lj.Store()) as store:
+        games = lj.judge_pairs(
+            lj.pair_up(questions, answers), lj.Judge("pair", "j"), store=store, turns=(1, 2)
+        )
+    assert len(server.calls) == calls
+    written = formats.read_judgments(["games.jsonl"])
+    assert written["key"].tolist() == games["key"].tolist()
+    assert written["winner"].tolist() == games["winner"].tolist()
+
+
+def test_what_goes_to_the_server(here: Path, server: Loopback) -> None:
+    words = "generate questions.jsonl --model m --recipe mt-bench --limit 1 --samples 2 --seed 5"
+    assert lmjudge(f"{words} --system Short. --param top_p=0.5 --name mine --out a.jsonl") == 0
+    body = server.calls[0].body
+    assert body["temperature"] == 0.0
+    assert body["top_p"] == 0.5
+    assert body["messages"][0] == {"role": "system", "content": "Short."}
+    assert sorted({call.body["seed"] for call in server.calls}) == [5, 6]
+    read = formats.read_answers(["a.jsonl"])
+    assert read[["model", "sample"]].values.tolist() == [["mine", 0], ["mine", 1]]
+    server.calls.clear()
+    words = words.replace("mt-bench", "gpt4llm").replace("--samples 2 --seed 5", "--temperature 0")
+    assert lmjudge(f"{words} --param top_p=null") == 0
+    assert "Task:\n2+2?" in server.calls[0].body["messages"][0]["content"]
+    assert {name: server.calls[0].body.get(name) for name in ("temperature", "top_p")} == {
+        "temperature": 0.0,
+        "top_p": None,
+    }
+
+
+def test_a_budget_of_calls_stops_and_goes_on(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "generate questions.jsonl --model m --concurrency 1 --out a.jsonl"
+    assert lmjudge(f"{words} --max-calls 2") == 1
+    told = capsys.readouterr()
+    assert "lmjudge: stopped: the budget is used up: 2 calls are made" in told.err
+    assert "asked for 3 replies: 0 from the store, 2 calls, 0 failed" in told.out
+    assert "rows are not asked yet" in told.out
+    assert f"to go on: lmjudge {words} --max-calls 2\n" in told.out
+    assert lmjudge(words) == 0
+    assert "asked for 5 replies: 2 from the store, 3 calls" in capsys.readouterr().out
+    assert len(server.calls) == 5
+    assert lmjudge(f"{words} --name n --seed 1 --budget 1.00") == 1
+    assert "m has no price, so that a budget in dollars cannot be kept" in capsys.readouterr().err
+    (here / "prices.csv").write_text("model,input,output,date\nm,1000,1000,2026-01-01\n")
+
+
+def test_dollars_are_told_and_kept(
+    here: Path,
+    server: Loopback,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (here / "prices.csv").write_text("model,input,output,date\nm,1000,1000,2026-01-01\n")
+    monkeypatch.setenv("LMJUDGE_PRICES", str(here / "prices.csv"))
+    words = "generate questions.jsonl --model m --out a.jsonl --concurrency 1"
+    assert lmjudge(f"{words} --max-tokens 100 --budget 0.13") == 1
+    told = capsys.readouterr()
+    assert "prices of 2026-01-01" in told.out
+    assert "$0.0240 spent" in told.out  # three calls of 3 and 5 tokens by the server's count
+    assert "$0.0240 are spent of $0.13" in told.err
+
+
+def test_failures_are_counted_by_reason_and_the_command_goes_on(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.script = lambda body, nth: "filter" if "haiku" in str(body) else None
+    words = "generate questions.jsonl --model m --out a.jsonl"
+    assert lmjudge(words) == 1
+    told = capsys.readouterr().out
+    assert "5 calls, 1 failed (content_filter 1)" in told
+    assert "1 of 3 rows without answer (content_filter 1)" in told
+    assert f"to go on: lmjudge {words}\n" in told
+    judge = "judge questions.jsonl a.jsonl --judge j --out j.jsonl"
+    assert lmjudge(judge) == 1
+    assert "'m' has no answer to 1 of 3 questions, such as 3;" in capsys.readouterr().err
+    assert lmjudge(f"{judge} --allow-missing") == 0
+    assert "m: 1 questions without an answer are left out" in capsys.readouterr().out
+    server.script = always("401")
+    assert lmjudge(f"{judge} --allow-missing --judge k") == 1
+    told = capsys.readouterr()
+    assert "lmjudge: stopped: " in told.err
+    assert "bad key" in told.err
+    assert "4 of 8 rows are not asked yet" in told.out
+
+
+def test_two_shards_on_two_stores_merge_into_what_one_gives(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered("one", "other")
+    judge = "judge questions.jsonl model_answer --judge j --mode pairwise-all"
+    for part in (1, 2):
+        assert lmjudge(f"{judge} --shard {part}/2 --store {part} --out {part}.jsonl") == 0
+    capsys.readouterr()
+    whole = len(server.calls)
+    assert lmjudge("store --path 1 merge 2") == 0
+    assert lmjudge(f"{judge} --store 1 --out both.jsonl") == 0
+    assert len(server.calls) == whole
+    both = formats.read_judgments(["both.jsonl"])
+    parts = [formats.read_judgments([f"{part}.jsonl"]) for part in (1, 2)]
+    assert min(map(len, parts)) > 0
+    assert sorted(pd.concat(parts)["key"]) == sorted(both["key"])
+    # Generation: the turns of a conversation stay in one part.
+    for part in (1, 2):
+        words = f"generate questions.jsonl --model m --shard {part}/2 --store g{part}"
+        assert lmjudge(f"{words} --out g{part}.jsonl") == 0
+    given = [formats.read_answers([p]) for p in ("g1.jsonl", "g2.jsonl") if Path(p).exists()]
+    assert sorted(pd.concat(given)["question_id"]) == [1, 2, 3]
+    assert {tuple(map(len, row)) for row in zip(pd.concat(given)["turns"])} <= {(1,), (2,)}
+
+
+JUDGE = "judge questions.jsonl model_answer --judge j"
+OTHERS = "judge questions.jsonl {} --judge j"
+BAD = {
+    f"{JUDGE} --prompt pair": "compares two answers, which --mode single does not",
+    f"{JUDGE} --mode pairwise-all --prompt single": "grades one answer, which --mode pairwise-all",
+    f"{JUDGE} --prompt {{anwser}}": "has the placeholder {anwser}",
+    f"{JUDGE} --prompt nope": "there is no prompt 'nope'",
+    f"{JUDGE} --parser nope": "there is no parser 'nope'",
+    f"{JUDGE} --prompt {{answer}}{{ref_answer_1}}[[rating]]": "ref_answer_1",
+    f"{JUDGE} --categories cooking": "no category 'cooking'",
+    f"{JUDGE} --models n": "there is no model 'n'",
+    f"{JUDGE} --mode pairwise-baseline --baseline n": "the baseline 'n' has no answers here",
+    OTHERS.format("twice.jsonl"): "answers the question 1 as 'm' a second time",
+    OTHERS.format("short.jsonl"): "'m' has no answer to 2 of 3 questions",
+    OTHERS.format("other.jsonl"): "answers are to questions other than",
+    "judge doubled.jsonl short.jsonl --judge j": "repeats the question 1",
+    "judge nowhere.jsonl short.jsonl --judge j": "nowhere.jsonl is not a file",
+    "generate doubled.jsonl --model m": "repeats the question 1",
+    "generate questions.jsonl --model m --out /dev/null/x.jsonl": "cannot be written",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_what_is_wrong_is_one_error_before_the_first_call(
+    words: str, here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"question_id": 1, "model_id": "m", "choices": [{"index": 0, "turns": ["x", "y"]}]}
+    files = {
+        "twice.jsonl": [row, row],
+        "short.jsonl": [row],
+        "other.jsonl": [row | {"question_id": 99}],
+        "doubled.jsonl": [QUESTIONS[0], QUESTIONS[0]],
+    }
+    for name, rows in files.items():
+        Path(name).write_text("".join(json.dumps(one) + "\n" for one in rows))
+    (here / "model_answer").mkdir()
+    for question in QUESTIONS:
+        turns = ["x"] * len(question["turns"])
+        row = {"question_id": question["question_id"], "choices": [{"turns": turns}]}
+        with Path("model_answer/m.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    assert main(words.split()) == 1
+    told = capsys.readouterr().err
+    assert BAD[words] in told
+    assert told.startswith("lmjudge: ")
+    assert told.count("\n") == 1
+    assert not server.calls or "--out" in words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "judge questions.jsonl --judge j",
+        "judge questions.jsonl a.jsonl --judge j --mode pairwise-baseline",
+        "judge questions.jsonl a.jsonl",
+        "generate questions.jsonl",
+        "generate questions.jsonl --model m --shard 3/2",
+        "generate questions.jsonl --model m --budget lots",
+        "generate questions.jsonl --model m --param x",
+        "judge questions.jsonl a.jsonl --judge j --scale 5,1",
+        "plan questions.jsonl",
+    ],
+)
+def test_usage(words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        lmjudge(words)
+    assert stopped.value.code == 2
+    assert "usage: lmjudge" in capsys.readouterr().err
+
+
+def test_pairs_of_ones_own_and_a_rubric_in_one_line(here: Path, server: Loopback) -> None:
+    rows = {"question": ["Sing"], "answer_a": ["la la long"], "answer_b": ["lo"]}
+    pd.DataFrame(rows).to_csv("pairs.csv", index=False)
+    assert lmjudge("judge pairs.csv --judge j --mode pairs --out p.jsonl") == 0
+    assert formats.read_judgments(["p.jsonl"])["winner"].tolist() == ["model_a", "model_b"]
+    answered("m")
+    rubric = "Is this polite? {answer} End in [[1]] to [[9]]."
+    words = ["judge", "questions.jsonl", "model_answer", "--judge", "j", "--scale", "1,9"]
+    assert main([*words, "--prompt", rubric, "--out", "own.jsonl"]) == 0
+    made = formats.read_judgments(["own.jsonl"])
+    assert made["score"].tolist() == [5.0] * 3
+    assert made["judge"].str.match(r"j/own-single-[0-9a-f]{8}$").all()
+
+
+def test_nothing_in_data_reaches_the_terminal_raw(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = "m\x1b[2J\x9b1m‮"
+    assert main(["generate", "questions.jsonl", "--model", model, "--limit", "1"]) == 0
+    words = ["judge", "questions.jsonl", "model_answer", "--judge", f"j{model}", "--limit", "1"]
+    assert main(words) == 0
+    assert main(["show", "judgments.jsonl", "--out", "t.csv"]) == 0
+    told = capsys.readouterr().out + (here / "t.csv").read_text()
+    assert not set("\x1b\x9b‮") & set(told)
+
+
+def test_what_is_held_is_given_and_the_rest_is_not_asked(tmp_path: Path) -> None:
+    study = lj.simulate(0, per_category=1)
+    judge = lj.Judge("pair", study.judges[0])
+    with closing(lj.Store(tmp_path / "s", mode="record")) as store:
+        lj.judge_pairs(study.pairings.head(3), judge, store=store, endpoint=study.endpoint)
+        games = lj.judge_pairs(study.pairings.head(5), judge, store=Held(store))
+        assert games["reason"].tolist()[6:] == ["not_asked"] * 4
+        assert games["text"].notna().tolist()[:6] == [True] * 6
+
+
+def test_a_log_has_a_line_for_each_state_of_the_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lmjudge.store import asker
+
+    bar = asker._bar()
+    bar.delay = bar.mininterval = 0
+    bar.total = 2
+    bar.set_postfix_str("1 from the store, 0 failed, $0.0100", refresh=False)
+    bar.update(1)
+    bar.refresh()
+    bar.close()
+    told = capsys.readouterr().err
+    assert "\r" not in told
+    assert re.search(r"asking: +50%.*1/2 \[.*, 1 from the store, 0 failed, \$0\.0100\]\n", told)
+
+
+def test_an_unreachable_server_is_one_error(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Loopback(script=lambda body, nth: [http(404, '{"error": {"message": "no model"}}')]) as s:
+        url = s.url
+        assert lmjudge(f"generate questions.jsonl --model m --base-url {url}") == 1
+    told = capsys.readouterr()
+    assert "lmjudge: stopped: " in told.err
+    assert "0 from the store" in told.out
+    assert "written" not in told.out

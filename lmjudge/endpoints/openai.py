@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
+from lmjudge.canonical import JSON
 from lmjudge.endpoints.replies import Fault, read_reply, redacted
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
@@ -72,7 +73,7 @@ class OpenAIEndpoint:
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
         """An async context manager that gives the coroutine function `answer(request)`."""
-        url, key = self._target()
+        url, key = self.target()
         from lmjudge.endpoints.wire import connect
 
         async with connect(
@@ -80,7 +81,7 @@ class OpenAIEndpoint:
         ) as post:
             yield _Session(self, post, key).answer
 
-    def _target(self) -> tuple[str, str]:
+    def target(self) -> tuple[str, str]:
         """The base URL and the key, "" where none is needed."""
         url = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         try:
@@ -135,7 +136,7 @@ class _Session:
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, after as many attempts as it takes and may take."""
-        body = _body(request)
+        body = json.dumps(chat_body(request), ensure_ascii=False, separators=(",", ":")).encode()
         ends = self.clock() + self.endpoint.deadline
         fault, attempts, at = Fault("timeout", "the deadline passed in a pause"), 0, -math.inf
         while (
@@ -205,8 +206,11 @@ class _Session:
         return outcome
 
 
-def _body(request: Request) -> bytes:
-    """The JSON to post: model, messages and params, in the order they were given."""
+def chat_body(request: Request) -> dict[str, JSON]:
+    """The JSON object to send: model, messages and params, in the order they were given.
+
+    Raises RequestFailed (bad_request) for what is no request for one whole chat completion.
+    """
     problem = None
     if request.kind != "chat":
         problem = f"a request of kind {request.kind!r}; this endpoint answers 'chat'"
@@ -217,5 +221,4 @@ def _body(request: Request) -> bytes:
     if problem:
         raise RequestFailed(f"found {problem}", reason="bad_request", status=None, attempts=0)
     request.key  # noqa: B018 - what JSON cannot hold is refused before anything is sent
-    whole = {"model": request.model, "messages": request.messages, **request.params}
-    return json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode()
+    return {"model": request.model, "messages": list(request.messages), **request.params}

@@ -1,0 +1,271 @@
+"""OpenAI's Batch API: what a store lacks goes out as a file, and comes back into the same store.
+
+A batch costs half as much and may take a day. The `custom_id` of a line is its request's key, so
+that a result finds its place whenever, and however often, it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lmjudge.endpoints.batchfiles import ADDRESS, Asked, Writer, line_of, records
+from lmjudge.endpoints.openai import OpenAIEndpoint
+from lmjudge.endpoints.replies import read_reply
+from lmjudge.errors import DataError, EndpointStopped
+from lmjudge.records import Failure, Record, Reply, Request
+
+if TYPE_CHECKING:
+    import openai
+
+_NOTES = "batches.jsonl"
+
+
+class Keeps(Protocol):
+    """What of a store a batch needs."""
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        ...
+
+    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The replies to those of the keys that the store holds."""
+        ...
+
+    def add(self, records: Iterable[Record]) -> Any:
+        """Keep records; what that changed."""
+        ...
+
+    def note_attempt(self, key: str, failure: Failure) -> None:
+        """Note a failure beside the store."""
+        ...
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What came of a batch, and where it stands.
+
+    `status` is the server's word ("in_progress", "completed", "expired" ...), or "read" where
+    downloaded files were given. `new` replies were kept, `known` stood in the store already,
+    `failed` counts by reason what has none, `open` the requests that no result was seen for: export
+    these again once the batch has ended.
+    """
+
+    status: str
+    new: int = 0
+    known: int = 0
+    failed: Mapping[str, int] = field(default_factory=dict)
+    open: int = 0
+
+
+def export_batch(
+    requests: Iterable[Request], store: Keeps, path: str | os.PathLike[str]
+) -> list[Path]:
+    """The files written: one line for each request that the store has no reply to, once.
+
+    The first file is `path`, the next `<stem>-2.jsonl` and so on: a file is of one model, of at
+    most 50,000 requests and 200 MB. Nothing missing, no file. What a line cannot say of its request
+    (its sample and provider) stands beside the file, in `<stem>.samples.json`. Raises DataError
+    for a file that is there already, RequestFailed for a request that is no chat.
+    """
+    first, files = Path(path), dict[str, Writer]()
+    written: list[Writer] = []
+    seen: set[str] = set()
+    source = iter(requests)
+    try:
+        while some := list(islice(source, 500)):
+            held = store.look_up(request.key for request in some)
+            for request in some:
+                if request.key in held or request.key in seen:
+                    continue
+                seen.add(request.key)
+                line = line_of(request)
+                file = files.get(request.model)
+                if file is None or not file.takes(line):
+                    number = len(written) + 1
+                    name = first.name if number == 1 else f"{first.stem}-{number}{first.suffix}"
+                    file = files[request.model] = Writer(first.with_name(name))
+                    written.append(file)
+                file.write(request, line)
+        for file in written:
+            file.close()
+    except BaseException:
+        for file in written:
+            file.drop()
+        raise
+    return [file.path for file in written]
+
+
+def submit_batch(
+    path: str | os.PathLike[str], store: Keeps, endpoint: OpenAIEndpoint | None = None
+) -> str:
+    """The id of the batch that a file was sent as, noted beside the store in `batches.jsonl`.
+
+    A file is sent once: what is noted, or stands in the server's list of batches, is not sent
+    again, unless the server refused it as a whole. Raises EndpointStopped where the server does not
+    take it, or cannot be reached.
+    """
+    file = Path(path)
+    digest = _digest(file)
+    endpoint = endpoint or OpenAIEndpoint()
+    with _client(endpoint) as client:
+        noted = _noted(store, digest)
+        if noted is not None and client.batches.retrieve(noted).status != "failed":
+            return noted
+        for batch in islice(client.batches.list(limit=100), 1000):
+            if (batch.metadata or {}).get("sha256") == digest and batch.status != "failed":
+                break
+        else:
+            with file.open("rb") as content:
+                sent = client.files.create(file=(file.name, content), purpose="batch")
+            # Not tried again by itself: it may have been taken, and the list above will tell.
+            batch = client.with_options(max_retries=0).batches.create(
+                input_file_id=sent.id,
+                endpoint=ADDRESS,
+                completion_window="24h",
+                metadata={"sha256": digest, "file": file.name[:200]},
+            )
+        if not isinstance(getattr(batch, "id", None), str):
+            raise EndpointStopped(
+                f"what came back from {endpoint.target()[0]} is no batch; check that this server"
+                " has OpenAI's Batch API",
+                reason="bad_reply",
+                status=None,
+            )
+    _note(store, {"file": file.name, "sha256": digest, "id": batch.id, "time": time.time()})
+    return batch.id
+
+
+def collect_batch(
+    path: str | os.PathLike[str],
+    store: Keeps,
+    endpoint: OpenAIEndpoint | None = None,
+    *,
+    results: Iterable[str | os.PathLike[str]] = (),
+) -> Collected:
+    """What came of the batch of an exported file: its replies are in the store when it returns.
+
+    The results are asked of the server, under the id that `submit_batch` noted, and kept beside the
+    file (`<stem>.output.jsonl`, `<stem>.errors.jsonl`); or they are `results`, files downloaded
+    already. Reading them again changes nothing. Raises DataError for a file that was never sent,
+    BadRow for a line of it that is not its request's, EndpointStopped for a batch that the server
+    refused as a whole, and as `submit_batch`.
+    """
+    file = Path(path)
+    status, found = "read", [Path(one) for one in results]
+    if not found:
+        noted = _noted(store, _digest(file))
+        if noted is None:
+            raise DataError(
+                f"{file} was not sent from the store {store.path}; submit it first, or give the"
+                " results that you downloaded",
+                path=file,
+            )
+        status, found = _download(noted, file, endpoint or OpenAIEndpoint())
+    failures: list[tuple[str, Failure]] = []
+    with closing(Asked(file)) as asked:
+        added = store.add(records(asked, found, failures))
+    digest = hashlib.sha256("".join(map(_digest, found)).encode()).hexdigest()
+    if failures and not any(note.get("read") == digest for note in _notes(store)):
+        os.makedirs(store.path, mode=0o700, exist_ok=True)
+        for key, failure in failures:
+            if key in asked.at:
+                store.note_attempt(key, failure)
+        _note(store, {"read": digest, "time": time.time()})
+    return Collected(
+        status,
+        added.new,
+        added.known + added.observations,
+        dict(Counter(failure.reason for _, failure in failures)),
+        len(asked.at.keys() - asked.seen),
+    )
+
+
+def _download(noted: str, file: Path, endpoint: OpenAIEndpoint) -> tuple[str, list[Path]]:
+    """The status of a batch, and the files of results that it has, beside the file."""
+    found = []
+    with _client(endpoint) as client:
+        batch = client.batches.retrieve(noted)
+        if batch.status == "failed":
+            why = [
+                f"{one.code}: {one.message}" for one in (batch.errors and batch.errors.data) or ()
+            ]
+            raise EndpointStopped(
+                f"the server refused the batch {noted} ({'; '.join(why[:3])[:500] or 'no reason'});"
+                " mend what it says, and export and submit it again",
+                reason="batch_failed",
+                status=None,
+            )
+        for result, name in ((batch.output_file_id, "output"), (batch.error_file_id, "errors")):
+            if result:
+                part = file.with_name(f"{file.stem}.{name}.jsonl.part")
+                with client.files.with_streaming_response.content(result) as content:
+                    content.stream_to_file(part)
+                found.append(part.replace(part.with_suffix("")))
+    return str(batch.status), found
+
+
+@contextmanager
+def _client(endpoint: OpenAIEndpoint) -> Iterator[openai.OpenAI]:
+    """The SDK's client, its errors told as ours."""
+    import httpx2
+    import openai
+
+    url, key = endpoint.target()
+    # A redirect would take the prompts to another host.
+    http = openai.DefaultHttpxClient(follow_redirects=False)
+    try:
+        with openai.OpenAI(
+            base_url=url, api_key=key or "none", http_client=http, timeout=endpoint.timeout
+        ) as client:
+            yield client
+    except openai.APIStatusError as error:
+        body = error.response.content
+        fault = read_reply(error.status_code, error.response.headers, body, secret=key)
+        if isinstance(fault, Reply):  # which no error is
+            raise
+        raise EndpointStopped(fault.message, reason=fault.reason, status=fault.status) from None
+    except (openai.OpenAIError, httpx2.HTTPError, ValueError) as error:
+        raise EndpointStopped(
+            f"nothing whole came back from {url} ({type(error).__name__}: {str(error)[:300]});"
+            " check the base URL, then run again",
+            reason="unreachable",
+            status=None,
+        ) from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _notes(store: Keeps) -> list[dict[str, Any]]:
+    path = store.path / _NOTES
+    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def _noted(store: Keeps, digest: str) -> str | None:
+    """The id under which the file of that SHA-256 was sent last."""
+    ids = [note["id"] for note in _notes(store) if note.get("sha256") == digest]
+    return ids[-1] if ids else None
+
+
+def _note(store: Keeps, line: Mapping[str, Any]) -> None:
+    os.makedirs(store.path, mode=0o700, exist_ok=True)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    file = os.open(store.path / _NOTES, flags, 0o600)
+    try:
+        os.write(file, json.dumps(line).encode() + b"\n")
+        os.fsync(file)
+    finally:
+        os.close(file)

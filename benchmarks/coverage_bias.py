@@ -160,21 +160,33 @@ def recovery(every: pd.DataFrame) -> pd.DataFrame:
 
 
 def report(made: pd.DataFrame, per_category: int, head: str) -> str:
+    """What was planted and what was found, as Markdown."""
     null = made[made["table"].str.startswith("nothing") & made["planted"].abs().lt(1e-9)]
-    out = len(null) and 1 - null["held"].sum() / null["seeds"].sum()
+    kinds = null.groupby(null["table"].str.extract(r": (\w+)", expand=False))[
+        ["held", "seeds"]
+    ].sum()
     lines = [
         "# Habits planted and found again; none planted and none found",
         "",
-        f"Simulated data throughout: {made['seeds'].max()} seeds, {6 * per_category} questions a",
-        f"study; made by `python benchmarks/coverage_bias.py`, {head}.",
+        f"Simulated data throughout: {made['seeds'].max()} seeds from 0 on, {6 * per_category}"
+        " questions a study; made by",
+        f"`python benchmarks/coverage_bias.py --per-category {per_category}`, {head}.",
         "",
         f"{len(made)} quantities; {(~made['fits']).sum()} outside their bands (99.9 % for the number"
-        " of intervals",
-        "that held, 3.3 standard errors for the mean). Of the",
-        f"{null['seeds'].sum()} intervals for what is nothing because nothing is planted {out:.1%}"
-        " exclude nothing.",
-        "Effects of length are logarithms of odds for a doubling of the length; where nothing is",
-        "planted the outcomes of position_bias still have shares, because judges err.",
+        " of intervals that held, 3.3",
+        "standard errors for the mean). Effects of length are logarithms of odds for a doubling of"
+        " the length.",
+        "Where nothing is planted the outcomes of position_bias still have shares, because judges"
+        " err; its",
+        "effect is the share preferred when shown first less that when second.",
+        "",
+        "| nothing planted | intervals | exclude nothing |",
+        "|---|---|---|",
+        *(
+            f"| {row.Index} | {row.seeds} | {1 - row.held / row.seeds:.1%} |"
+            for row in kinds.itertuples()
+        ),
+        f"| all | {kinds['seeds'].sum()} | {1 - kinds['held'].sum() / kinds['seeds'].sum():.1%} |",
         "",
         "| quantity | row | planted | mean estimate | its error | off, in errors | held | fits |",
         "|---|---|---|---|---|---|---|---|",

@@ -67,6 +67,10 @@ class DamagedStore(StoreError):
     keys: list[str]
 
 
+class UnknownRecord(DamagedStore):
+    """The record under `keys` is whole, and of a form that this lmjudge does not know."""
+
+
 class ReadOnlyStore(StoreError):
     """The store at `path` cannot be written to."""
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from lmjudge.canonical import JSON, canonical_json
-from lmjudge.errors import DamagedStore, RequestError
+from lmjudge.errors import DamagedStore, RequestError, UnknownRecord
 
 _KEY_PREFIX = b'{"key":"'
 _REPLY_PREFIX = b'","reply":'
@@ -172,7 +172,7 @@ class Record:
     def from_line(cls, line: bytes) -> Record:
         """The record in a line, all of it checked: digest, request, key.
 
-        Raises DamagedStore where they do not hold together.
+        Raises DamagedStore where they do not hold together, UnknownRecord for a newer lmjudge's.
         """
         key = check_line(line)
         try:
@@ -181,8 +181,10 @@ class Record:
             if record.request.key == key and record.line == line:
                 return record
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise DamagedStore(
-                f"the record {key[:12]} is not one of lmjudge's ({error}); leave it out", keys=[key]
+            raise UnknownRecord(
+                f"the record {key[:12]} is of no form that this lmjudge knows ({error}); update"
+                " lmjudge if a newer one wrote it, else leave it out",
+                keys=[key],
             ) from error
         raise DamagedStore(
             f"the record under {key[:12]} answers another request, of key"

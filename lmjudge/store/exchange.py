@@ -222,8 +222,17 @@ def _incoming(source: Path, refused: list[str]) -> Iterator[Record]:
 
 
 def _from_store(folder: Path, refused: list[str]) -> Iterator[bytes]:
-    with closing(Reader(_existing(folder))) as reader:
-        for _, lines in reader.every():
+    with closing(Reader(_existing(folder), cut_off=True)) as reader:
+        rows = reader.every()
+        while True:
+            try:
+                _, lines = next(rows)
+            except StopIteration:
+                return
+            except DamagedStore as error:  # in the index
+                refused.append(str(error))
+                rows = reader.salvaged()
+                continue
             if isinstance(lines, DamagedStore):
                 refused.append(str(lines))
             else:

@@ -21,7 +21,15 @@ import zstandard
 from lmjudge.errors import DamagedStore, NotAStore, ReadOnlyStore, StoreError
 
 FILE = "cache.db"
-OURS = {FILE, "cache.db-wal", "cache.db-shm", "cache.db-journal", "claims", "attempts.jsonl"}
+OURS = {
+    FILE,
+    "cache.db-wal",
+    "cache.db-shm",
+    "cache.db-journal",
+    "claims",
+    "attempts.jsonl",
+    "batches.jsonl",
+}
 LARGEST = 2**27  # bytes of one row, decompressed
 RAW = 1  # diskcache's mode of a value that stands in the row as it is
 _local = threading.local()
@@ -77,10 +85,13 @@ def look_over(folder: Path) -> bool:
 
 
 class Reader:
-    """Reads the rows of the store in a folder; opens the file at the first need, read-only."""
+    """Reads the rows of the store in a folder; opens the file at the first need, read-only.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    `cut_off` opens a file that was cut off too, for what can still be read of it.
+    """
+
+    def __init__(self, folder: Path, *, cut_off: bool = False) -> None:
+        self.folder, self.cut_off = folder, cut_off
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[Any, ...] = ()
@@ -98,7 +109,8 @@ class Reader:
             found = self.all(sql, (json.dumps(wanted),))
         except DamagedStore:
             if len(wanted) == 1:
-                return {wanted[0]: DamagedStore("the row's page is damaged", keys=wanted)}
+                told = f"the page of the row {wanted[0][:12]} is damaged"
+                return {wanted[0]: DamagedStore(told, keys=wanted)}
             halves = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
             return {**self.rows(halves[0]), **self.rows(halves[1])}
         return {row[0]: _lines_of(row) for row in found}
@@ -116,6 +128,29 @@ class Reader:
             for key in keys:
                 yield key, found.get(key, DamagedStore("the row has gone", keys=[key]))
             last = keys[-1]
+
+    def salvaged(self) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
+        """Every row that can be read without the index, in the order of writing, as `every` does.
+
+        One DamagedStore at the end says that not all could, where pages are lost.
+        """
+        sql = (
+            "SELECT key, mode, filename, value FROM Cache"
+            " WHERE rowid BETWEEN ? AND ? AND raw = 1 AND typeof(key) = 'text'"
+        )
+        # Rows are numbered from 1 without gaps, and none takes fewer bytes than a key.
+        end, lost = os.stat(self.folder / FILE).st_size // 64, False
+        ranges = [(first, min(first + 999, end)) for first in range(1, end + 1, 1000)][::-1]
+        while ranges:
+            first, last = ranges.pop()
+            try:
+                yield from ((row[0], _lines_of(row)) for row in self.all(sql, (first, last)))
+            except DamagedStore:
+                half = (first + last) // 2
+                lost = True
+                ranges += [(half + 1, last), (first, half)] if first < last else []
+        if lost:
+            yield "", DamagedStore("the rows that lay on lost pages are gone", keys=[])
 
     def newest(self, count: int) -> Iterator[list[bytes]]:
         """The lines of the rows written last, newest first; damaged rows are passed over."""
@@ -190,6 +225,8 @@ class Reader:
             self._opened = here
             try:
                 self.all("PRAGMA trusted_schema = OFF")
+                if self.cut_off:  # else SQLite opens no file that is shorter than it says
+                    self.all("PRAGMA writable_schema = ON")
                 tables = self.all(
                     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"
                 )
@@ -202,11 +239,13 @@ class Reader:
                 raise
             log = self.folder / f"{FILE}-wal"
             in_log = log.exists() and log.stat().st_size > 0
-            if not tables or (os.stat(path).st_size < pages * page and not in_log):
+            short = os.stat(path).st_size < pages * page and not in_log
+            if not tables or (short and not self.cut_off):
                 self.close()
                 raise DamagedStore(
                     f"{path} ({status.st_size} bytes) is no whole store: it was cut off, or is"
-                    " another program's; restore a copy, or move it away to begin anew",
+                    " another program's; restore a copy, or move it away to begin anew and merge"
+                    " what can be read of it",
                     path=self.folder,
                     keys=[],
                 )

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmjudge.errors import DamagedStore
+from lmjudge.errors import DamagedStore, UnknownRecord
 from lmjudge.prices import Price, cost
 from lmjudge.records import Failure, Record, Reply, Request, check_line, reply_in, unite
 from lmjudge.store import recording
@@ -168,6 +168,8 @@ def _salvage(lines: list[bytes] | DamagedStore) -> list[Record]:
     for line in lines:
         try:
             held.append(Record.from_line(line))
+        except UnknownRecord:
+            raise  # whole, and another version's: never written over
         except DamagedStore:
             continue
     return held

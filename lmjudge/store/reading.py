@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -140,6 +141,9 @@ class Reader:
         )
         # Rows are numbered from 1 without gaps, and none takes fewer bytes than a key.
         end, lost = os.stat(self.folder / FILE).st_size // 64, False
+        with suppress(DamagedStore):
+            told = self.all("SELECT value FROM Settings WHERE key = 'count'")
+            end = min([end, *(n for (n,) in told if isinstance(n, int))])
         ranges = [(first, min(first + 999, end)) for first in range(1, end + 1, 1000)][::-1]
         while ranges:
             first, last = ranges.pop()

@@ -22,7 +22,7 @@ LAYERS = [
     ["judges"],
     ["generate"],
     ["plan", "data", "simulate", "rewards"],
-    ["formats"],
+    ["audit", "formats"],
     ["report"],
     ["cli"],
     ["__main__"],

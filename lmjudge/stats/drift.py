@@ -1,0 +1,145 @@
+"""Two versions of a judge, or of its prompt, on the same items: what flipped, and where to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import WINNERS, check, swap
+from lmjudge.stats.compare import paired
+from lmjudge.stats.grouping import By, grouped, two_models
+from lmjudge.stats.intervals import estimate
+
+_NONE = "none"
+_TWO = ("before", "after")
+
+
+def flips(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often the second version says otherwise than the first: a row per group of `by`.
+
+    Both are games, or both votes, of one judge in two versions (another model behind the name,
+    another prompt, the same asked a month later); items are matched by question, turn, models and,
+    in games, order and sample, whatever the judges' names. `by` may name their columns, "category",
+    and "before", the verdict that the first version gave.
+
+    Columns: those of `by`, flipped (items with two readable verdicts that differ), reversed (those
+    of them that went from one side to the other), share (flipped over n), too_few, n (items that
+    both could read), low, high (clustered by question), lost, found (verdicts that only the first,
+    or only the second, could read), no_verdict (items that either could not read). How often one
+    version differs from itself is `repeatability`: what is beyond that is drift. Raises FrameError
+    for several judges in one frame, items that stand twice, and frames without a common item.
+    """
+    rows, columns = grouped(_matched(before, after), by, questions)
+    read = rows["before"].notna() & rows["after"].notna()
+    differ = (rows["before"] != rows["after"]) & read
+    sides = rows[["before", "after"]].isin(["model_a", "model_b"]).all(axis=1)
+    made = estimate(rows, columns, top=differ.astype(float).where(read), share=True, level=level)
+    counts = rows.assign(
+        flipped=differ,
+        reversed=differ & sides,
+        lost=rows["before"].notna() & rows["after"].isna(),
+        found=rows["before"].isna() & rows["after"].notna(),
+    )
+    names = ["flipped", "reversed", "lost", "found"]
+    sums = (
+        counts.groupby(columns, dropna=False, sort=True)[names].sum().reset_index(drop=True)
+        if columns
+        else counts[names].sum().to_frame().T
+    )
+    made[names] = sums.astype(int).to_numpy()
+    ends = ["flipped", "reversed", "value", "too_few", "n", "low", "high", "lost", "found"]
+    return made[[*columns, *ends, "no_verdict"]].rename(columns={"value": "share"})
+
+
+def moves(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """What became of each verdict: a row a verdict of the first version, a column of the second.
+
+    Rows and columns are model_a, model_b, tie and none; in games model_a is the answer shown first.
+    Raises FrameError as `flips` does.
+    """
+    rows = _matched(before, after).fillna({"before": _NONE, "after": _NONE})
+    made = pd.crosstab(rows["before"], rows["after"])
+    every = [*WINNERS, _NONE]
+    return made.reindex(index=every, columns=every, fill_value=0)
+
+
+def drift(
+    before: pd.DataFrame,
+    after: pd.DataFrame,
+    *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """What the flips do to each model's win rate and to the rate of ties, item by item.
+
+    A flip moves a number only where more go one way than the other. Columns: those of `by`,
+    measure ("ties", "first shown" in games, and "win rate of <model>", ties half), before, after,
+    difference (after less before, over items that both could read), better_a, better_b (questions
+    on which it rose, or fell), too_few, n, low, high, p_value, p_sign (exact; McNemar's test where
+    each question has one item), p_holm, no_verdict. Arguments and errors as in `flips`.
+    """
+    rows, columns = grouped(_matched(before, after), by, questions)
+    worth = {"model_a": 1.0, "tie": 0.5, "model_b": 0.0}
+    one, two = (rows[name].map(worth).astype(float) for name in ("before", "after"))
+    said = [rows[name].eq("tie").where(rows[name].notna()).astype(float) for name in _TWO]
+    parts = [rows.assign(measure="ties", one=said[0], two=said[1])]
+    if "sample" in before.columns:
+        parts.append(rows.assign(measure="first shown", one=one, two=two))
+    for side, sign in (("model_a", 1), ("model_b", -1)):
+        named = "win rate of " + rows[side].astype(str)
+        both = (one, two) if sign == 1 else (1 - one, 1 - two)
+        parts.append(rows.assign(measure=named, one=both[0], two=both[1]))
+    every = pd.concat(parts, ignore_index=True)
+    every["difference"] = every["two"] - every["one"]
+    keys = [*columns, "measure"]
+    made = paired(every, keys, level)
+    known = every[every["difference"].notna()].groupby(keys, dropna=False)[["one", "two"]].mean()
+    made = made.merge(known.reset_index(), on=keys, how="left")
+    made = made.rename(columns={"one": "before", "two": "after"})
+    ends = [name for name in made.columns if name not in (*keys, *_TWO)]
+    return made[[*keys, *_TWO, *ends]]
+
+
+def _matched(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """A row for each item that stands in both: what names it, before and after."""
+    games = "sample" in before.columns
+    key = ["question_id", "turn", "model_a", "model_b", *(["sample"] if games else [])]
+    sides = []
+    for frame in (before, after):
+        rows = two_models(check(frame, "games" if games else "votes"))
+        if rows["judge"].nunique() > 1:
+            raise FrameError(
+                f"{rows['judge'].nunique()} judges stand in one frame, such as"
+                f" {rows['judge'].iloc[0]}; give one version in each",
+                rows=rows,
+            )
+        if not games:
+            turned = rows["model_a"] > rows["model_b"]
+            rows = rows.where(~turned, swap(rows))
+        twice = rows.duplicated(key, keep=False)
+        if twice.any():
+            raise FrameError(
+                f"{int(twice.sum())} rows are of one item ({', '.join(key)}); number repeats in"
+                " `sample`",
+                rows=rows[twice],
+            )
+        sides.append(rows[[*key, "winner"]])
+    both = sides[0].merge(sides[1], on=key, suffixes=("_before", "_after"))
+    if both.empty:
+        raise FrameError(
+            "no item stands in both versions; judge the same questions and pairs again",
+            rows=before,
+        )
+    found = both.rename(columns={"winner_before": "before", "winner_after": "after"})
+    return found.assign(
+        **{name: found[name].astype(object).replace({np.nan: None}) for name in _TWO}
+    )

@@ -1,0 +1,131 @@
+"""What a study could see, before it is paid for: gaps between models, and between judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.errors import FrameError
+from lmjudge.stats.components import SOURCES
+
+
+def power(
+    variances: pd.DataFrame,
+    *,
+    questions: Sequence[int] = (80,),
+    answers: Sequence[int] = (1,),
+    judges: Sequence[int] = (1,),
+    orders: Sequence[int] = (1, 2),
+    draws: Sequence[int] = (1, 2),
+    per_call: float | None = None,
+    per_answer: float = 0.0,
+    chance: float = 0.8,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The smallest gap that each design can see, and what it costs: a row for every combination.
+
+    `variances` is what `components` found. A win rate over n questions has the variance
+    (question + (answers + (judge + (order + draw / draws) / orders) / judges) / answers) / n, each
+    part being the variance that its source adds; one order also lets the judge's lean to a place
+    into every win rate, which no number of questions takes out. `smallest_gap` is how far from one
+    half the win rate of one model against another must be to be told from it with the `chance`
+    given (a test at 1 - `level`, both sides). `per_call` are the dollars of one call of a judge,
+    `per_answer` of generating one answer (two a question and sample).
+
+    Columns: questions, answers, judges, orders, draws, error (of the win rate), smallest_gap,
+    calls, dollars (missing where `per_call` is), information (how much a dollar buys, 1 / error**2
+    a dollar, or a call where the price is unknown, the best design being 1). Sorted as given.
+    Raises ValueError for a design that is none. Source: Cochran 1977, sections 10.6 and 11.9.
+
+    >>> found = pd.DataFrame({"source": ["draw", "order", "judge", "answers", "question"],
+    ...                       "variance": [0.04, np.nan, np.nan, np.nan, 0.12]})
+    >>> made = power(found, questions=[100], orders=[1], draws=[1, 4])
+    >>> made[["error", "smallest_gap", "calls"]].round(3).values.tolist()
+    [[0.04, 0.112, 100.0], [0.036, 0.101, 400.0]]
+    """
+    part = _variances(variances)
+    rows = []
+    for n, s, j, o, r in product(questions, answers, judges, orders, draws):
+        if min(n, s, j, o, r) < 1 or o > 2:
+            raise ValueError(
+                f"a design has {n} questions, {s} answers, {j} judges, {o} orders and {r} draws;"
+                " expected one or more of each, and one or two orders"
+            )
+        draw = part["order"] + part["draw"] / r
+        each = part["question"] + (part["answers"] + (part["judge"] + draw / o) / j) / s
+        calls = n * s * j * o * r
+        dollars = None if per_call is None else calls * per_call + 2 * n * s * per_answer
+        rows.append((n, s, j, o, r, np.sqrt(each / n), calls, dollars))
+    names = ["questions", "answers", "judges", "orders", "draws", "error", "calls", "dollars"]
+    made = pd.DataFrame(rows, columns=names).astype({"error": float, "dollars": float})
+    made.insert(6, "smallest_gap", made["error"] * _reach(chance, level))
+    spent = made["calls"] if per_call is None else made["dollars"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bought = 1 / (made["error"] ** 2 * spent)
+    return made.assign(information=bought / bought.max())
+
+
+def labels_needed(
+    compared: pd.DataFrame, *, chance: float = 0.8, level: float = 0.95
+) -> pd.DataFrame:
+    """How many more human labels would tell each two judges (or models) apart.
+
+    `compared` is what `compare_judges` or `compare_models` found, at this `level`. If the true
+    difference is the one seen, an interval leaves 0 out with the `chance` given once there are
+    n * (reach * error / difference)**2 labels. What was seen is itself uncertain: `at_best` is the
+    number if the difference is the end of its interval that is farthest from 0.
+
+    Columns: those that name the two and all before difference; difference, n, low, high, needed
+    (labels in all), more (beyond the n there are; 0 where they suffice), at_best (in all). Numbers
+    are missing where there is no interval or no difference.
+
+    >>> seen = pd.DataFrame({"judge_a": ["x"], "judge_b": ["y"], "difference": [0.04], "n": [100],
+    ...                      "low": [-0.02], "high": [0.10]})
+    >>> labels_needed(seen)[["needed", "more", "at_best"]].astype(int).values.tolist()
+    [[460, 360, 74]]
+    """
+    needs = ["difference", "n", "low", "high"]
+    if missing := [name for name in needs if name not in compared.columns]:
+        raise FrameError(
+            f"there is no {', '.join(missing)} in the comparison; give what compare_judges or"
+            " compare_models returned",
+            columns=missing,
+        )
+    from scipy.stats import norm
+
+    error = (compared["high"] - compared["low"]) / 2 / norm.ppf((1 + level) / 2)
+    reach = compared["n"] * (_reach(chance, level) * error) ** 2
+    farthest = compared[["low", "high"]].abs().max(axis=1)
+    needed = np.ceil(reach / (compared["difference"] ** 2).where(compared["difference"] != 0))
+    firsts = list(compared.columns[: list(compared.columns).index("difference")])
+    return compared[[*firsts, *needs]].assign(
+        needed=needed,
+        more=(needed - compared["n"]).clip(lower=0),
+        at_best=np.ceil(reach / farthest**2),
+    )
+
+
+def _reach(chance: float, level: float) -> float:
+    """How many standard errors a difference must have to be seen with this chance."""
+    if not (0 < chance < 1 and 0 < level < 1):
+        raise ValueError(
+            f"chance is {chance!r} and level {level!r}; expected numbers between 0 and 1, such as"
+            " 0.8 and 0.95"
+        )
+    from scipy.stats import norm
+
+    return float(norm.ppf((1 + level) / 2) + norm.ppf(chance))
+
+
+def _variances(found: pd.DataFrame) -> dict[str, float]:
+    """The variance of each source, 0 where it is missing or negative."""
+    if not {"source", "variance"} <= set(found.columns) or set(found["source"]) != set(SOURCES):
+        raise FrameError(
+            f"variances come from {', '.join(SOURCES)}, one row each; give what `components` found",
+            columns=list(found.columns),
+        )
+    known = found.set_index("source")["variance"].astype(float)
+    return {str(name): max(value, 0.0) for name, value in known.fillna(0.0).items()}

@@ -33,7 +33,8 @@ def machine() -> str:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     )
-    kinds = [line for line in open("/proc/cpuinfo") if line.startswith("model name")]
+    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    kinds = [line for line in told.splitlines() if line.startswith("model name")]
     return (
         f"{time.strftime('%Y-%m-%d')}, commit {commit.stdout.strip()}, Python"
         f" {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores"
@@ -66,7 +67,7 @@ def main() -> int:
     kinds = {
         "kill -9 while recording": (harm.kills, given.times, given.jobs),
         "power cut": (harm.power_cuts, given.cuts, 1),
-        "power cut, control: diskcache as it comes": (
+        "power cut (control: diskcache as it comes)": (
             partial(harm.power_cuts, job="careless"),
             given.cuts,
             1,

@@ -64,7 +64,8 @@ def held(folder: Path, numbers: Iterable[int]) -> Counter[str]:
     except StoreError:
         return Counter({"did not open": 1, "lost": len(wanted)})
     wrong = sum(reply.text != said(wanted[key]) for key, reply in found.items())
-    return Counter(right=len(found) - wrong, wrong=wrong, lost=len(wanted) - len(found))
+    lost = len(wanted) - len(found)
+    return Counter({"right": len(found) - wrong, "wrong": wrong, "lost": lost, "did not open": 0})
 
 
 # -- Workers that are killed ----------------------------------------------------------------------
@@ -160,7 +161,7 @@ def kills(folder: Path, times: int, seed: int = 0, longest: float = 0.4) -> Coun
                 time.sleep(rng.uniform(0, longest))
                 do("kill", worker)
                 numbers = acknowledged(acked)
-                total += held(store, numbers)
+                total.update(held(store, numbers))
                 seen = max(numbers, default=-1) + 1
             total["kills"] += rounds
             total["acknowledged"] += seen
@@ -229,7 +230,7 @@ def power_cuts(folder: Path, times: int, seed: int = 0, job: str = "record_all")
                 if job == "careless":
                     total["lost"] += len(numbers) - _carelessly_held(after / "store", numbers)
                 else:
-                    total += held(after / "store", numbers)
+                    total.update(held(after / "store", numbers))
                     total["damaged"] += len(exchange.verify(after / "store").damaged)
     return total
 
@@ -264,7 +265,7 @@ def torn_logs(folder: Path, times: int, seed: int = 0, records: int = 60) -> Cou
         (torn / "cache.db").write_bytes(whole)
         (torn / "cache.db-wal").write_bytes(written[:cut] + rng.randbytes(rng.randint(0, 9000)))
         kept = [number for number, end in enumerate(ends) if end <= cut]
-        total += held(torn, kept)
+        total.update(held(torn, kept))
         total["wrong"] += held(torn, range(records))["wrong"]
         total["cuts"] += 1
         shutil.rmtree(torn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<s>' + m['role'] + ': ' + m['content'] + '</s>' }}{% endfor %}"
@@ -32,14 +33,14 @@ def tiny_tokenizer(texts: list[str] | None = None):  # type: ignore[no-untyped-d
     return fast
 
 
-def tiny_model(folder: Path, seed: int = 0, context: int = 512) -> Path:
+def tiny_model(folder: Path, seed: int = 0, context: int = 512, tokenizer: Any = None) -> Path:
     """The folder, with a random Llama of 64 dimensions in it, and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -79,4 +80,41 @@ def tiny_opt(folder: Path, texts: list[str] | None = None, context: int = 256) -
         architectures=["OPTForSequenceClassification"],
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_judge(folder: Path, seed: int = 0, context: int = 4096) -> Path:
+    """The folder, with a model in it that replies to our prompts with a verdict: a die.
+
+    Nothing is learned: its template ends in a mark that says whether the prompt wants a letter or a
+    number, and its weights are set so that a verdict of that kind follows, and then the end. Which
+    verdict it is depends on the whole prompt, by chance.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    letters, numbers = [f"[[{letter}]]" for letter in "ABC"], [f"[[{n}]]" for n in range(1, 11)]
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens([*letters, *numbers, "<letter>", "<number>"])
+    mark = "{{ '<letter>' if '[[A]]' in messages[0]['content'] else '<number>' }}"
+    tokenizer.chat_template = TEMPLATE.replace("<s>assistant: ", mark)
+    tiny_model(folder, seed, context, tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        read, write = model.model.embed_tokens.weight, model.lm_head.weight
+        for layer in model.model.layers:  # three dimensions are left to the marks alone
+            layer.self_attn.o_proj.weight[:3] = 0
+            layer.mlp.down_proj.weight[:3] = 0
+        read[:, :3] = 0
+        write[:] = 0
+        follows = {"<letter>": letters, "<number>": numbers}
+        for at, (marked, verdicts) in enumerate(follows.items()):
+            read[tokenizer.convert_tokens_to_ids(marked), at] = 10
+            for verdict in tokenizer.convert_tokens_to_ids(verdicts):
+                write[verdict, at] = 20
+                write[verdict, 3:] = 0.3 * torch.randn(61, generator=draw)
+                read[verdict, 2] = 10
+        write[tokenizer.eos_token_id, 2] = 20
+    model.save_pretrained(folder)
     return folder

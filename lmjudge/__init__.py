@@ -46,6 +46,7 @@ _HOME = {
     "judge_pairs": "judges",
     "judge_answers": "judges",
     "reread": "judges",
+    "scan": "judges",
     "repetitive_list": "judges",
     "plan": "plan",
     "train_reward_model": "rewards",
@@ -154,6 +155,7 @@ if TYPE_CHECKING:
         judge_pairs as judge_pairs,
         repetitive_list as repetitive_list,
         reread as reread,
+        scan as scan,
     )
     from lmjudge.plan import plan as plan
     from lmjudge.published import compare as compare, published as published

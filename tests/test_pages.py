@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 import pandas as pd
 import pytest
+from hostile import AWAY, PAGES as HOSTILE, RUN
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import lmjudge as lj
@@ -22,42 +23,6 @@ CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-RUN = "window.fired=(window.fired||0)+1"
-AWAY = "http://192.0.2.1"
-HOSTILE = [
-    f"<script>{RUN}</script>",
-    f"</script><script>{RUN}</script>",
-    f"</style><script>{RUN}</script>",
-    f"</pre></td></table><script>{RUN}</script>",
-    f"<img src=x onerror='{RUN}'>",
-    f'<img src="{AWAY}/beacon.png">',
-    f"<svg onload='{RUN}'><script>{RUN}</script></svg>",
-    f'<svg><use href="{AWAY}/a.svg#x"/></svg>',
-    f"<iframe srcdoc='<script>{RUN}</script>'></iframe>",
-    f'<iframe src="javascript:{RUN}"></iframe>',
-    f'<iframe src="data:text/html,<script>parent.{RUN}</script>"></iframe>',
-    f'<object data="data:text/html,<script>{RUN}</script>"></object>',
-    f"<details open ontoggle='{RUN}'>x</details>",
-    f"<input autofocus onfocus='{RUN}'>",
-    f"<math><mtext><table><mglyph><style><!--</style><img title='--><img src=x onerror={RUN}>'>",
-    f"<noscript><p title='</noscript><img src=x onerror={RUN}>'>",
-    f"<template><script>{RUN}</script></template>",
-    f'" onmouseover="{RUN}" autofocus onfocus="{RUN}" x="',
-    f"' onerror='{RUN}' src='x",
-    f"<style>@import '{AWAY}/a.css'; td {{background: url({AWAY}/b.png)}}</style>",
-    f"<link rel=stylesheet href={AWAY}/c.css><link rel=prefetch href={AWAY}/d>",
-    f'<meta http-equiv="refresh" content="0;url={AWAY}">',
-    f'<base href="{AWAY}/"><form action="javascript:{RUN}"><button>x</button></form>',
-    f"[click](javascript:{RUN}) ![beacon]({AWAY}/e.png)",
-    f"<a href='javascript:{RUN}' autofocus>x</a><a href='data:text/html,<script>{RUN}</script>'>",
-    f"```html\n<script>{RUN}</script>\n```",
-    f"{{{{ {RUN} }}}} ${{{RUN}}} {{% raw %}}<script>{RUN}</script>",
-    f"&lt;script&gt;{RUN}&lt;/script&gt;<scr\0ipt>{RUN}</scr\0ipt>",
-    f"<ScRiPt/x>{RUN}</sCrIpT >",
-    f"\ufeff<\uff1cscript>{RUN}//",
-    f"<video><source onerror='{RUN}' src='{AWAY}/v'></video><audio src=x onerror='{RUN}'>",
-    f"<body onload='{RUN}'><marquee onstart='{RUN}'>",
 ]
 
 

@@ -5,9 +5,12 @@ from lmjudge.judges.judge import Judge, judge_name
 from lmjudge.judges.judging import judge_answers, judge_pairs, judge_requests, reread
 from lmjudge.judges.parsers import PARSERS, Verdict
 from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
+from lmjudge.judges.scan import scan
+from lmjudge.judges.schemas import RESPONSE_FORMATS
 
 __all__ = [
     "PARSERS",
+    "RESPONSE_FORMATS",
     "Judge",
     "Prompt",
     "Verdict",
@@ -20,4 +23,5 @@ __all__ = [
     "repetitive_list",
     "reread",
     "rewordings",
+    "scan",
 ]

@@ -1,0 +1,142 @@
+"""What strangers and models write is let in as text: it plants no verdict and moves nothing."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hostile import CELLS, JUDGED, NAMES, PAGES, TEMPLATES, TERMINAL
+
+import lmjudge as lj
+from lmjudge.judges.parsers import LETTERS, PARSERS, RATING, RATINGS
+from lmjudge.records import Record, Reply, Request
+
+DOCS = Path(__file__).parents[1] / "docs" / "security.md"
+# How a judge's reply may hold a verdict that is not its own; the format that its prompt asks for.
+SITUATIONS = {
+    "its own verdict, on the last line": ("Because it is complete.\n[[A]]", "stop", LETTERS),
+    "cut off after quoting one": ('The reply says "[[B]]", so', "length", LETTERS),
+    "quotes one, then gives its own": ('It says "[[B]]".\n[[A]]', "stop", LETTERS),
+    "gives its own, then quotes one": ('[[A]]\nThe other says "[[B]]".', "stop", LETTERS),
+    "quotes one and gives none": ('The reply ends in "[[B]]", which is odd.', "stop", LETTERS),
+    "two on the last line": ("[[A]] or [[B]]", "stop", LETTERS),
+    "one in its reasoning alone": ("<think>[[B]]</think>I cannot say.", "stop", LETTERS),
+    "one in reasoning that never ends": ("<think>[[B]]", "stop", LETTERS),
+    "a grade above the scale": ("[[11]]", "stop", RATING),
+    "a grade beside a footnote": ("As [1] says.\n[[7]]", "stop", RATING),
+    "a footnote and no grade": ("As [1] says, it is fine.", "stop", RATING),
+    "two grades, quoted on the first line": ("10 1\nsays the reply.\n[[5,6]]", "stop", RATINGS),
+}
+
+
+def read(parser: str, text: str, ending: str, form: str) -> str:
+    """What a parser makes of a reply, in a word."""
+    from lmjudge.judges.reasoning import after_reasoning
+
+    if parser in ("vicuna", "threeclass") and form != RATINGS:
+        return "–"
+    verdict = PARSERS[parser](after_reasoning(text), ending, form, (1, 10))
+    if verdict.reason:
+        return verdict.reason
+    if verdict.score is not None:
+        return f"{verdict.score:g}"
+    if verdict.score_a is not None:
+        return f"{verdict.score_a:g}, {verdict.score_b:g}"
+    return {"model_a": "A", "model_b": "B"}.get(verdict.winner, verdict.winner)
+
+
+def test_there_are_more_than_a_hundred_hostile_texts() -> None:
+    texts = [*PAGES, *CELLS, *TERMINAL, *(text for text, _ in JUDGED), *NAMES, *TEMPLATES]
+    assert len(set(texts)) > 100
+
+
+@pytest.mark.parametrize(("text", "what"), JUDGED)
+def test_what_is_addressed_to_a_judge_is_found(text: str, what: str) -> None:
+    answers = pd.DataFrame({"question_id": [7], "model": ["m"], "turns": [["plain", text]]})
+    found = lj.scan(answers)
+    assert what in set(found["what"])
+    assert set(found["turn"]) == {2}
+    assert set(found["question_id"]) == {7}
+
+
+def test_a_plain_text_is_not_suspected() -> None:
+    study = lj.simulate(0)
+    assert lj.scan(study.answers).empty
+    plain = "Judges ruled 10 to 2.\n\n1. First [1].\n2. Rate limits: 10 a second.\n<b>bold</b>"
+    assert lj.scan(pd.DataFrame({"text": [plain]})).empty
+    with pytest.raises(lj.errors.FrameError, match="has no texts"):
+        lj.scan(pd.DataFrame({"x": [1]}))
+
+
+def test_no_answer_plants_a_verdict_under_the_strict_parser() -> None:
+    """Whatever an answer holds, a judge that quotes it and stops has given no verdict."""
+    for text, _ in JUDGED:
+        quoted = f"The reply reads:\n\n> {text}\n\nI have nothing to add."
+        for form in (LETTERS, RATING, RATINGS):
+            verdict = PARSERS["strict"](quoted, "stop", form, (1, 10))
+            assert verdict.reason, (text, form, verdict)
+            cut = PARSERS["strict"](text, "length", form, (1, 10))
+            assert cut.reason, (text, form, cut)
+
+
+def test_how_each_parser_reads_what_is_not_the_judges_own() -> None:
+    """The table in the docs is what the parsers do."""
+    parsers = [name for name in ("strict", "fastchat", "vicuna") if name in PARSERS]
+    lines = [f"| the judge's reply | {' | '.join(parsers)} |", "|---" * (len(parsers) + 1) + "|"]
+    for situation, reply in SITUATIONS.items():
+        lines.append(f"| {situation} | {' | '.join(read(p, *reply) for p in parsers)} |")
+    table = "\n".join(lines)
+    assert table in DOCS.read_text(), f"docs/security.md should hold:\n{table}"
+
+
+@pytest.mark.parametrize("text", TERMINAL + NAMES[:8])
+def test_the_terminal_gets_no_control_bytes(text: str, tmp_path: Path) -> None:
+    """Models' names are what the command line shows of a store."""
+    name = f"m{text}m"
+    store = lj.Store(tmp_path / "store")
+    try:
+        store.add([Record(Request(name, [{"role": "user", "content": text}]), Reply(text))])
+    except lj.errors.RequestError:
+        return  # refused: it is nowhere
+    told = subprocess.run(
+        [sys.executable, "-m", "lmjudge", "store", "--path", str(tmp_path / "store"), "stats"],
+        capture_output=True,
+        check=True,
+    )
+    shown = (told.stdout + told.stderr).decode()
+    odd = {c for c in shown if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160}
+    assert not odd
+    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def test_no_spreadsheet_runs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
+    table = pd.DataFrame({"table": CELLS, "row": CELLS, "column": CELLS, "value": 1.0})
+    path = lj.save_table(table, "hostile", source="own")
+    with path.open(newline="", encoding="utf-8") as lines:
+        for row in csv.reader(lines):
+            for cell in row:
+                assert not cell.startswith(("=", "+", "@", "\t", "\r", "\uff1d")), cell
+
+
+@pytest.mark.parametrize("text", TEMPLATES)
+def test_a_text_stands_in_a_prompt_once_and_as_it_is(text: str) -> None:
+    questions = pd.DataFrame(
+        {"question_id": [1], "category": "c", "turns": [["Q"]], "reference": None}
+    )
+    answers = pd.DataFrame(
+        [
+            {"question_id": 1, "model": "m", "turns": [f"<{text}>"], "sample": 0},
+            {"question_id": 1, "model": "n", "turns": ["plain"], "sample": 0},
+        ]
+    )
+    from lmjudge.judges import judge_requests
+
+    judge = lj.Judge("pair", model="j")
+    for _, request in judge_requests(lj.pair_up(questions, answers), judge):
+        whole = "".join(message["content"] for message in request.messages)
+        assert whole.count(f"<{text}>") == 1

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from lmjudge.places import reports
 from lmjudge.report.checking import card_of, source_notes
 
 if TYPE_CHECKING:
+    from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
 
@@ -23,16 +25,8 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     What is to be known of the sources of its published table, as the run card names them, stands
     at the top.
     """
-    from nbconvert import HTMLExporter
     from nbformat import NotebookNode
 
-    exporter = HTMLExporter(
-        template_name="page",
-        extra_template_basedirs=[str(Path(__file__).parent / "templates")],
-        sanitize_html=True,
-        exclude_anchor_links=True,
-        filters={"clean_html": clean_html},
-    )
     card = card_of(reports() / f"{stem}.csv") if source == "published" else None
     resources = {
         "notes": source_notes(card["sources"]) if card and not error else [],
@@ -46,8 +40,21 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     # Widgets do not survive without scripts, and nbconvert trips over halves of their state.
     bare = NotebookNode({**notebook, "metadata": {"language_info": {"name": "python"}}})
     with quiet():
-        html, _ = exporter.from_notebook_node(bare, resources=resources)
+        html, _ = _exporter().from_notebook_node(bare, resources=resources)
     return str(html)
+
+
+@cache
+def _exporter() -> HTMLExporter:
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(
+        template_name="page",
+        extra_template_basedirs=[str(Path(__file__).parent / "templates")],
+        sanitize_html=True,
+        exclude_anchor_links=True,
+        filters={"clean_html": clean_html},
+    )
 
 
 def style() -> str:

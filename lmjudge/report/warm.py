@@ -29,10 +29,12 @@ _FORK = get_context("fork")
 # What notebooks and papermill import. tqdm.auto and pyplot are left to the kernels: at their import
 # both look for the notebook that they are in.
 _AHEAD = (
-    "lmjudge.data lmjudge.endpoints lmjudge.plan lmjudge.report.executing lmjudge.simulate"
-    " scipy.sparse.csgraph scipy.stats statsmodels.api statsmodels.stats.multitest"
-    " matplotlib.figure matplotlib.backends.backend_agg pyarrow.parquet diskcache bleach nbconvert"
-    " papermill ipykernel.ipkernel ipykernel.kernelapp ipykernel_launcher"
+    "lmjudge.data lmjudge.judges lmjudge.plan lmjudge.published lmjudge.simulate lmjudge.stats"
+    " lmjudge.store scipy.sparse.csgraph scipy.stats statsmodels.stats.multitest"
+    " statsmodels.stats.proportion"
+    " matplotlib.figure matplotlib.backends.backend_agg pandas.io.formats.html pyarrow.parquet"
+    " diskcache zstandard bleach nbconvert papermill lmjudge.report.executing"
+    " ipykernel.ipkernel ipykernel.kernelapp ipykernel_launcher pdb tornado.platform.asyncio"
 )
 _INLINE = "module://matplotlib_inline.backend_inline"
 
@@ -85,15 +87,31 @@ def _ready(*readable: Any) -> list[Any]:
 
 
 def _import_ahead() -> None:
-    """Imports what is slow to import, as a kernel would."""
+    """Imports what is slow to import, as a kernel would, and makes a page, which fills caches."""
     chosen = "MPLBACKEND" in os.environ
     os.environ.setdefault("MPLBACKEND", _INLINE)
     for name in _AHEAD.split():
         import_module(name)
     if not chosen:
         del os.environ["MPLBACKEND"]
+    _make_a_page()
     gc.collect()
     gc.freeze()  # what the collector leaves alone stays shared by the forked processes
+
+
+def _make_a_page() -> None:
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+    from PIL import Image
+
+    from lmjudge.report.page import page_of
+
+    shown = {"text/plain": "x", "text/html": "<table><tr><td>1</td></tr></table>"}
+    outputs = [new_output("stream", text="1"), new_output("display_data", data=shown)]
+    cells = [new_markdown_cell("# A\n\n- `b` *c* [d](e)"), new_code_cell("1 + 1", outputs=outputs)]
+    made = nbformat.reads(nbformat.writes(new_notebook(cells=cells)), as_version=4)
+    page_of(made, "example", None)
+    Image.preinit()
 
 
 class _Kernel(ForkProcess):

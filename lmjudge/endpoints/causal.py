@@ -28,7 +28,7 @@ from transformers import (
 
 from lmjudge.canonical import clean_text
 from lmjudge.endpoints.batching import Job
-from lmjudge.endpoints.checkpoints import loading_errors
+from lmjudge.endpoints.checkpoints import loading_errors, without_bars
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -66,13 +66,14 @@ class Loaded:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, padding_side="left"
             )
-            model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=getattr(torch, dtype),
-                device_map=device_map,
-            )
+            with without_bars():
+                model: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                    folder,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=getattr(torch, dtype),
+                    device_map=device_map,
+                )
         except loading_errors() as error:
             raise EndpointError(
                 f"{folder} cannot be loaded as a language model ({error}); expected transformers'"

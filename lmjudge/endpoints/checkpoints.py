@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lmjudge.errors import EndpointError
@@ -16,6 +18,20 @@ def loading_errors() -> tuple[type[Exception], ...]:
     from safetensors import SafetensorError
 
     return (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """A while in which transformers shows no bars for files read and written."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Path:

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from lmjudge.endpoints.batching import Job
-from lmjudge.endpoints.checkpoints import loading_errors
+from lmjudge.endpoints.checkpoints import loading_errors, without_bars
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -39,14 +39,15 @@ def encode(tokenizer: Any, prompt: str, response: str, longest: int) -> tuple[li
         )
         after = whole[len(before) :] if whole.startswith(before) else response
         first, last = (
-            tokenizer(text, add_special_tokens=False)["input_ids"] for text in (before, after)
+            tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            for text in (before, after)
         )
     else:
-        first = tokenizer(f"{prompt}\n\n")["input_ids"]
+        first = tokenizer(f"{prompt}\n\n", verbose=False)["input_ids"]
         ends = [tokenizer.eos_token_id]
         if first[-1:] == ends:
             first = first[:-1]
-        last = tokenizer(response, add_special_tokens=False)["input_ids"] + ends
+        last = tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"] + ends
     cut = max(0, len(first) + len(last) - longest)
     if len(last) >= longest:
         return last[:longest], cut
@@ -71,9 +72,10 @@ class Scorer:
             self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
                 folder, local_files_only=True
             )
-            model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
-            )
+            with without_bars():
+                model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
+                    folder, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
+                )
         except loading_errors() as error:
             raise EndpointError(
                 f"{folder} cannot be loaded as a reward model ({error}); expected a sequence"

@@ -120,7 +120,7 @@ def tokens_said(
         if (mark := grown.rfind(tokenizer.eos_token)) >= len(before):
             end = mark + len(tokenizer.eos_token)
         spans.append((len(before), end))
-    coded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    coded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     said = [
         int(any(first <= start < stop <= last for first, last in spans))
         for start, stop in coded["offset_mapping"]

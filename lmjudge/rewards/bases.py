@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lmjudge.endpoints.checkpoints import folder_of, loading_errors
+from lmjudge.endpoints.checkpoints import folder_of, loading_errors, without_bars
 from lmjudge.endpoints.scorer import longest_of
 from lmjudge.errors import EndpointError, TrainingError
 
@@ -51,14 +51,15 @@ def open_base(
         if outputs:
             config.num_labels = outputs
         if list(folder.glob("*.safetensors")):
-            model, told = made.from_pretrained(
-                folder,
-                config=config,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
+            with without_bars():
+                model, told = made.from_pretrained(
+                    folder,
+                    config=config,
+                    local_files_only=True,
+                    use_safetensors=True,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                )
             _refuse_another_shape(folder, model, told)
         else:
             model = made.from_config(config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 
 from lmjudge.canonical import canonical_json
+from lmjudge.endpoints.checkpoints import without_bars
 from lmjudge.errors import TrainingError
 from lmjudge.rewards.losses import Finite, Fitted, Item
 
@@ -108,10 +110,12 @@ def fit(
     trainer.add_callback(Finite(trainer))
     if patience is not None and held:
         trainer.add_callback(transformers.EarlyStoppingCallback(patience))
-    trainer.train(resume_from_checkpoint=last_whole(checkpoints))
+    with nullcontext() if progress else without_bars():
+        trainer.train(resume_from_checkpoint=last_whole(checkpoints))
     metrics = _metrics(trainer.state.log_history)
     if trainer.is_world_process_zero():
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
+        with without_bars():
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
         tokenizer.save_pretrained(out)
         metrics.to_csv(out / "metrics.csv", index=False)
         (out / "README.md").write_text(_card(how, model, items, metrics, digest), encoding="utf-8")

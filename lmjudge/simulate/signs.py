@@ -1,0 +1,131 @@
+"""Signs of quality in the texts of a study, for models that learn from texts; and other answers.
+
+The study's own texts say nothing of their quality: its judges know it by a word that stands for the
+answer. A model that is trained needs a sign that can be learned, and answers that a model gave have
+no such word. Both are planted here, and documented, so that what is learned can be held against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.frames import WINNERS, check
+from lmjudge.simulate.endpoint import _TOKEN, Fact, SimulatedEndpoint
+from lmjudge.simulate.planted import SimulatedJudge
+from lmjudge.simulate.study import _token
+
+if TYPE_CHECKING:
+    from lmjudge.simulate.study import Study
+
+# Which of these a word of an answer becomes says how good the answer is.
+SOUND = ("apt", "exact", "lucid", "sound", "useful", "valid")
+LOOSE = ("dull", "empty", "hazy", "loose", "stale", "vague")
+SIGNS = 0.7
+_OTHER = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
+
+
+def signed(study: Study) -> pd.DataFrame:
+    """The study's answers with the sign: a share SIGNS of their words are SOUND or LOOSE.
+
+    Each of these is SOUND with the probability (quality - 1) / 9, held within 0.02 and 0.98, where
+    the quality is the turn's own: so many words tell it, with the error of a share. Lengths and the
+    words that stand for the answers stay, and so does all that the study's judges say of them.
+    """
+    rng = np.random.default_rng([study.seed, 11])
+    turns = [[_signed(study, text, rng) for text in texts] for texts in study.answers["turns"]]
+    return study.answers.assign(turns=turns)
+
+
+def expected_agreement(study: Study, votes: pd.DataFrame | None, group: str) -> pd.DataFrame:
+    """How often a voter of the group agrees with these votes, in expectation: S1 and S2.
+
+    `votes` have one vote a key, all on the study's answers; None stands for another voter of the
+    group, on all keys of the first turn. Columns: ties ("keep", "drop"), planted.
+    """
+    voters = next(voters for voters in study.plan.voters if voters.group == group)
+    facts = _by_answer(study.endpoint)
+    keyed = votes
+    if keyed is None:
+        keyed = study.votes[study.votes["turn"] == 1].drop_duplicates(
+            ["question_id", "model_a", "model_b"]
+        )
+    sums = np.zeros(4)  # agreeing and comparable, with ties and without
+    for row in check(keyed, "votes").to_dict("records"):
+        a, b = (facts[row["question_id"], 1, row[f"model_{side}"]] for side in "ab")
+        theirs = voters.choices(a.best(b))
+        mine = theirs if votes is None else {row["winner"]: 1.0}
+        for place, kept in ((0, WINNERS), (2, WINNERS[:2])):
+            both = sum(mine.get(side, 0.0) * theirs[side] for side in kept)
+            met = sum(mine.get(s, 0.0) for s in kept) * sum(theirs[s] for s in kept)
+            sums[place : place + 2] += both, met
+    return pd.DataFrame(
+        {"ties": ["keep", "drop"], "planted": [sums[0] / sums[1], sums[2] / sums[3]]}
+    )
+
+
+def told(
+    answers: pd.DataFrame, quality: Sequence[float], judges: Sequence[SimulatedJudge], seed: int
+) -> tuple[pd.DataFrame, SimulatedEndpoint]:
+    """Answers of any models with a word that stands for each, and an endpoint that judges them.
+
+    `quality` is what each answer is worth (first turns alone), by a rule of one's own.
+    """
+    facts: dict[str, Fact] = {}
+    turns = []
+    for row, worth in zip(answers.to_dict("records"), quality, strict=True):
+        token = _token(seed, row["question_id"], row["model"], row["sample"])
+        text = f"{row['turns'][0]} {token}".strip()
+        words = len(text.split())
+        facts[token] = Fact(
+            row["question_id"], 1, row["model"], float(worth), words, words > 40, False
+        )
+        turns.append([text])
+    return answers.assign(turns=turns), SimulatedEndpoint(seed, tuple(judges), facts)
+
+
+def expected_wins(
+    endpoint: SimulatedEndpoint, judge: SimulatedJudge, pairings: pd.DataFrame
+) -> pd.DataFrame:
+    """What model_a's win rate over model_b is, in expectation, once both orders are resolved.
+
+    Ties count half and missing verdicts not at all. Columns: model_a, model_b, planted.
+    """
+    facts = _by_answer(endpoint)
+    sums: dict[tuple[str, str], np.ndarray] = {}
+    for row in pairings.to_dict("records"):
+        a, b = (facts[row["question_id"], 1, row[f"model_{side}"]] for side in "ab")
+        gap = a.words - b.words
+        longer = "model_a" if gap > 0 else "model_b" if gap < 0 else None
+        first = judge.verdicts(a.best(b), longer, None)
+        second = _turned(judge.verdicts(_OTHER[a.best(b)], longer and _OTHER[longer], None))
+        read = (1 - first[None]) * (1 - second[None])
+        wins, losses = (first[side] * second[side] for side in WINNERS[:2])
+        pair = sums.setdefault((row["model_a"], row["model_b"]), np.zeros(2))
+        pair += (wins + read - losses) / 2, read
+    return pd.DataFrame(
+        [{"model_a": a, "model_b": b, "planted": top / of} for (a, b), (top, of) in sums.items()]
+    )
+
+
+def _turned(shares: Mapping[Any, float]) -> dict[Any, float]:
+    return {_OTHER.get(side, side): share for side, share in shares.items()}
+
+
+def _by_answer(endpoint: SimulatedEndpoint) -> dict[tuple[Any, int, str], Fact]:
+    return {(fact.question_id, fact.turn, fact.model): fact for fact in endpoint.facts.values()}
+
+
+def _signed(study: Study, text: str, rng: np.random.Generator) -> str:
+    found = _TOKEN.search(text)
+    quality = study.endpoint.facts[found[0].lower()].quality if found else 5.5
+    chance = min(0.98, max(0.02, (quality - 1) / 9))
+    words = text.split()
+    for at, word in enumerate(words):
+        if not _TOKEN.search(word) and rng.random() < SIGNS:
+            signs = SOUND if rng.random() < chance else LOOSE
+            words[at] = signs[int(rng.integers(len(signs)))]
+    return " ".join(words)

@@ -1,0 +1,422 @@
+"""Answerers and judges that are fine-tuned, several processes, and what was planted found again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import lmjudge as lj
+from lmjudge.errors import FrameError, TrainingError
+from lmjudge.frames import frame
+from lmjudge.rewards import (
+    longer_rewards,
+    new_base,
+    pairs_from_scores,
+    reward_answers,
+    save_pairs,
+    word_rewards,
+)
+from lmjudge.simulate import MODELS
+from lmjudge.simulate.samples import SAMPLED, sampled
+from lmjudge.simulate.signs import LOOSE, SOUND, expected_wins, signed, told
+from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
+
+torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
+
+from tiny import tiny_opt, tiny_tokenizer  # noqa: E402
+
+torch.set_num_threads(1)
+OPTIONS = {"seed": 1, "device": "cpu", "progress": False}
+
+
+def made_pairs(count: int, responses: int = 2) -> pd.DataFrame:
+    rows = []
+    for at in range(count):
+        texts = [" ".join(["good"] * (k + 1) + ["bad"] * (responses - k)) for k in range(responses)]
+        rows += [
+            {"prompt": f"task {at}", "chosen": texts[j], "rejected": texts[i]}
+            for j in range(responses)
+            for i in range(j)
+        ]
+    return pd.DataFrame(rows).assign(pair_id=range(len(rows)), subset="s")
+
+
+def lineup_of(talks: list[list[tuple[str, str]]]) -> pd.DataFrame:
+    rows = [
+        {
+            "question_id": at,
+            "category": "c",
+            "model": "m",
+            "sample": 0,
+            "question": [asked for asked, _ in talk],
+            "reference": None,
+            "answer": [said for _, said in talk],
+        }
+        for at, talk in enumerate(talks)
+    ]
+    return frame("lineup", rows)
+
+
+# Rewards as estimates.
+
+
+def rewards_of(gaps: list[float], **columns: object) -> pd.DataFrame:
+    made = pd.DataFrame({"pair_id": range(len(gaps)), "reward_chosen": gaps})
+    made = made.assign(reward_rejected=0.0, model="m", subset="s")
+    return made.assign(**columns)
+
+
+def test_accuracy_by_section_weighs_pairs_and_counts_ties_as_wrong() -> None:
+    rewards = rewards_of([1, 1, 0, -1, np.nan, 2], subset=["a", "a", "a", "b", "b", "c"])
+    found = ranking_accuracy(rewards, by="subset")
+    assert found["accuracy"].round(3).tolist() == [0.667, 0.0, 1.0]
+    assert found["ties"].tolist() == [1, 0, 0]
+    assert found["no_verdict"].tolist() == [0, 1, 0]
+    sections = {"one": ["a", "b"]}
+    (row,) = ranking_accuracy(rewards, by="section", sections=sections).to_dict("records")
+    assert (row["accuracy"], row["n"], row["no_verdict"]) == (0.5, 4, 1)
+    with pytest.raises(FrameError, match="two sections"):
+        ranking_accuracy(rewards, by="section", sections={"x": ["a"], "y": ["a"]})
+
+
+def test_intervals_are_clustered_by_prompt() -> None:
+    """Every prompt said twice is no more than said once."""
+    rng = np.random.default_rng(0)
+    gaps = rng.normal(0.5, 1, 60).tolist()
+    pairs = made_pairs(60)
+    once = ranking_accuracy(rewards_of(gaps), by="model", pairs=pairs)
+    twice = pd.concat([pairs, pairs.assign(pair_id=pairs["pair_id"] + 60)])
+    again = ranking_accuracy(rewards_of(gaps * 2), by="model", pairs=twice)
+    assert again["low"].iloc[0] == pytest.approx(once["low"].iloc[0])
+    assert again["n"].iloc[0] == 2 * once["n"].iloc[0]
+    with pytest.raises(FrameError, match="once in `pairs`"):
+        ranking_accuracy(rewards_of(gaps), pairs=pairs[:50])
+
+
+def test_length_is_followed_whichever_answer_is_called_chosen() -> None:
+    rng = np.random.default_rng(1)
+    rows = [
+        {"prompt": f"p{at}", "chosen": "w " * one, "rejected": "w " * two}
+        for at, (one, two) in enumerate(rng.integers(1, 40, (80, 2)))
+    ]
+    pairs = pd.DataFrame(rows).assign(pair_id=range(80), subset="s")
+    words = longer_rewards(pairs)
+    noisy = words.assign(reward_chosen=words["reward_chosen"] + rng.normal(0, 9, 80))
+    found = reward_length(noisy, pairs)
+    assert found["low"].iloc[0] < found["correlation"].iloc[0] < found["high"].iloc[0] < 1
+    turned = pairs.rename(columns={"chosen": "rejected", "rejected": "chosen"})
+    sides = {"reward_chosen": "reward_rejected", "reward_rejected": "reward_chosen"}
+    again = reward_length(noisy.rename(columns=sides), turned)
+    pd.testing.assert_frame_equal(again, found)
+    assert reward_length(words, pairs)["longer"].iloc[0] == 1
+
+
+def test_calibration_finds_a_slope_of_one_where_rewards_are_log_odds() -> None:
+    rng = np.random.default_rng(2)
+    count = 1500
+    reward = rng.normal(0, 1.5, (count, 2))
+    won = rng.random(count) < 1 / (1 + np.exp(reward[:, 1] - reward[:, 0]))
+    votes = pd.DataFrame({"question_id": range(count), "turn": 1, "model_a": "x", "model_b": "y"})
+    votes = votes.assign(judge="h", group="crowd", reason=None, time=None)
+    votes["winner"] = np.where(won, "model_a", "model_b")
+    given_ = pd.DataFrame(
+        {
+            "question_id": np.repeat(range(count), 2),
+            "model": ["x", "y"] * count,
+            "reward": reward.ravel(),
+        }
+    )
+    found = reward_calibration(votes, given_)
+    whole = found.iloc[-1]
+    assert whole["low"] < 1 < whole["high"]
+    assert found["n"].iloc[:-1].sum() == count
+    assert ((found["preferred"] - found["predicted"]).abs().iloc[:-1] < 0.09).all()
+    doubled = reward_calibration(votes, given_.assign(reward=2 * given_["reward"])).iloc[-1]
+    assert doubled["slope"] == pytest.approx(whole["slope"] / 2)
+    with pytest.raises(FrameError, match="without a reward"):
+        reward_calibration(votes, given_[:4])
+
+
+def test_pairs_go_out_and_come_back(tmp_path: Path) -> None:
+    pairs = made_pairs(3, 3)
+    back = lj.load_pairs(save_pairs(pairs, tmp_path / "pairs.jsonl"))
+    columns = ["pair_id", "subset", "prompt", "chosen", "rejected"]
+    pd.testing.assert_frame_equal(back[columns], pairs[columns], check_dtype=False)
+
+
+def test_baselines_are_what_they_say() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    pairs = made_pairs(30, 3)
+    words = word_rewards(pairs[:60], pairs[60:])
+    assert ranking_accuracy(words)["accuracy"].iloc[0] == 1
+    assert ranking_accuracy(longer_rewards(pairs))["accuracy"].iloc[0] == 0  # all equally long
+
+
+# Answerers.
+
+TALK = st.lists(
+    st.tuples(
+        st.text("ab \n.é", min_size=1, max_size=9), st.text("ab \n.é", min_size=1, max_size=9)
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(TALK)
+@settings(max_examples=40, deadline=None)
+def test_the_loss_is_on_the_assistants_tokens_exactly(talk: list[tuple[str, str]]) -> None:
+    from lmjudge.rewards.answering import tokens_said
+
+    tokenizer = tiny_tokenizer()  # its template marks the end of every turn with </s>
+    ids, said = tokens_said(tokenizer, talk)
+    runs: list[list[int]] = [[]]
+    for token, mine in zip(ids, said, strict=True):
+        if mine:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    heard = [tokenizer.decode(run) for run in runs if run]
+    assert heard == [f"{answer}</s>" for _, answer in talk]
+    rest = tokenizer.decode([token for token, mine in zip(ids, said, strict=True) if not mine])
+    assert rest == "".join(f"<s>user: {asked}</s><s>assistant: " for asked, _ in talk)
+
+
+def test_long_conversations_are_split_between_exchanges() -> None:
+    from lmjudge.rewards.answering import conversation_items, tokens_said
+
+    tokenizer = tiny_tokenizer()
+    talk = [(f"question {at}", "answer " * 5) for at in range(6)]
+    one = len(tokens_said(tokenizer, talk[:1])[0])
+    items, cut, excluded = conversation_items(lineup_of([talk]), tokenizer, 2 * one + 2)
+    assert [len(item["ids"]) <= 2 * one + 2 for item in items] == [True] * 3
+    assert (cut, excluded) == (0, {})
+    whole = sum(sum(tokens_said(tokenizer, [two])[1]) for two in talk)
+    assert sum(sum(item["said"]) for item in items) == whole
+    items, cut, excluded = conversation_items(
+        lineup_of([[("q", "answer " * 40)], [("long " * 40, "a")], [("q", "")]]), tokenizer, 30
+    )
+    assert (len(items), cut) == (1, 2)
+    assert excluded == {"no answer": 1, "no room for an answer": 1}
+
+
+def test_an_answerer_learns_resumes_and_answers(tmp_path: Path) -> None:
+    """Taught one answer to all questions, it gives it; a kill in between changes nothing."""
+    import transformers
+
+    talks = [[(f"question {at}", "so it is")] for at in range(60)]
+    lineup = lineup_of(talks)
+    base = new_base(tmp_path / "base", [text for t in talks for two in t for text in two],
+                    family="llama", vocabulary=300, width=32, context=128)  # fmt: skip
+    options = OPTIONS | {"learning_rate": 1e-2, "epochs": 4, "evaluations": 4, "batch_size": 8}
+    known = {"base": base, "held_out": lineup[48:], **options}
+    whole = lj.train_answerer(lineup[:48], out=tmp_path / "whole", **known)
+    loss = whole.metrics["held_out_loss"]
+    assert loss.iloc[-1] < loss.iloc[0] / 2
+    step, steps = transformers.Trainer.training_step, []
+
+    def killed(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        steps.append(self.state.global_step)
+        if len(steps) == 15:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transformers.Trainer, "training_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            lj.train_answerer(lineup[:48], out=tmp_path / "broken", **known)
+    (checkpoint,) = (tmp_path / "broken").glob("checkpoints/*")
+    unfinished = checkpoint / "checkpoint-13"  # as if killed while it was being saved
+    unfinished.mkdir()
+    (unfinished / "model.safetensors").write_bytes(b"half")
+    lj.train_answerer(lineup[:48], out=tmp_path / "broken", checkpointing=True, **known)
+    one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "broken"))
+    assert one == two
+    endpoint = lj.LocalEndpoint(tmp_path / "whole", device="cpu")
+    questions = pd.DataFrame(
+        {"question_id": [99], "category": "c", "turns": [["question 99"]], "reference": None}
+    )
+    answerer = lj.Answerer(endpoint.name, params={"temperature": 0, "max_tokens": 8})
+    store = lj.Store(tmp_path / "store", mode="record")
+    made = lj.generate(questions, answerer, store=store, endpoint=endpoint)
+    assert made["turns"].iloc[0] == ["so it is"]
+    with pytest.raises(TrainingError, match="nothing can be learned from 1"):
+        lj.train_answerer(lineup_of([[("q", "")]]), base=base, out=tmp_path / "x", **options)
+    with pytest.raises(TrainingError, match="both trained on and held out"):
+        lj.train_answerer(lineup, out=tmp_path / "x", **known)
+
+
+# How a step is cut up. Where gradients cancel, Adam makes steps of what rounding leaves of them.
+NOISE = 1e-4
+
+
+def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
+    base, pairs = tiny_opt(tmp_path / "opt"), pd.concat([made_pairs(7), made_pairs(9, 3)])
+    pairs = pairs.assign(prompt=[f"p{n}" for n in pairs["prompt"] + pairs["chosen"].str[-3:]])
+    held = made_pairs(3).assign(prompt=["x", "y", "z"])
+    weights, losses = [], []
+    for size, accumulate in ((6, 1), (2, 3)):
+        made = lj.train_reward_model(
+            pairs,
+            base=base,
+            out=tmp_path / f"{size}",
+            batch_size=size,
+            accumulate=accumulate,
+            learning_rate=1e-3,
+            held_out=held,
+            **OPTIONS,
+        )
+        weights.append(_weights(made.folder))
+        losses.append(made.metrics["loss"].to_numpy())
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    for name, one in weights[0].items():
+        assert torch.allclose(one, weights[1][name], atol=NOISE), name
+
+
+SCRIPT = """
+import sys
+import torch
+torch.set_num_threads(1)
+import lmjudge as lj
+folder, out, size = sys.argv[1:]
+pairs, held = (lj.load_pairs(f"{folder}/{name}.jsonl") for name in ("pairs", "held"))
+made = lj.train_reward_model(
+    pairs, base=f"{folder}/opt", out=out, held_out=held, batch_size=int(size), epochs=2,
+    learning_rate=1e-3, seed=1, device="cpu", progress=False, evaluations=4,
+)
+print(made.metrics["held_out_accuracy"].tolist(), made.metrics["loss"].round(4).tolist())
+"""
+
+
+def test_two_processes_give_what_one_gives_with_the_doubled_batch(tmp_path: Path) -> None:
+    """Launched as docs/rewards.md says, over gloo on loopback."""
+    tiny_opt(tmp_path / "opt")
+    save_pairs(made_pairs(32, 3), tmp_path / "pairs.jsonl")
+    save_pairs(
+        made_pairs(5, 3).assign(prompt=lambda f: "held " + f["prompt"]), tmp_path / "held.jsonl"
+    )
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    told_ = []
+    for start, out, size in (([], "one", "8"), (launch, "two", "4")):
+        done = subprocess.run(
+            [sys.executable, *start, str(script), str(tmp_path), str(tmp_path / out), size],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        told_.append(done.stdout.strip().splitlines()[-1])
+    assert told_[0] == told_[1]
+    one, two = (_weights(tmp_path / out) for out in ("one", "two"))
+    for name, weight in one.items():
+        assert torch.allclose(weight, two[name], atol=NOISE), name
+
+
+def _weights(folder: Path):  # type: ignore[no-untyped-def]
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_other_options_or_another_base_begin_anew(tmp_path: Path) -> None:
+    """What is gone on from is the same training: never another one's state."""
+    base, pairs = tiny_opt(tmp_path / "opt"), made_pairs(20)
+    for rate in (1e-3, 2e-3):
+        lj.train_reward_model(pairs, base=base, out=tmp_path / "out", learning_rate=rate, **OPTIONS)
+    assert len(list((tmp_path / "out/checkpoints").iterdir())) == 2
+
+
+def test_a_base_of_another_shape_is_refused(tmp_path: Path) -> None:
+    import json
+
+    base = tiny_opt(tmp_path / "opt")
+    made = lj.train_reward_model(made_pairs(8), base=base, out=tmp_path / "out", **OPTIONS)
+    config = json.loads((made.folder / "config.json").read_text())
+    (made.folder / "config.json").write_text(json.dumps(config | {"ffn_dim": 128}))
+    with pytest.raises(TrainingError, match="weights of another shape"):
+        lj.train_reward_model(made_pairs(8), base=made.folder, out=tmp_path / "x", **OPTIONS)
+
+
+# What was planted, found again.
+
+
+def test_signs_tell_the_quality_and_nothing_else_changes() -> None:
+    study = lj.simulate(seed=0, per_category=5)
+    marked = signed(study)
+    assert marked.drop(columns="turns").equals(study.answers.drop(columns="turns"))
+    facts = {(f.question_id, f.turn, f.model): f for f in study.endpoint.facts.values()}
+    quality, share = [], []
+    for row in marked.to_dict("records"):
+        for turn, text in enumerate(row["turns"], 1):
+            fact = facts[row["question_id"], turn, row["model"]]
+            words = text.lower().split()
+            assert len(words) == fact.words
+            counts = [sum(word in signs for word in words) for signs in (SOUND, LOOSE)]
+            quality.append(fact.quality)
+            share.append(counts[0] / sum(counts))
+    assert np.corrcoef(quality, share)[0, 1] > 0.85
+    judge = lj.Judge("single", model=study.judges[0])
+    assert study.endpoint.facts  # the judges still know the answers by their words
+    assert judge.name
+
+
+def test_expected_wins_are_what_judging_comes_to(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    study = lj.simulate(seed=0, per_category=60)
+    questions = study.questions[["question_id", "category", "turns", "reference"]]
+    rows = [
+        {"question_id": q, "model": model, "turns": ["some words " * 5], "sample": 0}
+        for q in questions["question_id"]
+        for model in ("tuned", "base")
+    ]
+    quality = [float(rng.normal(6 if row["model"] == "tuned" else 5, 2)) for row in rows]
+    judge = study.plan.judges[0]
+    answers, endpoint = told(frame("answers", rows), quality, [judge], 0)
+    pairings = lj.pair_up(questions, answers, baseline="base")
+    store = lj.Store(tmp_path / "store", mode="record")
+    asked = lj.Judge("pair", model=judge.name)
+    games = lj.judge_pairs(pairings, asked, store=store, endpoint=endpoint)
+    found = lj.win_rates(lj.resolve(games), baseline="base").iloc[0]
+    planted = expected_wins(endpoint, judge, pairings)["planted"].iloc[0]
+    assert abs(found["win_rate"] - planted) < 0.05
+
+
+def test_a_reward_model_finds_planted_quality_and_ranks_by_it(tmp_path: Path) -> None:
+    """Trained on a simulated judge's grades of one study, it ranks five samples in another."""
+    study = lj.simulate(seed=5, per_category=12)
+    store = lj.Store(tmp_path / "store", mode="record")
+    lineup = lj.line_up(study.questions, signed(study))
+    judge = lj.Judge("single", model=study.judges[0])
+    scores = lj.judge_answers(lineup, judge, store=store, endpoint=study.endpoint)
+    pairs = pairs_from_scores(scores, lineup)
+    base = new_base(tmp_path / "base", lineup["answer"].str[0], vocabulary=400, width=32, layers=1)
+    training = lj.train_reward_model(
+        pairs, base=base, out=tmp_path / "reward", learning_rate=5e-3, epochs=3, longest=160,
+        batch_size=4, evaluations=4, held_out=0.15, **OPTIONS,
+    )  # fmt: skip
+    assert training.metrics["held_out_accuracy"].max() > 0.75
+    baseline = MODELS[0].name
+    other = lj.simulate(seed=6, per_category=8, models=(MODELS[0], *SAMPLED), baseline=baseline)
+    planted = sampled(other)
+    answers = planted.drop(columns="reward").assign(turns=signed(other)["turns"])
+    five = answers[answers["model"] != baseline]
+    endpoint = lj.RewardEndpoint(training.folder, device="cpu")
+    rewards = reward_answers(lj.line_up(other.questions, five), endpoint, store=store)
+    ranked = lj.rank_samples(five, rewards)
+    facts = {(f.question_id, f.model): f.quality for f in other.endpoint.facts.values()
+             if f.turn == 1}  # fmt: skip
+    names = ranked["model"] + ", sample " + (ranked["sample"] + 1).astype(str)
+    ranked["quality"] = [facts[key] for key in zip(ranked["question_id"], names, strict=True)]
+    means = ranked.groupby("rank")["quality"].mean()
+    assert means.is_monotonic_decreasing
+    assert means[1] > ranked.loc[ranked["sample"] == 0, "quality"].mean() + 0.5

@@ -150,7 +150,8 @@ def test_failures_and_unread_replies_have_typed_reasons(tmp_path: Path) -> None:
 
 
 def test_games_are_reread_by_the_format_of_their_prompt(tmp_path: Path) -> None:
-    texts = {"score": "[[8,7.95]]", "pair-renamed": "[[B]]", "{answer_a}{answer_b}": "[[A]] [[A]]"}
+    own = "[[A]]? {answer_a}{answer_b}"
+    texts = {"score": "[[8,7.95]]", "pair-renamed": "[[B]]", own: "[[A]] [[A]]"}
     store = Store(tmp_path / "judgments", mode="record")
     pairings = pair_up(questions(), answers("x", "y")).head(1)
     games = pd.concat(
@@ -191,14 +192,22 @@ def test_replay_without_a_reply_is_a_miss(tmp_path: Path) -> None:
         judge_answers(lineup, Judge("single", "j"), store=Store(tmp_path / "judgments"))
 
 
-def test_requests_are_made_one_at_a_time() -> None:
+def test_the_whole_frame_is_checked_before_the_first_request() -> None:
     lineup = line_up(questions(), answers("x"))
     broken = pd.concat([lineup, lineup.assign(answer=None)], ignore_index=True)
-    asked = judge_requests(broken, Judge("single", "j"))
-    assert next(asked)[0]["model"] == "x"
-    assert next(asked)[0]["question_id"] == 2
     with pytest.raises(FrameError, match="question 1 has no turn, or no answer to it"):
-        next(asked)
+        judge_requests(broken, Judge("single", "j"))
+    asked = judge_requests(lineup, Judge("single", "j"))
+    assert next(asked)[0]["model"] == "x"
+    for prompt in ("single-reference", "Beside {ref_answer_1}, [[rating]]: {answer}"):
+        with pytest.raises(
+            FrameError, match=r"1 of the questions, such as 1, .*\{ref_answer_1\}"
+        ) as e:
+            judge_requests(lineup, Judge(prompt, "j"))
+        assert list(e.value.rows["question_id"]) == [1]
+    two = lineup[lineup["question_id"] == 1].assign(category="math", reference=[["only one"]])
+    with pytest.raises(FrameError, match=r"\{ref_answer_2\}, a reference answer"):
+        judge_requests(two, Judge("single", "j"), turns=(1, 2))
 
 
 def test_bad_input_is_refused_before_anything_is_asked() -> None:
@@ -211,8 +220,12 @@ def test_bad_input_is_refused_before_anything_is_asked() -> None:
         judge_requests(lineup, Judge("single", "j"), turns=(3,))
     with pytest.raises(FrameError, match="expected a list of texts"):
         next(judge_requests(lineup.assign(answer="text"), Judge("single", "j")))
-    with pytest.raises(PromptError, match=r"question 1: .* shows \{ref_answer_1\}"):
-        next(judge_requests(lineup, Judge("single-reference", "j")))
+    with pytest.raises(ValueError, match=r"turns is 1 .* such as \(1,\)"):
+        judge_requests(lineup, Judge("single", "j"), turns=1)
+    with pytest.raises(TypeError, match=r"endpoint is 'http://.*OpenAIEndpoint\('http://"):
+        judge_answers(
+            lineup, Judge("single", "j"), store=Store("nowhere"), endpoint="http://localhost/v1"
+        )
     empty = lineup.head(0)
     assert judge_answers(empty, Judge("single", "j"), store=Store("nowhere")).empty
 
@@ -320,10 +333,78 @@ def test_published_games_prompts_are_rendered_byte_for_byte(
 def test_a_scale_runs_upwards_and_a_model_has_a_name() -> None:
     for bad in ({"model": ""}, {"model": "m", "scale": (5, 1)}):
         with pytest.raises(PromptError, match="expected a model"):
-            Judge("Is this polite? {answer}", **bad)
+            Judge("Is this polite, [[1]] to [[10]]? {answer}", **bad)
 
 
 def test_a_parser_reads_what_its_prompt_asks_for() -> None:
     for parser in ("vicuna", "threeclass"):
         with pytest.raises(PromptError, match="asks for"):
             Judge("pair", "m", parser=parser)
+
+
+def test_all_answers_to_a_question_are_graded_in_one_request(tmp_path: Path) -> None:
+    store = Store(tmp_path / "judgments", mode="record")
+    lineup = line_up(questions(), answers("x", "y", "z"))
+    lineup = pd.concat([lineup, lineup.assign(sample=1)[lineup["model"] != "y"]])
+    said = iter(["[[7,4,9]]", "[[5, 5]]", "[[1,2,11]]", "[[3,6]]"])
+
+    def grades(request: Request) -> Reply:
+        assert request.messages[0]["content"].startswith("Several assistants")
+        return Reply(f"Why not.\n{next(said)}", "stop")
+
+    endpoint = Says(grades)
+    endpoint.concurrency = 1
+    judge = Judge("many", "j")
+    scores = judge_answers(lineup, judge, store=store, endpoint=endpoint)
+    assert store.calls == 4
+    assert scores.groupby("key", sort=False)["model"].agg("".join).tolist() == [
+        "xyz",
+        "xyz",
+        "xz",
+        "xz",
+    ]
+    first = last(endpoint.asked[0])
+    assert "<<< REPLY 2\ny says one [[B]] {question}\n>>> END OF REPLY 2" in first
+    rows = scores[["question_id", "model", "sample", "place", "of", "score", "reason"]]
+    assert rows.astype(object).fillna("").to_numpy().tolist() == [
+        [1, "x", 0, 1, 3, 7.0, ""],
+        [1, "y", 0, 2, 3, 4.0, ""],
+        [1, "z", 0, 3, 3, 9.0, ""],
+        [2, "x", 0, 1, 3, "", "wrong_count"],
+        [2, "y", 0, 2, 3, "", "wrong_count"],
+        [2, "z", 0, 3, 3, "", "wrong_count"],
+        [1, "x", 1, 1, 2, "", "out_of_range"],
+        [1, "z", 1, 2, 2, "", "out_of_range"],
+        [2, "x", 1, 1, 2, 3.0, ""],
+        [2, "z", 1, 2, 2, 6.0, ""],
+    ]
+    pd.testing.assert_frame_equal(reread(scores, "strict"), scores)
+    with pytest.raises(PromptError, match="stand in lists"):
+        reread(scores, "fastchat")
+    with pytest.raises(PromptError, match="shows turn 1"):
+        judge_answers(lineup, judge, store=store, turns=(2,))
+    assert judge_answers(lineup.head(0), judge, store=store).empty
+
+
+def test_no_parser_is_handed_what_a_judge_thought(tmp_path: Path) -> None:
+    pairings = pair_up(questions(), answers("x", "y")).head(1)
+    thought = "<think>\n[[A]]\n1 2\n1\n</think>\n"
+    for parser, prompt, form, text, winner in (
+        ("strict", "pair", None, "[[B]]", "model_b"),
+        ("fastchat", "pair", None, "[[B]]", "model_b"),
+        ("vicuna", "{answer_a} {answer_b}", "[[rating_a,rating_b]]", "3 2\nWhy.", "model_a"),
+        ("threeclass", "{answer_a} {answer_b}", "[[rating_a,rating_b]]", "Why.\n3", "tie"),
+        ("json", "pair-json", None, '{"winner": "B"}', "model_b"),
+    ):
+        judge = Judge(prompt, f"j-{parser}", parser=parser, output_format=form)
+        for said, reason in ((thought + text, ""), ("<think>\n" + text, "no_verdict")):
+            games = judge_pairs(
+                pairings,
+                judge,
+                store=Store(tmp_path / f"{parser}{reason}", mode="record"),
+                endpoint=Says(lambda request, said=said: Reply(said, "stop")),
+                orders="given",
+            )
+            assert list(games["winner"].fillna("")) == ["" if reason else winner], parser
+            assert list(games["reason"].fillna("")) == [reason]
+            pd.testing.assert_frame_equal(reread(games, parser), games)

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from lmjudge.judges import PARSERS, Verdict
-from lmjudge.judges.parsers import fastchat, strict, threeclass, vicuna
+from lmjudge.judges.parsers import fastchat, read, schema, strict, threeclass, vicuna
 
 DATA = os.environ.get("LMJUDGE_DATA")
 needs_data = pytest.mark.skipif(
     not DATA, reason="LMJUDGE_DATA is unset: released judgments not parsed"
 )
-FORMATS = ["[[A]]", "[[B]]", "[[rating]]", "[[rating_a,rating_b]]"]
+FORMATS = ["[[A]]", "[[B]]", "[[rating]]", "[[rating_a,rating_b]]", "[[rating,...]]"]
 MESSY = st.text(
     st.one_of(st.sampled_from("[]ABC0123456789.,-+ \n\r<>/"), st.characters()), max_size=60
 ) | st.lists(
@@ -67,6 +67,11 @@ def rows(pattern: str) -> list[dict]:
         ("[[7,7]]", "[[rating_a,rating_b]]", Verdict("tie", None, 7.0, 7.0)),
         ("[[7,12]]", "[[rating_a,rating_b]]", Verdict(reason="out_of_range")),
         ("[[7]]", "[[rating_a,rating_b]]", Verdict(reason="no_verdict")),
+        ("So: [[7, 4.5,9]]", "[[rating,...]]", Verdict(scores=(7.0, 4.5, 9.0))),
+        ("[[7]]", "[[rating,...]]", Verdict(scores=(7.0,))),
+        ("[[7,11]]", "[[rating,...]]", Verdict(reason="out_of_range")),
+        ("[[7,]]", "[[rating,...]]", Verdict(reason="no_verdict")),
+        ("[[7,8]] [[9,9]]", "[[rating,...]]", Verdict(reason="ambiguous")),
     ],
 )
 def test_strict(text: str, form: str, verdict: Verdict) -> None:
@@ -85,6 +90,79 @@ def test_strict(text: str, form: str, verdict: Verdict) -> None:
 def test_strict_never_reads_a_reply_that_was_cut_short(ended: str, reason: str) -> None:
     assert strict("[[A]]", ended) == Verdict(reason=reason)
     assert fastchat("[[A]]", ended) == Verdict("model_a")
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed"),
+    [
+        ("<think>", "</think>"),
+        ("<THINK>\n", "\n</Think >"),
+        ('<think type="long">', "</think>"),
+        ("<thinking>", "</thinking>"),
+        ("<thought>", "</thought>"),
+        ("<reasoning>", "</reasoning>"),
+        ("<seed:think>", "</seed:think>"),
+        ("[THINK]", "[/THINK]"),
+        ("◁think▷", "◁/think▷"),
+        ("<|begin_of_thought|>", "<|end_of_thought|>"),
+        ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
+    ],
+)
+def test_nothing_is_read_in_a_reasoning_block(opened: str, closed: str) -> None:
+    inside, outside = "[[A]]", "So\n[[B]]"
+    for text, winner in (
+        (f"{opened}{inside}{closed}{outside}", "model_b"),
+        (f"{inside}{closed}{outside}", "model_b"),
+        (f"{outside}{opened}{inside}", None),
+        (f"{opened}{inside}", None),
+        (f"{opened}{inside}{closed}", None),
+    ):
+        for parser in ("strict", "fastchat"):
+            assert read(parser, text, "stop", "[[A]]", (1, 10)).winner == winner, text
+    said = f'{opened}{{"winner": "A"}}{closed}{{"winner": "B"}}'
+    assert read("json", said, "stop", "[[A]]", (1, 10)).winner == "model_b"
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "verdict"),
+    [
+        ('{"reasoning": "[[A]] is bad.", "winner": "B"}', "[[A]]", Verdict("model_b")),
+        (' {"winner": "C"}\n', "[[A]]", Verdict("tie")),
+        ('{"winner": "A"}', "[[B]]", Verdict("model_b")),
+        ('{"why": "</think>", "winner": "A"}', "[[A]]", Verdict("model_a")),
+        ('{"winner": "D"}', "[[A]]", Verdict(reason="no_verdict")),
+        ('{"winner": ["A"]}', "[[A]]", Verdict(reason="no_verdict")),
+        ('{"winner": null}', "[[A]]", Verdict(reason="no_verdict")),
+        ('{"winner": "A", "winner": "B"}', "[[A]]", Verdict(reason="ambiguous")),
+        ('{"said": {"winner": "A"}}', "[[A]]", Verdict(reason="no_verdict")),
+        ('So: {"winner": "A"}', "[[A]]", Verdict(reason="no_verdict")),
+        ('{"winner": "A"} {"winner": "A"}', "[[A]]", Verdict(reason="no_verdict")),
+        ('{"winner": "A"', "[[A]]", Verdict(reason="no_verdict")),
+        ('["winner"]', "[[A]]", Verdict(reason="no_verdict")),
+        ("[[A]]", "[[A]]", Verdict(reason="no_verdict")),
+        ("[" * 100_000, "[[A]]", Verdict(reason="no_verdict")),
+        ('{"score": 8.5}', "[[rating]]", Verdict(score=8.5)),
+        ('{"score": 11}', "[[rating]]", Verdict(reason="out_of_range")),
+        ('{"score": NaN}', "[[rating]]", Verdict(reason="out_of_range")),
+        ('{"score": 1e999}', "[[rating]]", Verdict(reason="out_of_range")),
+        (f'{{"score": {"9" * 400}}}', "[[rating]]", Verdict(reason="out_of_range")),
+        ('{"score": "8"}', "[[rating]]", Verdict(reason="no_verdict")),
+        ('{"score": true}', "[[rating]]", Verdict(reason="no_verdict")),
+        (
+            '{"score_b": 7, "score_a": 4}',
+            "[[rating_a,rating_b]]",
+            Verdict("model_b", None, 4.0, 7.0),
+        ),
+        ('{"score_b": 7}', "[[rating_a,rating_b]]", Verdict(reason="no_verdict")),
+        ('{"scores": [7, 4.5]}', "[[rating,...]]", Verdict(scores=(7.0, 4.5))),
+        ('{"scores": []}', "[[rating,...]]", Verdict(reason="no_verdict")),
+        ('{"scores": 7}', "[[rating,...]]", Verdict(reason="no_verdict")),
+        ('{"scores": [{"a": 7}]}', "[[rating,...]]", Verdict(reason="no_verdict")),
+    ],
+)
+def test_schema(text: str, form: str, verdict: Verdict) -> None:
+    assert schema(text, "stop", form, (1, 10)) == verdict
+    assert schema(text, "length", form, (1, 10)) == Verdict(reason="truncated")
 
 
 def test_strict_keeps_to_the_scale_of_the_prompt() -> None:
@@ -159,11 +237,12 @@ def test_every_text_has_a_verdict_or_a_reason(
     name: str, text: str, ended: str | None, form: str, scale: tuple[int, int]
 ) -> None:
     verdict = PARSERS[name](text, ended, form, scale)
-    scores = [verdict.score, verdict.score_a, verdict.score_b]
-    assert (verdict.reason is None) != (verdict.winner is None and verdict.score is None)
+    scores = [verdict.score, verdict.score_a, verdict.score_b, *(verdict.scores or ())]
+    said = [verdict.winner, verdict.score, verdict.scores]
+    assert [one is not None for one in said].count(True) == (verdict.reason is None)
     assert verdict.winner in (None, "model_a", "model_b", "tie")
     assert all(score is None or math.isfinite(score) for score in scores)
-    if name == "strict":
+    if name in ("strict", "json"):
         assert all(score is None or scale[0] <= score <= scale[1] for score in scores)
 
 
@@ -225,7 +304,10 @@ def test_fastchat_reads_every_released_game_as_published() -> None:
 
 @needs_data
 def test_strict_on_the_released_judgments() -> None:
-    """What it reads is what was published; 4 of 801 games and 0 of 1,105 grades it does not."""
+    """What it reads is what was published; 4 of 801 games and 1 of 1,105 grades it does not.
+
+    The one grade stands in quotation marks at the end of a sentence.
+    """
     texts = [
         row[game]
         for row in rows("fastchat/*/model_judgment/gpt-4_pair*.jsonl")
@@ -242,8 +324,10 @@ def test_strict_on_the_released_judgments() -> None:
     grades = rows("fastchat/mt_bench/model_judgment/gpt-4_single.*.jsonl")
     readable = [row for row in grades if row["score"] != -1]
     assert len(readable) == 1105
-    for row in readable:
-        assert strict(row["judgment"], None, "[[rating]]").score == row["score"]
+    verdicts = [strict(row["judgment"], None, "[[rating]]") for row in readable]
+    assert Counter(verdict.reason for verdict in verdicts) == {None: 1104, "no_verdict": 1}
+    for row, verdict in zip(readable, verdicts, strict=True):
+        assert verdict.reason or verdict.score == row["score"]
 
 
 @needs_data

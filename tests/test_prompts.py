@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import string
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from lmjudge.errors import BadRow, PromptError
-from lmjudge.judges import Judge, Prompt, find_prompts, read_review_prompts
+from lmjudge.judges import (
+    RESPONSE_FORMATS,
+    Judge,
+    Prompt,
+    find_prompts,
+    read_review_prompts,
+)
 from lmjudge.judges.prompts import FAMILIES, PLACEHOLDERS
 
 DATA = os.environ.get("LMJUDGE_DATA")
@@ -24,6 +31,11 @@ OURS = [
     "pair-chain-of-thought",
     "pair-renamed",
     "score",
+    "many",
+    *FAMILIES["pair-json"],
+    *FAMILIES["single-json"],
+    "score-json",
+    "many-json",
 ]
 SYSTEM_PROMPTS = {
     "pair-v2": "8d6df8feee26e1c9994a4fae884fc839bfcb1787a3a9522d1be611db68c93338",
@@ -71,7 +83,7 @@ def test_a_family_is_chosen_by_category_turn_and_reference() -> None:
 @given(
     st.lists(
         st.one_of(
-            st.sampled_from(sorted(PLACEHOLDERS)).map(lambda name: f"{{{name}}}"),
+            st.sampled_from(sorted(PLACEHOLDERS - {"answers"})).map(lambda name: f"{{{name}}}"),
             st.sampled_from(["{{", "}}", "[[A]]", "\n", "{{{answer}}}"]),
             st.text(st.characters(blacklist_characters="{}"), max_size=5),
         )
@@ -110,9 +122,9 @@ def test_a_template_that_cannot_be_filled_is_refused(template: str, says: str) -
 
 
 def test_own_rubrics_have_stable_names_by_all_that_they_say() -> None:
-    rubric = 'Reply as {{"why": ""}}. {question} {answer_a} {answer_b}'
+    rubric = 'Reply as {{"why": ""}}, then [[C]]. {question} {answer_a} {answer_b}'
     assert own(rubric).fill({"question": "q", "answer_a": "a", "answer_b": "b"}) == (
-        'Reply as {"why": ""}. q a b'
+        'Reply as {"why": ""}, then [[C]]. q a b'
     )
     names = {
         Judge(rubric, "m").name,
@@ -127,9 +139,9 @@ def test_own_rubrics_have_stable_names_by_all_that_they_say() -> None:
 
 
 def test_bad_names_say_what_there_is() -> None:
-    with pytest.raises(PromptError, match=r"no prompt 'pear'; there are pair, single, pair-gen"):
+    with pytest.raises(PromptError, match=r"no prompt 'pear'; there are pair, single, pair-json"):
         Judge("pear", "m")
-    with pytest.raises(PromptError, match="no parser 'strct'; there are strict, fastchat, vicuna"):
+    with pytest.raises(PromptError, match="no parser 'strct'; there are strict, json, fastchat"):
         Judge("pair", "m", parser="strct")
     with pytest.raises(PromptError, match="reads pairwise judgments"):
         Judge("single", "m", parser="vicuna")
@@ -139,9 +151,72 @@ def test_bad_names_say_what_there_is() -> None:
         Judge("{answer}", "m", output_format="[[A]]")
 
 
+@pytest.mark.parametrize("name", [name for name in OURS if name.endswith("-json")])
+def test_prompts_for_json_say_all_else_as_their_twins_do(name: str) -> None:
+    (one,), (twin,) = find_prompts(name), find_prompts(name.removesuffix("-json"))
+    *said, end = one.system_prompt.split("\n\n")
+    assert said == twin.system_prompt.split("\n\n")[:-1]
+    assert one.prompt_template == twin.prompt_template
+    assert one.output_format == twin.output_format
+    shape = RESPONSE_FORMATS[
+        re.sub("-(general|reference)(-two-turn)?", "", name)  # their family
+    ]["json_schema"]
+    assert shape["strict"] is True
+    fields = list(shape["schema"]["properties"])
+    assert fields == shape["schema"]["required"] == re.findall('"([a-z_]+)"', end)
+
+
+@pytest.mark.parametrize(
+    ("rubric", "more", "says"),
+    [
+        ("Is this polite? {answer}", {}, r"a last line with \[\[rating\]\]"),
+        ("Which is better? {answer_a} {answer_b}", {}, r"a last line with \[\[A\]\]"),
+        ("Grades as [[7,4]]. {answer_a} {answer_b}", {}, r"a last line with \[\[A\]\]"),
+        ("Grades as [[7]]. {answers}", {}, r"a last line with \[\[rating,...\]\]"),
+        ("[[A]]? {answer_a} {answer_b}", {"parser": "json"}, "a JSON object with 'winner'"),
+    ],
+)
+def test_a_rubric_must_ask_for_what_is_read(rubric: str, more: dict, says: str) -> None:
+    with pytest.raises(PromptError, match=f"never asks for {says}"):
+        Judge(rubric, "m", **more)
+
+
+def test_a_rubric_may_ask_in_words_in_the_system_prompt_or_be_of_a_trained_model() -> None:
+    Judge("{answer} A number in double brackets at the end.", "m")
+    Judge("{answer}", "m", system="End in [[1]] to [[10]].")
+    Judge("{answer}", "m", output_format="[[rating]]")
+    Judge("{answer_a} {answer_b}", "m", parser="vicuna", output_format="[[rating_a,rating_b]]")
+    Judge('{answer} As {{"score": 7}}.', "m", parser="json")
+    params = {"response_format": RESPONSE_FORMATS["single-json"]}
+    Judge("{answer}", "m", parser="json", params=params)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parser", "says"),
+    [
+        ("pair", "json", "take a prompt such as 'pair-json'"),
+        ("fastchat:pair", "json", "lmjudge fetch fastchat|take a prompt such as 'pair-json'"),
+        ("pair-json", "strict", "take the parser 'json'"),
+        ("many", "fastchat", "take strict or json"),
+        ("many", "vicuna", "take strict or json"),
+        ("Grades as [[7,4,9]]. {answers}", "fastchat", "take strict or json"),
+    ],
+)
+def test_a_prompt_and_a_parser_fit(prompt: str, parser: str, says: str) -> None:
+    with pytest.raises(PromptError, match=says):
+        Judge(prompt, "m", parser=parser)
+
+
+def test_params_that_clash_are_told_before_they_are_sent() -> None:
+    with pytest.raises(PromptError, match="max_tokens and max_completion_tokens"):
+        Judge("pair", "m", params={"max_tokens": 5, "max_completion_tokens": 5})
+
+
 def test_judges_are_named_by_model_prompt_and_unnatural_parser() -> None:
     assert Judge("pair", "qwen").name == "qwen/pair"
     assert Judge("pair", "org/qwen", parser="fastchat").name == "org/qwen/pair/fastchat"
+    assert Judge("pair-json", "qwen", parser="json").name == "qwen/pair-json"
+    assert Judge("Grades as [[7,4,9]]. {answers}", "m").name.startswith("m/own-many-")
     assert hash(Judge("pair", "qwen")) == hash(Judge("pair", "qwen"))
 
 

@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import PromptError
-from lmjudge.judges.parsers import LETTERS, PAIRWISE_ONLY, PARSERS, RATING, RATINGS, Verdict
+from lmjudge.judges.parsers import (
+    FIELDS,
+    LETTERS,
+    LISTED,
+    PAIRWISE_ONLY,
+    PARSERS,
+    RATING,
+    RATINGS,
+    READ_LISTS,
+    Verdict,
+    read,
+)
 from lmjudge.judges.prompts import NEED_REFERENCE, Prompt, find_prompts
 from lmjudge.records import Reply
 
 _NATURAL = {"fastchat": "fastchat", "vicuna": "vicuna", "prd": "threeclass"}
+# What a rubric must say, for the judge to know what its last line is to be.
+_SAYS = {
+    LETTERS: (r"\[\[[ABC]\]\]", "[[A]], [[B]] or [[C]]"),
+    RATING: (r"\[\[[^\],]+\]\]", "[[rating]], a number such as [[7]]"),
+    RATINGS: (r"\[\[[^\],]+,[^\],]+\]\]", "[[rating_a,rating_b]], numbers such as [[7,4]]"),
+    LISTED: (r"\[\[[^\],]+,[^\]]+\]\]", "[[rating,...]], numbers such as [[7,4,9]]"),
+}
+_IN_WORDS = r"double (?:square )?brackets"
 
 
 @dataclass(frozen=True)
 class Judge:
     """A prompt, a model and a parser.
 
-    `prompt` is a name ("pair", "single", "score", "fastchat:pair", "fastchat:pair-v2" ...) or a
-    template of one's own, which shows {question} and {answer}, or {answer_a} and {answer_b}; then
-    `system`, `output_format` and `scale` say the rest about it: the judge's reply must end in a
-    line with [[A]], [[B]] or [[C]], with [[rating]], or with [[rating_a,rating_b]]. `provider` is
-    the source's name where published judgments are replayed. Raises PromptError for a prompt or a
-    parser that does not exist, or that do not fit each other.
+    `prompt` is a name ("pair", "single", "score", "many", "pair-json", "fastchat:pair" ...) or a
+    template of one's own, which shows {question} and {answer}, {answer_a} and {answer_b}, or
+    {answers} (all of a question's); then `system`, `output_format` and `scale` say the rest about
+    it: the judge's reply must end in a line with [[A]], [[B]] or [[C]], with [[rating]], with
+    [[rating_a,rating_b]] or with [[rating,...]], and the template must ask for that, unless
+    `output_format` is given (for a model trained to reply so). `params` are sent as
+    they are and are part of the key; given, they replace temperature and max_tokens both (a model
+    that reasons: `{"max_completion_tokens": 8000, "reasoning_effort": "low"}`). The parser "json"
+    reads one JSON object, as `RESPONSE_FORMATS` has servers write it. `provider` is the source's
+    name where published judgments are replayed. Raises PromptError for a prompt or a parser that
+    does not exist, or that do not fit each other. More in docs/judges.md.
 
     >>> Judge("pair", model="qwen2.5-7b").name
     'qwen2.5-7b/pair'
@@ -60,18 +85,62 @@ class Judge:
                 " scale from its least to its greatest value",
                 name=self.prompt,
             )
-        if self.parser in PAIRWISE_ONLY and self.prompts[0].output_format in (LETTERS, "[[B]]"):
+        if problem := self._unfit():
+            raise PromptError(problem, name=self.parser)
+        if {"max_tokens", "max_completion_tokens"} <= set(self.params):
             raise PromptError(
-                f"the parser {self.parser!r} reads scores or numbers, and {self.prompt!r} asks for"
-                f" {LETTERS}; take 'strict' or 'fastchat'",
-                name=self.parser,
+                "params hold max_tokens and max_completion_tokens, which no server takes together;"
+                " keep the one that yours knows (models that reason: max_completion_tokens)",
+                name=self.prompt,
             )
-        if not self.pairwise and self.parser in PAIRWISE_ONLY:
-            raise PromptError(
-                f"the parser {self.parser!r} reads pairwise judgments, and {self.prompt!r} grades"
-                " single answers; take 'strict' or 'fastchat'",
-                name=self.parser,
+
+    def _unfit(self) -> str | None:
+        """What of prompt and parser does not fit; None where all does."""
+        prompt, parser = self.prompts[0], self.parser
+        own, form = "{" in self.prompt, prompt.output_format
+        if parser in PAIRWISE_ONLY and form in (LETTERS, "[[B]]"):
+            return (
+                f"the parser {parser!r} reads scores or numbers, and {self.prompt!r} asks for"
+                f" {LETTERS}; take 'strict' or 'fastchat'"
             )
+        if form == LISTED and parser not in READ_LISTS:
+            return (
+                f"the parser {parser!r} reads one answer's score or two, and {self.prompt!r} grades"
+                f" all of them; take {' or '.join(READ_LISTS)}"
+            )
+        if parser in PAIRWISE_ONLY and not self.pairwise:
+            return (
+                f"the parser {parser!r} reads pairwise judgments, and {self.prompt!r} grades"
+                " single answers; take 'strict' or 'fastchat'"
+            )
+        if not own and (prompt.name.endswith("-json") != (parser == "json")):
+            asks, other = (
+                ("for a JSON object", "the parser 'json'")
+                if parser != "json"
+                else (f"for {form}", "a prompt such as 'pair-json'")
+            )
+            return f"the prompt {self.prompt!r} asks {asks}, unfit for {parser!r}; take {other}"
+        if own and self.output_format is None:
+            return self._unsaid(prompt.system_prompt + prompt.prompt_template)
+        return None
+
+    def _unsaid(self, text: str) -> str | None:
+        """What a rubric of one's own must say of the verdict's form, and does not."""
+        form = self.prompts[0].output_format
+        if self.parser == "json":
+            fields = FIELDS[form]
+            if "response_format" in self.params or all(field in text for field in fields):
+                return None
+            wanted = f"a JSON object with {' and '.join(map(repr, fields))}"
+        elif self.parser in PAIRWISE_ONLY or re.search(f"{_SAYS[form][0]}|{_IN_WORDS}", text, re.I):
+            return None
+        else:
+            wanted = f"a last line with {_SAYS[form][1]}"
+        return (
+            f"the rubric never asks for {wanted}, without which a reply holds no verdict; ask for"
+            " it in the template or the system prompt, or give the output_format that it asks for,"
+            f" or that the model was trained to ({', '.join(_SAYS)})"
+        )
 
     @property
     def name(self) -> str:
@@ -85,8 +154,8 @@ class Judge:
 
     def read(self, reply: Reply) -> Verdict:
         """The verdict that its parser reads in a reply."""
-        parse = PARSERS[self.parser]
-        return parse(reply.text, ending(reply), self.prompts[0].output_format, self.scale)
+        form = self.prompts[0].output_format
+        return read(self.parser, reply.text, ending(reply), form, self.scale)
 
     def choose(self, category: object, turn: int, has_reference: bool) -> Prompt:
         """The prompt for a question of a category and a turn.
@@ -112,12 +181,13 @@ class Judge:
 
     def _own(self) -> Prompt:
         pairwise = "{answer_a" in self.prompt or "{answer_b" in self.prompt
-        form = self.output_format or (LETTERS if pairwise else RATING)
+        many = "{answers}" in self.prompt
+        form = self.output_format or (LETTERS if pairwise else LISTED if many else RATING)
         whole = canonical_json([self.system, self.prompt, form, list(self.scale)])
-        kind = "score" if form == RATINGS else "pair" if pairwise else "single"
+        short = "pair" if pairwise else "many" if many else "single"
         return Prompt(
-            f"own-{kind}-{hashlib.sha256(whole).hexdigest()[:8]}",
-            "pairwise" if pairwise else "single",
+            f"own-{'score' if form == RATINGS else short}-{hashlib.sha256(whole).hexdigest()[:8]}",
+            {"pair": "pairwise"}.get(short, short),
             self.system or "",
             self.prompt,
             output_format=form,
@@ -141,13 +211,15 @@ def judge_name(name: str, parser: str) -> str:
     """The name of a judge under a parser: `model/prompt`, and `/parser` where it is not natural.
 
     The natural parser of fastchat:* is `fastchat`, of vicuna:* `vicuna`, of prd:* `threeclass`, of
-    all others `strict`. A parser that the name already ends in is replaced.
+    *-json `json`, of all others `strict`. A parser that the name already ends in is replaced.
 
     >>> judge_name("gpt-4/fastchat:pair", "strict"), judge_name("gpt-4/pair/fastchat", "strict")
     ('gpt-4/fastchat:pair/strict', 'gpt-4/pair')
     """
     stem = name.rpartition("/")[0] if name.rpartition("/")[2] in PARSERS else name
-    natural = _NATURAL.get(prompt_name(stem).partition(":")[0], "strict")
+    prompt = prompt_name(stem)
+    natural = "json" if prompt.endswith("-json") else _NATURAL.get(prompt.partition(":")[0])
+    natural = natural or "strict"
     return stem if parser == natural else f"{stem}/{parser}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import pandas as pd
@@ -11,8 +11,8 @@ import pandas as pd
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import COLUMNS, check, frame as make_frame
 from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
-from lmjudge.judges.parsers import PAIRWISE_ONLY, PARSERS, Scale, Verdict
-from lmjudge.judges.prompts import output_format
+from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, Scale, Verdict, read
+from lmjudge.judges.prompts import Prompt, output_format
 from lmjudge.records import Endpoint, Failure, Reply, Request
 
 Orders = Literal["both", "given"]
@@ -65,7 +65,9 @@ def judge_answers(
 ) -> pd.DataFrame:
     """The scores that a judge gives to the answers of a lineup, one row an answer and turn.
 
-    As `judge_pairs`, with the columns of a scores frame and `finish_reason`.
+    As `judge_pairs`, with the columns of a scores frame and `finish_reason`. A judge whose prompt
+    shows all {answers} of a question ("many") grades them in one request, in the lineup's order:
+    their rows share its key, and say which `place` of how many (`of`) the answer had.
     """
     asked = judge_requests(lineup, judge, turns=turns, samples=samples)
     return _judged("scores", asked, judge, store, endpoint)
@@ -83,60 +85,107 @@ def judge_requests(
 
     The frame is a pairings frame for a pairwise judge, else a lineup. Repeats are numbered in
     `sample`: draw k of the judge over sample s of the answers is s * samples + k, and k is the
-    request's own sample. Raises FrameError for a frame of another kind or turns that are not text,
-    PromptError for a prompt that does not show what is asked.
+    request's own sample. All of the frame is checked first, so that nothing is asked before.
+    Raises FrameError for a frame of another kind, turns that are not text or not there, and
+    references that are missing where the prompt shows one; PromptError for a prompt that does not
+    show the turn that is asked for.
     """
     check(frame, "pairings" if judge.pairwise else "lineup")
     if orders not in ("both", "given"):
         raise ValueError(f"orders is {orders!r}; expected 'both' or 'given'")
-    if not turns or not set(turns) <= {1, 2} or samples < 1:
+    if not isinstance(turns, (tuple, list)) or not turns or not set(turns) <= {1, 2} or samples < 1:
         raise ValueError(
-            f"turns is {turns!r} and samples {samples!r}; expected turns out of 1 and 2, and at"
-            " least one sample"
+            f"turns is {turns!r} and samples {samples!r}; expected turns out of 1 and 2, such as"
+            " (1,) or (1, 2), and at least one sample"
         )
-    return _requests(frame, judge, orders == "both" and judge.pairwise, turns, samples)
+    both = orders == "both" and judge.pairwise
+    _complete(frame, judge, turns)
+    return (
+        (row | {"judge": judge.name, "sample": row["sample"] * samples + draw}, request)
+        for prompt, texts, rows in _showings(frame, judge, both, turns)
+        for messages in [prompt.messages(texts)]
+        for draw in range(samples)
+        for request in [Request(judge.model, messages, judge.params, draw, judge.provider)]
+        for row in rows
+    )
 
 
-def _requests(
-    frame: pd.DataFrame, judge: Judge, both: bool, turns: tuple[int, ...], samples: int
-) -> Iterator[tuple[Row, Request]]:
+def _complete(frame: pd.DataFrame, judge: Judge, turns: Sequence[int]) -> None:
+    """Raise FrameError for rows that the judge's prompts cannot be filled with."""
+    lacking: dict[object, tuple[Prompt, frozenset[str]]] = {}
+    for prompt, texts, rows in _showings(frame, judge, False, turns):
+        if absent := prompt.placeholders - texts.keys():
+            lacking.setdefault(rows[0]["question_id"], (prompt, absent))
+    if lacking:
+        question, (prompt, absent) = next(iter(lacking.items()))
+        what = "a reference answer" if all("ref_" in name for name in absent) else "a text"
+        raise FrameError(
+            f"{len(lacking)} of the questions, such as {question!r}, have no text for"
+            f" {', '.join(f'{{{name}}}' for name in sorted(absent))}, {what} that the prompt"
+            f" {prompt.name!r} shows; give it, leave these questions out, or take another prompt"
+            " ('pair' and 'single' show a reference where there is one)",
+            rows=frame[frame["question_id"].isin(list(lacking))],
+        )
+
+
+def _showings(
+    frame: pd.DataFrame, judge: Judge, both: bool, turns: Sequence[int]
+) -> Iterator[tuple[Prompt, dict[str, str], list[Row]]]:
+    """What is shown together: the prompt, the texts for it, and the rows that it gives."""
+    many = judge.prompts[0].type == "many"
     sides = ("_a", "_b") if judge.pairwise else ("",)
-    showings = (sides, sides[::-1]) if both else (sides,)
-    columns = list(COLUMNS["pairings" if judge.pairwise else "lineup"])
-    for values in zip(*(frame[column] for column in columns), strict=True):
-        line = dict(zip(columns, values, strict=True))
+    for lines in _lines(frame, list(COLUMNS["pairings" if judge.pairwise else "lineup"]), many):
+        line = lines[0]
         question = _turns(line, "question")
-        answers = {side: _turns(line, f"answer{side}") for side in sides}
+        given = [
+            (one[f"model{side}"], _turns(one, f"answer{side}")) for one in lines for side in sides
+        ]
         reference = _turns(line, "reference") if _given(line["reference"]) else ()
+        shared = _texts("question", question) | _texts("ref_answer", reference)
         for turn in turns:
-            if turn > min(len(question), *map(len, answers.values())):
+            if turn > min(len(question), *(len(answer) for _, answer in given)):
                 if turn == 2:
                     continue
                 raise FrameError(
                     f"question {line['question_id']} has no turn, or no answer to it, in the row of"
-                    f" {' and '.join(line[f'model{side}'] for side in sides)}; leave the row out",
+                    f" {' and '.join(model for model, _ in given)}; leave the row out",
                     rows=frame[frame["question_id"] == line["question_id"]],
                 )
             prompt = judge.choose(line["category"], turn, bool(reference))
-            shared = _texts("question", question) | _texts("ref_answer", reference)
-            for shown in showings:
+            about = {"question_id": line["question_id"], "turn": turn}
+            about |= {"sample": int(line["sample"])}
+            if many:
+                shown = _numbered([answer[turn - 1] for _, answer in given])
+                places = [{"model": model, "place": n} for n, (model, _) in enumerate(given, 1)]
+                yield (
+                    prompt,
+                    shared | {"answers": shown},
+                    [about | place | {"of": len(given)} for place in places],
+                )
+                continue
+            for order in (given, given[::-1]) if both else (given,):
                 texts = dict(shared)
-                for place, side in zip(sides, shown, strict=True):
-                    texts |= _texts(f"answer{place}", answers[side])
-                try:
-                    messages = prompt.messages(texts)
-                except PromptError as error:
-                    raise PromptError(
-                        f"question {line['question_id']}: {error}", name=prompt.name
-                    ) from error
-                models = {f"model{p}": line[f"model{s}"] for p, s in zip(sides, shown, strict=True)}
-                for draw in range(samples):
-                    row = {"question_id": line["question_id"], "turn": turn} | models
-                    row |= {"judge": judge.name, "sample": int(line["sample"]) * samples + draw}
-                    yield (
-                        row,
-                        Request(judge.model, messages, judge.params, draw, judge.provider),
-                    )
+                for place, (_, answer) in zip(sides, order, strict=True):
+                    texts |= _texts(f"answer{place}", answer)
+                models = {f"model{p}": model for p, (model, _) in zip(sides, order, strict=True)}
+                yield prompt, texts, [about | models]
+
+
+def _lines(frame: pd.DataFrame, columns: list[str], many: bool) -> Iterator[list[Row]]:
+    """The rows that are shown together: each alone, or all of a question's (and sample's)."""
+    if many:
+        by = frame.groupby(["question_id", "sample"], sort=False, dropna=False)
+        yield from (part[columns].to_dict("records") for _, part in by)
+        return
+    for values in zip(*(frame[column] for column in columns), strict=True):
+        yield [dict(zip(columns, values, strict=True))]
+
+
+def _numbered(answers: list[str]) -> str:
+    """The answers as a judge of many sees them."""
+    return "\n\n".join(
+        f"<<< REPLY {n}\n{answer}\n>>> END OF REPLY {n}" for n, answer in enumerate(answers, 1)
+    )
 
 
 def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.DataFrame:
@@ -161,13 +210,19 @@ def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.Da
         name: output_format(prompt_name(name), kind == "games")
         for name in frame.loc[written, "judge"].unique()
     }
+    if LISTED in formats.values() and parser not in READ_LISTS:
+        raise PromptError(
+            f"the parser {parser!r} reads one answer's score, and these stand in lists; take"
+            f" {' or '.join(READ_LISTS)}",
+            name=parser,
+        )
     names = {name: judge_name(name, parser) for name in formats}
     rows = []
     for row, has_text, ended in zip(frame.to_dict("records"), written, endings, strict=True):
         if has_text:
             form = formats[row["judge"]]
             ended = ended if isinstance(ended, str) else None
-            row |= _fields(kind, PARSERS[parser](row["text"], ended, form, scale))
+            row |= _fields(kind, read(parser, row["text"], ended, form, scale), row)
         rows.append(row | {"judge": names.get(row["judge"], row["judge"])})
     return _typed(kind, rows).set_axis(frame.index)
 
@@ -190,15 +245,19 @@ def _judged(
     for key, reply in store.ask(requests(), endpoint):
         row = waiting.popleft() | {"key": key, "text": None, "finish_reason": None}
         if isinstance(reply, Failure):
-            row |= _fields(kind, Verdict(reason=reply.reason or "request_failed"))
+            row |= _fields(kind, Verdict(reason=reply.reason or "request_failed"), row)
         else:
             row |= {"text": reply.text, "finish_reason": ending(reply)}
-            row |= _fields(kind, judge.read(reply))
+            row |= _fields(kind, judge.read(reply), row)
         rows.append(row)
     return _typed(kind, rows)
 
 
-def _fields(kind: str, verdict: Verdict) -> Row:
+def _fields(kind: str, verdict: Verdict, row: Row) -> Row:
+    if verdict.scores is not None:  # of all answers shown: the row's own
+        right = len(verdict.scores) == row["of"]
+        score = verdict.scores[row["place"] - 1] if right else None
+        verdict = Verdict(score=score, reason=None if right else "wrong_count")
     return {name: getattr(verdict, name) for name in _READ[kind]}
 
 

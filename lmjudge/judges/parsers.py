@@ -2,19 +2,25 @@
 
 Every parser is called as `parser(text, finish_reason, output_format, scale)` and returns a Verdict,
 whatever the text holds. `output_format` is the prompt's: "[[A]]" (letters), "[[B]]" (letters, with
-the names exchanged: the first shown is B), "[[rating]]" or "[[rating_a,rating_b]]".
+the names exchanged: the first shown is B), "[[rating]]", "[[rating_a,rating_b]]" or
+"[[rating,...]]" (one for each of the answers shown). Judging goes through `read`, which hands no
+parser what stands in a reasoning block.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+from lmjudge.judges.reasoning import after_reasoning, last_line, own_words
 
 LETTERS, EXCHANGED = "[[A]]", "[[B]]"
-RATING, RATINGS = "[[rating]]", "[[rating_a,rating_b]]"
+RATING, RATINGS, LISTED = "[[rating]]", "[[rating_a,rating_b]]", "[[rating,...]]"
 
 Scale = tuple[float, float]
 
@@ -23,9 +29,10 @@ Scale = tuple[float, float]
 class Verdict:
     """What a judgment says: a `winner`, as shown, or scores; else the `reason` why neither.
 
-    Reasons: `no_verdict` (nothing of the format was found), `ambiguous` (more than one stands),
-    `out_of_range`, `unreadable` (a number at which the published reading stops with an error),
-    `truncated`, `content_filter`, `refusal`.
+    `scores` are those of all answers shown, in their order. Reasons: `no_verdict` (nothing of the
+    format was found), `ambiguous` (more than one stands), `out_of_range`, `wrong_count` (of scores,
+    for so many answers), `unreadable` (a number at which the published reading stops with an
+    error), `truncated`, `content_filter`, `refusal`.
     """
 
     winner: str | None = None
@@ -33,6 +40,7 @@ class Verdict:
     score_a: float | None = None
     score_b: float | None = None
     reason: str | None = None
+    scores: tuple[float, ...] | None = None
 
 
 Parser = Callable[[str, str | None, str, Scale], Verdict]
@@ -45,12 +53,20 @@ _TWO = (
 )
 _TIE_DELTA = 0.1
 
-_NUMBER = r"([-+]?[0-9]++(?:\.[0-9]*+)?)"
-_STRICT = {
+_NUMBER = r"[-+]?[0-9]++(?:\.[0-9]*+)?"
+STRICT = {
     LETTERS: re.compile(r"\[\[([ABC])\]\]"),
     EXCHANGED: re.compile(r"\[\[([ABC])\]\]"),
-    RATING: re.compile(rf"\[\[{_NUMBER}\]\]"),
-    RATINGS: re.compile(rf"\[\[{_NUMBER}, ?{_NUMBER}\]\]"),
+    RATING: re.compile(rf"\[\[({_NUMBER})\]\]"),
+    RATINGS: re.compile(rf"\[\[({_NUMBER}, ?{_NUMBER})\]\]"),
+    LISTED: re.compile(rf"\[\[({_NUMBER}(?:, ?{_NUMBER})*+)\]\]"),
+}
+FIELDS = {
+    LETTERS: ("winner",),
+    EXCHANGED: ("winner",),
+    RATING: ("score",),
+    RATINGS: ("score_a", "score_b"),
+    LISTED: ("scores",),
 }
 _CUT_SHORT = {
     "length": "truncated",
@@ -58,8 +74,6 @@ _CUT_SHORT = {
     "content_filter": "content_filter",
     "refusal": "refusal",
 }
-_REASONING = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
-
 _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
 _CHOICES = [
     re.compile(pattern, re.IGNORECASE)
@@ -81,8 +95,9 @@ def strict(
 ) -> Verdict:
     """The verdict that stands alone of its kind on the last line; the default for new judgments.
 
-    Nothing is read of a reply that was cut short, and nothing inside a reasoning block; a number
-    outside the scale is `out_of_range`, two verdicts on the line are `ambiguous`.
+    Nothing is read of a reply that was cut short, nothing inside a reasoning block, and nothing in
+    quotation marks amid other words; a number outside the scale is `out_of_range`, two verdicts on
+    the line are `ambiguous`.
 
     >>> strict("B quotes [[B]], yet A is right.\\n[[A]]").winner
     'model_a'
@@ -91,15 +106,49 @@ def strict(
     """
     if finish_reason in _CUT_SHORT:
         return Verdict(reason=_CUT_SHORT[finish_reason])
-    found = _STRICT[output_format].findall(_last_line(_after_reasoning(text)))
+    found = STRICT[output_format].findall(own_words(last_line(after_reasoning(text))))
     if len(found) != 1:
         return Verdict(reason="ambiguous" if found else "no_verdict")
     if output_format in (LETTERS, EXCHANGED):
         return Verdict(winner=_shown(found[0], output_format))
-    numbers = [float(n) for n in (found if output_format == RATING else found[0])]
-    if not all(scale[0] <= number <= scale[1] for number in numbers):
+    return _within([float(number) for number in found[0].split(",")], output_format, scale)
+
+
+def schema(
+    text: str,
+    finish_reason: str | None = None,
+    output_format: str = LETTERS,
+    scale: Scale = (1, 10),
+) -> Verdict:
+    """The verdict in a reply that is one JSON object, as servers give it by a JSON schema.
+
+    By the output format it is in `winner` ("A", "B" or "C"), `score`, `score_a` and `score_b`, or
+    `scores` (a list); other fields (reasoning) are not looked at. Nothing is read of a reply that
+    was cut short or that says anything outside the object; a field that stands twice is
+    `ambiguous`, a number outside the scale `out_of_range`.
+
+    >>> schema('{"reasoning": "A is wrong: not [[A]].", "winner": "B"}').winner
+    'model_b'
+    >>> schema('{"score": "8"}', output_format="[[rating]]").reason
+    'no_verdict'
+    """
+    if finish_reason in _CUT_SHORT:
+        return Verdict(reason=_CUT_SHORT[finish_reason])
+    whole = _json_object(text) or _json_object(after_reasoning(text)) or ()
+    found = [[value for name, value in whole if name == field] for field in FIELDS[output_format]]
+    if any(len(values) != 1 for values in found):
+        return Verdict(reason="ambiguous" if all(found) else "no_verdict")
+    values = found[0][0] if output_format == LISTED else [value for (value,) in found]
+    if output_format in (LETTERS, EXCHANGED):
+        if values[0] not in ("A", "B", "C"):
+            return Verdict(reason="no_verdict")
+        return Verdict(winner=_shown(values[0], output_format))
+    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+        return Verdict(reason="no_verdict")
+    try:
+        return _within([float(value) for value in values], output_format, scale)
+    except OverflowError:
         return Verdict(reason="out_of_range")
-    return _scored(numbers, tie_delta=0)
 
 
 def fastchat(
@@ -120,6 +169,8 @@ def fastchat(
     >>> fastchat("As [3] shows, no.", output_format="[[rating]]").score
     3.0
     """
+    if output_format == LISTED:  # FastChat has no such prompt
+        return Verdict(reason="no_verdict")
     if output_format in (LETTERS, EXCHANGED):
         letter = next((letter for letter in "ABC" if f"[[{letter}]]" in text), None)
         if letter is None:
@@ -150,7 +201,7 @@ def vicuna(
     enforced: the released reviews hold a 0.
 
     >>> vicuna("8 9.5\\nBoth ...")
-    Verdict(winner='model_b', score=None, score_a=8.0, score_b=9.5, reason=None)
+    Verdict(winner='model_b', score=None, score_a=8.0, score_b=9.5, reason=None, scores=None)
     """
     words = [word.strip() for word in text.partition("\n")[0].replace(",", " ").split(" ")]
     if len(words) != 2 or not all(_PLAIN_NUMBER.fullmatch(word) for word in words):
@@ -172,7 +223,7 @@ def threeclass(
     >>> threeclass("Both are fine.\\n\\n3").winner
     'tie'
     """
-    line = _last_line(text).strip()
+    line = last_line(text).strip()
     found = (pattern.search(line) for pattern in _CHOICES)
     choice = line if line in ("1", "2", "3") else next((m[1] for m in found if m), "")
     winner = {"1": "model_a", "2": "model_b", "3": "tie"}.get(choice)
@@ -181,11 +232,21 @@ def threeclass(
 
 PARSERS: dict[str, Parser] = {
     "strict": strict,
+    "json": schema,
     "fastchat": fastchat,
     "vicuna": vicuna,
     "threeclass": threeclass,
 }
 PAIRWISE_ONLY = ("vicuna", "threeclass")
+READ_LISTS = ("strict", "json")
+
+
+def read(
+    parser: str, text: str, finish_reason: str | None, output_format: str, scale: Scale
+) -> Verdict:
+    """The verdict that the parser of that name reads; of a reasoning block none reads anything."""
+    said = text if parser == "json" else after_reasoning(text)
+    return PARSERS[parser](said, finish_reason, output_format, scale)
 
 
 def _shown(letter: str, output_format: str) -> str:
@@ -204,13 +265,22 @@ def _scored(numbers: list[float], tie_delta: float) -> Verdict:
     return Verdict(winner=winner, score_a=a, score_b=b)
 
 
-def _after_reasoning(text: str) -> str:
-    """What follows the last reasoning block; nothing where one was never closed."""
-    tags = list(_REASONING.finditer(text))
-    if not tags:
-        return text
-    return text[tags[-1].end() :] if tags[-1][1] else ""
+def _within(numbers: list[float], output_format: str, scale: Scale) -> Verdict:
+    if not all(scale[0] <= number <= scale[1] for number in numbers):
+        return Verdict(reason="out_of_range")
+    if output_format == LISTED:
+        return Verdict(scores=tuple(numbers))
+    return _scored(numbers, tie_delta=0)
 
 
-def _last_line(text: str) -> str:
-    return re.split(r"[\r\n]", text.rstrip())[-1]
+def _json_object(text: str) -> tuple[tuple[str, Any], ...] | None:
+    """The fields of the JSON object that a text is, as pairs; None where it is none."""
+    try:
+        whole = json.loads(text, object_pairs_hook=tuple)
+    except (ValueError, RecursionError):
+        return None
+    return whole if isinstance(whole, tuple) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -17,7 +17,7 @@ from string import Formatter
 
 from lmjudge import places
 from lmjudge.errors import BadRow, PromptError
-from lmjudge.judges.parsers import EXCHANGED, LETTERS, RATING, RATINGS
+from lmjudge.judges.parsers import EXCHANGED, LETTERS, LISTED, RATING, RATINGS
 
 # FastChat's NEED_REF_CATS (llm_judge/common.py): a reference answer guides the judge.
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
@@ -34,6 +34,18 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "single-general-two-turn",
         "single-reference-two-turn",
     ),
+    "pair-json": (
+        "pair-general-json",
+        "pair-reference-json",
+        "pair-general-two-turn-json",
+        "pair-reference-two-turn-json",
+    ),
+    "single-json": (
+        "single-general-json",
+        "single-reference-json",
+        "single-general-two-turn-json",
+        "single-reference-two-turn-json",
+    ),
     "fastchat:pair": (
         "fastchat:pair-v2",
         "fastchat:pair-math-v1",
@@ -49,8 +61,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 _PAIR = {"answer_a", "answer_b", "answer_a_1", "answer_a_2", "answer_b_1", "answer_b_2"}
 _SINGLE = {"answer", "answer_1", "answer_2"}
+_SHOWS = {"pairwise": _PAIR, "single": _SINGLE, "many": {"answers"}}
+_FORMATS = {
+    "pairwise": (LETTERS, EXCHANGED, RATINGS),
+    "single": (RATING,),
+    "many": (LISTED,),
+}
 _SHARED = {"question", "question_1", "question_2", "ref_answer_1", "ref_answer_2"}
-PLACEHOLDERS = frozenset(_PAIR | _SINGLE | _SHARED)
+PLACEHOLDERS = frozenset(_PAIR | _SINGLE | _SHOWS["many"] | _SHARED)
 
 
 @dataclass(frozen=True)
@@ -71,20 +89,19 @@ class Prompt:
 
     def __post_init__(self) -> None:
         names = self.placeholders
-        wanted = {"pairwise": _PAIR, "single": _SINGLE}.get(self.type)
-        formats = {"pairwise": (LETTERS, EXCHANGED, RATINGS), "single": (RATING,)}
+        wanted = _SHOWS.get(self.type)
         problem = None
         if wanted is None:
-            problem = f"is of type {self.type!r}; expected pairwise or single"
-        elif self.output_format not in formats[self.type]:
+            problem = f"is of type {self.type!r}; expected {', '.join(_SHOWS)}"
+        elif self.output_format not in _FORMATS[self.type]:
             problem = (
                 f"has the output format {self.output_format!r}; a {self.type} prompt has"
-                f" {' or '.join(formats[self.type])}"
+                f" {' or '.join(_FORMATS[self.type])}"
             )
         elif not names & wanted or names - wanted - _SHARED:
             problem = (
                 f"has the placeholders {sorted(names)}; a {self.type} prompt shows"
-                f" {'{answer_a} and {answer_b}' if wanted is _PAIR else '{answer}'}"
+                f" {'{answer_a} and {answer_b}' if wanted is _PAIR else f'{{{min(wanted)}}}'}"
             )
         elif wanted is _PAIR and len({name[:8] for name in names & _PAIR}) == 1:
             problem = "shows one side only; a pairwise prompt shows {answer_a} and {answer_b}"
@@ -185,8 +202,9 @@ def output_format(name: str, pairwise: bool) -> str:
         known = _ours().get(FAMILIES.get(name, (name,))[0])
         if known is not None:
             return known.output_format
-        if name.startswith("own-score-"):
-            return RATINGS
+        for kind, form in (("score", RATINGS), ("many", LISTED)):
+            if name.startswith(f"own-{kind}-"):
+                return form
     return LETTERS if pairwise else RATING
 
 

@@ -54,6 +54,11 @@ class Store(Shelf):
         no reply after all attempts, a Failure stands in its place. Raises Miss when replaying and
         the first missing request is reached, EndpointStopped where no request can succeed.
         """
+        if endpoint is not None and not hasattr(endpoint, "session"):
+            raise TypeError(
+                f"endpoint is {endpoint!r}; expected an endpoint, such as"
+                f" lj.OpenAIEndpoint({str(endpoint)!r})"
+            )
         offline = os.environ.get("LMJUDGE_OFFLINE") == "1" and getattr(endpoint, "network", True)
         if self.mode == "replay" or offline or endpoint is None:
             return self._replay(requests, offline and self.mode == "record")

@@ -41,10 +41,11 @@ def load_votes(source: SourceOrPath) -> pd.DataFrame:
 
     Read are human votes as "mt-bench-human" has them (parquet or JSON lines; `group` is "expert" or
     "author" by the judge's name, else "crowd"), GPT-4's ("mt-bench-gpt4", group "llm"), and crowd
-    votes as "llmfao" has them (left, right, winner). Pairwise judgments in both orders ("prd", or a
-    file of one's own as FastChat writes it) give the votes that `resolve` makes of them. A tie that
-    stood for something else says so in `reason`: `both_bad`, `inconsistent`. Raises DataMissing,
-    BadRow and DataError as the others do.
+    votes as "llmfao" has them (left, right, winner); a CSV of one's own has question_id, model_a,
+    model_b, winner, judge and, where it matters, turn. Pairwise judgments in both orders ("prd", or
+    a file of one's own as FastChat writes it) give the votes that `resolve` makes of them. A tie
+    that stood for something else says so in `reason`: `both_bad`, `inconsistent`. Raises
+    DataMissing, BadRow and DataError as the others do.
     """
     own = own_path(source)
     if not own and not source_named(os.fspath(source)).having("votes"):
@@ -85,6 +86,10 @@ def _read_votes(path: Path) -> Iterator[tuple[int, Row]]:
     elif path.suffix == ".parquet":
         yield from enumerate(read_table(path, _VOTE).to_dict("records"), 1)
     else:
-        table = read_table(path, ("winner", *_CROWD)).rename(columns=_CROWD)
-        table["judge"] = "worker_" + table["judge"].astype(str)
+        table = read_table(path, ())
+        if "model_a" in table.columns:
+            table = read_table(path, _VOTE).astype({"judge": str})
+        else:
+            table = read_table(path, ("winner", *_CROWD)).rename(columns=_CROWD)
+            table["judge"] = "worker_" + table["judge"].astype(str)
         yield from enumerate(table.to_dict("records"), 2)

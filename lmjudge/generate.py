@@ -14,6 +14,7 @@ from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import check, frame as make_frame
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.store.sharding import Asks as Holds
 
 # How the three works asked for answers; templates are our own words. Sources: FastChat's
 # llm_judge/common.py and gen_model_answer.py; "Instruction Tuning with GPT-4", Algorithm 1.
@@ -208,6 +209,24 @@ def generate(
             one.take(key, reply)
     rows = [one.row() for one in led]
     return make_frame("answers", rows)
+
+
+def next_requests(
+    questions: pd.DataFrame, answerer: Answerer, *, store: Holds, samples: int = 1
+) -> Iterator[Request]:
+    """The request for the next turn of each conversation, as far as the store has led it.
+
+    What a batch of OpenAI's holds: second turns follow when the first are collected. Raises what
+    `conversations` raises.
+    """
+    for one in conversations(questions, answerer, samples):
+        while one.open:
+            request = one.request()
+            held = store.look_up([request.key]).get(request.key)
+            if held is None:
+                yield request
+                break
+            one.take(request.key, held)
 
 
 def translate(

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from loopback import Loopback, always, http
+from test_batch import Server, serving
 
 import lmjudge as lj
 from lmjudge import formats
@@ -314,6 +315,35 @@ def test_pairs_of_ones_own_and_a_rubric_in_one_line(here: Path, server: Loopback
     made = formats.read_judgments(["own.jsonl"])
     assert made["score"].tolist() == [5.0] * 3
     assert made["judge"].str.match(r"j/own-single-[0-9a-f]{8}$").all()
+
+
+def test_by_batches_turn_after_turn(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "generate questions.jsonl --model m --store s"
+    batches = Server()
+    with serving(batches) as endpoint:
+        at = f"--base-url {endpoint.base_url} --store s"
+        for file, count in (("one.jsonl", 3), ("two.jsonl", 2)):
+            assert lmjudge(f"batch export {file} {words}") == 0
+            assert f"written: {file}; send it with: lmjudge batch submit {file}" in (
+                capsys.readouterr().out
+            )
+            assert len(Path(file).read_text().splitlines()) == count
+            assert lmjudge(f"batch submit {file} {at}") == 0
+            assert lmjudge(f"batch collect {file} {at}") == 1
+            assert f"{count} open" in capsys.readouterr().out
+            batches.work(list(batches.batches.values())[-1])
+            assert lmjudge(f"batch collect {file} {at}") == 0
+            assert f"completed; {count} new replies" in capsys.readouterr().out
+        judge = "judge questions.jsonl model_answer --judge j --store s"
+        assert lmjudge(f"{words} --max-calls 1") == 0
+        capsys.readouterr()
+        assert lmjudge(f"batch export judge.jsonl {judge} --shard 1/1") == 0
+        assert len(Path("judge.jsonl").read_text().splitlines()) == 5
+        assert lmjudge(f"batch export three.jsonl {words}") == 0
+        assert "nothing is missing in the store" in capsys.readouterr().out
+    assert not server.calls
 
 
 def test_nothing_in_data_reaches_the_terminal_raw(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmjudge import __version__, places
-from lmjudge.cli import judging, options, reporting, showing, storing
+from lmjudge.cli import batching, judging, options, reporting, showing, storing
 from lmjudge.cli.saying import say
 from lmjudge.errors import LmjudgeError
 
@@ -117,22 +117,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("stems", nargs="*", metavar="stem", help="a table (default: all)")
     plan = verb("plan", None, "tell what generate or judge would ask and cost; nothing is asked")
-    plans = plan.add_subparsers(metavar="command", required=True)
-    for parent, only_plan in ((plans, True), (verbs, False)):
-        generate = verb(
-            "generate",
-            judging.generate,
-            "ask a model to answer questions",
-            parent,
-            options.GENERATING,
-        )
+    batch = verb("batch", None, "ask by OpenAI's Batch API: half the price, within a day")
+    deeds = batch.add_subparsers(metavar="deed", required=True)
+    export = verb("export", None, "write what the store lacks as a file of requests", deeds)
+    export.add_argument("file", type=Path, help="the .jsonl to write; more files are numbered")
+    parents = {"plan": plan, "export": export}
+    shared = {
+        deed: one.add_subparsers(metavar="command", required=True) for deed, one in parents.items()
+    }
+    for deed, parent in {"ask": verbs, **shared}.items():
+        says = "ask a model to answer questions"
+        generate = verb("generate", judging.generate, says, parent, options.GENERATING)
         options.generating(generate)
-        judge = verb(
-            "judge", judging.judge, "ask judges for verdicts on answers", parent, options.JUDGING
-        )
+        says = "ask judges for verdicts on answers"
+        judge = verb("judge", judging.judge, says, parent, options.JUDGING)
         options.judging(judge)
         for one in (generate, judge):
-            one.set_defaults(only_plan=only_plan)
+            one.set_defaults(deed=deed)
+    submit = verb("submit", batching.submit, "send files of requests, each once", deeds)
+    submit.add_argument("files", nargs="+", type=Path, metavar="file")
+    collect = verb("collect", batching.collect, "keep a batch's results in the store", deeds)
+    collect.add_argument("file", type=Path, help="the file that was sent")
+    collect.add_argument("results", nargs="*", type=Path, help="results downloaded already")
+    for one in (submit, collect):
+        options.serving(one)
     show = verb("show", showing.show, "show judgments as tables", epilog=options.SHOWING)
     options.showing(show)
     store = verb("store", None, "look after the store of judgments")

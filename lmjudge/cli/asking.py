@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 500
 _ELSEWHERE = ("not_asked", "other_shard")  # rows that are no failures: they are yet to be asked
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a command would ask of a store: its plans, its requests, the asking, the writing."""
+
+    plans: Callable[[Any], Sequence[Plan]]
+    requests: Callable[[Any], Iterable[Request]]
+    ask: Callable[[Any, Endpoint | None], pd.DataFrame]
+    write: Callable[[pd.DataFrame, Store], Sequence[Path]]
 
 
 class Held:
@@ -58,22 +70,35 @@ def endpoint_of(parsed: argparse.Namespace) -> Any:
     return OpenAIEndpoint(parsed.base_url, **({"concurrency": most} if most else {}))
 
 
-def planned(parsed: argparse.Namespace, plans: Callable[[Any], Sequence[Plan]]) -> int:
+def planned(parsed: argparse.Namespace, run: Run) -> int:
     """Tells what a run would ask; nothing is asked."""
     from lmjudge.store import Store
 
     with closing(Store(parsed.store)) as store:
-        for plan in plans(store):
+        for plan in run.plans(store):
             say(str(plan))
     return 0
 
 
-def asked(
-    parsed: argparse.Namespace,
-    plans: Callable[[Any], Sequence[Plan]],
-    ask: Callable[[Any, Endpoint | None], pd.DataFrame],
-    write: Callable[[pd.DataFrame, Store], Sequence[Path]],
-) -> int:
+def exported(parsed: argparse.Namespace, run: Run) -> int:
+    """Writes the requests that the store lacks as files of OpenAI's Batch API."""
+    from lmjudge.endpoints.batch import export_batch
+    from lmjudge.store import Store
+    from lmjudge.store.sharding import Shard
+
+    with closing(Store(parsed.store)) as store:
+        wanted = run.requests(store)
+        if parsed.shard:
+            wanted = filter(Shard(store, *parsed.shard).holds, wanted)
+        files = export_batch(wanted, store, parsed.file)
+    for file in files:
+        say(f"written: {file}; send it with: lmjudge batch submit {shlex.quote(str(file))}")
+    if not files:
+        say("nothing is missing in the store: no file is written")
+    return 0
+
+
+def asked(parsed: argparse.Namespace, run: Run) -> int:
     """Asks for what is missing, writes what there is, and tells of it; 1 unless all is there."""
     from lmjudge.endpoints.budget import Budget
     from lmjudge.errors import EndpointStopped
@@ -81,18 +106,18 @@ def asked(
 
     with closing(Store(parsed.store, mode="record")) as store:
         # All that is wrong with questions, answers and prompts shows here, before the first call.
-        for plan in plans(store):
+        for plan in run.plans(store):
             say(str(plan))
         purse = Budget(endpoint_of(parsed), dollars=parsed.budget, calls=parsed.max_calls)
         code = 0
         try:
-            made = ask(_part(parsed, store), purse)
+            made = run.ask(_part(parsed, store), purse)
         except (EndpointStopped, KeyboardInterrupt) as stop:
             code = 130 if isinstance(stop, KeyboardInterrupt) else 1
             say(f"lmjudge: stopped: {str(stop) or 'interrupted'}", sys.stderr)
-            made = ask(_part(parsed, Held(store)), None)
+            made = run.ask(_part(parsed, Held(store)), None)
         there = made[~made["reason"].isin(_ELSEWHERE)]
-        files = write(there, store) if len(there) else []
+        files = run.write(there, store) if len(there) else []
         _tell(store, made, there, files)
         waits = "not_asked" in set(made["reason"])
         if code or store.failures or waits:

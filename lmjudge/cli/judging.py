@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmjudge.cli.asking import asked, endpoint_of, planned
+from lmjudge.cli.asking import Run, asked, endpoint_of, exported, planned
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from lmjudge.generate import Answerer
     from lmjudge.judges import Judge
     from lmjudge.plan import Plan
+    from lmjudge.records import Request
     from lmjudge.store import Store
+
+_DEEDS = {"ask": asked, "plan": planned, "export": exported}
 
 
 def generate(parsed: argparse.Namespace) -> int:
     """Asks a model to answer questions; 1 where some have no answer."""
     from lmjudge import formats
-    from lmjudge.generate import generate
+    from lmjudge.generate import generate, next_requests
     from lmjudge.plan import plan
 
     questions = _questions(parsed)
@@ -31,13 +34,16 @@ def generate(parsed: argparse.Namespace) -> int:
     def plans(store: Any) -> Sequence[Plan]:
         return [plan(questions, answerer, store=store, samples=parsed.samples)]
 
+    def requests(store: Any) -> Iterable[Request]:
+        return next_requests(questions, answerer, store=store, samples=parsed.samples)
+
     def ask(store: Any, endpoint: Any) -> pd.DataFrame:
         return generate(questions, answerer, store=store, endpoint=endpoint, samples=parsed.samples)
 
     def write(answers: pd.DataFrame, store: Store) -> Sequence[Path]:
         return formats.write_answers(answers, parsed.out)
 
-    return planned(parsed, plans) if parsed.only_plan else asked(parsed, plans, ask, write)
+    return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
 
 
 def judge(parsed: argparse.Namespace) -> int:
@@ -45,7 +51,7 @@ def judge(parsed: argparse.Namespace) -> int:
     import pandas as pd
 
     from lmjudge import formats
-    from lmjudge.judges import judge_answers, judge_pairs
+    from lmjudge.judges import judge_answers, judge_pairs, judge_requests
     from lmjudge.plan import plan
 
     frame = _shown(parsed)
@@ -61,6 +67,10 @@ def judge(parsed: argparse.Namespace) -> int:
     def plans(store: Any) -> Sequence[Plan]:
         return [plan(frame, one, store=store, **how) for one, how in zip(judges, hows, strict=True)]
 
+    def requests(store: Any) -> Iterable[Request]:
+        for one, how in zip(judges, hows, strict=True):
+            yield from (request for _, request in judge_requests(frame, one, **how))
+
     def ask(store: Any, endpoint: Any) -> pd.DataFrame:
         by = judge_answers if parsed.mode == "single" else judge_pairs
         made = [
@@ -75,7 +85,7 @@ def judge(parsed: argparse.Namespace) -> int:
             files.append(formats.write_judgments(judgments, parsed.fastchat, store=store))
         return files
 
-    return planned(parsed, plans) if parsed.only_plan else asked(parsed, plans, ask, write)
+    return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
 
 
 def _questions(parsed: argparse.Namespace, references: Path | None = None) -> pd.DataFrame:

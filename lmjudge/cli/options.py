@@ -136,14 +136,19 @@ def _asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=count, default=1, help="how often each is asked")
     parser.add_argument("--limit", type=count, default=0, help="the first so many questions")
     parser.add_argument("--categories", nargs="+", metavar="CATEGORY", help="some of them only")
-    parser.add_argument(
-        "--base-url", help="an OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's)"
-    )
     parser.add_argument("--concurrency", type=count, help="requests in flight, or a local batch")
     parser.add_argument("--budget", type=_dollars, help="stop before more dollars are spent")
     parser.add_argument("--max-calls", type=count, help="stop before more calls are made")
     parser.add_argument(
         "--shard", type=_shard, metavar="i/n", help="ask for part i of n; merge the stores after"
+    )
+    serving(parser)
+
+
+def serving(parser: argparse.ArgumentParser) -> None:
+    """Where the server is, and where the store."""
+    parser.add_argument(
+        "--base-url", help="an OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's)"
     )
     parser.add_argument("--store", type=Path, help="the store's folder (default: the nearest one)")
 

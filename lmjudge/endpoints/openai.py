@@ -48,8 +48,8 @@ class OpenAIEndpoint:
     cannot be used. Answering raises RequestFailed (context_length, content_filter, tool_call,
     too_large, bad_request; after all attempts rate_limited, server_error, timeout, connection,
     bad_reply) or EndpointStopped (unauthorized, forbidden, not_found, quota, redirect,
-    rate_limited, unreachable). Both quote at most 500 characters of the server's text, never the
-    key.
+    rate_limited, unreachable; bad_param, whose message names what to drop from params). Both quote
+    at most 500 characters of the server's text, never the key.
     """
 
     base_url: str | None = None
@@ -90,8 +90,9 @@ class OpenAIEndpoint:
         except ValueError:
             host, whole = None, False
         if not host or not whole or "@" in parts.netloc or not re.fullmatch("[!-~]+", url):
+            bare = "" if "://" in url or "@" in url else f" ({url[:99]!r} names no http or https)"
             raise EndpointError(
-                "the base URL (base_url or OPENAI_BASE_URL) is not one; expected"
+                f"the base URL (base_url or OPENAI_BASE_URL) is not one{bare}; expected"
                 " https://host/v1, without a name or password in it"
             )
         local = _is_loopback(host)

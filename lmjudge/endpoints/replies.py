@@ -34,6 +34,11 @@ _TOO_LONG = re.compile(
 _FILTERED = re.compile(
     r"content.?filter|content.{0,20}policy|responsibleaipolicy|data_inspection_failed|moderation"
 )
+_BAD_PARAM = re.compile(
+    r"un(supported|known|recogni[sz]ed|expected).{0,12}(parameter|argument|value|field)"
+)
+# What a server may blame in one request and not in the next.
+_OF_A_REQUEST = ("messages", "input", "prompt", "max_tokens", "max_completion_tokens")
 _SECRET = re.compile(r"(?i)bearer\s+[^\s\"']+|\bsk-[^\s\"',]+")
 
 
@@ -128,10 +133,26 @@ def _fault(status: int, headers: Mapping[str, str], error: JSON) -> Fault:
     if status in _STOPS:
         reason, advice = _STOPS[status]
         return Fault(reason, f"{message}; {advice}", status, "stop")
+    if status in (400, 422) and (named := _refused_param(fields, f"{code} {words}")):
+        message += f"; it does not take the param {named} as sent; change it or leave it out of"
+        return Fault("bad_param", f"{message} params, which replace the defaults", status, "stop")
     if 400 <= status < 500 and status not in (408, 409, 425, 429):
         return Fault("bad_request", message, status, "fail")
     reason = {200: "bad_reply", 429: "rate_limited"}.get(status, "server_error")
     return Fault(reason, message, status, wait=retry_after(headers, time.time()))
+
+
+def _refused_param(fields: Mapping[str, JSON], words: str) -> str | None:
+    """The param that a server will take in no request of this run, None where it blames none."""
+    param, said = fields.get("param"), str(fields.get("message") or "")
+    named = param if isinstance(param, str) and param else None
+    if _BAD_PARAM.search(words.replace("_", " ")):
+        quoted = re.search(r"['\"`]([A-Za-z_]\w*)|supplied: (\w+)", said)
+        found = named or (quoted and (quoted[1] or quoted[2]))
+        return repr(found) if found else "that its message names"
+    if named is None or re.split(r"[.\[]", named)[0] in _OF_A_REQUEST:
+        return None
+    return repr(named)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

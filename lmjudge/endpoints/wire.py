@@ -61,18 +61,19 @@ async def connect(
                 finally:
                     await response.aclose()
             except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
-                return _cut_short(error)
+                return _cut_short(error, base_url)
             return Returned(response.status_code, response.headers, bytes(content))
 
         yield post
 
 
-def _cut_short(error: BaseException) -> Fault:
+def _cut_short(error: BaseException, base_url: str) -> Fault:
     """The fault under the transport's error, which calls a reset connection a time-out."""
     if isinstance(error, httpx2.HTTPError) and error.__cause__:
         error = error.__cause__
     refused = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientProxyConnectionError))
-    return Fault(
-        "unreachable" if refused else "connection",
-        f"no whole reply came back ({type(error).__name__}: {str(error)[:300]})",
-    )
+    said = f"({type(error).__name__}: {str(error)[:300]})"
+    if refused:
+        advice = "start the server, or check the base URL"
+        return Fault("unreachable", f"nothing answers at {base_url}; {advice} {said}")
+    return Fault("connection", f"no whole reply came back {said}")

@@ -121,7 +121,8 @@ def test_papermill_and_run_all_give_the_same_bytes_and_cost_nothing(
     for path in made:
         assert path.read_bytes() == (alone / "reports/simulated" / path.name).read_bytes(), path
         asked = json.loads(path.with_suffix(".run.json").read_bytes())["store"]
-        assert asked is None or (asked["calls"] == asked["misses"] == 0 and asked["hits"]), path
+        assert asked is None or asked["calls"] == asked["misses"] == 0, path
+        assert path.stem != "vicuna-scores" or asked["hits"]
 
 
 def test_a_seed_makes_another_study(

@@ -289,3 +289,18 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
         lj.bars(pd.concat([cells, cells]), alt="")
     with pytest.raises(ReportError, match="three columns"):
         lj.radar(cells[cells["column"] == "x"], alt="", limit=4)
+
+
+def test_a_choice_of_published_rows_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made of a part of the rows never stands in the place of the whole."""
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
+    table = pd.DataFrame({"table": ["T"], "row": ["r"], "column": ["c"], "value": [1.0]})
+    whole = lj.save_table(table, "some-stem", source="published")
+    part = lj.save_table(table, "some-stem", source="published", part=True)
+    assert part == tmp_path / "own" / "some-stem.csv"
+    assert whole.is_file()
+    assert lj.read_table(part)[["table", "basis"]].to_numpy().tolist() == [
+        ["A choice of rows: T", "own"]
+    ]

@@ -88,6 +88,7 @@ def save_table(
     store: Store | None = None,
     keys: Iterable[str] = (),
     notes: str = "",
+    part: bool = False,
 ) -> Path:
     """The path of the CSV written: `table` in long form, in the place that its `source` has.
 
@@ -98,11 +99,15 @@ def save_table(
     text that a spreadsheet would run as a formula led by an apostrophe. A run card beside it
     (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was asked, the
     digest of its records under `keys` (themselves in <stem>.keys), and the versions; `notes` stand
-    on the page. A published table whose bytes are new also gets its rows in sources.csv.
+    on the page. A published table whose bytes are new also gets its rows in sources.csv. With
+    `part` it was made of a choice of the published rows: it is one's own, and its titles say so.
 
     Raises ReportError, with nothing written, for a stem, source, basis or table that does not fit.
     """
     folder = reports()
+    if part and source == "published":
+        source = "own"
+        table = table.assign(table="A choice of rows: " + table["table"], basis="own")
     whole = _checked(table, stem, source)
     body = to_csv([list(whole.columns), *whole.itertuples(index=False)])
     files = _hashes(sources)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -169,6 +173,55 @@ def test_a_budget_of_calls_stops_and_goes_on(
     (here / "prices.csv").write_text("model,input,output,date\nm,1000,1000,2026-01-01\n")
 
 
+def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path) -> None:
+    words = [
+        "generate",
+        "questions.jsonl",
+        "--model",
+        "m",
+        "--concurrency",
+        "1",
+        "--out",
+        "a.jsonl",
+    ]
+    with Loopback(answer=answer, delay=0.2) as server:
+        told = subprocess.Popen(
+            [sys.executable, "-m", "lmjudge", *words, "--base-url", server.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while len(server.calls) < 2:
+            time.sleep(0.02)
+        told.send_signal(signal.SIGINT)
+        out, err = told.communicate()
+        assert told.returncode == 130
+        assert "lmjudge: stopped: interrupted" in err
+        assert "Traceback" not in err
+        assert "rows are not asked yet" in out
+        assert f"to go on: lmjudge {' '.join(words)} --base-url {server.url}" in out
+        server.delay = 0.0
+        assert main([*words, "--base-url", server.url]) == 0
+        assert len(server.calls) in (5, 6)  # the call in flight may have been repeated
+
+
+def test_a_model_on_this_machine_answers_and_judges(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
+    from tiny import tiny_judge, tiny_model
+
+    torch.set_num_threads(1)
+    tiny_model(here / "Small", context=2048)
+    tiny_judge(here / "judge")
+    assert lmjudge("generate questions.jsonl --local Small --max-tokens 8 --limit 1 --seed 1") == 0
+    (model,) = set(formats.read_answers(["model_answer"])["model"])
+    assert re.fullmatch("Small@[0-9a-f]+", model)
+    words = "judge questions.jsonl model_answer --local judge --limit 1 --param max_tokens=4"
+    assert lmjudge(words) == 0
+    assert formats.read_judgments(["judgments.jsonl"])["score"].between(1, 10).all()
+
+
 def test_dollars_are_told_and_kept(
     here: Path,
     server: Loopback,
@@ -194,6 +247,7 @@ def test_failures_are_counted_by_reason_and_the_command_goes_on(
     told = capsys.readouterr().out
     assert "5 calls, 1 failed (content_filter 1)" in told
     assert "1 of 3 rows without answer (content_filter 1)" in told
+    assert re.search(r"the last that failed: .+\(attempts: 1\)\n", told)
     assert f"to go on: lmjudge {words}\n" in told
     judge = "judge questions.jsonl a.jsonl --judge j --out j.jsonl"
     assert lmjudge(judge) == 1
@@ -293,6 +347,7 @@ def test_what_is_wrong_is_one_error_before_the_first_call(
         "generate questions.jsonl --model m --budget lots",
         "generate questions.jsonl --model m --param x",
         "judge questions.jsonl a.jsonl --judge j --scale 5,1",
+        "judge questions.jsonl a.jsonl --judge j --out x.txt",
         "plan questions.jsonl",
     ],
 )

@@ -137,6 +137,8 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
         f"asked for {store.hits + store.misses:,} replies: {store.hits:,} from the store,"
         f" {store.calls:,} calls, {failed.total():,} failed{_counts(failed)}; {_spent(store)}"
     )
+    if store.last_failure is not None:
+        say(f"the last that failed: {store.last_failure.message}")
     column = next((name for name in ("winner", "score", "turns") if name in made), "turns")
     lost = there[there[column].isna()]["reason"].fillna("no_verdict")
     if len(lost):

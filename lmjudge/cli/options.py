@@ -101,7 +101,7 @@ def judging(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=_table,
         default=Path("judgments.jsonl"),
         help="the .jsonl, .csv or .parquet to write (default: judgments.jsonl)",
     )
@@ -158,6 +158,13 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _table(text: str) -> Path:
+    path = Path(text)
+    if path.suffix not in (".jsonl", ".csv", ".parquet"):
+        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .jsonl, .csv and .parquet")
+    return path
 
 
 def _dollars(text: str) -> float:

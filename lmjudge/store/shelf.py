@@ -55,6 +55,7 @@ class Shelf:
         self.path = Path(path)
         self.hits = self.misses = self.calls = 0
         self.failures: Counter[str] = Counter()
+        self.last_failure: Failure | None = None
         self.spent: float | None = 0.0
         self.damaged: set[str] = set()
         self.reader = Reader(self.path)
@@ -152,6 +153,7 @@ class Shelf:
     def note_attempt(self, key: str, failure: Failure) -> None:
         """Append a failure to the list of attempts beside the store; it is no reply."""
         self.failures[failure.reason] += 1
+        self.last_failure = failure
         line = {"time": time.time(), "key": key, **failure.__dict__}
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
         file = os.open(self.path / "attempts.jsonl", flags, 0o600)

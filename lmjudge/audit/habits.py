@@ -88,5 +88,6 @@ def biases(
     ties = made["judge"].map(read.agg(lambda verdicts: (verdicts == "tie").mean()))
     failed = made["judge"].map(games["winner"].isna().groupby(games["judge"]).mean())
     made["tie_rate"] = made["tie_rate"].fillna(ties)
+    made["unit"] = made["unit"].astype(object)
     made["too_few"] = made["too_few"].fillna(False).astype(bool)
-    return made.assign(failure_rate=failed, unit=made["unit"].fillna("share"))
+    return made.assign(failure_rate=failed, unit=made["unit"].where(made["unit"] == "odds", "share"))

@@ -1,7 +1,12 @@
 """Reward models, and judges and answerers that are trained: pairs, training, rewards, ranks."""
 
 from lmjudge.rewards.answering import train_answerer
-from lmjudge.rewards.baselines import longer_rewards, word_rewards
+from lmjudge.rewards.baselines import (
+    longer_rewards,
+    longer_votes,
+    majority_votes,
+    word_rewards,
+)
 from lmjudge.rewards.bases import new_base
 from lmjudge.rewards.pairs import (
     pairs_from_scores,
@@ -16,6 +21,8 @@ from lmjudge.rewards.training import Training, train_judge, train_reward_model
 __all__ = [
     "Training",
     "longer_rewards",
+    "longer_votes",
+    "majority_votes",
     "new_base",
     "pairs_from_scores",
     "pairs_from_votes",

@@ -1,10 +1,10 @@
-"""What a trained model has to beat: rewards that need no training, or hardly any."""
+"""What a trained model has to beat: rewards and votes that need no training, or hardly any."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from lmjudge.frames import check, frame
+from lmjudge.frames import WINNERS, check, frame, swap
 
 
 def longer_rewards(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -41,6 +41,37 @@ def word_rewards(train: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
         for side in ("chosen", "rejected")
     )
     return _rewards(pairs, "bag of words", chosen, rejected)
+
+
+def longer_votes(pairings: pd.DataFrame) -> pd.DataFrame:
+    """A votes frame by a judge that takes the longer first answer; a tie where both are as long."""
+    check(pairings, "pairings")
+    words = [pairings[f"answer_{side}"].map(lambda turns: len(turns[0].split())) for side in "ab"]
+    winner = pd.Series("tie", pairings.index, dtype=object)
+    winner = winner.mask(words[0] > words[1], "model_a").mask(words[0] < words[1], "model_b")
+    return _votes(pairings, "longer wins", winner)
+
+
+def majority_votes(votes: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
+    """A votes frame by a judge that says of all pairings what most of the `votes` say.
+
+    Sides are those in the order of the models' names; ties in number go to the first of model_a,
+    model_b, tie.
+    """
+    for some, name in ((votes, "votes"), (pairings, "pairings")):
+        check(some, name)
+    said = votes["winner"].where(votes["model_a"] < votes["model_b"], swap(votes)["winner"])
+    most = max(WINNERS, key=lambda winner: int((said == winner).sum()))
+    other = {"model_a": "model_b", "model_b": "model_a"}.get(most, most)
+    named = pairings["model_a"] < pairings["model_b"]
+    winner = pd.Series(most, pairings.index, dtype=object).where(named, other)
+    return _votes(pairings, "majority class", winner)
+
+
+def _votes(pairings: pd.DataFrame, judge: str, winner: pd.Series) -> pd.DataFrame:
+    rest = {"turn": 1, "judge": judge, "group": "llm", "reason": None, "time": float("nan")}
+    made = pairings[["question_id", "model_a", "model_b"]].assign(winner=winner, **rest)
+    return frame("votes", made.reset_index(drop=True))
 
 
 def _rewards(

@@ -98,14 +98,18 @@ def new_base(
     width: int = 64,
     layers: int = 2,
     context: int = 512,
+    seed: int = 0,
 ) -> Path:
-    """The folder, with the config (no weights) of a small model and a tokenizer of these texts.
+    """The folder, with a small model in it, and a tokenizer learned from these texts.
 
-    For trying things on any machine: a training from it starts from random weights. The tokenizer
-    is a byte-level BPE learned from `texts` alone, so give those that are trained on.
+    For trying things on any machine. The tokenizer is a byte-level BPE of `texts` alone, so give
+    those that are trained on. Of "opt", for classifiers, there is the config alone, and a training
+    starts from random weights; of "llama", for answerers, random weights too, and a chat template,
+    so that the base answers as well.
     """
+    import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, OPTConfig, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, PreTrainedTokenizerFast
 
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -138,7 +142,10 @@ def new_base(
         more: dict[str, Any] = {"word_embed_proj_dim": width, "ffn_dim": 4 * width, "dropout": 0.0}
         OPTConfig(**shape, **more).save_pretrained(folder)
     else:
-        LlamaConfig(**shape, intermediate_size=4 * width).save_pretrained(folder)
+        with torch.random.fork_rng(devices=[]), without_bars():
+            torch.manual_seed(seed)
+            config = LlamaConfig(**shape, intermediate_size=4 * width)
+            LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     return Path(folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lmjudge.frames import WINNERS, check
+from lmjudge.frames import WINNERS, check, frame
 from lmjudge.simulate.endpoint import _TOKEN, Fact, SimulatedEndpoint
 from lmjudge.simulate.planted import SimulatedJudge
 from lmjudge.simulate.study import _token
@@ -40,31 +40,47 @@ def signed(study: Study) -> pd.DataFrame:
     return study.answers.assign(turns=turns)
 
 
-def expected_agreement(study: Study, votes: pd.DataFrame | None, group: str) -> pd.DataFrame:
+def manner(study: Study) -> pd.DataFrame:
+    """Answers to the study's questions in a manner that can be learned: all their words are SOUND.
+
+    One answer a question, by the model "sim-manner", of as many turns; each turn is three to six of
+    the words, drawn at random, and holds no word that a judge of the study knows it by.
+    """
+    rng = np.random.default_rng([study.seed, 12])
+    rows = [
+        {
+            "question_id": row["question_id"],
+            "model": "sim-manner",
+            "turns": [" ".join(rng.choice(SOUND, rng.integers(3, 7))) for _ in row["turns"]],
+            "sample": 0,
+        }
+        for row in study.questions.to_dict("records")
+    ]
+    return frame("answers", rows)
+
+
+def expected_agreement(
+    study: Study, votes: pd.DataFrame, group: str, *, drawn: bool = False
+) -> pd.DataFrame:
     """How often a voter of the group agrees with these votes, in expectation: S1 and S2.
 
-    `votes` have one vote a key, all on the study's answers; None stands for another voter of the
-    group, on all keys of the first turn. Columns: ties ("keep", "drop"), planted.
+    `votes` are on first turns of the study's answers. With `drawn` only the pairs that they are on
+    count, and it is how often two voters of the group agree on these. Columns: ties ("keep",
+    "drop"), planted.
     """
     voters = next(voters for voters in study.plan.voters if voters.group == group)
     facts = _by_answer(study.endpoint)
-    keyed = votes
-    if keyed is None:
-        keyed = study.votes[study.votes["turn"] == 1].drop_duplicates(
-            ["question_id", "model_a", "model_b"]
-        )
     sums = np.zeros(4)  # agreeing and comparable, with ties and without
-    for row in check(keyed, "votes").to_dict("records"):
+    for row in check(votes, "votes").to_dict("records"):
         a, b = (facts[row["question_id"], 1, row[f"model_{side}"]] for side in "ab")
         theirs = voters.choices(a.best(b))
-        mine = theirs if votes is None else {row["winner"]: 1.0}
+        mine = theirs if drawn else {row["winner"]: 1.0}
         for place, kept in ((0, WINNERS), (2, WINNERS[:2])):
             both = sum(mine.get(side, 0.0) * theirs[side] for side in kept)
             met = sum(mine.get(s, 0.0) for s in kept) * sum(theirs[s] for s in kept)
             sums[place : place + 2] += both, met
-    return pd.DataFrame(
-        {"ties": ["keep", "drop"], "planted": [sums[0] / sums[1], sums[2] / sums[3]]}
-    )
+    shares = np.divide(sums[::2], sums[1::2], out=np.full(2, np.nan), where=sums[1::2] > 0)
+    return pd.DataFrame({"ties": ["keep", "drop"], "planted": shares})
 
 
 def told(

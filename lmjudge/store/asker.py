@@ -271,7 +271,7 @@ def _bar() -> Any:
     class Bar(tqdm):
         monitor_interval = 0  # no thread of tqdm's stays behind
 
-    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    seen = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel")
     return Bar(
         total=0,
         desc="asking",

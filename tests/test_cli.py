@@ -175,9 +175,10 @@ def test_one_notebook_fails_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ("m=1", "no notebook has the parameter 'm'; there are n, name, flag"),
+        ("m=1", "no notebook has the parameter 'm'; there are n, name, names, flag"),
         ("flga=1", "no notebook has the parameter 'flga'; did you mean flag?"),
         ("n=1.5", "parameter n is '1.5'; expected int, such as 3"),
+        ("names=a", """parameter names is 'a'; expected list, such as '["a", "b"]'"""),
         ("flag=yes", "parameter flag is 'yes'; expected bool, such as False"),
         ("api_key=abc", "no notebook has the parameter 'api_key'"),
         ("name=sk-0123456789abcdefghij", "parameter 'name' looks like a secret"),

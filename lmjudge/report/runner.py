@@ -251,7 +251,8 @@ def _typed(name: str, value: Any, default: str) -> Any:
     if kind is float and type(read) is int:
         read = float(read)
     if kind not in (type(read), type(None)):
+        example = """'["a", "b"]'""" if kind is list else default
         raise ReportError(
-            f"parameter {name} is {value!r}; expected {kind.__name__}, such as {default}", name=name
+            f"parameter {name} is {value!r}; expected {kind.__name__}, such as {example}", name=name
         )
     return read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,18 @@ def surroundings() -> dict[str, str]:
     ]
     names = [file.path for source in SOURCES.values() for file in source.files]
     return {
-        "code": _of_files(package, ours),
+        "code": _code(),
         "data": _of([_of_files(folder, map(folder.joinpath, names)) for folder in looked_in()]),
         "versions": _of(versions()),
     }
+
+
+@cache
+def _code() -> str:
+    """The digest of lmjudge's own files, as they are when it is first asked for."""
+    package = Path(__file__).parents[1]
+    made = {".ipynb", ".pyc", ".nbi", ".nbc"}
+    return _of_files(package, [path for path in package.rglob("*") if path.suffix not in made])
 
 
 def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -> dict[str, str]:

@@ -46,6 +46,7 @@ _HOME = {
     "judge_pairs": "judges",
     "judge_answers": "judges",
     "reread": "judges",
+    "weigh": "judges",
     "scan": "judges",
     "repetitive_list": "judges",
     "plan": "plan",
@@ -103,6 +104,8 @@ _HOME = {
     "intervals": "report",
     "save_table": "report",
     "read_table": "report",
+    "browse": "widgets",
+    "vote": "widgets",
 }
 __all__ = ["__version__", *_HOME]
 
@@ -156,6 +159,7 @@ if TYPE_CHECKING:
         repetitive_list as repetitive_list,
         reread as reread,
         scan as scan,
+        weigh as weigh,
     )
     from lmjudge.plan import plan as plan
     from lmjudge.published import compare as compare, published as published
@@ -225,6 +229,7 @@ if TYPE_CHECKING:
         word_counts as word_counts,
     )
     from lmjudge.store import Store as Store
+    from lmjudge.widgets import browse as browse, vote as vote
 else:
 
     def __getattr__(name: str) -> object:

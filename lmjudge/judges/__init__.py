@@ -7,6 +7,7 @@ from lmjudge.judges.parsers import PARSERS, Verdict
 from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
 from lmjudge.judges.scan import scan
 from lmjudge.judges.schemas import RESPONSE_FORMATS
+from lmjudge.judges.weights import weigh
 
 __all__ = [
     "PARSERS",
@@ -24,4 +25,5 @@ __all__ = [
     "reread",
     "rewordings",
     "scan",
+    "weigh",
 ]

@@ -217,10 +217,16 @@ def judge_name(name: str, parser: str) -> str:
     ('gpt-4/fastchat:pair/strict', 'gpt-4/pair')
     """
     stem = name.rpartition("/")[0] if name.rpartition("/")[2] in PARSERS else name
-    prompt = prompt_name(stem)
+    return stem if parser == parser_name(stem) else f"{stem}/{parser}"
+
+
+def parser_name(name: str) -> str:
+    """The parser in a judge's name, or the natural one of its prompt."""
+    if name.rpartition("/")[2] in PARSERS:
+        return name.rpartition("/")[2]
+    prompt = prompt_name(name)
     natural = "json" if prompt.endswith("-json") else _NATURAL.get(prompt.partition(":")[0])
-    natural = natural or "strict"
-    return stem if parser == natural else f"{stem}/{parser}"
+    return natural or "strict"
 
 
 def prompt_name(name: str) -> str:

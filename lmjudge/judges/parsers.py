@@ -53,13 +53,13 @@ _TWO = (
 )
 _TIE_DELTA = 0.1
 
-_NUMBER = r"[-+]?[0-9]++(?:\.[0-9]*+)?"
+NUMBER = r"[-+]?[0-9]++(?:\.[0-9]*+)?"
 STRICT = {
     LETTERS: re.compile(r"\[\[([ABC])\]\]"),
     EXCHANGED: re.compile(r"\[\[([ABC])\]\]"),
-    RATING: re.compile(rf"\[\[({_NUMBER})\]\]"),
-    RATINGS: re.compile(rf"\[\[({_NUMBER}, ?{_NUMBER})\]\]"),
-    LISTED: re.compile(rf"\[\[({_NUMBER}(?:, ?{_NUMBER})*+)\]\]"),
+    RATING: re.compile(rf"\[\[({NUMBER})\]\]"),
+    RATINGS: re.compile(rf"\[\[({NUMBER}, ?{NUMBER})\]\]"),
+    LISTED: re.compile(rf"\[\[({NUMBER}(?:, ?{NUMBER})*+)\]\]"),
 }
 FIELDS = {
     LETTERS: ("winner",),
@@ -110,7 +110,7 @@ def strict(
     if len(found) != 1:
         return Verdict(reason="ambiguous" if found else "no_verdict")
     if output_format in (LETTERS, EXCHANGED):
-        return Verdict(winner=_shown(found[0], output_format))
+        return Verdict(winner=shown(found[0], output_format))
     return _within([float(number) for number in found[0].split(",")], output_format, scale)
 
 
@@ -142,7 +142,7 @@ def schema(
     if output_format in (LETTERS, EXCHANGED):
         if values[0] not in ("A", "B", "C"):
             return Verdict(reason="no_verdict")
-        return Verdict(winner=_shown(values[0], output_format))
+        return Verdict(winner=shown(values[0], output_format))
     if not isinstance(values, list) or not values or not all(map(_is_number, values)):
         return Verdict(reason="no_verdict")
     try:
@@ -175,7 +175,7 @@ def fastchat(
         letter = next((letter for letter in "ABC" if f"[[{letter}]]" in text), None)
         if letter is None:
             return Verdict(reason="no_verdict")
-        return Verdict(winner=_shown(letter, output_format))
+        return Verdict(winner=shown(letter, output_format))
     primary, backup = _ONE if output_format == RATING else _TWO
     match = primary.search(text) or backup.search(text)
     if match is None:
@@ -249,7 +249,8 @@ def read(
     return PARSERS[parser](said, finish_reason, output_format, scale)
 
 
-def _shown(letter: str, output_format: str) -> str:
+def shown(letter: str, output_format: str) -> str:
+    """The winner that a letter names: the first shown is A, or B where the names are exchanged."""
     if letter == "C":
         return "tie"
     return "model_a" if (letter == "A") == (output_format == LETTERS) else "model_b"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,51 @@ def test_answers_that_stand_twice_name_both_files(tmp_path: Path) -> None:
         formats.read_answers([one, two])
     with pytest.raises(DataError, match=r"line 2 of .*a second time; keep one"):
         formats.read_answers([lines(tmp_path / "twice.jsonl", row, row)])
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+SINGLES = "fastchat/mt_bench/model_judgment/gpt-4_single.dolphin.jsonl"
+PAIRS = "fastchat/mt_bench/model_judgment/gpt-4_pair.llama-adapter.jsonl"
+
+
+def test_fastchats_released_judgments_give_show_results_numbers(published_data: Path) -> None:
+    """Beside plain loops that do what FastChat's show_result.py does."""
+    scores = formats.read_judgments([published_data / SINGLES])
+    rows = read(published_data / SINGLES)
+    for model, turn in {(row["model"], row["turn"]) for row in rows}:
+        good = [r["score"] for r in rows if (r["model"], r["turn"]) == (model, turn)]
+        good = [score for score in good if score != -1]
+        ours = lj.mean_scores(scores, by=["model", "turn"]).set_index(["model", "turn"])
+        assert ours["score"][model, turn] == pytest.approx(sum(good) / len(good))
+        assert ours["n"][model, turn] == len(good)
+    games = formats.read_judgments([published_data / PAIRS])
+    wins, losses, ties = Counter(), Counter(), Counter()
+    for row in read(published_data / PAIRS):
+        pair, one, two = (row["model_1"], row["model_2"]), row["g1_winner"], row["g2_winner"]
+        if "error" in (one, two):
+            continue
+        if one == "tie" or one != two:
+            ties.update(pair)
+        else:
+            won = row[one]
+            wins[won] += 1
+            losses[pair[0] if won == pair[1] else pair[1]] += 1
+    ours = lj.win_rates(lj.resolve(games)).set_index("model")
+    for model in ours.index:
+        counted = (wins[model], losses[model], ties[model])
+        assert tuple(ours.loc[model, ["wins", "losses", "ties"]]) == counted
+        rate = (wins[model] + ties[model] / 2) / sum(counted)
+        assert ours["win_rate"][model] == pytest.approx(rate)
+
+
+def test_reviews_and_peoples_votes_are_read_as_released(published_data: Path) -> None:
+    humans = published_data / "mt_bench_human_judgments/human_judgments_turn1.jsonl"
+    assert set(formats.read_judgments([humans])["group"]) <= {"expert", "author", "crowd"}
+    (review, *_) = sorted((published_data / "vicuna_blog/review").glob("*.jsonl"))
+    assert formats.read_judgments([review])["winner"].notna().any()
 
 
 def test_a_sharded_store_asks_each_request_once(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge.data import load_judgments, load_votes
 from lmjudge.data.reading import Row, bad_row
 from lmjudge.errors import DataError
 from lmjudge.formats.rows import Ids, PathLike, rows_of, text_of
 from lmjudge.frames import COLUMNS, WINNERS, frame
 from lmjudge.judges.prompts import FAMILIES
 
+_VOTE = {"judge", "model_a", "model_b", "winner"}
 _FAILED = "$ERROR$"  # what FastChat puts in place of a judgment
 _OTHER = {"model_a": "model_b", "model_b": "model_a"}
 _NUMBERS = ("score", "score_a", "score_b", "time", "preference")
@@ -26,12 +28,17 @@ def read_judgments(paths: Iterable[PathLike], *, baseline: str | None = None) ->
     its pairwise ones games, verdicts as its rows state them; Arena-Hard's games, with the column
     `verdict` (A>>B ...), in which the older rows do not name their `baseline`; AlpacaEval's
     annotations votes, with the column `preference` (1 the first, 2 the second, 1.5 and 0 a tie:
-    which was shown first they don't say). Raises DataError and BadRow for what cannot be read, and
-    DataError for files of different kinds.
+    which was shown first they don't say). Reviews and people's votes as the Vicuna blog, PRD and
+    MT-bench released them are read as `load_judgments` and `load_votes` do. Raises DataError and
+    BadRow for what cannot be read, and DataError for files of different kinds.
     """
     kinds: dict[str, list[Row]] = {}
     for path in map(Path, paths):
         ids = Ids()
+        if read_whole := _released(path):
+            kind, whole = read_whole
+            kinds.setdefault(kind, []).extend(whole.to_dict("records"))
+            continue
         for line, row in rows_of(path):
             kind, read = _kind(row)
             if read is None:
@@ -48,6 +55,17 @@ def read_judgments(paths: Iterable[PathLike], *, baseline: str | None = None) ->
     ((kind, rows),) = kinds.items()
     made = frame(kind, rows)
     return made.astype({name: float for name in _NUMBERS if name in made.columns})
+
+
+def _released(path: Path) -> tuple[str, pd.DataFrame] | None:
+    """The kind and frame of a file of reviews or of people's votes, if it is one."""
+    if path.suffix == ".jsonl" and path.is_file():
+        _, first = next(rows_of(path))
+        if "answer1_id" in first:
+            return "games", load_judgments(path)
+        if set(first) >= _VOTE and not {"group", "key"} & set(first):
+            return "votes", load_votes(path)
+    return None
 
 
 _Read = Callable[[Row, Ids, str | None], Iterator[Row]]

@@ -21,10 +21,6 @@ def surroundings() -> dict[str, str]:
     from lmjudge.data import SOURCES
     from lmjudge.data.finding import looked_in
 
-    package = Path(__file__).parents[1]
-    ours = [
-        path for path in package.rglob("*") if path.suffix not in (".ipynb", ".pyc", ".nbi", ".nbc")
-    ]
     names = [file.path for source in SOURCES.values() for file in source.files]
     return {
         "code": _code(),

@@ -1,0 +1,346 @@
+"""Choosing a judge: components, power, drift, terms, plans, readings, findings, and the page."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from cells import run_cells
+from scipy import stats
+
+import lmjudge as lj
+from lmjudge import audit
+from lmjudge.errors import FrameError, PromptError
+from lmjudge.frames import frame
+from lmjudge.prices import Price
+
+WORTH = {"model_a": 1.0, "tie": 0.5, "model_b": 0.0}
+
+
+def played(seed: int, *, questions: int = 6, judges: int = 2, lean: float = 0.1) -> pd.DataFrame:
+    """Games of x and y: two samples of the answers, two orders, two draws; some are unread."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for question in range(questions):
+        chance = rng.uniform(0.2, 0.8)
+        for sample in range(2):
+            for judge in range(judges):
+                for a, b in (("x", "y"), ("y", "x")):
+                    for draw in range(2):
+                        wins = chance if a == "x" else 1 - chance
+                        point = rng.random()
+                        winner = "model_a" if point < wins + lean else "model_b"
+                        winner = None if rng.random() < 0.03 else winner
+                        rows.append((question, a, b, f"j{judge}/pair", 2 * sample + draw, winner))
+    names = ("question_id", "model_a", "model_b", "judge", "sample", "winner")
+    empty = dict.fromkeys(("score_a", "score_b", "reason", "text", "key")) | {"turn": 1}
+    return frame("games", [dict(zip(names, row, strict=True)) | empty for row in rows])
+
+
+def test_components_are_the_moments_of_all_pairs_of_games() -> None:
+    games = played(0)
+    found = audit.components(games, draws=2).set_index("source")
+    rows = games[games["winner"].notna()].copy()
+    won = rows["winner"].map(WORTH)
+    rows["worth"] = won.where(rows["model_a"] == "x", 1 - won)
+    rows["worth"] -= rows.groupby(["judge", "model_a"])["worth"].transform("mean")
+    rows["answers"] = rows["sample"] // 2
+    levels = {name: [] for name in ("draw", "order", "judge", "answers", "question")}
+    shared = ["question_id", "answers", "judge", "model_a"]
+    for one, two in combinations(rows.to_dict("records"), 2):
+        differ = next((name for name in shared if one[name] != two[name]), "draw")
+        level = {"question_id": "question", "model_a": "order"}.get(differ, differ)
+        levels[level].append((one["worth"] - two["worth"]) ** 2 / 2)
+    reached = [np.mean(halves) for halves in levels.values()]
+    assert found["n"].tolist() == [len(halves) for halves in levels.values()]
+    assert found["variance"].tolist() == pytest.approx(np.diff(reached, prepend=0).tolist())
+    assert found["share"].sum() == pytest.approx(1)
+    assert found["no_verdict"].iloc[0] == games["winner"].isna().sum()
+
+
+def test_what_never_varied_is_missing_and_in_the_next() -> None:
+    games = played(1, judges=1)
+    once = games[games["sample"] == 0]
+    found = audit.components(once).set_index("source")["variance"]
+    assert found[["draw", "judge", "answers"]].isna().all()
+    assert found[["order", "question"]].notna().all()
+    with pytest.raises(FrameError, match="three or more"):
+        audit.components(games[games["question_id"] < 2])
+    with pytest.raises(ValueError, match="draws is 0"):
+        audit.components(games, draws=0)
+
+
+def test_power_adds_up_and_prices_designs() -> None:
+    variances = [0.1, 0.05, 0.02, 0.03, -0.01]
+    sources = ["draw", "order", "judge", "answers", "question"]
+    found = pd.DataFrame({"source": sources, "variance": variances})
+    cut = {"questions": [50, 200], "orders": [1, 2], "draws": [1, 2], "judges": [1, 3]}
+    made = audit.power(found, **cut, per_call=0.01, per_answer=0.002)
+    one = made[(made[["orders", "draws", "judges"]] == 1).all(axis=1)].set_index("questions")
+    assert one.loc[50, "error"] ** 2 * 50 == pytest.approx(0.2)
+    assert one.loc[50, "error"] == pytest.approx(2 * one.loc[200, "error"])
+    reach = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    assert (made["smallest_gap"] / made["error"]).tolist() == pytest.approx([reach] * len(made))
+    assert one.loc[50, "dollars"] == pytest.approx(50 * 0.01 + 100 * 0.002)
+    assert made["information"].max() == 1
+    # The chance is what a test at this gap really has.
+    z = stats.norm.ppf(0.975)
+    assert stats.norm.sf(z - one.loc[50, "smallest_gap"] / one.loc[50, "error"]) == pytest.approx(
+        0.8
+    )
+    assert audit.power(found)["dollars"].isna().all()
+    with pytest.raises(ValueError, match="one or two orders"):
+        audit.power(found, orders=[3])
+    with pytest.raises(FrameError, match="components"):
+        audit.power(found[:3])
+    with pytest.raises(ValueError, match="chance is 1"):
+        audit.power(found, chance=1)
+
+
+def test_labels_needed_take_what_compare_judges_found() -> None:
+    human = frame("votes", [_vote(q, "anna", "model_a") for q in range(40)])
+    said = ["model_a" if q % 3 else "model_b" for q in range(40)]
+    other = ["model_a" if q % 4 else "tie" for q in range(40)]
+    votes = frame(
+        "votes",
+        [_vote(q, "one", w) for q, w in enumerate(said)]
+        + [_vote(q, "two", w) for q, w in enumerate(other)],
+    )
+    compared = lj.compare_judges(votes, human)
+    made = audit.labels_needed(compared).iloc[0]
+    assert made["needed"] > made["n"] == 40
+    assert made["more"] == made["needed"] - 40
+    assert made["at_best"] < made["needed"]
+    with pytest.raises(FrameError, match="compare_judges"):
+        audit.labels_needed(votes)
+
+
+def _vote(question: int, judge: str, winner: str | None) -> dict[str, object]:
+    more = {"turn": 1, "model_a": "x", "model_b": "y", "reason": None, "time": None}
+    return {"question_id": question, "judge": judge, "group": "llm", "winner": winner, **more}
+
+
+def test_flips_and_drift_are_counted_by_hand() -> None:
+    one = ["model_a"] * 6 + ["tie"] * 2 + ["model_b", None]
+    two = ["model_b"] * 4 + ["model_a", "tie", "tie", "model_a", "model_b", "tie"]
+    before = frame("votes", [_vote(q, "v1", w) for q, w in enumerate(one)])
+    after = lj.swap(frame("votes", [_vote(q, "v2", w) for q, w in enumerate(two)]))
+    made = audit.flips(before, after).iloc[0]
+    assert made[["flipped", "reversed", "n", "lost", "found", "no_verdict"]].tolist() == [
+        6,
+        4,
+        9,
+        0,
+        1,
+        1,
+    ]
+    table = audit.moves(before, after)
+    assert table.loc["model_a", "model_b"] == 4
+    assert table.loc["none", "tie"] == 1
+    assert table.to_numpy().sum() == 10
+    moved = audit.drift(before, after).set_index("measure")
+    x = moved.loc["win rate of x"]
+    # 7 of 9 before; (1 + 0.5 + 0.5 + 1) of 9 after; questions rose once, fell five times.
+    assert (x["before"], x["after"]) == (pytest.approx(7 / 9), pytest.approx(3 / 9))
+    assert (x["better_a"], x["better_b"]) == (1, 5)
+    assert x["p_sign"] == pytest.approx(stats.binomtest(1, 6).pvalue)
+    assert moved.loc["win rate of y", "difference"] == pytest.approx(-x["difference"])
+    assert moved.loc["ties", "n"] == 9
+    by = audit.flips(before, after, by="before").set_index("before")
+    assert by.loc["model_a", "flipped"] == 5
+
+
+def test_drift_refuses_what_is_not_two_versions_of_one_judge() -> None:
+    games = played(2)
+    one = games[games["judge"] == "j0/pair"]
+    assert (audit.flips(one, one)["flipped"] == 0).all()
+    assert "first shown" in set(audit.drift(one, one)["measure"])
+    with pytest.raises(FrameError, match="2 judges"):
+        audit.flips(games, one)
+    with pytest.raises(FrameError, match="one item"):
+        audit.flips(pd.concat([one, one]), one)
+    with pytest.raises(FrameError, match="no item"):
+        audit.flips(one, one.assign(turn=2))
+
+
+def test_judge_terms_recover_what_was_planted_and_plain_is_bradley_terry() -> None:
+    rng = np.random.default_rng(3)
+    strength, lean = {"m": 0.0, "n": 0.8, "own": -0.5}, {"own/pair": 0.9, "other/pair": 0.0}
+    rows = []
+    for question in range(60):
+        for a in strength:
+            for b in strength:
+                for judge in lean:
+                    mine = ((a == "own") - (b == "own")) * (judge == "own/pair")
+                    odds = strength[a] - strength[b] + lean[judge] + 1.2 * mine
+                    won = rng.random() < 1 / (1 + np.exp(-odds))
+                    if a != b:
+                        rows.append((question, a, b, judge, "model_a" if won else "model_b"))
+    names = ("question_id", "model_a", "model_b", "judge", "winner")
+    empty = dict.fromkeys(("score_a", "score_b", "reason", "text", "key"))
+    more = empty | {"turn": 1, "sample": 0}
+    games = frame("games", [dict(zip(names, row, strict=True)) | more for row in rows])
+    made = audit.judge_terms(games, scale=np.log(10), initial=0).set_index(["kind", "name"])
+    for name in ("n", "own"):
+        row = made.loc["rating", name]
+        assert row["low"] <= strength[name] <= row["high"]
+    assert made.loc[("own", "own/pair"), "value"] == pytest.approx(np.exp(1.2), rel=0.35)
+    assert ("own", "other/pair") not in made.index
+    first = made.loc[("position", "other/pair")]
+    assert first["low"] <= 1 <= first["high"]
+    assert made.loc[("position", "own/pair"), "low"] > 1.5
+    # Its own preference lifts the plain rating of `own`; the terms take that off.
+    assert made.loc[("rating", "own"), "moved"] < -0.2
+    votes = lj.resolve(games, "given")
+    oracle = lj.bradley_terry(votes, scale=np.log(10), initial=0).set_index("model")["rating"]
+    plain = made.loc["rating"]["plain"]
+    assert plain["n"] - plain["m"] == pytest.approx(oracle["n"] - oracle["m"], abs=1e-5)
+    with pytest.raises(FrameError, match="anchor"):
+        audit.judge_terms(games, anchor="nobody")
+
+
+def test_findings_are_sentences_with_their_numbers() -> None:
+    row = {"judge": "j", "value": 0.123, "low": 0.1, "high": 0.2, "n": 1234, "too_few": True}
+    told = audit.finding(row, "{judge} leans by {value:.0%}", percent=True)
+    assert told == "j leans by 12% (95 % interval 10.0 to 20.0 %, n 1,234, too few to be sure)."
+    bare = audit.finding(row | {"low": float("nan")}, "{judge}", otherwise="no", null=0.0)
+    assert bare.startswith("no (no interval can be given")
+    assert audit.finding({"judge": "j"}, "{judge} is here") == "j is here."
+    assert audit.finding(row, "shown", otherwise="hidden", null=0.05).startswith("shown")
+    with pytest.raises(FrameError, match="does not fit"):
+        audit.finding(row, "{nothing}")
+
+
+def test_longer_answers_win_and_empty_ones_do_not_play() -> None:
+    rows = [("m", ["one two three"]), ("n", ["one two"]), ("o", ["a b"]), ("p", None)]
+    answers = frame(
+        "answers",
+        [{"question_id": 1, "model": m, "turns": turns, "sample": 0} for m, turns in rows],
+    )
+    votes = audit.longer_wins(answers)
+    assert votes["winner"].tolist() == ["model_a", "model_a", "tie"]
+    assert set(votes["judge"]) == {"longer answer"}
+
+
+@pytest.fixture(scope="module")
+def study() -> lj.simulate.Study:
+    return lj.simulate(3, per_category=2)
+
+
+def test_plans_add_up_and_say_what_is_unknown(study: object, tmp_path: Path) -> None:
+    store = study.store(tmp_path / "store")
+    judges = [lj.Judge("pair", model=name) for name in study.judges]
+    prices = {"sim-heron": Price("sim-heron", 10.0, 30.0)}
+    first = audit.plans(study.pairings, judges, store=store, table=prices)
+    pairs = len(study.pairings)
+    mine = first[first["judge"] == "sim-heron/pair"].set_index("asks")
+    assert mine["calls"].to_dict() == {
+        "verdicts": pairs,
+        "position": pairs,
+        "repeatability": 2 * pairs,
+        "name": 2 * pairs,
+    }
+    assert (mine["dollars_low"] > 0).all()
+    assert mine["dollars"].isna().all()
+    assert first.loc[first["judge"] == "sim-cedar/pair", "dollars_low"].isna().all()
+    games = lj.judge_pairs(study.pairings, judges[0], store=store, endpoint=study.endpoint)
+    again = audit.plans(study.pairings, judges[:1], store=store, table=prices).set_index("asks")
+    assert again["calls"].tolist() == [0, 0, 2 * pairs, 2 * pairs]
+    assert again.loc["repeatability", "dollars"] > 0
+    costs = audit.call_costs(games, store, table=prices).iloc[0]
+    assert costs["calls"] == games["key"].nunique()
+    told = [record.reply.usage for record in store.records(games["key"])]
+    spent = sum(10 * use["prompt_tokens"] + 30 * use["completion_tokens"] for use in told) / 1e6
+    assert costs["dollars"] == pytest.approx(spent)
+    assert np.isnan(audit.call_costs(games, store, table={}).iloc[0]["dollars"])
+    with pytest.raises(FrameError, match="no judge"):
+        audit.plans(study.pairings, [], store=store)
+
+
+def test_parsers_show_what_they_change() -> None:
+    texts = ["[[A]]", "[[B]] it is.\nThat was all.", None]
+    more = {"turn": 1, "model_a": "m", "model_b": "n", "judge": "j/pair", "sample": 0}
+    games = frame(
+        "games",
+        [
+            {"question_id": q, "text": text, "reason": None if text else "timeout", **more}
+            | dict.fromkeys(("winner", "score_a", "score_b", "key"))
+            for q, text in enumerate(texts)
+        ],
+    )
+    lab = audit.parser_lab(games, ["strict", "fastchat"])
+    assert lab["judge"].unique().tolist() == ["j/pair", "j/pair/fastchat"]
+    assert lab.groupby("parser")["changed"].sum().to_dict() == {"fastchat": 1, "strict": 1}
+    assert lab["reason"].tolist().count("timeout") == 2
+    votes = lj.win_rates(lj.resolve(lab, "given"), by="judge")
+    assert votes["n"].tolist() == [1, 1, 2, 2]
+    with pytest.raises(FrameError, match="two or more"):
+        audit.parser_lab(games, ["strict"])
+    with pytest.raises(PromptError, match="no parser"):
+        audit.parser_lab(games, ["strict", "clever"])
+
+
+def test_the_page_answers_from_files_and_the_store_alone(
+    study: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own votes in a CSV, own answers, two judges, all replayed: not a call is made."""
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    questions, folder = tmp_path / "questions.jsonl", tmp_path / "answers"
+    folder.mkdir()
+    rows = study.questions[["question_id", "category", "turns"]].to_dict("records")
+    questions.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for model, part in study.answers.groupby("model"):
+        lines = [
+            {"question_id": q, "model_id": model, "choices": [{"index": 0, "turns": turns}]}
+            for q, turns in zip(part["question_id"], part["turns"], strict=True)
+        ]
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (folder / f"{model}.jsonl").write_text(text)
+    human = study.votes[(study.votes["turn"] == 1) & (study.votes["group"] == "expert")]
+    human = human[human["question_id"] <= 9]  # of twelve
+    csv = tmp_path / "my.csv"
+    human[["question_id", "model_a", "model_b", "winner", "judge"]].to_csv(csv, index=False)
+    read = lj.load_votes(csv)
+    assert read["winner"].tolist() == human["winner"].tolist()
+    own = lj.pair_up(lj.load_questions(questions), lj.load_answers(folder))
+    store = lj.Store(tmp_path / "cache", mode="record")
+    monkeypatch.delenv("LMJUDGE_OFFLINE")
+    for name in study.judges:
+        lj.judge_pairs(own, lj.Judge("pair", model=name), store=store, endpoint=study.endpoint)
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    names = run_cells(
+        "judge-audit",
+        votes=str(csv),
+        judges=list(study.judges),
+        answers=str(folder),
+        own_questions=str(questions),
+        beyond=True,
+    )
+    assert names["source"] == "own"
+    assert names["saved"] == tmp_path / "reports/own/judge-audit.csv"
+    assert (names["costs"].set_index("asks").loc[["verdicts", "position"], "calls"] == 0).all()
+    table = lj.read_table(names["saved"])
+    assert set(table["basis"]) == {"own"}
+    assert table["table"].nunique() == 5
+    assert set(names["corrected"]["judge"]) == {"sim-heron/pair", "sim-cedar/pair"}
+    assert names["corrected"][["n_human", "n"]].drop_duplicates().values.tolist() == [[36, 48]]
+
+
+def test_released_rows_fill_the_page(
+    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    names = run_cells("judge-audit", source="published")
+    table = lj.read_table(names["saved"])
+    people = table.query("row == 'people and people' and column == 'S2'").iloc[0]
+    assert round(people["value"]) == 81  # Table 5 of the paper, turn 1
+    gpt4 = table.query("row == 'gpt-4/prd' and column == 'prefers the first place'").iloc[0]
+    assert gpt4["low"] > 0.08
+    assert names["worth"]["longer answer"] < 0.2

@@ -219,7 +219,7 @@ def test_a_model_on_this_machine_answers_and_judges(
     assert re.fullmatch("Small@[0-9a-f]+", model)
     words = "judge questions.jsonl model_answer --local judge --limit 1 --param max_tokens=4"
     assert lmjudge(words) == 0
-    assert formats.read_judgments(["judgments.jsonl"])["score"].between(1, 10).all()
+    assert formats.read_judgments(["judgments-single.jsonl"])["score"].between(1, 10).all()
 
 
 def test_dollars_are_told_and_kept(
@@ -249,6 +249,10 @@ def test_failures_are_counted_by_reason_and_the_command_goes_on(
     assert "1 of 3 rows without answer (content_filter 1)" in told
     assert re.search(r"the last that failed: .+\(attempts: 1\)\n", told)
     assert f"to go on: lmjudge {words}\n" in told
+    row = {"question_id": 1, "model_id": "n", "choices": [{"turns": ["one turn of two"]}]}
+    Path("short.jsonl").write_text(json.dumps(row))
+    assert lmjudge("plan judge questions.jsonl short.jsonl --judge j --limit 1") == 0
+    assert "n: 1 answers have fewer turns than their questions" in capsys.readouterr().out
     judge = "judge questions.jsonl a.jsonl --judge j --out j.jsonl"
     assert lmjudge(judge) == 1
     assert "'m' has no answer to 1 of 3 questions, such as 3;" in capsys.readouterr().err
@@ -278,6 +282,8 @@ def test_two_shards_on_two_stores_merge_into_what_one_gives(
     parts = [formats.read_judgments([f"{part}.jsonl"]) for part in (1, 2)]
     assert min(map(len, parts)) > 0
     assert sorted(pd.concat(parts)["key"]) == sorted(both["key"])
+    assert lmjudge(f"{judge} --shard 1/2 --store 1") == 0
+    assert "then run without --shard" in capsys.readouterr().out
     # Generation: the turns of a conversation stay in one part.
     for part in (1, 2):
         words = f"generate questions.jsonl --model m --shard {part}/2 --store g{part}"
@@ -408,7 +414,7 @@ def test_nothing_in_data_reaches_the_terminal_raw(
     assert main(["generate", "questions.jsonl", "--model", model, "--limit", "1"]) == 0
     words = ["judge", "questions.jsonl", "model_answer", "--judge", f"j{model}", "--limit", "1"]
     assert main(words) == 0
-    assert main(["show", "judgments.jsonl", "--out", "t.csv"]) == 0
+    assert main(["show", "judgments-single.jsonl", "--out", "t.csv"]) == 0
     told = capsys.readouterr().out + (here / "t.csv").read_text()
     assert not set("\x1b\x9b‮") & set(told)
 

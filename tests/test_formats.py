@@ -207,6 +207,14 @@ def played(tmp_path: Path) -> tuple[pd.DataFrame, pd.DataFrame, lj.Store]:
     return games, scores, store
 
 
+def test_a_csv_runs_nothing(tmp_path: Path) -> None:
+    cells = ["=1+1", "-2", " @x", "+", "a=b", None]
+    path = formats.write_frame(pd.DataFrame({"text": cells, "n": -1.5}), tmp_path / "x.csv")
+    read = pd.read_csv(path, keep_default_na=False)
+    assert read["text"].tolist() == ["'=1+1", "'-2", "' @x", "'+", "a=b", ""]
+    assert read["n"].tolist() == [-1.5] * 6
+
+
 def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
     plain = [made.astype(object).where(made.notna(), None) for made in (one, other)]
     assert plain[0].to_dict("records") == plain[1].to_dict("records")

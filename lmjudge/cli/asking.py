@@ -144,11 +144,14 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
     if len(lost):
         what = "answer" if column == "turns" else "verdict"
         say(f"{len(lost):,} of {len(there):,} rows without {what}{_counts(Counter(lost))}")
+    other = "other_shard" in set(made["reason"])
     for reason, told in zip(_ELSEWHERE, ("not asked yet", "of other shards"), strict=True):
         if rest := int((made["reason"] == reason).sum()):
             say(f"{rest:,} of {len(made):,} rows are {told}")
     for file in files:
         say(f"written: {file}")
+    if other and not files:
+        say("a shard writes where --out says; merge the stores, then run without --shard")
 
 
 def _spent(store: Store) -> str:

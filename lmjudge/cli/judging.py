@@ -41,7 +41,8 @@ def generate(parsed: argparse.Namespace) -> int:
         return generate(questions, answerer, store=store, endpoint=endpoint, samples=parsed.samples)
 
     def write(answers: pd.DataFrame, store: Store) -> Sequence[Path]:
-        return formats.write_answers(answers, parsed.out)
+        out = parsed.out or (None if parsed.shard else Path("model_answer"))
+        return formats.write_answers(answers, out) if out else []
 
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
 
@@ -80,7 +81,8 @@ def judge(parsed: argparse.Namespace) -> int:
         return pd.concat(made, ignore_index=True)
 
     def write(judgments: pd.DataFrame, store: Store) -> Sequence[Path]:
-        files = [formats.write_frame(judgments, parsed.out)]
+        out = parsed.out or (None if parsed.shard else Path(f"judgments-{parsed.mode}.jsonl"))
+        files = [formats.write_frame(judgments, out)] if out else []
         if parsed.fastchat:
             files.append(formats.write_judgments(judgments, parsed.fastchat, store=store))
         return files
@@ -181,6 +183,7 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
         )
     for model, absent in lacking.items():
         say(f"{model}: {len(absent)} questions without an answer are left out")
+    _tell_of_turns(questions, answers)
     _tell_of_references(questions)
     if parsed.mode == "single":
         return line_up(questions, answers)
@@ -195,6 +198,14 @@ def _lacking(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[A
         known = set(part["question_id"])
         lacking[str(model)] = [one for one in questions["question_id"] if one not in known]
     return {model: absent for model, absent in lacking.items() if absent}
+
+
+def _tell_of_turns(questions: pd.DataFrame, answers: pd.DataFrame) -> None:
+    asked = questions.set_index("question_id")["turns"].map(len)
+    given = answers[answers["turns"].notna()]
+    short = given["turns"].map(len) < given["question_id"].map(asked)
+    for model, rows in given[short].groupby("model", sort=False):
+        say(f"{model}: {len(rows)} answers have fewer turns than their questions")
 
 
 def _tell_of_references(questions: pd.DataFrame) -> None:

@@ -32,8 +32,8 @@ examples:
 """
 SHOWING = """\
 examples:
-  lmjudge show judgments.jsonl
-  lmjudge show judgments.jsonl --baseline my-old-model --out table.csv
+  lmjudge show judgments-single.jsonl
+  lmjudge show judgments-pairwise-all.jsonl --baseline my-old-model --out table.csv
   lmjudge show annotations.json                  AlpacaEval's; FastChat's and Arena-Hard's too
 """
 
@@ -54,8 +54,8 @@ def generating(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("model_answer"),
-        help="a .jsonl file, or a folder with a file for each model (default: model_answer)",
+        help="a .jsonl file, or a folder with a file for each model (default: model_answer; of a"
+        " shard: none)",
     )
     _asking(parser)
 
@@ -102,8 +102,8 @@ def judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=_table,
-        default=Path("judgments.jsonl"),
-        help="the .jsonl, .csv or .parquet to write (default: judgments.jsonl)",
+        help="the .jsonl, .csv or .parquet to write (default: judgments-MODE.jsonl; of a shard:"
+        " none)",
     )
     parser.add_argument("--fastchat", type=Path, help="write FastChat's form too, to this .jsonl")
     _asking(parser)

@@ -19,6 +19,7 @@ from lmjudge.records import Record
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 _LONGEST = 150
+_FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 class Reads(Protocol):
@@ -60,12 +61,14 @@ def file_name(model: str) -> str:
 def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """The path, once the frame stands there, a row a line: .jsonl, .csv or .parquet.
 
-    JSON lines are read again by `read_judgments`. The file is whole or not there. Raises DataError
-    for another suffix, and where nothing can be written.
+    JSON lines are read again by `read_judgments`. In a CSV an apostrophe stands before what a
+    spreadsheet would run, so that texts are exact in the others alone. The file is whole or not
+    there. Raises DataError for another suffix, and where nothing can be written.
     """
     file = Path(path)
     if file.suffix == ".csv":
-        return _put(file, frame.to_csv(index=False, lineterminator="\n").encode())
+        safe = frame.map(lambda cell: f"'{cell}" if _is_formula(cell) else cell)
+        return _put(file, safe.to_csv(index=False, lineterminator="\n").encode())
     if file.suffix == ".parquet":
         return _put(file, frame.to_parquet(index=False))
     if file.suffix != ".jsonl":
@@ -204,6 +207,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if value is pd.NA or (isinstance(value, float) and value != value) else value
+
+
+def _is_formula(cell: Any) -> bool:
+    return isinstance(cell, str) and _FORMULA.match(cell) is not None
 
 
 def _put(file: Path, body: bytes) -> Path:

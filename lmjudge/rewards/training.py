@@ -139,8 +139,9 @@ def train_judge(
     `votes` is a votes frame, `pairings` (see `pair_up`) has the texts that were voted on, in either
     order; every vote is learned from in both orders. What the model reads is the `prompt` as a
     Judge fills it, so that `Judge(prompt, model=endpoint.name)` with `RewardEndpoint(out)` is the
-    judge. `held_out` are votes on other questions, by which training is followed and ended. The
-    rest is as for `train_reward_model`. Raises FrameError for votes on pairs that have no pairing.
+    judge (a template of one's own goes there with `output_format="[[A]]"`). `held_out` are votes on
+    other questions, by which training is followed and ended. The rest is as for
+    `train_reward_model`. Raises FrameError for votes on pairs that have no pairing.
 
     Source: "Judging LLM-as-a-Judge" (arXiv 2306.05685), appendix F and Table 15: three classes.
     """
@@ -154,7 +155,8 @@ def train_judge(
             folder=Path(out),
         )
     model, tokenizer, most = open_base(base, outputs=3, longest=longest, seed=seed)
-    judge = Judge(prompt, model="being trained")
+    # A classifier need not be asked for a letter.
+    judge = Judge(prompt, "being trained", output_format="[[A]]" if "{" in prompt else None)
     told = [_vote_items(some, pairings, judge, tokenizer, most) for some in (votes, held_out)]
     (items, cut, excluded), (held_items, _, _) = told
     if len({item["label"] for item in items}) < 2:

@@ -106,7 +106,7 @@ class Server:
             return {"object": "list", "data": list(self.batches.values()), "has_more": False}
         if found := re.fullmatch("/v1/files/(.*)/content", path):
             return self.files[found[1]]
-        return self.batches[path.rpartition("/")[2]]
+        return self.batches.get(path.rpartition("/")[2])
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def serving(server: Server) -> Iterator[OpenAIEndpoint]:
                 headers |= more
             else:
                 said = made(self.path, *raw)
-                status = 500 if said is None else 200
+                status = 200 if said is not None else 500 if raw else 404
                 body = said if isinstance(said, bytes) else json.dumps(said).encode()
             self.send_response(status)
             for name, value in headers.items():
@@ -281,6 +281,14 @@ def test_a_batch_that_was_taken_is_found_again_and_not_sent_twice(tmp_path: Path
             collect_batch(file, store, endpoint)
         assert told.value.reason == "batch_failed"
         assert submit_batch(file, store, endpoint) == "batch_1"
+        server.batches["batch_1"]["status"] = "expired"
+        assert submit_batch(file, store, endpoint) == "batch_2"
+        server.work(server.batches["batch_2"])
+        server.batches["batch_2"]["status"] = "expired"  # and answered in part: collected first
+        assert submit_batch(file, store, endpoint) == "batch_2"
+        assert collect_batch(file, store, endpoint) == Collected("expired", new=1)
+        server.batches.clear()  # another account's key, say
+        assert submit_batch(file, store, endpoint) == "batch_0"
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def submit_batch(
     """The id of the batch that a file was sent as, noted beside the store in `batches.jsonl`.
 
     A file is sent once: what is noted, or stands in the server's list of batches, is not sent
-    again, unless the server refused it as a whole. Raises EndpointStopped where the server does not
+    again, unless nothing of it was answered (refused as a whole, expired or cancelled before it
+    began, or forgotten by the server). Raises EndpointStopped where the server does not
     take it, or cannot be reached.
     """
     file = Path(path)
@@ -120,10 +121,10 @@ def submit_batch(
     endpoint = endpoint or OpenAIEndpoint()
     with _client(endpoint) as client:
         noted = _noted(store, digest)
-        if noted is not None and client.batches.retrieve(noted).status != "failed":
+        if noted is not None and not _in_vain(client, noted):
             return noted
         for batch in islice(client.batches.list(limit=100), 1000):
-            if (batch.metadata or {}).get("sha256") == digest and batch.status != "failed":
+            if (batch.metadata or {}).get("sha256") == digest and not _in_vain(client, batch.id):
                 break
         else:
             with file.open("rb") as content:
@@ -189,6 +190,17 @@ def collect_batch(
         dict(Counter(failure.reason for _, failure in failures)),
         len(asked.at.keys() - asked.seen),
     )
+
+
+def _in_vain(client: openai.OpenAI, name: str) -> bool:
+    """Whether nothing of a batch was or will be answered, so that its file may be sent again."""
+    import openai
+
+    try:
+        batch = client.batches.retrieve(name)
+    except openai.NotFoundError:
+        return True
+    return batch.status in ("failed", "expired", "cancelled") and not batch.output_file_id
 
 
 def _download(noted: str, file: Path, endpoint: OpenAIEndpoint) -> tuple[str, list[Path]]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 import lmjudge as lj
 from lmjudge import formats
-from lmjudge.errors import DataError, FrameError
+from lmjudge.errors import DataError, FrameError, LmjudgeError
 
 
 def lines(path: Path, *rows: Any) -> Path:
@@ -244,6 +244,56 @@ def test_frames_come_back_as_they_were_and_as_fastchat_has_them(tmp_path: Path) 
         formats.read_judgments([lines(tmp_path / "x.jsonl", {"a": 1})])
     with pytest.raises(DataError, match=r"ends in none of \.jsonl"):
         formats.write_frame(games, tmp_path / "games.xlsx")
+
+
+NAMES = "question_id uid turns question instruction input category reference choices index messages"
+NAMES += " role content answer text model_id model generator sample output answer_a answer_b"
+NAMES += (
+    " model_a model_b games score judgment judge g1_judgment g1_winner g2_judgment g2_winner turn"
+)
+NAMES += " preference generator_1 generator_2 annotator winner reason key group time baseline"
+NAMES += " model_1 model_2 score_a score_b answer1_id"
+SCALARS = st.none() | st.booleans() | st.integers(-2, 9) | st.floats() | st.text(max_size=3)
+SCALARS |= st.sampled_from(["A>B", "tie", "model_a", "assistant"])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(NAMES.split()), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+SHAPES = st.sampled_from(
+    [
+        {"question_id": 1, "turns": ["x"], "model_id": "m"},
+        {"question_id": 1, "choices": [{"turns": ["x"]}]},
+        {"question": "q", "answer_a": "x", "answer_b": "y"},
+        {"uid": "u", "model": "m", "judge": "j", "baseline": "b", "games": [{"score": "A>B"}]},
+        {"instruction": "q", "preference": 1, "generator_1": "a", "generator_2": "b"},
+        {"question_id": 1, "judgment": "x", "model": "m", "judge": ["j", "p"], "turn": 1},
+    ]
+)
+ROWS = st.lists(
+    st.tuples(SHAPES, st.dictionaries(st.sampled_from(NAMES.split()), VALUES, max_size=4)),
+    min_size=1,
+    max_size=3,
+)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(rows=ROWS)
+def test_any_rows_are_read_or_refused_by_name(suffix: str, rows: Any, tmp_path: Path) -> None:
+    whole = [shape | more for shape, more in rows]
+    path = (array if suffix == ".json" else lines)(tmp_path / f"rows{suffix}", *whole)
+    for call in (
+        lambda: formats.read_questions(path),
+        lambda: formats.read_answers([path]),
+        lambda: formats.read_pairings(path),
+        lambda: formats.read_judgments([path]),
+    ):
+        with suppress(LmjudgeError):  # anything else is a fault
+            assert len(call())
 
 
 def test_answers_that_stand_twice_name_both_files(tmp_path: Path) -> None:

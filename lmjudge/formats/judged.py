@@ -45,7 +45,7 @@ def read_judgments(paths: Iterable[PathLike], *, baseline: str | None = None) ->
                 told = f"is no judgment that is known here; it has {', '.join(map(str, row))}"
                 raise bad_row(path, line, told)
             try:
-                kinds.setdefault(kind, []).extend(read(row, ids, baseline))
+                kinds.setdefault(kind, []).extend(map(_checked, read(row, ids, baseline)))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 told = f"is no whole judgment ({type(error).__name__}: {error})"
                 raise bad_row(path, line, told) from error
@@ -55,6 +55,18 @@ def read_judgments(paths: Iterable[PathLike], *, baseline: str | None = None) ->
     ((kind, rows),) = kinds.items()
     made = frame(kind, rows)
     return made.astype({name: float for name in _NUMBERS if name in made.columns})
+
+
+def _checked(made: Row) -> Row:
+    for name in _NUMBERS:
+        if not isinstance(made.get(name), (int, float, type(None))):
+            raise TypeError(f"its {name} is no number")
+    names = [made.get(name, "") for name in ("model", "model_a", "model_b", "judge")]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("its models and its judge are not named by texts")
+    if not isinstance(made["question_id"], (str, int, type(None))):
+        raise TypeError("its question_id is neither text nor number")
+    return made
 
 
 def _released(path: Path) -> tuple[str, pd.DataFrame] | None:

@@ -54,7 +54,7 @@ def _questions(path: Path) -> dict[Any, Row]:
             raise bad_row(path, line, f"repeats the question {question_id}")
         rows[question_id] = {
             "question_id": question_id,
-            "category": row.get("category", row.get("dataset")) or None,
+            "category": _category(row),
             "turns": turns,
             "reference": texts_of(row["reference"]) if row.get("reference") else None,
         }
@@ -98,12 +98,14 @@ def _answers(path: Path) -> Iterator[tuple[int, Row]]:
     ids = Ids()
     for line, row in rows_of(path):
         named = [row[name] for name in ("model_id", "model", "generator") if row.get(name)]
-        model = str(named[0]) if named else path.stem
-        question_id = ids.of(row | {"text": None}, model)
+        model = named[0] if named else path.stem
+        question_id = ids.of(row | {"text": None}, str(model))
         choices = list(_choices(row))
         if question_id is None or not choices or any(turns is None for _, turns in choices):
             told = "is no answer; expected a question's id or text, and choices, output or answer"
             raise bad_row(path, line, f"{told} (it has {', '.join(map(str, row))})")
+        if not isinstance(model, str) or any(sample is None for sample, _ in choices):
+            raise bad_row(path, line, "names its model by no text, or its sample by no number")
         for sample, turns in choices:
             yield (
                 line,
@@ -111,19 +113,26 @@ def _answers(path: Path) -> Iterator[tuple[int, Row]]:
             )
 
 
-def _choices(row: Row) -> Iterator[tuple[int, list[str] | None]]:
-    """Each (sample, turns) of a row, the turns None where they are not texts."""
+def _choices(row: Row) -> Iterator[tuple[int | None, list[str] | None]]:
+    """Each (sample, turns) of a row, None where they are no number, or not texts."""
     if isinstance(row.get("choices"), list):
         for place, choice in enumerate(row["choices"]):
-            index = choice.get("index", place) if isinstance(choice, dict) else place
-            turns = choice.get("turns") if isinstance(choice, dict) else None
-            yield index, texts_of(turns)
+            known = choice if isinstance(choice, dict) else {}
+            yield _number(known.get("index", place)), texts_of(known.get("turns"))
     elif isinstance(row.get("messages"), list):
-        said = [one.get("content") for one in row["messages"] if one.get("role") == "assistant"]
-        yield 0, texts_of(said)
+        told = [one for one in row["messages"] if isinstance(one, dict)]
+        yield 0, texts_of([one.get("content") for one in told if one.get("role") == "assistant"])
     else:
         said = [row[name] for name in ("answer", "output", "turns", "text") if row.get(name)]
-        yield int(row.get("sample") or 0), texts_of(said[0]) if said else None
+        yield _number(row.get("sample") or 0), texts_of(said[0]) if said else None
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _category(row: Row) -> str | None:
+    return text_of(row.get("category", row.get("dataset"))) or None
 
 
 def read_pairings(path: PathLike) -> pd.DataFrame:
@@ -155,7 +164,7 @@ def read_pairings(path: PathLike) -> pd.DataFrame:
         rows.append(
             dict(zip(("question_id", "model_a", "model_b"), pair, strict=True))
             | {
-                "category": row.get("category", row.get("dataset")) or None,
+                "category": _category(row),
                 "sample": seen[pair],
                 "question": question,
                 "reference": texts_of(row["reference"]) if row.get("reference") else None,

@@ -161,32 +161,34 @@ def test_baselines_are_what_they_say() -> None:
 
 # Answerers.
 
-TALK = st.lists(
-    st.tuples(
-        st.text("ab \n.é", min_size=1, max_size=9), st.text("ab \n.é", min_size=1, max_size=9)
-    ),
-    min_size=1,
-    max_size=4,
-)
+WORDS = st.lists(st.sampled_from(["some", " more", " of", "\n", "é", ". ", "</s>"]), min_size=1)
+TEXT = WORDS.map("".join).filter(lambda text: text.strip() and "</s>" not in text)
+TALK = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4)
 
 
-@given(TALK)
-@settings(max_examples=40, deadline=None)
-def test_the_loss_is_on_the_assistants_tokens_exactly(talk: list[tuple[str, str]]) -> None:
-    from lmjudge.rewards.answering import tokens_said
+@given(TALK, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_loss_is_on_the_assistants_tokens_exactly(
+    talk: list[tuple[str, str]], ours: bool
+) -> None:
+    """Under a template that ends in a space, which tokens may take along, and under our own."""
+    from lmjudge.rewards.answering import spoken, tokens_said
+    from lmjudge.rewards.bases import TEMPLATE
 
-    tokenizer = tiny_tokenizer()  # its template marks the end of every turn with </s>
+    tokenizer = tiny_tokenizer(["and some of it, some more of them. \n\n some\n"] * 9)
+    if ours:
+        tokenizer.chat_template = TEMPLATE
     ids, said = tokens_said(tokenizer, talk)
-    runs: list[list[int]] = [[]]
-    for token, mine in zip(ids, said, strict=True):
-        if mine:
-            runs[-1].append(token)
-        elif runs[-1]:
-            runs.append([])
-    heard = [tokenizer.decode(run) for run in runs if run]
-    assert heard == [f"{answer}</s>" for _, answer in talk]
-    rest = tokenizer.decode([token for token, mine in zip(ids, said, strict=True) if not mine])
-    assert rest == "".join(f"<s>user: {asked}</s><s>assistant: " for asked, _ in talk)
+    both = [tokenizer.decode([t for t, s in zip(ids, said, strict=True) if s == w]) for w in (1, 0)]
+    heard = "".join(f"{answer}</s>" for _, answer in talk)
+    assert "".join(both[0].split()) == "".join(heard.split())
+    shown = [f"USER:{q}ASSISTANT:" if ours else f"<s>user:{q}</s><s>assistant:" for q, _ in talk]
+    assert "".join(both[1].split()) == "".join("".join(shown).split())
+    lineup = lineup_of([talk])
+    assert spoken(lineup, tokenizer)[["share", "n"]].to_numpy().tolist() == [
+        [1.0, len(talk)],
+        [0.0, len(talk)],
+    ]
 
 
 def test_long_conversations_are_split_between_exchanges() -> None:

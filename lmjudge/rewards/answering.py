@@ -99,9 +99,9 @@ def tokens_said(
 ) -> tuple[list[int], list[int]]:
     """The tokens of a conversation, and for each 1 where the assistant said it, else 0.
 
-    What it said ends with the mark that ends its turn. A token that is half the template's is not
-    the assistant's. Raises FrameError for a chat template under which an answer changes what stands
-    before it, so that nothing says where it begins.
+    What it said ends with the mark that ends its turn. A token that joins the template's last space
+    to the answer's first word is the assistant's. Raises FrameError for a chat template under which
+    an answer changes what stands before it, so that nothing says where it begins.
     """
     messages: list[dict[str, str]] = []
     spans, whole = [], ""
@@ -122,7 +122,12 @@ def tokens_said(
         spans.append((len(before), end))
     coded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     said = [
-        int(any(first <= start < stop <= last for first, last in spans))
+        int(
+            any(
+                start < stop <= last and stop > first and not whole[start:first].strip()
+                for first, last in spans
+            )
+        )
         for start, stop in coded["offset_mapping"]
     ]
     return list(coded["input_ids"]), said
@@ -148,7 +153,9 @@ def spoken(lineup: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
         texts = [tokenizer.decode(run) for run in heard if run]
         wanted = [f"{text}{tokenizer.eos_token}" for _, text in exchanges]
         answers, runs = answers + len(wanted), runs + len(texts)
-        exact += sum(one == other for one, other in zip(texts, wanted, strict=False))
+        exact += sum(
+            one.lstrip() == other.lstrip() for one, other in zip(texts, wanted, strict=False)
+        )
     shares = [exact / answers, (runs - exact) / runs] if answers and runs else [0.0, 0.0]
     named = {"tokens": ["the assistant's", "anything else"], "share": shares}
     return pd.DataFrame(named).assign(n=[answers, runs])

@@ -14,12 +14,12 @@ from lmjudge.endpoints.checkpoints import folder_of, loading_errors, without_bar
 from lmjudge.endpoints.scorer import longest_of
 from lmjudge.errors import EndpointError, TrainingError
 
-# The turns of a conversation in our own words, for tokenizers that have no chat template.
+# The turns of a conversation in our own words, for tokenizers that have no chat template. What
+# comes before an answer ends a line: a space would be one token with the answer's first word.
 TEMPLATE = (
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}ASSISTANT: {{ message['content'] }}{{ eos_token }}"
-    "{% else %}{{ message['role'] | upper }}: {{ message['content'] }}\n\n{% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+    "{% for message in messages %}{{ message['role'] | upper }}:\n{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}\n\n{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:\n{% endif %}"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -344,3 +345,16 @@ def test_released_rows_fill_the_page(
     gpt4 = table.query("row == 'gpt-4/prd' and column == 'prefers the first place'").iloc[0]
     assert gpt4["low"] > 0.08
     assert names["worth"]["longer answer"] < 0.2
+
+
+def test_the_readme_says_what_works() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = [
+        one for one in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "audit." in one
+    ]
+    games = played(4, questions=8)
+    games = games[games["sample"] == 0]
+    human = frame("votes", [_vote(q, "anna", "model_a" if q % 3 else "tie") for q in range(5)])
+    one = games[games["judge"] == "j0/pair"]
+    names = {"lj": lj, "votes": lj.resolve(games), "human": human, "games": games}
+    exec(code, names | {"games_in_may": one, "games_in_june": one})

@@ -30,7 +30,7 @@ from lmjudge.store import Store, exchange, recording
 
 NEVER = (
     *("lost", "wrong", "did not open", "asked again though kept", "calls beyond those in flight"),
-    *("damaged", "missing and not named", "taken for whole"),
+    *("damaged", "missing and not told", "taken for whole"),
 )
 IN_FLIGHT = 16
 _KILLS_PER_STORE = 20
@@ -282,15 +282,21 @@ def _sealed(folder: Path, records: int) -> Path:
     return exchange.seal(store.path)
 
 
-def _named(folder: Path) -> bool:
+def _named(folder: Path, numbers: Iterable[int]) -> tuple[bool, bool]:
+    """Whether verifying tells of damage at all, and of every unread record by its key."""
+    wanted = {ask(number).key for number in numbers}
     try:
-        return bool(exchange.verify(folder).damaged)
+        store = Store(folder)
+        missing = wanted - store.look_up(wanted).keys()
+        store.close()
+        told = exchange.verify(folder).damaged
     except StoreError:
-        return True
+        return True, False
+    return bool(told), missing <= told.keys()
 
 
 def flips(folder: Path, times: int, seed: int = 0, records: int = 300) -> Counter[str]:
-    """One bit of the file is another: no wrong reply; what is missing is named; the rest is read.
+    """One bit of the file is another: no wrong reply; what is missing is told; the rest is read.
 
     `saved` are the records read of a file that no longer opens, or that hides more than one.
     """
@@ -306,7 +312,9 @@ def flips(folder: Path, times: int, seed: int = 0, records: int = 300) -> Counte
             total.update(flips=1, wrong=found["wrong"])
             total["no effect" if not missing else f"{min(missing, 2)} missing"] += 1
             if missing:
-                total["missing and not named"] += not _named(path.parent)
+                told, by_key = _named(path.parent, range(records))
+                total["missing and not told"] += not told
+                total[f"{min(missing, 2)} missing: named by key"] += by_key
             if missing > 1:
                 into = folder / f"saved-{nth}"
                 try:
@@ -315,7 +323,7 @@ def flips(folder: Path, times: int, seed: int = 0, records: int = 300) -> Counte
                 except StoreError:
                     rescued = Counter()
                 total["wrong"] += rescued["wrong"]
-                total["of 2 missing: all but one saved"] += rescued["right"] >= records - 1
+                total["2 missing: all but one saved"] += rescued["right"] >= records - 1
                 shutil.rmtree(into, ignore_errors=True)
             os.pwrite(file.fileno(), bytes([byte]), place)
     return total

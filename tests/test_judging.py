@@ -11,6 +11,7 @@ import pytest
 
 from lmjudge.errors import FrameError, Miss, PromptError, RequestFailed
 from lmjudge.frames import line_up, pair_up, resolve
+from lmjudge.generate import generate
 from lmjudge.judges import Judge, judge_answers, judge_pairs, judge_requests, reread
 from lmjudge.records import Reply, Request
 from lmjudge.store import Store
@@ -226,6 +227,8 @@ def test_bad_input_is_refused_before_anything_is_asked() -> None:
         judge_answers(
             lineup, Judge("single", "j"), store=Store("nowhere"), endpoint="http://localhost/v1"
         )
+    with pytest.raises(TypeError, match="expected an endpoint"):
+        generate(questions(), "m", store=Store("nowhere"), endpoint="http://localhost/v1")
     empty = lineup.head(0)
     assert judge_answers(empty, Judge("single", "j"), store=Store("nowhere")).empty
 

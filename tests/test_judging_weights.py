@@ -8,9 +8,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import lmjudge as lj
 from lmjudge.errors import FrameError
+from lmjudge.judges.parsers import strict
 from lmjudge.records import Record, Reply, Request
 
 
@@ -147,6 +149,56 @@ def test_scores_by_hand(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="lacks"):
         lj.weigh(pd.DataFrame({"model_a": ["x"]}), store)
     assert lj.weigh(pd.DataFrame(rows).head(0), store).empty
+
+
+TOKENS = st.lists(
+    st.sampled_from("[[ ]] A B C [[A [[B]] 7 10 1 0 . \n <think> </think> x".split(" ")), max_size=8
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=TOKENS,
+    rivals=st.lists(
+        st.tuples(st.sampled_from(["A", "B", "C", "[[B", "8", "1"]), st.floats(-30, 0))
+    ),
+    order=st.randoms(),
+    score=st.booleans(),
+)
+def test_whatever_the_tokens_are_a_weight_is_one(
+    tokens: list[str], rivals: list[tuple[str, float]], order: Any, score: bool
+) -> None:
+    top = [{"token": one, "logprob": odds} for one, odds in dict(rivals).items()]
+    shuffled = order.sample(top, len(top))
+    content = [{"token": one, "logprob": -0.1, "top_logprobs": top} for one in tokens]
+    turned = [one | {"top_logprobs": shuffled} for one in content]
+    keys = {"a": Reply("x", logprobs={"content": content})}
+    keys["b"] = Reply("x", logprobs={"content": turned})
+    if score:
+        verdict, names = (
+            {"score": strict("".join(tokens), None, "[[rating]]").score},
+            {"model": "x"},
+        )
+    else:
+        verdict = {"winner": strict("".join(tokens)).winner, "score_a": None, "score_b": None}
+        names = {"model_a": "x", "model_b": "y"}
+    row = {"question_id": 1, "turn": 1, "judge": "j/single" if score else "j/pair", "sample": 0}
+    row |= names | verdict | {"reason": None, "text": "x"}
+    weighed = lj.weigh(pd.DataFrame([row | {"key": key} for key in keys]), Known(keys))
+    one, two = weighed["expected" if score else "preference"]
+    assert one == pytest.approx(two, nan_ok=True)
+    if next(iter(verdict.values())) is None:
+        assert math.isnan(one)
+    else:
+        assert (1 <= one <= 10) if score else (0 <= one <= 1)
+        assert 0 < weighed["mass"].iloc[0] <= 1
+
+
+class Known(dict):  # type: ignore[type-arg]
+    """Replies by key, looked up as a store does."""
+
+    def look_up(self, keys: Any) -> dict[str, Reply]:
+        return {key: self[key] for key in keys}
 
 
 def test_a_local_judges_weights_are_its_probabilities(tmp_path: Path) -> None:

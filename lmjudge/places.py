@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from pathlib import Path
+
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # names that Windows keeps to itself
+_LONGEST = 150
 
 
 def nearest(*parts: str) -> Path:
@@ -57,3 +62,31 @@ def titles() -> dict[str, str]:
         first = json.loads(path.read_bytes())["cells"][0]["source"]
         found[stem] = "".join(first).partition("\n")[0].lstrip("# ").strip()
     return found
+
+
+def file_name(model: str) -> str:
+    """A name for a file, one for each model's name, on systems that fold case too; never a path.
+
+    As Mercurial escapes its store: capitals are "_" and the small letter, "_" is "__", and all but
+    letters, digits, "-" and inner dots is "~" and its UTF-8 bytes. Names too long for a file end in
+    their SHA-256 (after "~~", which no other holds).
+
+    >>> file_name("meta-llama/Llama-3"), file_name(".."), file_name("gpt-4"), file_name("GPT-4")
+    ('meta-llama~2f_llama-3', '~2e~2e', 'gpt-4', '_g_p_t-4')
+    """
+    if not model:
+        raise ValueError("a model without a name has no file; give it one")
+    made = ""
+    for place, char in enumerate(model):
+        inner = char == "." and 0 < place < len(model) - 1 and model[place - 1] != "."
+        if inner or (char.isascii() and (char.islower() or char.isdigit() or char == "-")):
+            made += char
+        elif char == "_" or (char.isascii() and char.isupper()):
+            made += f"_{char.lower()}"
+        else:
+            made += "".join(f"~{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+    if _RESERVED.match(made):
+        made = f"~{ord(made[0]):02x}{made[1:]}"
+    if len(made) > _LONGEST:
+        made = f"{made[:80]}~~{hashlib.sha256(model.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return made

@@ -74,6 +74,7 @@ def test_answers_of_any_model_come_back_from_a_folder(tmp_path: Path) -> None:
     order = ["model", "question_id", "sample"]
     told = {tuple(row[name] for name in order): row["turns"] for row in read.to_dict("records")}
     assert told == {tuple(row[name] for name in order): row["turns"] for row in rows}
+    assert set(lj.load_answers(tmp_path / "out", ["GPT-4", "../x"])["model"]) == {"GPT-4", "../x"}
     (one,) = formats.write_answers(pd.DataFrame(rows), tmp_path / "all.jsonl")
     assert len(formats.read_answers([one])) == len(rows)
 

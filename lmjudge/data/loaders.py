@@ -20,8 +20,9 @@ from lmjudge.data.reading import (
     read_lines,
 )
 from lmjudge.data.sources import source_named
-from lmjudge.errors import DataMissing
+from lmjudge.errors import DataError, DataMissing
 from lmjudge.frames import frame
+from lmjudge.places import file_name
 
 
 def load_questions(source: SourceOrPath) -> pd.DataFrame:
@@ -74,7 +75,8 @@ def load_answers(
 
     `turns` is a list of texts: the first choice, as FastChat judges it; `sample` is 0. With more
     `samples` the next choices follow, as many as there are, up to that number. `models` takes some
-    of the models only, in that order. A file of one's own is named after its model.
+    of the models only, in that order. A file of one's own is named after its model, as it is or as
+    `formats.file_name` has it.
     Votes released with their conversations (parquet) give the answers that their voters read.
     Raises DataMissing for answers that are not here and for an unknown model, naming the known
     ones, BadRow for a line that is no answer, and for a question answered twice.
@@ -86,8 +88,9 @@ def load_answers(
         if unknown := [model for model in wanted if model not in known]:
             raise _unknown_model(source, unknown[0], known)
         return said[said["model"].isin(wanted)].reset_index(drop=True)
-    files = files_of(source, "answers") if own_path(source) else _known_answers(source, models)
-    by_model = {model: path for path, model in files}
+    own = own_path(source)
+    files = files_of(source, "answers") if own else _known_answers(source, models)
+    by_model = {_model_in(path) if own else model: path for path, model in files}
     wanted = list(by_model) if models is None else list(models)
     if unknown := [model for model in wanted if model not in by_model]:
         raise _unknown_model(source, unknown[0], by_model)
@@ -102,6 +105,16 @@ def load_answers(
             rows.append({**row, "model": model})
     answers = frame("answers", rows)
     return answers.drop(columns=["answer_id", "model_id"])
+
+
+def _model_in(path: Path) -> str:
+    """The model whose answers a file of one's own holds: its name, or whom that name stands for."""
+    try:
+        _, first = next(read_lines(path, {"model_id": str}))
+    except DataError:  # it is read, and this is said, only where its model is wanted
+        return path.stem
+    named: str = first["model_id"]
+    return named if named and file_name(named) == path.stem else path.stem
 
 
 def read_answers(path: Path, samples: int = 1) -> Iterator[tuple[int, Row]]:

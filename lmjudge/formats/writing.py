@@ -15,10 +15,9 @@ import pandas as pd
 from lmjudge.errors import DataError, FrameError
 from lmjudge.frames import check
 from lmjudge.judges.judge import prompt_name
+from lmjudge.places import file_name
 from lmjudge.records import Record
 
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
-_LONGEST = 150
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
@@ -28,34 +27,6 @@ class Reads(Protocol):
     def records(self, keys: Iterable[str] | None = None) -> Iterable[Record]:
         """The records under these keys."""
         ...
-
-
-def file_name(model: str) -> str:
-    """A name for a file, one for each model's name, on systems that fold case too; never a path.
-
-    As Mercurial escapes its store: capitals are "_" and the small letter, "_" is "__", and all but
-    letters, digits, "-" and inner dots is "~" and its UTF-8 bytes. Names too long for a file end in
-    their SHA-256 (after "~~", which no other holds).
-
-    >>> file_name("meta-llama/Llama-3"), file_name(".."), file_name("gpt-4"), file_name("GPT-4")
-    ('meta-llama~2f_llama-3', '~2e~2e', 'gpt-4', '_g_p_t-4')
-    """
-    if not model:
-        raise ValueError("a model without a name has no file; give it one")
-    made = ""
-    for place, char in enumerate(model):
-        inner = char == "." and 0 < place < len(model) - 1 and model[place - 1] != "."
-        if inner or (char.isascii() and (char.islower() or char.isdigit() or char == "-")):
-            made += char
-        elif char == "_" or (char.isascii() and char.isupper()):
-            made += f"_{char.lower()}"
-        else:
-            made += "".join(f"~{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
-    if _RESERVED.match(made):
-        made = f"~{ord(made[0]):02x}{made[1:]}"
-    if len(made) > _LONGEST:
-        made = f"{made[:80]}~~{hashlib.sha256(model.encode('utf-8', 'surrogatepass')).hexdigest()}"
-    return made
 
 
 def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:

@@ -125,6 +125,7 @@ def _answerer(parsed: argparse.Namespace) -> Answerer:
 def _judges(parsed: argparse.Namespace) -> list[Judge]:
     from lmjudge.errors import PromptError
     from lmjudge.judges import Judge
+    from lmjudge.judges.judge import parser_name
 
     single = parsed.mode == "single"
     prompt = parsed.prompt or ("single" if single else "pair")
@@ -134,7 +135,7 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
         Judge(
             prompt,
             model,
-            parsed.parser or ("fastchat" if prompt.startswith("fastchat:") else "strict"),
+            parsed.parser or ("strict" if "{" in prompt else parser_name(prompt)),
             params=_params(parsed, {"temperature": 0, "max_tokens": 2048}),
             **{name: value for name, value in own.items() if value is not None},
         )

@@ -88,7 +88,8 @@ def judging(parser: argparse.ArgumentParser) -> None:
         " {answer_b} (default: single, or pair)",
     )
     parser.add_argument(
-        "--parser", help="how verdicts are read (default: strict; of FastChat's: fastchat)"
+        "--parser",
+        help="how verdicts are read (default: strict; of FastChat's: fastchat; of *-json: json)",
     )
     parser.add_argument("--output-format", help="of a template: [[A]], [[rating]] ...")
     parser.add_argument("--scale", type=_scale, metavar="LOW,HIGH", help="of a template's scores")

@@ -24,7 +24,7 @@ LAYERS = [
     ["plan", "data", "simulate", "rewards"],
     ["audit", "formats"],
     ["report"],
-    ["cli"],
+    ["cli", "widgets"],
     ["__main__"],
 ]
 ONLY = {
@@ -40,8 +40,10 @@ ONLY = {
 }
 HEAVY = {
     "aiohttp",
+    "anywidget",
     "datasets",
     "diskcache",
+    "ipywidgets",
     "matplotlib",
     "nbconvert",
     "openai",

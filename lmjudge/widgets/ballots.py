@@ -1,0 +1,119 @@
+"""A file of votes: one line a vote, on the disk before it counts, whatever is cut off."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from lmjudge.errors import BadRow
+
+Vote = dict[str, Any]
+_NEEDED = {"question_id", "model_a", "model_b", "judge"}
+
+
+def read(path: Path) -> list[Vote]:
+    """The votes of a file, in order; none where there is no file.
+
+    A last line that was cut off is no vote. Raises BadRow for any other line that is none.
+    """
+    return _votes(path, path.read_bytes())[0] if path.exists() else []
+
+
+def append(path: Path, votes: Sequence[Vote], same: Callable[[Vote], object]) -> bool:
+    """Whether the votes were written: all or none, and none where the file has one the `same` as.
+
+    They are on the disk when this returns. The file is locked meanwhile, so that several may vote
+    into it; a line that was cut off before is taken away first.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path) as file:
+        known = {same(vote) for vote in _mended(path, file)}
+        if known & {same(vote) for vote in votes}:
+            return False
+        lines = "".join(json.dumps(vote) + "\n" for vote in votes).encode()
+        start = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(lines) != len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except OSError:
+            os.ftruncate(file.fileno(), start)
+            raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return True
+
+
+def take_back(path: Path, wanted: Callable[[Vote], bool]) -> list[Vote]:
+    """The votes taken off the end of the file: as many of the last as are `wanted`."""
+    if not path.exists():
+        return []
+    with _locked(path) as file:
+        votes = _mended(path, file)
+        file.seek(0)
+        lines = file.read().splitlines(keepends=True)
+        taken: list[Vote] = []
+        while votes and wanted(votes[-1]):
+            taken.insert(0, votes.pop())
+            while not lines.pop().strip():
+                pass
+        if taken:
+            os.ftruncate(file.fileno(), sum(map(len, lines)))
+            os.fsync(file.fileno())
+    return taken
+
+
+def pair_of(vote: Mapping[str, Any]) -> tuple[Any, int, frozenset[str]]:
+    """What one vote a voter is cast on: question, turn and the two models, in either order."""
+    return vote["question_id"], vote.get("turn", 1), frozenset((vote["model_a"], vote["model_b"]))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _mended(path: Path, file: IO[bytes]) -> list[Vote]:
+    """The votes of a file open for writing, whose last line then is whole."""
+    file.seek(0)
+    body = file.read()
+    votes, whole = _votes(path, body)
+    os.ftruncate(file.fileno(), whole)
+    if whole and not body[:whole].endswith(b"\n"):
+        file.write(b"\n")
+    return votes
+
+
+def _votes(path: Path, body: bytes) -> tuple[list[Vote], int]:
+    """The votes in the bytes of a file, and how many of the bytes are whole lines."""
+    votes: list[Vote] = []
+    at = 0
+    for number, line in enumerate(body.splitlines(keepends=True), 1):
+        if line.strip():
+            try:
+                vote = json.loads(line)
+                if not isinstance(vote, dict) or _NEEDED - vote.keys():
+                    raise ValueError(f"it lacks one of {', '.join(sorted(_NEEDED))}")
+            except (ValueError, RecursionError) as error:
+                if at + len(line) == len(body) and not line.endswith(b"\n"):
+                    return votes, at
+                raise BadRow(
+                    f"line {number} of {path} is no vote ({error}); mend it, or vote into another"
+                    " file",
+                    path=path,
+                    line=number,
+                ) from error
+            votes.append(vote)
+        at += len(line)
+    return votes, at

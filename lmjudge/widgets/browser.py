@@ -1,0 +1,297 @@
+"""Judgments beside the answers that they are on, with filters: in a cell, or as a page."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.canonical import clean_text
+from lmjudge.errors import FrameError
+from lmjudge.frames import check
+from lmjudge.widgets.cell import bundle
+from lmjudge.widgets.marks import ONLY, marks
+from lmjudge.widgets.spans import parted, verdict_spans
+
+LISTED = 100
+_LONGEST = 200_000
+_FILTERS = {"category": "", "model": "", "other": "", "judge": "", "only": "", "search": ""}
+
+
+def browse(
+    judged: pd.DataFrame,
+    *,
+    questions: pd.DataFrame | None = None,
+    answers: pd.DataFrame | None = None,
+) -> Browser:
+    """A Browser of games or scores: a question's answers side by side, their judgments below.
+
+    As a cell's last line it is shown in JupyterLab, with filters and a search; `.find(...)` is the
+    same in Python, `.shown` the rows that the filters let through, `.html()` a page of it. The
+    verdict is marked where the parser found it. `questions` give the categories and what was asked,
+    `answers` the texts; without them judgments are shown alone. Needs the extra `lab` to be shown.
+    Raises FrameError for a frame that is neither games nor scores.
+    """
+    return Browser(judged, questions, answers)
+
+
+class Browser:
+    """Judgments with the answers that they are on, and which of them the filters let through.
+
+    A case is what is shown together: a question's turn with two models' answers and all games of
+    the two (games), or with all answers and their scores (scores).
+    """
+
+    def __init__(
+        self,
+        judged: pd.DataFrame,
+        questions: pd.DataFrame | None = None,
+        answers: pd.DataFrame | None = None,
+    ) -> None:
+        self.games = "model_a" in judged.columns
+        self.judged = check(judged, "games" if self.games else "scores").reset_index(drop=True)
+        if self.judged.empty:
+            raise FrameError("there are no judgments to browse; give at least one", rows=judged)
+        self.questions: dict[object, dict[Any, Any]] = {}
+        if questions is not None:
+            self.questions = {
+                row["question_id"]: row for row in check(questions, "questions").to_dict("records")
+            }
+        self.answers: dict[object, list[str]] = {}
+        if answers is not None:
+            of = check(answers, "answers")[["question_id", "model", "turns"]]
+            for question, model, turns in of.itertuples(index=False):
+                self.answers.setdefault((question, model), _turns(turns))
+        self.filters = dict(_FILTERS)
+        self.at = 0
+        self._cases()
+        self._found = np.arange(len(self.judged))
+
+    def __repr__(self) -> str:
+        kind = "games" if self.games else "scores"
+        return (
+            f"Browser of {len(self.judged)} {kind} on {len(self.first_rows)} cases;"
+            f" {len(self._found)} let through"
+        )
+
+    def _repr_mimebundle_(self, **_: object) -> Any:
+        return bundle(self)
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The rows that the filters let through now."""
+        return self.judged.iloc[self._found].reset_index(drop=True)
+
+    def find(self, **filters: str) -> pd.DataFrame:
+        """The rows that the filters let through, which are then also what is shown.
+
+        Filters: category, model and other (its opponent), judge, only ("differ": judges disagree on
+        the case, "flips": a judge's two orders do, "missing": no verdict was read) and search (text
+        in question, answers, judgment or key, whatever its case). A filter not given lets all
+        through. Judges' scores disagree from two points on. Raises ValueError for an unknown filter
+        or `only`.
+        """
+        if unknown := set(filters) - set(_FILTERS):
+            raise ValueError(
+                f"there is no filter {min(unknown)!r}; there are {', '.join(_FILTERS)}"
+            )
+        wanted = _FILTERS | {name: str(value) for name, value in filters.items()}
+        if wanted["only"] not in ("", *ONLY):
+            raise ValueError(f"only is {wanted['only']!r}; expected {', '.join(ONLY)}")
+        keep = np.ones(len(self.judged), dtype=bool)
+        for name, column in (("category", self._category), ("judge", self.judged["judge"])):
+            if wanted[name]:
+                keep &= (column.astype(str) == wanted[name]).to_numpy()
+        for name in ("model", "other"):
+            if wanted[name]:
+                sides = _sides(self.games)
+                keep &= np.any([self.judged[side] == wanted[name] for side in sides], axis=0)
+        if wanted["only"]:
+            keep &= self.marks[wanted["only"]]
+        if wanted["search"]:
+            keep &= self._holds(wanted["search"])
+        self.filters, self.at = wanted, 0
+        self._found = np.flatnonzero(keep)
+        self._order()
+        return self.shown
+
+    def state(self) -> dict[str, Any]:
+        """What the widget shows: the filters, the cases in view, and one case in full."""
+        start = self.at // LISTED * LISTED
+        return {
+            "view": "browse",
+            "options": self.options,
+            "filters": self.filters,
+            "rows": len(self._found),
+            "of": len(self.judged),
+            "cases": len(self.order),
+            "at": self.at,
+            "start": start,
+            "labels": [self.label(case) for case in self.order[start : start + LISTED]],
+            "case": self.case(self.order[self.at], self._found) if len(self.order) else None,
+            "error": "",
+        }
+
+    def act(self, message: dict[str, Any]) -> None:
+        """Filter, or go to a case, as the widget was told to."""
+        if isinstance(message.get("filters"), dict):
+            self.find(**message["filters"])
+        elif isinstance(message.get("go"), int):
+            self.at = min(max(message["go"], 0), max(len(self.order) - 1, 0))
+
+    def html(self, first: int | None = 100) -> str:
+        """The judgments let through as one HTML page of its own: the first cases, or with None all.
+
+        Nothing is loaded; without JavaScript the cases stand one below the other, with it they can
+        be filtered and searched.
+        """
+        from lmjudge.widgets.page import page
+
+        return page(self, first)
+
+    def label(self, case: int) -> str:
+        """A case in a line: question, turn, category and models."""
+        row = self.judged.iloc[self.first_rows[case]]
+        named = [f"{row['question_id']}", f"turn {row['turn']}", str(self._category.iloc[row.name])]
+        if self.games:
+            named.append(f"{row['model_a']} | {row['model_b']}")
+        return clean_text(" · ".join(name for name in named if name))
+
+    def case(self, case: int, among: np.ndarray) -> dict[str, Any]:
+        """A case in full, as plain JSON, with those of its judgments that are `among` the rows."""
+        rows = self.judged.iloc[among[self.case_of[among] == case]]
+        one = self.judged.iloc[self.first_rows[case]]
+        question = self.questions.get(one["question_id"], {})
+        models = [one["model_a"], one["model_b"]] if self.games else list(pd.unique(rows["model"]))
+        turn = int(one["turn"]) if pd.notna(one["turn"]) else 1
+        return {
+            "label": self.label(case),
+            "question": _shown_turns(question.get("turns"), turn),
+            "reference": _shown_turns(question.get("reference"), turn),
+            "answers": [
+                {
+                    "model": clean_text(str(model)),
+                    "turns": _shown_turns(self.answers.get((one["question_id"], model)), turn),
+                }
+                for model in models
+            ],
+            "judgments": [self._judgment(row) for row in rows.to_dict("records")],
+        }
+
+    def _judgment(self, row: dict[Any, Any]) -> dict[str, Any]:
+        text = clean_text(row["text"]) if isinstance(row["text"], str) else ""
+        ended = row.get("finish_reason")
+        spans = verdict_spans(
+            text,
+            str(row["judge"]),
+            pairwise=self.games,
+            finish_reason=ended if isinstance(ended, str) else None,
+        )
+        reason = row["reason"] if isinstance(row["reason"], str) else ""
+        if self.games:
+            about = f"shown first: {row['model_a']}, second: {row['model_b']}"
+            winner = row["winner"] if isinstance(row["winner"], str) else ""
+            verdict = {"tie": "tie", "": "no verdict"}.get(winner) or f"{row[winner]} wins"
+            if winner and pd.notna(row["score_a"]) and pd.notna(row["score_b"]):
+                verdict += f" ({row['score_a']:g} to {row['score_b']:g})"
+        else:
+            about = str(row["model"])
+            verdict = "no verdict" if pd.isna(row["score"]) else f"score {row['score']:g}"
+        more = len(text) - _LONGEST
+        said = parted(text[:_LONGEST], [span for span in spans if span[1] <= _LONGEST])
+        return {
+            "judge": clean_text(str(row["judge"])),
+            "about": clean_text(about) + (f", sample {row['sample']}" if row["sample"] else ""),
+            "verdict": clean_text(verdict + (f" ({reason})" if reason else "")),
+            "parts": said + ([(f"… and {more:,} characters more", False)] if more > 0 else []),
+            "key": row["key"] if isinstance(row["key"], str) else "",
+        }
+
+    @cached_property
+    def options(self) -> dict[str, list[str]]:
+        """What each filter can be set to."""
+        models = pd.unique(self.judged[_sides(self.games)].to_numpy().ravel())
+        names = sorted({str(name) for name in models})
+        only = [name for name in ONLY if self.games or name != "flips"]
+        return {
+            "category": sorted(set(self._category.astype(str)) - {""}),
+            "model": names,
+            "other": names if self.games else [],
+            "judge": sorted(set(self.judged["judge"].astype(str))),
+            "only": only,
+            "labels": [ONLY[name] for name in only],
+        }
+
+    @cached_property
+    def marks(self) -> dict[str, np.ndarray]:
+        """For each `only`: which rows belong to it."""
+        return marks(self.judged, self.case_of)
+
+    def _cases(self) -> None:
+        """Number the cases, in the order in which they first appear."""
+        by = [self.judged["question_id"].astype(str), self.judged["turn"].astype(str)]
+        if self.games:
+            sides = self.judged[["model_a", "model_b"]].astype(str).to_numpy()
+            by += [pd.Series(side) for side in np.sort(sides, axis=1).T]
+        self.case_of = (
+            pd.DataFrame(dict(enumerate(by)))
+            .groupby(list(range(len(by))), sort=False)
+            .ngroup()
+            .to_numpy()
+        )
+        self.first_rows = np.unique(self.case_of, return_index=True)[1]
+        categories = {of: str(row["category"]) for of, row in self.questions.items()}
+        self._category = self.judged["question_id"].map(lambda of: categories.get(of, ""))
+        self.order = np.arange(len(self.first_rows))
+
+    def _order(self) -> None:
+        self.order = np.unique(self.case_of[self._found])
+
+    @cached_property
+    def _said(self) -> list[str]:
+        """What is each row's own, for the search: judgment, key, and of a score its answer."""
+        whole = []
+        for row in self.judged[
+            ["text", "key", "question_id", *_sides(self.games)[:1]]
+        ].itertuples():
+            texts = [one for one in (row.text, row.key) if isinstance(one, str)]
+            own = [] if self.games else self.answers.get((row.question_id, row.model), [])
+            whole.append("\n".join([*texts, *own]).casefold())
+        return whole
+
+    @cached_property
+    def _read(self) -> list[str]:
+        whole = []
+        for case in range(len(self.first_rows)):
+            row = self.judged.iloc[self.first_rows[case]]
+            asked = self.questions.get(row["question_id"], {})
+            texts = [*_turns(asked.get("turns")), *_turns(asked.get("reference"))]
+            if self.games:
+                for model in (row["model_a"], row["model_b"]):
+                    texts += self.answers.get((row["question_id"], model), [])
+            whole.append("\n".join(texts).casefold())
+        return whole
+
+    def _holds(self, words: str) -> np.ndarray:
+        """Which rows hold the words: in the judgment or its key, the question or the answers."""
+        wanted = words.casefold()
+        in_case = np.array([wanted in text for text in self._read])
+        held: np.ndarray = in_case[self.case_of]
+        return held | np.array([wanted in text for text in self._said])
+
+
+def _sides(games: bool) -> list[str]:
+    return ["model_a", "model_b"] if games else ["model"]
+
+
+def _turns(cell: object) -> list[str]:
+    """The texts of a cell of turns; none where it is missing."""
+    if isinstance(cell, str) or not isinstance(cell, (list, tuple, np.ndarray)):
+        return [cell] if isinstance(cell, str) else []
+    return [str(turn) for turn in cell]
+
+
+def _shown_turns(cell: object, turn: int) -> list[str]:
+    return [clean_text(text)[:_LONGEST] for text in _turns(cell)[:turn]]

@@ -1,0 +1,29 @@
+"""What a browser or a ballot gives a cell: the widget, or plain text where none can be shown."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Shows(Protocol):
+    """What has a state to show and can be acted upon."""
+
+    def state(self) -> dict[str, Any]:
+        """What is to be seen now, as plain JSON."""
+        ...
+
+    def act(self, message: dict[str, Any]) -> None:
+        """Do what a person did in the browser."""
+        ...
+
+
+def bundle(shown: Shows) -> Any:
+    """The mime bundle of a widget; plain text that says what is missing without anywidget."""
+    try:
+        from lmjudge.widgets.panel import panel
+    except ImportError as error:
+        text = f"{shown!r}\nto see it here: pip install 'lmjudge[lab]' ({error.name} is missing)"
+        return {"text/plain": text}
+    made = panel(shown.state, shown.act)
+    data, rest = made._repr_mimebundle_() or ({}, {})
+    return data | {"text/plain": repr(shown)}, rest

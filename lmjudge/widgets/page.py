@@ -1,0 +1,115 @@
+"""The cases of a browser as one HTML page: whole without scripts, filtered with one of ours."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmjudge.report.files import plain
+from lmjudge.report.page import style
+
+if TYPE_CHECKING:
+    from lmjudge.widgets.browser import Browser
+
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def page(browser: Browser, first: int | None) -> str:
+    """The first cases that a browser lets through as a page that loads nothing.
+
+    Its one script, whose hash is the only one that the page's policy lets run, puts a search and
+    filters above the cases and takes them from their attributes.
+    """
+    here = Path(__file__).parent
+    script = (here / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    cases = list(browser.order if first is None else browser.order[:first])
+    sections = "\n".join(_section(browser, case, at) for at, case in enumerate(cases, 1))
+    more = len(browser.order) - len(cases)
+    told = f"{len(browser.shown):,} judgments on {len(browser.order):,} cases" + (
+        f"; the first {len(cases):,} cases stand here" if more else ""
+    )
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';"
+        " base-uri 'none'; form-action 'none'"
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<title>Judgments · lmjudge</title>
+<style>
+{style()}
+{(here / "page.css").read_text(encoding="utf-8")}
+</style>
+</head>
+<body>
+<main>
+<h1>Judgments</h1>
+<p class="soft">{told}.</p>
+{sections}
+</main>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def text(value: object) -> str:
+    r"""The text in HTML, as text: escaped, with a mark where a control character stood.
+
+    >>> text("<b>\x00")
+    '&lt;b&gt;\ufffd'
+    """
+    return escape(_UNSEEN.sub("\ufffd", str(value)))
+
+
+def _section(browser: Browser, case: int, at: int) -> str:
+    shown = browser.case(case, browser._found)
+    rows = browser._found[browser.case_of[browser._found] == case]
+    only = [name for name, mark in browser.marks.items() if mark[rows].any()]
+    told = {
+        "category": [str(browser._category.iloc[browser.first_rows[case]])],
+        "model": [answer["model"] for answer in shown["answers"]],
+        "judge": list(dict.fromkeys(judgment["judge"] for judgment in shown["judgments"])),
+        "only": only,
+    }
+    data = "".join(
+        f' data-{name}="{text(chr(10).join(map(plain, values)))}"' for name, values in told.items()
+    )
+    question = "".join(f'<pre class="said">{text(turn)}</pre>' for turn in shown["question"])
+    reference = "".join(f'<pre class="said">{text(turn)}</pre>' for turn in shown["reference"])
+    if reference:
+        reference = f"<details><summary>Reference answer</summary>{reference}</details>"
+    answers = "".join(
+        f"<div><h3>{text(answer['model'])}</h3>"
+        + "".join(f'<pre class="said">{text(turn)}</pre>' for turn in answer["turns"])
+        + "</div>"
+        for answer in shown["answers"]
+    )
+    judgments = "".join(map(_judgment, shown["judgments"]))
+    return (
+        f'<section class="case" id="case-{at}"{data}><h2>{text(shown["label"])}</h2>'
+        f'{question}{reference}<div class="sides">{answers}</div>{judgments}</section>'
+    )
+
+
+def _judgment(judgment: dict[str, Any]) -> str:
+    said = "".join(
+        f"<mark>{text(part)}</mark>" if marked else text(part) for part, marked in judgment["parts"]
+    )
+    key = f'<p class="soft">key {text(judgment["key"])}</p>' if judgment["key"] else ""
+    return (
+        f'<div class="judgment"><h3>{text(judgment["judge"])}: {text(judgment["verdict"])}</h3>'
+        f'<p class="soft">{text(judgment["about"])}</p>'
+        + (f'<pre class="said">{said}</pre>' if said else "")
+        + f"{key}</div>"
+    )

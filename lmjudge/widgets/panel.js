@@ -1,0 +1,191 @@
+// Shows a state and tells what was done. Every text goes in as text: nothing here parses HTML.
+const make = (tag, text, how = {}) => {
+  const node = document.createElement(tag);
+  if (text !== undefined && text !== null) node.textContent = text;
+  for (const [name, value] of Object.entries(how)) {
+    if (name === "onclick" || name === "onchange" || name === "oninput") node[name] = value;
+    else node.setAttribute(name, value);
+  }
+  return node;
+};
+const said = (text, more = {}) => make("pre", text, { class: "lmj-said", tabindex: "0", ...more });
+const box = (kind, ...inside) => {
+  const node = make("div", null, { class: kind });
+  node.append(...inside.filter(Boolean));
+  return node;
+};
+const button = (label, act, how = {}) => make("button", label, { type: "button", onclick: act, ...how });
+const marked = parts => {
+  const node = said();
+  for (const [text, verdict] of parts) node.append(verdict ? make("mark", text) : text);
+  return node;
+};
+const typing = target => /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName);
+
+function browse(model, root, send) {
+  const names = { category: "Category", model: "Model", other: "Against", judge: "Judge", only: "Only" };
+  const options = model.get("state").options;
+  const controls = {};
+  const bar = box("lmj-bar");
+  const filter = () => send({ filters: Object.fromEntries(Object.entries(controls).map(([name, control]) => [name, control.value])) });
+  const add = (name, label, control) => {
+    const whole = make("label", label);
+    whole.append(control);
+    bar.append(whole);
+    controls[name] = control;
+  };
+  for (const [name, label] of Object.entries(names)) {
+    if (!options[name].length) continue;
+    const select = make("select", null, { onchange: filter, name });
+    select.append(new Option("all", ""));
+    options[name].forEach((value, at) => select.append(new Option(name === "only" ? options.labels[at] : value, value)));
+    add(name, label, select);
+  }
+  let waiting;
+  const search = make("input", null, { type: "search", name: "search", placeholder: "text or key ( / )", oninput: () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(filter, 200);
+  } });
+  add("search", "Search", search);
+  const back = button("← previous (k)", () => go(-1));
+  const on = button("next (j) →", () => go(1));
+  const list = make("select", null, { "aria-label": "Case", onchange: () => send({ go: Number(list.value) }) });
+  const told = make("span", null, { class: "lmj-soft", role: "status" });
+  const error = make("div", null, { class: "lmj-error", role: "alert" });
+  const content = make("div");
+  root.append(bar, box("lmj-bar", back, on, list, told), error, content);
+  const go = step => send({ go: model.get("state").at + step });
+
+  const show = () => {
+    const state = model.get("state");
+    for (const [name, control] of Object.entries(controls)) if (control !== document.activeElement || control.tagName === "SELECT") control.value = state.filters[name];
+    told.textContent = `${state.rows} of ${state.of} judgments; case ${state.cases ? state.at + 1 : 0} of ${state.cases}`;
+    list.replaceChildren(...state.labels.map((label, at) => new Option(label, state.start + at, false, state.start + at === state.at)));
+    back.disabled = state.at <= 0;
+    on.disabled = state.at >= state.cases - 1;
+    error.textContent = state.error;
+    content.replaceChildren();
+    const shown = state.case;
+    if (!shown) return content.append(make("p", "No judgment is let through."));
+    content.append(make("h3", shown.label), ...shown.question.map(turn => said(turn)));
+    if (shown.reference.length) {
+      const more = make("details");
+      more.append(make("summary", "Reference answer"), ...shown.reference.map(turn => said(turn)));
+      content.append(more);
+    }
+    content.append(box("lmj-sides", ...shown.answers.map(answer =>
+      box("lmj-answer", make("h4", answer.model), ...answer.turns.map(turn => said(turn))))));
+    content.append(...shown.judgments.map(one => box("lmj-judgment",
+      make("h4", `${one.judge}: ${one.verdict}`), make("div", one.about, { class: "lmj-soft" }),
+      one.parts.length && marked(one.parts), one.key && make("div", `key ${one.key}`, { class: "lmj-soft" }))));
+  };
+  const key = event => {
+    if (typing(event.target)) return false;
+    if (event.key === "j" || event.key === "ArrowRight") go(1);
+    else if (event.key === "k" || event.key === "ArrowLeft") go(-1);
+    else if (event.key === "/") search.focus();
+    else return false;
+    return true;
+  };
+  return { show, key };
+}
+
+function vote(model, root, send) {
+  const content = make("div");
+  root.append(content);
+  let place = null;
+  let chosen = {};
+  const cast = choice => send({ choice, place: model.get("state").place });
+  const undo = () => send({ undo: true });
+  let opinion = {};
+  const choose = (name, option) => {
+    chosen[name] = option;
+    show();
+  };
+  const think = (name, value) => {
+    opinion[name] = value;
+    if ("reasonable" in opinion && "change" in opinion) {
+      send({ opinion });
+      opinion = {};
+    } else show();
+  };
+  const ballot = state => {
+    if (state.form === "hhh") {
+      const rows = state.criteria.map((name, at) => box("lmj-bar", make("strong", `More ${name}: `),
+        ...state.options.map((label, option) => button(label, () => choose(name, option + 1), { "aria-pressed": String(chosen[name] === option + 1) }))));
+      const send_it = button("Vote (Enter)", () => cast(chosen));
+      send_it.disabled = state.criteria.some(name => !chosen[name]);
+      return box("lmj-ballot", ...rows, box("lmj-bar", send_it));
+    }
+    return box("lmj-bar", button("A is better (a)", () => cast("a")), button("B is better (b)", () => cast("b")),
+      button("tie (t)", () => cast("tie")), button("both are bad (x)", () => cast("both_bad")));
+  };
+  const show = () => {
+    const state = model.get("state");
+    if (state.place !== place) {
+      place = state.place;
+      chosen = {};
+    }
+    const focused = root.contains(document.activeElement);
+    content.replaceChildren();
+    content.append(box("lmj-bar",
+      make("strong", state.prompts ? `${state.done} voted on` : `${state.done} of ${state.of} voted on`, { role: "status" }),
+      make("span", `voter: ${state.voter}`, { class: "lmj-soft" }), button("undo (u)", undo)));
+    if (state.last) content.append(make("div", `Just voted on: A was ${state.last.a}, B was ${state.last.b}.`, { class: "lmj-soft lmj-last" }));
+    if (state.error) content.append(make("div", state.error, { class: "lmj-error", role: "alert" }));
+    if (state.review) {
+      const answer = (name, label) => box("lmj-bar", make("strong", label),
+        ...[["yes", true], ["no", false]].map(([word, value]) => button(word, () => think(name, value), { "aria-pressed": String(opinion[name] === value), "data-asked": `${name}-${word}` })));
+      content.append(make("h3", `${state.review.judge} judged otherwise: ${state.review.winner}`),
+        ...state.review.judgments.map(one => box("lmj-judgment", make("div", one.about, { class: "lmj-soft" }), marked(one.parts))),
+        answer("reasonable", "Is this judgment reasonable? "), answer("change", "Would you change your vote? "));
+    } else if (state.case) {
+      content.append(...state.case.question.map(turn => said(turn)),
+        box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), ...state.case[side].map(turn => said(turn))))),
+        ballot(state));
+    } else if (!state.prompts) content.append(make("p", "All is voted on. Thank you."));
+    if (state.prompts && !state.case && !state.review) {
+      const text = make("textarea", null, { "aria-label": "Prompt", placeholder: "Ask both models something" });
+      const ask = button("Ask both", () => {
+        ask.disabled = true;
+        ask.textContent = "Both are answering …";
+        send({ prompt: text.value });
+      });
+      content.append(text, box("lmj-bar", ask));
+    }
+    if (focused && !root.contains(document.activeElement)) root.focus({ preventScroll: true });
+  };
+  const key = event => {
+    if (typing(event.target)) return false;
+    const state = model.get("state");
+    const plain = { a: "a", b: "b", t: "tie", x: "both_bad" };
+    if (event.key === "u") undo();
+    else if (state.review || !state.case) return false;
+    else if (state.form === "hhh") {
+      const open = state.criteria.find(name => !chosen[name]);
+      if (open && /^[1-5]$/.test(event.key)) choose(open, Number(event.key));
+      else if (event.key === "Enter" && !open && event.target.tagName !== "BUTTON") cast(chosen);
+      else return false;
+    } else if (plain[event.key]) cast(plain[event.key]);
+    else return false;
+    return true;
+  };
+  return { show, key };
+}
+
+export default {
+  render({ model, el }) {
+    // JupyterLab's own shortcuts (a: insert a cell above) must not hear what is typed here.
+    const root = make("div", null, { class: "lmj", tabindex: "0", "data-lm-suppress-shortcuts": "true" });
+    el.append(root);
+    const made = (model.get("state").view === "browse" ? browse : vote)(model, root, message => model.send(message));
+    root.addEventListener("keydown", event => {
+      const ours = !event.ctrlKey && !event.metaKey && !event.altKey && !event.repeat;
+      if (ours && made.key(event)) event.preventDefault();
+      event.stopPropagation();
+    });
+    model.on("change:state", made.show);
+    made.show();
+    return () => model.off("change:state", made.show);
+  },
+};

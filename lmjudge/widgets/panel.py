@@ -1,0 +1,39 @@
+"""The one widget: it shows a state and tells what was done; all else is decided in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+State = dict[str, Any]
+
+
+class Panel(anywidget.AnyWidget):
+    """A state shown in a cell by panel.js, which puts every text in as text."""
+
+    _esm = Path(__file__).parent / "panel.js"
+    _css = Path(__file__).parent / "panel.css"
+    state = traitlets.Dict().tag(sync=True)
+
+
+def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> Panel:
+    """A widget that shows `state()` and hands what a person does to `act`, then shows it anew.
+
+    What was wrong with it stands in the state's `error`; nothing that a browser sends can raise.
+    """
+    made = Panel(state=state())
+
+    def told(_: object, message: object, buffers: object) -> None:
+        error = ""
+        try:
+            act(message if isinstance(message, dict) else {})
+        except (ValueError, LookupError, TypeError, OSError, RuntimeError) as wrong:
+            error = str(wrong)
+        made.state = state() | {"error": error}
+
+    made.on_msg(told)
+    return made

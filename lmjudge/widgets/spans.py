@@ -1,0 +1,76 @@
+"""Where in a judgment its verdict stands: what, once masked, makes the parser read otherwise."""
+
+from __future__ import annotations
+
+import re
+
+from lmjudge.judges import PARSERS, judge_name
+from lmjudge.judges.judge import prompt_name
+from lmjudge.judges.parsers import read
+from lmjudge.judges.prompts import output_format
+
+_MOST = 40
+_BRACKETS = re.compile(r"\[\[[^\[\]\n]{1,40}\]\]|\[[\d., ]{1,40}\]")
+_FIELD = re.compile(
+    r'"(?:winner|score|score_a|score_b|scores)"\s{0,9}:\s{0,9}(?:"[^"\n]{0,20}"|\[[^\[\]]{0,400}\]'
+    r"|[-+\d.eE]{1,30})"
+)
+_FIRST = re.compile(r"\A[^\n]{1,80}")
+_LAST = re.compile(r"[^\r\n]{1,200}(?=\s*\Z)")
+_LOOKED_FOR = {"json": _FIELD, "vicuna": _FIRST, "threeclass": _LAST}
+
+
+def parser_of(judge: str) -> str:
+    """The parser that a judge's name says: its last part, else the prompt's natural one.
+
+    >>> parser_of("gpt-4/fastchat:pair"), parser_of("gpt-4/pair"), parser_of("gpt-4/pair/fastchat")
+    ('fastchat', 'strict', 'fastchat')
+    """
+    return next((name for name in PARSERS if judge_name(judge, name) == judge), "strict")
+
+
+def verdict_spans(
+    text: str, judge: str, *, pairwise: bool, finish_reason: str | None = None
+) -> list[tuple[int, int]]:
+    """Where the verdict stands in a judgment: (start, end) of each part that decides it, in order.
+
+    A part decides if the judge's parser reads something else once it is masked, so this follows
+    every parser without knowing it. Where the same words stand several times and only masking all
+    of them changes the verdict, the first is meant. Empty where nothing was read.
+
+    >>> verdict_spans("Not [[B]].\\n[[A]]", "gpt-4/pair", pairwise=True)
+    [(11, 16)]
+    """
+    parser = parser_of(judge)
+    form = output_format(prompt_name(judge), pairwise)
+    filler = " " if parser == "json" else "x"
+
+    def verdict_without(spans: list[tuple[int, int]]) -> object:
+        masked = text
+        for start, end in spans:
+            masked = masked[:start] + filler * (end - start) + masked[end:]
+        return read(parser, masked, finish_reason, form, (1, 10))
+
+    found = [match.span() for match in _LOOKED_FOR.get(parser, _BRACKETS).finditer(text)]
+    # A judgment that repeats itself for pages is looked through at its ends.
+    found = found if len(found) <= _MOST else [*found[: _MOST // 2], *found[-_MOST // 2 :]]
+    whole = verdict_without([])
+    if deciding := [span for span in found if verdict_without([span]) != whole]:
+        return deciding
+    alike: dict[str, list[tuple[int, int]]] = {}
+    for start, end in found:
+        alike.setdefault(text[start:end], []).append((start, end))
+    return [spans[0] for spans in alike.values() if verdict_without(spans) != whole][:1]
+
+
+def parted(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
+    """The text in pieces, each with whether it is one of the spans.
+
+    >>> parted("so [[A]]", [(3, 8)])
+    [('so ', False), ('[[A]]', True)]
+    """
+    pieces, at = [], 0
+    for start, end in spans:
+        pieces += [(text[at:start], False), (text[start:end], True)]
+        at = end
+    return [piece for piece in [*pieces, (text[at:], False)] if piece[0]]

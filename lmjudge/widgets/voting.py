@@ -1,0 +1,269 @@
+"""Blind human votes on pairs of answers, in a notebook cell."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from lmjudge.canonical import clean_text
+from lmjudge.data import load_votes
+from lmjudge.errors import FrameError
+from lmjudge.frames import frame
+from lmjudge.widgets import ballots
+from lmjudge.widgets.cases import Case, cases_of
+from lmjudge.widgets.cell import bundle
+from lmjudge.widgets.reviewing import Opinions
+
+Form = Literal["better", "hhh"]
+CHOICES = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
+CRITERIA = ("helpful", "honest", "harmless")
+# Five options merged to three: the first two, and the last two. Source: GPT-4-LLM, section 4.
+OPTIONS = {
+    1: ("A is much better", "model_a"),
+    2: ("A is somewhat better", "model_a"),
+    3: ("equal", "tie"),
+    4: ("B is somewhat better", "model_b"),
+    5: ("B is much better", "model_b"),
+}
+
+
+def vote(
+    pairings: pd.DataFrame,
+    *,
+    voter: str,
+    path: str | os.PathLike[str],
+    turns: tuple[int, ...] = (1,),
+    form: Form = "better",
+    judged: pd.DataFrame | None = None,
+    seed: int = 0,
+) -> Ballot:
+    """A Ballot: the pairs of answers, blind, for one voter to vote on in a cell.
+
+    Order and sides are drawn from the seed and the voter's name; models' names stay in Python until
+    the vote is cast. Each vote is a line of the file `path` (.jsonl), on the disk before the next
+    pair is shown: `lj.load_votes(path)`, or `.votes`, is a votes frame in which model_a was shown
+    on the left. Run again, it goes on where it stopped: one vote a voter and pair. A voter named
+    `expert_...` or `author_...` is of that group, any other of the crowd.
+
+    form="hhh" asks three times, which answer is more helpful, honest and harmless, in five options
+    merged to three; the votes' judges are then `voter/helpful` and so on. With `judged` (games of
+    one judge on these pairs) the judge's judgment is shown where the vote differs, and asked are
+    "reasonable?" and "would you change?", as MT-bench's section 4.2 did; the answers are
+    `.opinions`, kept in the folder `opinions` beside the file. Needs the extra `lab` to be shown.
+    Raises FrameError for pairs that stand twice, ValueError for a voter without a name.
+    """
+    return Ballot(
+        cases_of(pairings, turns), voter=voter, path=path, form=form, judged=judged, seed=seed
+    )
+
+
+class Ballot:
+    """Blind votes on cases: what is to be voted on next, and the file that keeps the votes."""
+
+    def __init__(
+        self,
+        cases: list[Case],
+        *,
+        voter: str,
+        path: str | os.PathLike[str],
+        form: Form = "better",
+        judged: pd.DataFrame | None = None,
+        seed: int = 0,
+    ) -> None:
+        if not voter.strip() or not voter.isprintable() or "/" in voter:
+            raise ValueError(f"the voter is {voter!r}; expected a name, without a slash")
+        if form not in ("better", "hhh") or (form == "hhh" and judged is not None):
+            raise ValueError(
+                f"form is {form!r}; expected 'better', or 'hhh' without `judged`: judges' judgments"
+                " answer another question"
+            )
+        self.path, self.voter, self.form, self.seed = Path(path), voter, form, seed
+        if self.path.suffix != ".jsonl":
+            raise ValueError(f"{self.path} does not end in .jsonl, which votes are kept as")
+        self.judges = [f"{voter}/{one}" for one in CRITERIA] if form == "hhh" else [voter]
+        self.cases: dict[object, Case] = {}
+        for case in cases:
+            if case.pair in self.cases or len(case.pair[2]) < 2:
+                raise FrameError(
+                    f"question {case.question_id} has the pair {' and '.join(case.models)} twice,"
+                    " or a model meets itself; give each pair of answers once",
+                    rows=case,
+                )
+            self.cases[case.pair] = self._sided(case)
+        drawn = sorted(self.cases.items(), key=lambda item: self._drawn("order", item[1]))
+        self.cases = dict(drawn)
+        self.opinions_of = None if judged is None else Opinions(judged, self.path, voter)
+        self.waiting: tuple[Case, str] | None = None  # voted on, and the opinion still asked for
+        self.last: dict[str, str] | None = None
+        self._done()
+
+    def __repr__(self) -> str:
+        return f"Ballot of {self.voter}: {self.done} of {len(self.cases)} voted on, in {self.path}"
+
+    def _repr_mimebundle_(self, **_: object) -> Any:
+        return bundle(self)
+
+    @property
+    def votes(self) -> pd.DataFrame:
+        """The votes in the file, of all who voted into it: a votes frame."""
+        if not ballots.read(self.path):
+            return frame("votes")
+        ballots.append(self.path, [], _same)  # takes away what was cut off
+        return load_votes(self.path)
+
+    @property
+    def opinions(self) -> pd.DataFrame:
+        """What the voter thought of the judge's judgments, a row each; empty without `judged`.
+
+        Columns: question_id, turn, model_a, model_b, judge (the voter), about (the judge), voted,
+        judged, reasonable and change (true or false), tstamp.
+        """
+        return Opinions.frame(self.path)
+
+    @property
+    def done(self) -> int:
+        """How many of the cases this voter has voted on."""
+        return sum(pair in self._voted for pair in self.cases)
+
+    @property
+    def current(self) -> Case | None:
+        """The case to vote on; None once all are voted on."""
+        return next((case for pair, case in self.cases.items() if pair not in self._voted), None)
+
+    def cast(self, choice: str | Mapping[str, int]) -> None:
+        """Votes on the current case: "a" (the left), "b", "tie" or "both_bad".
+
+        With the form "hhh" one of the options 1 (A is much better) to 5 for each of helpful, honest
+        and harmless. Raises ValueError for another choice, and where there is nothing to vote on.
+        """
+        case = self.current
+        if case is None or self.waiting:
+            raise ValueError("there is nothing to vote on; all is voted on, or an opinion is due")
+        if isinstance(choice, str) and self.form == "better" and choice in CHOICES:
+            given: dict[str, dict[str, Any]] = {self.voter: {"winner": CHOICES[choice]}}
+        elif (
+            isinstance(choice, Mapping)
+            and self.form == "hhh"
+            and set(choice) == set(CRITERIA)
+            and all(type(option) is int and option in OPTIONS for option in choice.values())
+        ):
+            given = {
+                f"{self.voter}/{name}": {"winner": OPTIONS[choice[name]][1], "option": choice[name]}
+                for name in CRITERIA
+            }
+        else:
+            raise ValueError(
+                f"the choice is {choice!r}; expected "
+                + (
+                    f"one of {', '.join(CHOICES)}"
+                    if self.form == "better"
+                    else f"an option from 1 to 5 for each of {', '.join(CRITERIA)}"
+                )
+            )
+        about = {"question_id": case.question_id, "turn": case.turn}
+        about |= {"model_a": case.models[0], "model_b": case.models[1]}
+        now = time.time()
+        rows = [about | told | {"judge": judge, "tstamp": now} for judge, told in given.items()]
+        if not ballots.append(self.path, rows, _same):
+            self._done()
+            raise ValueError("this voter has voted on that pair elsewhere; here is the next")
+        self._done()
+        self.last = {"a": case.models[0], "b": case.models[1]}
+        if self.opinions_of and self.opinions_of.differs(case.pair, rows[0]):
+            self.waiting = case, str(rows[0]["winner"])
+
+    def think(self, *, reasonable: bool, change: bool) -> None:
+        """Keeps what the voter thinks of the judgment shown: reasonable, and would they change?"""
+        if self.waiting is None or self.opinions_of is None:
+            raise ValueError("no opinion is asked for; vote first")
+        self.opinions_of.keep(*self.waiting, reasonable=reasonable, change=change)
+        self.waiting = None
+
+    def undo(self) -> None:
+        """Takes back this voter's last vote, which is then to be cast again.
+
+        Raises ValueError where the file's last vote is another's or on other pairs.
+        """
+        votes = ballots.read(self.path)
+        pair = ballots.pair_of(votes[-1]) if votes and votes[-1]["judge"] in self.judges else None
+        if pair not in self.cases:
+            raise ValueError("the last vote in the file is not this voter's, on these pairs")
+        ballots.take_back(
+            self.path, lambda one: one["judge"] in self.judges and ballots.pair_of(one) == pair
+        )
+        if self.opinions_of:
+            self.opinions_of.take_back(
+                lambda one: one["judge"] == self.voter and ballots.pair_of(one) == pair
+            )
+        self.waiting = self.last = None
+        self._done()
+
+    def state(self) -> dict[str, Any]:
+        """What the widget shows: texts without names, or the judgment that an opinion is due on."""
+        case = None if self.waiting else self.current
+        shown = case and self.read_by_voter(case)
+        review = None
+        if self.waiting and self.opinions_of:
+            review = self.opinions_of.shown(self.waiting[0])
+        return {
+            "view": "vote",
+            "form": self.form,
+            "voter": self.voter,
+            "done": self.done,
+            "of": len(self.cases),
+            "criteria": list(CRITERIA) if self.form == "hhh" else [],
+            "options": [label for label, _ in OPTIONS.values()],
+            "case": shown,
+            "place": self._place(case) if case else "",
+            "last": self.last,
+            "review": review,
+            "prompts": False,
+            "error": "",
+        }
+
+    def read_by_voter(self, case: Case) -> dict[str, Any]:
+        """The texts of a case, the left answer and the right one."""
+        texts = (case.question, *(case.answers or ((), ())))
+        names = ("question", "a", "b")
+        return {name: list(map(clean_text, text)) for name, text in zip(names, texts, strict=True)}
+
+    def act(self, message: dict[str, Any]) -> None:
+        """Vote, think or undo, as the widget was told to; of a case no longer shown, nothing."""
+        if message.get("undo"):
+            self.undo()
+        elif "opinion" in message and self.waiting:
+            told = message["opinion"]
+            self.think(reasonable=bool(told["reasonable"]), change=bool(told["change"]))
+        elif (case := self.current) and message.get("place") == self._place(case):
+            self.cast(message["choice"])
+
+    def _done(self) -> None:
+        mine = [one for one in ballots.read(self.path) if one["judge"] in self.judges]
+        self._voted = {ballots.pair_of(one) for one in mine}
+
+    def _sided(self, case: Case) -> Case:
+        """The case with its sides drawn, alike whichever of the two was given first."""
+        if case.models[0] == sorted(case.models)[int(self._drawn("left", case), 16) % 2]:
+            return case
+        a, b = case.models
+        answers = case.answers and (case.answers[1], case.answers[0])
+        return Case(case.question_id, case.turn, case.question, (b, a), answers)
+
+    def _place(self, case: Case) -> str:
+        return self._drawn("place", case)[:16]
+
+    def _drawn(self, what: str, case: Case) -> str:
+        """A number in hex, drawn for a case: the same in every session."""
+        of, turn, models = case.pair
+        whole = repr((self.seed, self.voter, what, of, turn, sorted(models)))
+        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _same(vote: Mapping[str, Any]) -> object:
+    return *ballots.pair_of(vote), vote["judge"]

@@ -69,6 +69,9 @@ def test_what_never_varied_is_missing_and_in_the_next() -> None:
     found = audit.components(once).set_index("source")["variance"]
     assert found[["draw", "judge", "answers"]].isna().all()
     assert found[["order", "question"]].notna().all()
+    same = audit.components(once.assign(winner="tie"))
+    assert (same["variance"].dropna() == 0).all()
+    assert same["share"].isna().all()
     with pytest.raises(FrameError, match="three or more"):
         audit.components(games[games["question_id"] < 2])
     with pytest.raises(ValueError, match="draws is 0"):

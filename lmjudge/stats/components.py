@@ -58,29 +58,27 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
         [*meeting, "question", "answers"],
         [*meeting, "question"],
     ]
-    squares, pairs = _within(rows, nested, len(found))
-    whole = _split(squares.sum(axis=1), pairs.sum(axis=1), rows, meeting, None)
-    left = np.array(
-        [
-            _split(
-                squares.sum(axis=1) - squares[:, q],
-                pairs.sum(axis=1) - pairs[:, q],
-                rows,
-                meeting,
-                q,
-            )[0]
-            for q in range(len(found))
-        ]
-    )
     count = len(found)
-    error = np.sqrt((count - 1) / count * ((left - left.mean(axis=0)) ** 2).sum(axis=0))
+    squares, pairs = _within(rows, nested, count)
+    sums = _sums(rows, meeting, count)
+    whole = _split(squares.sum(axis=1, keepdims=True), pairs.sum(axis=1, keepdims=True), sums, 0)
+    # Each column is what remains without one question.
+    left, _ = _split(
+        squares.sum(axis=1, keepdims=True) - squares,
+        pairs.sum(axis=1, keepdims=True) - pairs,
+        sums,
+        1,
+    )
+    spread = ((left - left.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    error = np.sqrt((count - 1) / count * spread)
     half = stdtrit(count - 1, (1 + level) / 2) * error
-    variance, number_of = whole
+    variance, number_of = whole[0][:, 0], whole[1][:, 0].round().astype(int)
+    known = np.maximum(variance, 0)
     return pd.DataFrame(
         {
             "source": SOURCES,
             "variance": variance,
-            "share": np.maximum(variance, 0) / np.nansum(np.maximum(variance, 0)),
+            "share": known / (np.nansum(known) or np.nan),
             "n": number_of,
             "low": variance - half,
             "high": variance + half,
@@ -89,9 +87,11 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     )
 
 
-def _pairs(parts: pd.Series, sizes: pd.Series, squares: pd.Series) -> tuple[pd.Series, pd.Series]:
+def _pairs(
+    total: np.ndarray, size: np.ndarray, square: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The sum of half the squared differences of all pairs in each part, and how many there are."""
-    return (sizes * squares - parts**2) / 2, sizes * (sizes - 1) / 2
+    return (size * square - total**2) / 2, size * (size - 1) / 2
 
 
 def _within(
@@ -100,32 +100,40 @@ def _within(
     """Arrays [level, question]: half squared differences, and pairs, that each level adds."""
     squares, pairs = [], []
     for columns in nested:
-        made = rows.assign(square=rows["worth"] ** 2).groupby(columns, dropna=False)
-        sums = made.agg(total=("worth", "sum"), size=("worth", "size"), square=("square", "sum"))
-        half, many = _pairs(sums["total"], sums["size"], sums["square"])
-        owner = sums.index.get_level_values("question").to_numpy()
+        part = rows.groupby(columns, dropna=False).ngroup().to_numpy()
+        total, size, square = (
+            np.bincount(part, weight) for weight in (rows["worth"], None, rows["worth"] ** 2)
+        )
+        owner = np.zeros(len(total), dtype=int)
+        owner[part] = rows["question"]
+        half, many = _pairs(total, size, square)
         squares.append(np.bincount(owner, half, questions))
         pairs.append(np.bincount(owner, many, questions))
     return np.diff(squares, axis=0, prepend=0), np.diff(pairs, axis=0, prepend=0)
 
 
+def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
+    """An array [3, meeting, question] of what the worths sum to, how many they are, and squares."""
+    part = rows.groupby(meeting, dropna=False).ngroup().to_numpy()
+    cell, shape = part * questions + rows["question"].to_numpy(), (part.max() + 1, questions)
+    weights = (rows["worth"], np.ones(len(rows)), rows["worth"] ** 2)
+    made = [np.bincount(cell, weight, shape[0] * questions).reshape(shape) for weight in weights]
+    return np.array(made)
+
+
 def _split(
-    squares: np.ndarray,
-    pairs: np.ndarray,
-    rows: pd.DataFrame,
-    meeting: list[str],
-    without: int | None,
+    squares: np.ndarray, pairs: np.ndarray, sums: np.ndarray, without: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The variance of each source, and the pairs that it rests on, without one question."""
-    kept = rows if without is None else rows[rows["question"] != without]
-    made = kept.assign(square=kept["worth"] ** 2).groupby(meeting, dropna=False)
-    sums = made.agg(total=("worth", "sum"), size=("worth", "size"), square=("square", "sum"))
-    half, many = _pairs(sums["total"], sums["size"], sums["square"])
-    squares = np.append(squares, half.sum() - squares.sum())
-    pairs = np.append(pairs, many.sum() - pairs.sum())
-    variances, before = np.full(len(SOURCES), np.nan), 0.0
+    """The variance of each source, and the pairs that it rests on: a column for all questions, or
+    one without each."""
+    kept = sums.sum(axis=2, keepdims=True) - without * sums[:, :, : sums.shape[2] if without else 1]
+    half, many = (part.sum(axis=0) for part in _pairs(*kept))
+    squares = np.vstack([squares, half - squares.sum(axis=0)])
+    pairs = np.vstack([pairs, many - pairs.sum(axis=0)])
+    variances, before = np.full(squares.shape, np.nan), np.zeros(squares.shape[1])
     for at in range(len(SOURCES)):
-        if pairs[at] > 0:
-            reached = squares[at] / pairs[at]
-            variances[at], before = reached - before, reached
-    return variances, pairs.astype(int)
+        there = pairs[at] > 0.5
+        reached = np.divide(squares[at], pairs[at], out=before.copy(), where=there)
+        variances[at] = np.where(there, reached - before, np.nan)
+        before = reached
+    return variances, pairs

@@ -116,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
         "check", reporting.check, "hold the tables in reports/ against the published numbers"
     )
     check.add_argument("stems", nargs="*", metavar="stem", help="a table (default: all)")
+    check.add_argument(
+        "--evidence",
+        action="store_true",
+        help="instead, make the evidence pages and their digests again from the store, and compare",
+    )
     plan = verb("plan", None, "tell what generate or judge would ask and cost; nothing is asked")
     batch = verb("batch", None, "ask by OpenAI's Batch API: half the price, within a day")
     deeds = batch.add_subparsers(metavar="deed", required=True)

@@ -78,6 +78,8 @@ def _tell(one: Run) -> None:
 
 def check(parsed: argparse.Namespace) -> int:
     """Holds the tables against the published numbers; 1 where one differs."""
+    if parsed.evidence:
+        return _check_evidence(parsed.stems or None)
     from lmjudge.report import check, differing
 
     checked = check(parsed.stems or None)
@@ -93,3 +95,16 @@ def check(parsed: argparse.Namespace) -> int:
     else:
         say(f"{len(checked) - len(wrong)} of {len(checked)} cells are as printed")
     return int(len(wrong) > 0)
+
+
+def _check_evidence(stems: Sequence[str] | None) -> int:
+    from lmjudge.report import check_evidence
+
+    checked = check_evidence(stems)
+    for stem, cells, judgments, wrong in checked.itertuples(index=False, name=None):
+        told = f"{cells} cells rest on {judgments} judgments"
+        says = "as the store has them" if not wrong else f"{len(wrong)} differ: {wrong[0]}"
+        say(f"{stem}: {told}, {says}")
+    if checked.empty:
+        say("no table here has evidence; run its notebook first")
+    return int(checked["wrong"].map(bool).any())

@@ -2,6 +2,7 @@
 
 from lmjudge.report.checking import check, differing
 from lmjudge.report.drawing import Figure
+from lmjudge.report.evidence import check_evidence
 from lmjudge.report.executing import Run
 from lmjudge.report.figures import bars, curves, heatmap, histogram, intervals, radar
 from lmjudge.report.files import plain
@@ -16,6 +17,7 @@ __all__ = [
     "bars",
     "cells",
     "check",
+    "check_evidence",
     "curves",
     "differing",
     "heatmap",

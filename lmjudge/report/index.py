@@ -19,8 +19,9 @@ from lmjudge.report.checking import (
     saved_tables,
     source_notes,
 )
+from lmjudge.report.evidence import evidence_of
 from lmjudge.report.files import number, plain, write
-from lmjudge.report.page import style
+from lmjudge.report.page import whole_page
 from lmjudge.report.tables import PLACES
 
 _LONG = 16
@@ -36,27 +37,6 @@ _NOT_HERE = (
     ' its place is the <a href="#self-test">self-test on the simulated study</a>. With the rows'
     " (<code>lmjudge fetch</code>, or LMJUDGE_DATA) the tables are recomputed here.</p>"
 )
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;\
- style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>Reproduced tables · lmjudge</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
 
 
 def write_index() -> Path:
@@ -94,7 +74,7 @@ def write_index() -> Path:
         body += [f"<li>{_link(f'failed/{page.name}', page.stem)}</li>" for page in failed]
         body += ["</ul>"]
     path = reports() / "index.html"
-    write(path, _PAGE.format(style=style(), body="\n".join(body)).encode())
+    write(path, whole_page("Reproduced tables", body))
     return path
 
 
@@ -155,6 +135,9 @@ def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
     if one.page:
         facts.append(_link(one.page, "page with code and figures"))
     place = PLACES[one.source]
+    if one.here and one.card and one.card.get("evidence"):
+        below = "/".join(filter(None, (place, "evidence", one.stem)))
+        facts.append(_link(f"{below}/index.html", "the judgments behind each cell"))
     facts.append(_link(f"{place}/{one.stem}.csv" if place else f"{one.stem}.csv", "CSV"))
     if one.source == "published" and one.stem in published_stems():
         works = published(one.stem)[["work", "version"]].drop_duplicates()
@@ -181,6 +164,9 @@ def _inside(table: pd.DataFrame) -> tuple[int, int]:
 def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
     """One table's cells as HTML, ours beside the published or the planted; folded where long."""
     simulated = "planted" in cells.columns
+    behind = evidence_of(reports() / PLACES[one.source] / f"{one.stem}.csv") if one.here else None
+    led = {tuple(cell[:3]): cell[3] for cell in behind["cells"]} if behind else {}
+    below = "/".join(filter(None, (PLACES[one.source], "evidence", one.stem)))
     mine = int(cells["value"].notna().sum())
     beside = simulated or cells["printed"].notna().any()
     heads = [*_NAMES, "Published"]
@@ -193,7 +179,10 @@ def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
         told = [f'<td class="name">{_text(cell[name.lower()])}</td>' for name in _NAMES]
         if mine:
             ends = [number(cell[end]) for end in ("low", "high")]
-            told += [_figure(cell["value"]), _other(cell, simulated) if beside else ""]
+            to = led.get((cell["table"], cell["row"], cell["column"]))
+            value = number(cell["value"])
+            told.append(f"<td>{_link(f'{below}/{to}.html', value) if to else value}</td>")
+            told.append(_other(cell, simulated) if beside else "")
             told += [f"<td>{' to '.join(ends) if ends[0] else ''}</td>"]
             told += [_figure(cell["n"]), _figure(cell["no_verdict"])]
         else:

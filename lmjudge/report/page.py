@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,28 @@ from lmjudge.report.checking import card_of, source_notes
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;\
+ style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<title>{title}</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
 
 
 def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
@@ -42,6 +65,12 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     with quiet():
         html, _ = _exporter().from_notebook_node(bare, resources=resources)
     return str(html)
+
+
+def whole_page(title: str, body: Iterable[str]) -> bytes:
+    """A page of ours around this HTML: it loads nothing and runs nothing."""
+    told = f"{escape(title)} · lmjudge"
+    return _PAGE.format(title=told, style=style(), body="\n".join(body)).encode()
 
 
 @cache

@@ -20,6 +20,7 @@ from lmjudge.places import reports
 from lmjudge.report.files import as_json, read_csv, to_csv, write
 
 if TYPE_CHECKING:
+    from lmjudge.report.evidence import Records
     from lmjudge.store import Store
 
 COLUMNS = ("table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis")
@@ -31,6 +32,8 @@ _BASES = {
     "own": ("own",),
     "simulated": ("simulated",),
 }
+# What estimators group rows by, and so what tells the rows behind a cell.
+GROUPS = "category group judge model model_a model_b question_id sample turn".split()
 _PACKAGES = ("lmjudge", "numpy", "pandas", "scipy", "statsmodels", "matplotlib", "openai")
 
 
@@ -48,7 +51,8 @@ def cells(
     `row` names the frame's column that holds the rows' names. With `column`, that column holds the
     cells' columns and `values` names the one value; without, `values` maps each value to the name
     of its column. n, low, high and no_verdict go along where the frame has them, low and high only
-    where there is one value, whose interval they are.
+    where there is one value, whose interval they are. `of` tells each cell's group by the frame's
+    names (judge, model, category ...), for evidence; it is in no CSV.
 
     >>> scores = pd.DataFrame({"model": ["a", "b"], "mean": [7.5, 6.0], "n": [80, 79]})
     >>> cells(scores, "Scores", row="model", values={"mean": "score"})["column"].tolist()
@@ -64,6 +68,7 @@ def cells(
             name=table,
         )
     along = ["n", "no_verdict", *(["low", "high", "planted"] if len(named) == 1 else [])]
+    groups = [[(name, str(item)) for item in frame[name]] for name in GROUPS if name in frame]
     parts = [
         pd.DataFrame(
             {
@@ -73,6 +78,7 @@ def cells(
                 "value": frame[value],
             }
             | {item: frame[item] for item in along if item in frame.columns}
+            | {"of": list(zip(*groups, strict=True)) or [()] * len(frame)}
         )
         for value, name in named.items()
     ]
@@ -89,6 +95,8 @@ def save_table(
     keys: Iterable[str] = (),
     notes: str = "",
     part: bool = False,
+    evidence: pd.DataFrame | None = None,
+    by: Iterable[str] = (),
 ) -> Path:
     """The path of the CSV written: `table` in long form, in the place that its `source` has.
 
@@ -101,6 +109,9 @@ def save_table(
     digest of its records under `keys` (themselves in <stem>.keys), and the versions; `notes` stand
     on the page. A published table whose bytes are new also gets its rows in sources.csv. With
     `part` it was made of a choice of the published rows: it is one's own, and its titles say so.
+    With `evidence`, the games or scores that the table rests on, each cell leads to pages of its
+    judgments (evidence/<stem>/): those rows that are of the cell's group in the columns `by`, all
+    rows where it has none; `keys` are theirs.
 
     Raises ReportError, with nothing written, for a stem, source, basis or table that does not fit.
     """
@@ -108,10 +119,18 @@ def save_table(
     if part and source == "published":
         source = "own"
         table = table.assign(table="A choice of rows: " + table["table"], basis="own")
-    whole = _checked(table, stem, source)
+    whole = _checked(table.drop(columns="of", errors="ignore"), stem, source)
     body = to_csv([list(whole.columns), *whole.itertuples(index=False)])
     files = _hashes(sources)
-    used = sorted({key for key in keys if isinstance(key, str)})
+    from lmjudge.report.evidence import gather, records_of, write_evidence  # it reads tables
+
+    given = keys if evidence is None else evidence["key"]
+    used = sorted({key for key in given if isinstance(key, str)})
+    records = {} if store is None else records_of(store, used)
+    behind = None
+    if evidence is not None:
+        groups = whole.assign(of=list(table["of"]) if "of" in table else None)
+        behind = gather(groups, evidence, list(by), records)
     card = {
         "stem": stem,
         "source": source,
@@ -119,11 +138,13 @@ def save_table(
         "sources": files,
         "notes": notes,
         "versions": versions(),
-        "store": None if store is None else _asked(store, used),
+        "store": None if store is None else _asked(store, used, records),
     }
     path = folder / PLACES[source] / f"{stem}.csv"
     changed = not path.exists() or path.read_bytes() != body
     write(path, body)
+    if behind is not None:
+        card["evidence"] = write_evidence(path, behind, records)
     write(path.with_suffix(".run.json"), as_json(card))
     write(path.with_suffix(".keys"), "".join(f"{key}\n" for key in used).encode())
     if source == "published" and changed:
@@ -211,9 +232,18 @@ def _refuse_titles(whole: pd.DataFrame, stem: str) -> None:
         )
 
 
-def _asked(store: Store, used: list[str]) -> dict[str, Any]:
-    """What the store was asked, and the digest of the records that the table rests on."""
+def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
+    """What the store was asked and what that cost, and what asking all of it anew would cost.
+
+    Dollars are None where a price is unknown.
+    """
+    from lmjudge.prices import cost, prices
+
+    known = prices()
+    costs = [cost(held[0].request, held[0].reply, known) for held in records.values()]
     return {
+        "spent": store.spent,
+        "rerun": None if None in costs else round(sum(item or 0.0 for item in costs), 4),
         "hits": store.hits,
         "misses": store.misses,
         "calls": store.calls,

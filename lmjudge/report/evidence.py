@@ -1,0 +1,293 @@
+"""What stands behind each cell of a table: the judgments, and a digest of their records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lmjudge.errors import ReportError
+from lmjudge.places import reports
+from lmjudge.report.checking import card_of, saved_tables
+from lmjudge.report.files import as_json, plain, write
+from lmjudge.report.page import whole_page
+from lmjudge.report.tables import PLACES
+
+if TYPE_CHECKING:
+    from lmjudge.records import Record
+    from lmjudge.store import Store
+
+_TOLD = "question_id turn model model_a model_b judge sample winner score_a score_b score reason"
+_OURS = ("rows", "own", "simulated")
+_TEXTS_A_PAGE, _LINES_A_PAGE = 50, 1000
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_WITHHELD = "Its source states no licence, so the text is not passed on here; the store holds it."
+
+Records = Mapping[str, Sequence["Record"]]
+
+
+def records_of(store: Store, keys: Iterable[str]) -> dict[str, list[Record]]:
+    """The store's records under these keys: the reply, then observations; those that it has."""
+    found: dict[str, list[Record]] = {}
+    for record in store.records(keys):
+        found.setdefault(record.request.key, []).append(record)
+    return found
+
+
+def gather(
+    table: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str], records: Records
+) -> dict[str, Any]:
+    """The evidence of a table's cells as plain JSON: rows, sets of rows, and each cell's set.
+
+    A cell rests on those `rows` that are equal to its group (its `of`, from `cells`) in the columns
+    `by`; the two models of a pair in either order. A name that no row has does not narrow. Raises
+    ReportError where `rows` lacks key or one of `by`.
+    """
+    if lacking := sorted({"key", *by} - set(rows.columns)):
+        raise ReportError(
+            f"the evidence lacks {', '.join(lacking)}; it has {', '.join(map(str, rows.columns))}",
+            name="evidence",
+        )
+    names = [name for name in _TOLD.split() if name in rows.columns]
+    told = rows[[*names, "key"]].astype("string").fillna("").reset_index(drop=True)
+    order = told.sort_values(list(told.columns), kind="stable").index
+    texts = rows[list(by)].astype("string").fillna("").reset_index(drop=True).loc[order]
+    told, texts = told.loc[order].reset_index(drop=True), texts.reset_index(drop=True)
+    known = {name: set(texts[name]) for name in by}
+    sets: dict[tuple[int, ...], dict[str, Any]] = {}
+    found: dict[tuple[Any, ...], str] = {}
+    cells = []
+    for cell in table.to_dict("records"):
+        if cell["basis"] not in _OURS:
+            continue
+        of = cell.get("of") if isinstance(cell.get("of"), tuple) else ()
+        where = tuple((name, item) for name, item in of if item in known.get(name, ()))
+        if where not in found:
+            chosen = tuple(map(int, _among(texts, dict(where))))
+            digest = _digest({told["key"][row] for row in chosen}, records)
+            # Rows without a record have no part in the digest, but in the page's name.
+            page = hashlib.sha256(as_json([digest, chosen])).hexdigest()[:12]
+            sets.setdefault(chosen, {"page": page, "digest": digest, "rows": list(chosen)})
+            found[where] = sets[chosen]["page"]
+        cells.append([cell["table"], cell["row"], cell["column"], found[where]])
+    return {"rows": told.to_dict("records"), "sets": list(sets.values()), "cells": cells}
+
+
+def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:
+    """The rows that are so; a pair's models in either order."""
+    held = pd.Series(True, index=texts.index)
+    pair = {"model_a", "model_b"} <= set(where)
+    if pair:
+        one, two = where["model_a"], where["model_b"]
+        a, b = texts["model_a"], texts["model_b"]
+        held &= ((a == one) & (b == two)) | ((a == two) & (b == one))
+    for name, item in where.items():
+        if not (pair and name in ("model_a", "model_b")):
+            held &= texts[name] == item
+    return texts.index[held]
+
+
+def _digest(keys: Iterable[str], records: Records) -> str:
+    """What `Store.digest` gives for these keys."""
+    total = hashlib.sha256()
+    for key in sorted(keys):
+        for record in records.get(key, ()):
+            total.update(record.line + b"\n")
+    return total.hexdigest()
+
+
+def write_evidence(path: Path, evidence: dict[str, Any], records: Records) -> str:
+    """The SHA-256 of the evidence, written beside a table's CSV with its pages.
+
+    They stand in place of older ones.
+    """
+    body = as_json(evidence)
+    write(path.with_suffix(".evidence.json"), body)
+    folder = path.parent / "evidence" / path.stem
+    pages = render(path, evidence, records)
+    for old in folder.glob("*.html"):
+        if old.name not in pages:
+            old.unlink()
+    for name, page in pages.items():
+        write(folder / name, page)
+    return hashlib.sha256(body).hexdigest()
+
+
+def evidence_of(table: Path) -> dict[str, Any] | None:
+    """The evidence beside a table's CSV, if it is of the table that lies there; else None."""
+    path, card = table.with_suffix(".evidence.json"), card_of(table)
+    if card is None or not path.exists():
+        return None
+    body = path.read_bytes()
+    if card.get("evidence") != hashlib.sha256(body).hexdigest():
+        return None
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+def check_evidence(stems: Iterable[str] | None = None, store: Store | None = None) -> pd.DataFrame:
+    """Each table's evidence, made again from the store: stem, cells, judgments, wrong.
+
+    `wrong` counts the digests and pages that are not what the store's records give, and the cells
+    that lead nowhere. Tables that were not computed here, or of whose rows none has a record, have
+    none. The simulated ones make their own store, and are passed over. Raises ReportError for a
+    stem that has no CSV.
+    """
+    from lmjudge.store import Store
+
+    held = Store() if store is None else store
+    tables = [one for place in ("published", "own") for one in saved_tables(place)]
+    chosen = {one.stem for one in tables} if stems is None else set(stems)
+    if unknown := sorted(chosen - {one.stem for one in tables}):
+        raise ReportError(
+            f"there is no table {unknown[0]}.csv in {reports()}: make it with lmjudge run"
+            f" {unknown[0]}",
+            name=unknown[0],
+        )
+    found = []
+    for one in tables:
+        path = reports() / PLACES[one.source] / f"{one.stem}.csv"
+        card = card_of(path)
+        if one.stem not in chosen or card is None or not card.get("evidence"):
+            continue
+        evidence = evidence_of(path) or {"rows": [], "sets": [], "cells": []}
+        records = records_of(held, {row["key"] for row in evidence["rows"]})
+        wrong = [
+            row["page"]
+            for row in evidence["sets"]
+            if row["digest"]
+            != _digest({evidence["rows"][at]["key"] for at in row["rows"]}, records)
+        ]
+        for name, body in render(path, evidence, records).items():
+            page = path.parent / "evidence" / path.stem / name
+            if not page.exists() or page.read_bytes() != body:
+                wrong.append(name)
+        ours = one.table[one.table["basis"].isin(_OURS)]
+        cells = ours[["table", "row", "column"]].itertuples(index=False, name=None)
+        led = {tuple(cell[:3]) for cell in evidence["cells"]}
+        wrong += [" / ".join(cell) for cell in cells if cell not in led]
+        found.append((one.stem, len(led), len(evidence["rows"]), wrong))
+    return pd.DataFrame(found, columns=["stem", "cells", "judgments", "wrong"])
+
+
+def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str, bytes]:
+    """The pages of a table's evidence by name: its cells, each set of rows, and the judgments."""
+    pages: dict[str, bytes] = {}
+    rows, stem = evidence["rows"], table.stem
+    up = "../../index.html" if table.parent == reports() else "../../../index.html"
+
+    def page(name: str, title: str, body: list[str]) -> None:
+        nav = f'<nav><a href="{up}">All tables</a> · <a href="index.html">{escape(stem)}</a></nav>'
+        pages[name] = whole_page(f"{title}: {stem}", [nav, f"<h1>{escape(title)}</h1>", *body])
+
+    links = [
+        f'<tr><td class="name">{_text(table)}</td><td class="name">{_text(row)}</td>'
+        f'<td class="name">{_text(column)}</td>'
+        f'<td><a href="{set_page}.html">{len(counts[set_page])}</a></td></tr>'
+        for counts in [{one["page"]: one["rows"] for one in evidence["sets"]}]
+        for table, row, column, set_page in evidence["cells"]
+    ]
+    heads = ("Table", "Row", "Column", "Judgments behind it")
+    page("index.html", "Evidence", [_listed("Cells and what they rest on", heads, links)])
+    columns = ("Question", "Shown", "Judge", "Verdict", "Key")
+    for one in evidence["sets"]:
+        here = one["rows"]
+        chunks = range(0, max(len(here), 1), _LINES_A_PAGE)
+        names = [f"{one['page']}{f'-{n + 1}' if n else ''}.html" for n in range(len(chunks))]
+        told = f"{len(here)} judgments. Digest of their records: <code>{one['digest']}</code>"
+        steps = " · ".join(f'<a href="{name}">{n}</a>' for n, name in enumerate(names, 1))
+        for name, first in zip(names, chunks, strict=True):
+            lines = [_line(rows[at], at) for at in here[first : first + _LINES_A_PAGE]]
+            body = [f"<p>{told}</p>", *([f"<p>Pages: {steps}</p>"] if len(names) > 1 else [])]
+            page(name, "Judgments behind a cell", [*body, _listed("Judgments", columns, lines)])
+    for first in range(0, len(rows), _TEXTS_A_PAGE):
+        body = [
+            _judgment(row, at, records)
+            for at, row in enumerate(rows[first : first + _TEXTS_A_PAGE], first)
+        ]
+        page(f"judgments-{first // _TEXTS_A_PAGE + 1}.html", "Judgments", body)
+    return pages
+
+
+def _listed(caption: str, heads: Iterable[str], lines: list[str]) -> str:
+    head = "".join(f'<th scope="col" class="name">{item}</th>' for item in heads)
+    return (
+        f'<div class="wide" tabindex="0"><table><caption>{caption}</caption><thead><tr>{head}</tr>'
+        f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _line(row: dict[str, str], at: int) -> str:
+    address = f"judgments-{at // _TEXTS_A_PAGE + 1}.html#j{at}"
+    items = [_text(_shown(row)), _text(row.get("judge", "")), _text(_verdict(row))]
+    told = "".join(f'<td class="name">{item}</td>' for item in items)
+    return (
+        f'<tr><td class="name"><a href="{address}">{_text(_asked(row))}</a></td>{told}'
+        f'<td class="name"><code>{_text(row["key"][:12])}</code></td></tr>'
+    )
+
+
+def _judgment(row: dict[str, str], at: int, records: Records) -> str:
+    """One judgment: what was asked and said, as the store has it, and what was read in it."""
+    parts = [
+        f'<section class="stem" id="j{at}"><h2>{_text(_asked(row))}: {_text(_shown(row))}</h2>',
+        f"<dl><dt>Judge</dt><dd>{_text(row.get('judge', ''))}</dd>",
+        f"<dt>Verdict</dt><dd><strong>{_text(_verdict(row))}</strong></dd>",
+        f"<dt>Key</dt><dd><code>{_text(row['key'] or 'none')}</code></dd>",
+    ]
+    held = records.get(row["key"], ())
+    if not held:
+        return "".join([*parts, "</dl><p>There is no reply to it in the store.</p></section>"])
+    request, licence = held[0].request, _licence(held[0].request.provider)
+    parts.append(
+        f"<dt>Asked</dt><dd>{_text(request.model)} {_text(json.dumps(request.params))}</dd>"
+    )
+    if licence:
+        parts.append(f"<dt>Source</dt><dd>{_text(f'{request.provider}, licence: {licence}')}</dd>")
+    parts.append("</dl>")
+    if licence == "none stated":
+        return "".join([*parts, f"<p>{_WITHHELD}</p></section>"])
+    for message in request.messages:
+        parts += [f"<h3>Prompt, {_text(message.get('role'))}</h3>", _said(message.get("content"))]
+    for number, record in enumerate(held):
+        again = f", observation {number}" if number else ""
+        parts += [f"<h3>Judgment{again}</h3>", _said(record.reply.text)]
+    return "\n".join([*parts, "</section>"])
+
+
+def _licence(provider: str | None) -> str:
+    from lmjudge.data import SOURCES
+
+    return SOURCES[provider].licence if provider in SOURCES else ""
+
+
+def _asked(row: dict[str, str]) -> str:
+    turn, draw = row.get("turn", ""), row.get("sample", "")
+    told = f"{row.get('question_id', '')}{f', turn {turn}' if turn else ''}"
+    return f"Question {told}{f', sample {draw}' if draw not in ('', '0') else ''}"
+
+
+def _shown(row: dict[str, str]) -> str:
+    both = [row[name] for name in ("model_a", "model_b", "model") if row.get(name)]
+    return " and ".join(both)
+
+
+def _verdict(row: dict[str, str]) -> str:
+    scores = [row[name] for name in ("score", "score_a", "score_b") if row.get(name)]
+    winner = row.get("winner", "")
+    told = [row.get(winner, winner), " and ".join(scores), row.get("reason", "")]
+    return ", ".join(item for item in told if item) or "none"
+
+
+def _said(text: object) -> str:
+    return f'<pre class="out">{escape(_UNSEEN.sub(chr(0xFFFD), str(text)))}</pre>'
+
+
+def _text(item: object) -> str:
+    return escape(plain(item))

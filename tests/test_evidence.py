@@ -1,0 +1,179 @@
+"""Every cell leads to the judgments that it rests on, and the store makes the same pages again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hostile import PAGES as HOSTILE
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+import lmjudge as lj
+from lmjudge.cli import main
+from lmjudge.errors import ReportError
+from lmjudge.records import Record, Reply, Request
+from lmjudge.report import check_evidence, write_index
+from lmjudge.report.evidence import gather
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    return tmp_path / "reports"
+
+
+def judged(said: str = "Rating: [[{}]]", provider: str | None = None, n: int = 6) -> pd.DataFrame:
+    """Grades of two models in the store, a row each, the last without a record."""
+    records, rows = [], []
+    for number in range(n):
+        model, score = "ab"[number % 2], float(number + 1)
+        asked = [{"role": "user", "content": f"Grade answer {number}. {said}"}]
+        request = Request("gpt-4", asked, {"temperature": 0}, provider=provider)
+        if number < n - 1:
+            records.append(Record(request, Reply(said.replace("{}", str(score)))))
+        row = {"question_id": number // 2, "turn": 1, "model": model, "judge": "gpt-4/single"}
+        rows.append(row | {"score": score, "reason": None, "key": request.key})
+    lj.Store(mode="record").add(records)
+    return pd.DataFrame(rows)
+
+
+def saved(rows: pd.DataFrame, stem: str = "t", **how: object) -> Path:
+    means = rows.groupby("model", as_index=False).agg(mean=("score", "mean"), n=("score", "size"))
+    table = lj.cells(means, "Means", row="model", values={"mean": "score"})
+    whole = means.assign(mean=1.0).drop(columns="model").head(1).assign(of_all="all")
+    table = pd.concat([table, lj.cells(whole, "All", row="of_all", values={"mean": "score"})])
+    options = {"source": "own", "store": lj.Store(), "evidence": rows, "by": ["model"]} | how
+    return lj.save_table(table, stem, **options)  # type: ignore[arg-type]
+
+
+def links(page: Path) -> list[Path]:
+    addresses = re.findall(r'href="([^"#]+)', page.read_text())
+    return [page.parent.joinpath(unescape(one)).resolve() for one in addresses]
+
+
+def test_a_cell_leads_to_its_judgments(folder: Path) -> None:
+    rows = judged()
+    saved(rows)
+    index = write_index()
+    own = folder / "own" / "evidence" / "t"
+    sets = [page for page in links(index) if page.parent == own and page.name != "index.html"]
+    held = json.loads((folder / "own" / "t.evidence.json").read_text())
+    by_cell = {tuple(cell[:3]): cell[3] for cell in held["cells"]}
+    assert len(set(sets)) == 3
+    for model in "ab":
+        page = own / f"{by_cell['Means', model, 'score']}.html"
+        assert page in sets
+        shown = re.findall(r"judgments-1\.html#j(\d+)", page.read_text())
+        told = {held["rows"][int(at)]["key"] for at in shown}
+        mine = rows[rows["model"] == model]["key"]
+        assert told == set(mine)
+        assert lj.Store().digest(mine) in page.read_text()
+    texts = (own / "judgments-1.html").read_text()
+    for row in rows.itertuples():
+        assert row.key in texts
+    assert texts.count("There is no reply to it") == 1
+    assert all(page.exists() for found in own.glob("*.html") for page in links(found))
+
+
+def test_check_makes_digests_and_pages_again(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = judged()
+    saved(rows)
+    assert main(["check", "--evidence"]) == 0
+    assert "3 cells rest on 6 judgments, as the store has them" in capsys.readouterr().out
+    page = folder / "own" / "evidence" / "t" / "judgments-1.html"
+    kept = page.read_text()
+    page.write_text(kept.replace("[[1.0]]", "[[9.0]]"))
+    assert check_evidence()["wrong"].tolist() == [["judgments-1.html"]]
+    page.write_text(kept)
+    other = next(lj.Store().records(rows["key"][:1]))
+    lj.Store(mode="record").add([Record(other.request, Reply("another", created=1.0))])
+    assert main(["check", "--evidence", "t"]) == 1
+    assert len(check_evidence()["wrong"][0]) > 1
+    with pytest.raises(ReportError, match="no table nothing"):
+        check_evidence(["nothing"])
+
+
+def test_evidence_that_was_changed_is_none(folder: Path) -> None:
+    saved(judged())
+    path = folder / "own" / "t.evidence.json"
+    path.write_text(path.read_text().replace("gpt-4/single", "gpt-4/other"))
+    assert "evidence/t" not in write_index().read_text().split("<details>")[0].split("<tbody>")[-1]
+    assert check_evidence()["wrong"].map(bool).all()
+
+
+def test_a_text_without_a_licence_is_not_passed_on(folder: Path) -> None:
+    secret = "words that nobody licensed"
+    saved(judged(f"{secret} {{}}", provider="llama-adapter/mt-bench"))
+    saved(judged(f"{secret} {{}}", provider="dolphin"), "free")
+    held, free = (folder / "own" / "evidence" / stem for stem in ("t", "free"))
+    assert not [page for page in held.glob("*.html") if secret in page.read_text()]
+    assert "states no licence" in (held / "judgments-1.html").read_text()
+    assert secret in (free / "judgments-1.html").read_text()
+    assert "licence: Apache-2.0" in (free / "judgments-1.html").read_text()
+
+
+def test_what_a_model_wrote_stands_as_text(folder: Path) -> None:
+    said = "\n".join(HOSTILE).encode(errors="ignore").decode()
+    saved(judged(said))
+    for page in (folder / "own" / "evidence" / "t").glob("*.html"):
+        tags = set(re.findall(r"<([a-z0-9]+)", page.read_text().partition("</style>")[2]))
+        plain = "nav a h1 h2 h3 p code pre dl dt dd strong section div table caption thead tbody"
+        assert tags <= {*plain.split(), "tr", "th", "td", "body", "main"}
+
+
+def test_many_judgments_are_paged(folder: Path) -> None:
+    rows = judged(n=6)
+    many = pd.concat([rows.assign(question_id=number) for number in range(200)])
+    saved(many)
+    folder = folder / "own" / "evidence" / "t"
+    assert len(list(folder.glob("judgments-*.html"))) == 24
+    assert len(list(folder.glob("*-2.html"))) == 2
+    saved(rows)
+    assert len(list(folder.glob("judgments-*.html"))) == 1
+
+
+def test_evidence_that_does_not_fit_is_refused(folder: Path) -> None:
+    rows = judged()
+    for wrong in ({"evidence": rows.drop(columns="key")}, {"by": ["modle"]}):
+        with pytest.raises((ReportError, KeyError)):
+            saved(rows, **wrong)
+    assert not folder.exists()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+@given(
+    st.lists(st.tuples(*(st.sampled_from("abc") for _ in range(3)), st.integers(0, 9)), min_size=1),
+    st.randoms(use_true_random=False),
+)
+def test_the_rows_behind_a_cell_are_those_of_its_group(games: list, order: object) -> None:
+    """Against a loop over the rows; the order that they come in changes nothing."""
+    columns = ["model_a", "model_b", "judge", "question_id"]
+    rows = pd.DataFrame(games, columns=columns)
+    rows["key"] = [hashlib.sha256(repr(game).encode()).hexdigest() for game in games]
+    of = [(("model_a", "a"), ("model_b", "b"), ("judge", "c"), ("model", "a"))]
+    table = pd.DataFrame({"table": "T", "row": "r", "column": "c", "basis": "own", "of": of})
+    found = gather(table, rows, ["model_a", "model_b", "judge"], {})
+    mixed = rows.sample(frac=1, random_state=order.randint(0, 99))  # type: ignore[attr-defined]
+    assert found == gather(table, mixed, ["model_a", "model_b", "judge"], {})
+    told = {found["rows"][at]["key"] for at in found["sets"][0]["rows"]}
+    known = {name: set(rows[name]) for name in columns}
+    expected = set()
+    for game, key in zip(games, rows["key"], strict=True):
+        a, b, judge, _ = game
+        wanted = {"model_a": "a", "model_b": "b"}
+        wanted = {name: one for name, one in wanted.items() if one in known[name]}
+        if len(wanted) == 2:
+            pair = {a, b} == {"a", "b"} and a != b
+        else:
+            pair = all({"model_a": a, "model_b": b}[name] == one for name, one in wanted.items())
+        if pair and (judge == "c" or "c" not in known["judge"]):
+            expected.add(key)
+    assert told == expected

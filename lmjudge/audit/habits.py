@@ -90,4 +90,6 @@ def biases(
     made["tie_rate"] = made["tie_rate"].fillna(ties)
     made["unit"] = made["unit"].astype(object)
     made["too_few"] = made["too_few"].fillna(False).astype(bool)
-    return made.assign(failure_rate=failed, unit=made["unit"].where(made["unit"] == "odds", "share"))
+    return made.assign(
+        failure_rate=failed, unit=made["unit"].where(made["unit"] == "odds", "share")
+    )

@@ -2,9 +2,9 @@
 
     python benchmarks/local.py [--questions 64] [--rounds 2] [--device cpu] > table.md
 
-A random Llama of some 28 million parameters, prompts of 10 to 400 tokens and replies of 8 to 48,
-all greedy. Both make the same tokens; how many replies are the same text is counted (batches add up
-floats in another order, and a random model's next tokens are close calls).
+A random Llama of some 28 million parameters, prompts of 1 to --words times three words, replies of up
+to --longest tokens (several: any of them), all greedy. How many replies are the same text is counted:
+batches add up floats in another order, and a random model's next tokens are close calls.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--words", type=int, default=12)
+    parser.add_argument("--longest", type=int, nargs="+", default=[64])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -69,8 +71,13 @@ def main() -> None:
         requests = [
             Request(
                 endpoint.name,
-                [{"role": "user", "content": " ".join(rng.choices(words, k=rng.randint(1, 60)))}],
-                {"temperature": 0, "max_tokens": rng.choice([8, 16, 32, 48]), "seed": n},
+                [
+                    {
+                        "role": "user",
+                        "content": " ".join(rng.choices(words, k=rng.randint(1, given.words))),
+                    }
+                ],
+                {"temperature": 0, "max_tokens": rng.choice(given.longest), "seed": n},
             )
             for n in range(given.questions)
         ]

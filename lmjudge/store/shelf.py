@@ -60,7 +60,7 @@ class Shelf:
         self.damaged: set[str] = set()
         self.reader = Reader(self.path)
         if look_over(self.path):
-            self.reader.count()
+            self.reader.all("SELECT 1 FROM Cache LIMIT 1")  # it opens, or says why not
 
     def close(self) -> None:
         """Close the store's file; it opens again at the next need."""

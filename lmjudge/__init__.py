@@ -106,6 +106,7 @@ _HOME = {
     "read_table": "report",
     "browse": "widgets",
     "vote": "widgets",
+    "arena": "widgets",
 }
 __all__ = ["__version__", *_HOME]
 
@@ -229,7 +230,7 @@ if TYPE_CHECKING:
         word_counts as word_counts,
     )
     from lmjudge.store import Store as Store
-    from lmjudge.widgets import browse as browse, vote as vote
+    from lmjudge.widgets import arena as arena, browse as browse, vote as vote
 else:
 
     def __getattr__(name: str) -> object:

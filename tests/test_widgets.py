@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pytest
+from endpoints import Echo
 from hostile import AWAY, PAGES as HOSTILE, RUN
 from hypothesis import given, strategies as st
 
@@ -582,3 +583,39 @@ def test_keys_vote_filter_and_go_on(chromium: Chromium, tmp_path: Path) -> None:
     sent = page.evaluate("model.sent")
     assert [one.get("go") for one in sent] == [1, -1, 1, None]
     assert sent[3]["filters"]["search"] == "snow"
+
+
+def test_an_arena_answers_live_and_keeps_what_was_voted(tmp_path: Path) -> None:
+    one, two = Echo(fail=frozenset({"secret"})), Echo()
+    how = {"store": lj.Store(tmp_path / "store", mode="record"), "voter": "ann"}
+    live = {lj.Answerer("model-one", system="be kind"): one, "model-two": two}
+    asked = questions(["Rain?", "secret", "Snow?"])
+    arena = lj.arena(asked, live, path=tmp_path / "v.jsonl", **how)
+    assert one.asked == two.asked == []
+    while (shown := arena.state())["case"]:
+        assert not any(model in json.dumps(shown["case"]) for model in MODELS)
+        assert shown["case"]["a"] == [f"echo {shown['case']['question'][0]}"]
+        winner = "a" if arena.current.models[0] == "model-one" else "b"
+        arena.act({"choice": winner, "place": shown["place"]})
+    assert len(one.asked) == len(two.asked) == 3
+    assert "passed over, without an answer: 1" in arena.state()["error"]
+    votes = lj.load_votes(tmp_path / "v.jsonl")
+    assert [row[row["winner"]] for _, row in votes.iterrows()] == ["model-one"] * 2
+    rated = arena.ratings(ridge=0.5)
+    assert rated["model"].tolist() == ["model-one", "model-two"]
+    arena.undo()
+    assert arena.state()["case"]
+    typed = lj.arena(None, live, path=tmp_path / "w.jsonl", **how)
+    assert typed.state()["prompts"]
+    assert typed.state()["case"] is None
+    typed.act({"prompt": "Hail?"})
+    typed.act({"choice": "tie", "place": typed.state()["place"]})
+    assert typed.votes["question_id"].str.startswith("prompt-").all()
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        typed.ask(" ")
+    with pytest.raises(ValueError, match="two or more"):
+        lj.arena("Rain?", {"model-one": one}, path=tmp_path / "v.jsonl", **how)
+    # Again, and nothing that was answered is asked a second time.
+    again = lj.arena(asked, live, path=tmp_path / "v.jsonl", **how)
+    assert again.state()["of"] == 3
+    assert len(one.asked) == 5  # the one that failed

@@ -9,7 +9,10 @@ from typing import Any
 import anywidget
 import traitlets
 
+from lmjudge.errors import LmjudgeError
+
 State = dict[str, Any]
+_WRONG = (LmjudgeError, ValueError, LookupError, TypeError, OSError, RuntimeError)
 
 
 class Panel(anywidget.AnyWidget):
@@ -28,12 +31,15 @@ def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> 
     made = Panel(state=state())
 
     def told(_: object, message: object, buffers: object) -> None:
-        error = ""
+        error = {}
         try:
             act(message if isinstance(message, dict) else {})
-        except (ValueError, LookupError, TypeError, OSError, RuntimeError) as wrong:
-            error = str(wrong)
-        made.state = state() | {"error": error}
+        except _WRONG as wrong:
+            error = {"error": str(wrong)}
+        try:
+            made.state = state() | error
+        except _WRONG as wrong:  # what a person did stands; it cannot be shown how it goes on
+            made.state = made.state | {"error": str(wrong)}
 
     made.on_msg(told)
     return made

@@ -172,7 +172,8 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
     that showed one order: position bias is then not controlled. The sides of a vote are those of
     the pair's first game. Raises FrameError where a pair was not shown once in each order.
     """
-    check(games, "games")
+    # Several judges' games put together may share an index, and what follows goes by it.
+    games = check(games, "games").reset_index(drop=True)
     if rule not in ("tie", "net", "drop", "given"):
         raise ValueError(f"rule is {rule!r}; expected 'tie', 'net', 'drop' or 'given'")
     base = games.assign(group=group, time=float("nan"))[list(COLUMNS["votes"])]

@@ -105,6 +105,15 @@ def test_power_adds_up_and_prices_designs() -> None:
         audit.power(found, chance=1)
 
 
+def test_votes_do_not_depend_on_the_index_of_the_games() -> None:
+    games = played(5)
+    games = games[games["sample"] == 0]
+    parts = [part.reset_index(drop=True) for _, part in games.groupby("judge")]
+    votes = lj.resolve(pd.concat(parts))
+    assert len(votes) == len(games) / 2
+    pd.testing.assert_frame_equal(votes, lj.resolve(pd.concat(parts, ignore_index=True)))
+
+
 def test_labels_needed_take_what_compare_judges_found() -> None:
     human = frame("votes", [_vote(q, "anna", "model_a") for q in range(40)])
     said = ["model_a" if q % 3 else "model_b" for q in range(40)]

@@ -12,12 +12,14 @@ import pandas as pd
 import pytest
 from hostile import PAGES as HOSTILE
 from hypothesis import HealthCheck, given, settings, strategies as st
+from nbformat.v4 import new_notebook
 
 import lmjudge as lj
 from lmjudge.cli import main
 from lmjudge.errors import ReportError
 from lmjudge.records import Record, Reply, Request
-from lmjudge.report import check_evidence, write_index
+from lmjudge.report import check_evidence, page_of, write_index
+from lmjudge.report.card import facts
 from lmjudge.report.evidence import gather
 
 
@@ -118,6 +120,25 @@ def test_a_text_without_a_licence_is_not_passed_on(folder: Path) -> None:
     assert "states no licence" in (held / "judgments-1.html").read_text()
     assert secret in (free / "judgments-1.html").read_text()
     assert "licence: Apache-2.0" in (free / "judgments-1.html").read_text()
+
+
+def test_the_run_card_tells_the_money(folder: Path) -> None:
+    """Five grades are behind the table; their tokens are the characters by four."""
+    rows = judged("x" * 40_000)
+    path = saved(rows, stem="t")
+    card = json.loads(path.with_suffix(".run.json").read_text())
+    # Ten thousand tokens read at $30 a million and as many written at $60, and a few words more.
+    assert card["store"]["rerun"] == pytest.approx(5 * 0.9, rel=1e-3)
+    told = dict(facts(card))
+    assert told["spent in this run"].startswith("$0.00")
+    assert told["saved"] == told["the same without the store"]
+    page = page_of(new_notebook(), "t", "own")
+    assert told["saved"] in page
+    assert told["cite as"] in page
+    assert 'href="evidence/t/index.html"' in page
+    card["store"]["rerun"] = None
+    assert "unknown" in dict(facts(card))["the same without the store"]
+    assert "saved" not in dict(facts(card))
 
 
 def test_what_a_model_wrote_stands_as_text(folder: Path) -> None:

@@ -150,7 +150,7 @@ def test_the_run_card_tells_what_the_store_was_asked(folder: Path) -> None:
     card = json.loads(path.with_suffix(".run.json").read_bytes())
     digest = store.digest([record.request.key])
     asked = {"hits": 1, "misses": 0, "calls": 0, "requests": 1, "digest": digest}
-        asked |= {"spent": 0.0, "rerun": None}
+    asked |= {"spent": 0.0, "rerun": None}
     assert card["store"] == asked
     assert {"python", "lmjudge", "pandas"} <= set(card["versions"])
 

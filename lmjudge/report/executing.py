@@ -86,15 +86,19 @@ def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping
     folder = reports() / ("failed" if error else PLACES[source or "own"])
     write(folder / f"{stem}.ipynb", (nbformat.writes(done) + "\n").encode())
     page = folder / f"{stem}.html"
+    if source is not None and not error:
+        card = folder / f"{stem}.run.json"
+        told = json.loads(card.read_bytes()) | {
+            "parameters": dict(parameters),
+            "inputs": dict(inputs),
+        }
+        write(card, as_json(told))
     write(page, page_of(done, stem, source, error).encode())
     if not error:
         for old in (reports() / "failed").glob(f"{stem}.*"):
             old.unlink()
     if error or source is None:
         return Run(stem, source, page=page, error=error, seconds=seconds)
-    card = folder / f"{stem}.run.json"
-    told = json.loads(card.read_bytes()) | {"parameters": dict(parameters), "inputs": dict(inputs)}
-    write(card, as_json(told))
     return Run(stem, source, folder / f"{stem}.csv", page, seconds=seconds)
 
 

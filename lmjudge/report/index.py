@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.places import reports
 from lmjudge.published import published, stems as published_stems
+from lmjudge.report.card import facts
 from lmjudge.report.checking import (
     Saved,
     compared,
@@ -241,16 +241,7 @@ def _badge(basis: Any, one: Saved) -> str:
 def _provenance(one: Saved) -> str:
     """Where the table came from: its sources' hashes, the store, the versions; or sources.csv."""
     items = [(f"{row['source']}: {row['file']}", row["sha256"]) for row in one.files]
-    if one.card:
-        if asked := one.card["store"]:
-            items.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**asked)))
-            if asked["digest"]:
-                items.append((f"digest of {asked['requests']} requests' records", asked["digest"]))
-        if one.card.get("parameters"):
-            items.append(("parameters", json.dumps(one.card["parameters"])))
-        versions = one.card["versions"]
-        items.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
-        items.append(("SHA-256 of the CSV", one.card["table_sha256"]))
+    items += facts(one.card) if one.card else []
     for row in one.files[:1]:
         items = [(name, row[name]) for name in ("command", "date") if name in row] + items
     if not items:

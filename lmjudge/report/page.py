@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmjudge.places import reports
+from lmjudge.report.card import facts
 from lmjudge.report.checking import card_of, source_notes
+from lmjudge.report.tables import PLACES
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
@@ -46,13 +48,17 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     """The executed notebook as one HTML page that loads nothing and runs nothing.
 
     What is to be known of the sources of its published table, as the run card names them, stands
-    at the top.
+    at the top; its run card, and the way to the judgments behind its cells, at the end.
     """
     from nbformat import NotebookNode
 
-    card = card_of(reports() / f"{stem}.csv") if source == "published" else None
+    place = PLACES.get(source or "") if not error else None
+    card = None if place is None else card_of(reports() / place / f"{stem}.csv")
     resources = {
-        "notes": source_notes(card["sources"]) if card and not error else [],
+        "notes": source_notes(card["sources"]) if card and source == "published" else [],
+        "card": facts(card) if card else [],
+        "sources": ", ".join(card["sources"]) if card else "",
+        "evidence": f"evidence/{stem}/index.html" if card and card.get("evidence") else "",
         "stem": stem,
         "source": source,
         "error": error,

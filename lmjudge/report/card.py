@@ -1,0 +1,39 @@
+"""A table's run card, as what a page tells of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def facts(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a run card tells, as (name, value): parameters, the store, money, versions, digests.
+
+    >>> card = {"stem": "t", "table_sha256": "ab" * 32, "versions": {"lmjudge": "1"}, "store": None}
+    >>> facts(card)[-1]
+    ('cite as', 'lmjudge 1, table t, SHA-256 abababababab')
+    """
+    told = []
+    if asked := card["store"]:
+        told.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**asked)))
+        if asked["digest"]:
+            told.append((f"digest of {asked['requests']} requests' records", asked["digest"]))
+        if "spent" in asked:
+            told.append(("spent in this run", _dollars(asked["spent"])))
+            if asked["requests"]:
+                told.append(("the same without the store", _dollars(asked["rerun"])))
+            if asked["requests"] and None not in (asked["spent"], asked["rerun"]):
+                told.append(("saved", _dollars(max(asked["rerun"] - asked["spent"], 0.0))))
+    if "parameters" in card:
+        given = json.dumps(card["parameters"]) if card["parameters"] else "none but the defaults"
+        told.append(("parameters given", given))
+    versions, digest = card["versions"], card["table_sha256"]
+    told.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
+    told.append(("SHA-256 of the CSV", digest))
+    cited = f"lmjudge {versions.get('lmjudge', '')}, table {card['stem']}, SHA-256 {digest[:12]}"
+    return [*told, ("cite as", cited)]
+
+
+def _dollars(amount: float | None) -> str:
+    """Dollars at list prices, by the tokens told or else the texts' length; unknown is no zero."""
+    return "unknown (a price is not known)" if amount is None else f"${amount:,.2f} at list prices"

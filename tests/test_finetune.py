@@ -297,6 +297,7 @@ print(made.metrics["held_out_accuracy"].tolist(), made.metrics["loss"].round(4).
 """
 
 
+@pytest.mark.timeout(900)  # three processes load torch: slow where many share the machine
 def test_two_processes_give_what_one_gives_with_the_doubled_batch(tmp_path: Path) -> None:
     """Launched as docs/rewards.md says, over gloo on loopback."""
     tiny_opt(tmp_path / "opt")

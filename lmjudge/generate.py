@@ -14,6 +14,7 @@ from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import check, frame as make_frame
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.shown import as_table
 from lmjudge.store.sharding import Asks as Holds
 
 # How the three works asked for answers; templates are our own words. Sources: FastChat's
@@ -86,6 +87,17 @@ class Answerer:
                     f" {' and '.join(f'{{{one}}}' for one in sorted(wanted))}, each once or more",
                     name=name,
                 )
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, object] = {
+            "model": self.model,
+            "params": self.params,
+            "temperatures": self.temperatures,
+        }
+        rows |= {"system": self.system, "template": self.template}
+        return as_table(
+            f"Answerer {self.name}", {name: value for name, value in rows.items() if value}
+        )
 
     def first(self, question: str, material: str | None) -> str:
         """The first turn as it is sent: the question in the template that suits it."""

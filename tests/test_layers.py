@@ -14,7 +14,7 @@ import lmjudge
 ROOT = Path(lmjudge.__file__).parent
 # From the bottom up; a room may import what stands below it, and nothing beside it.
 LAYERS = [
-    ["errors", "places"],
+    ["errors", "places", "shown"],
     ["canonical", "frames"],
     ["records"],
     ["prices"],
@@ -30,13 +30,14 @@ LAYERS = [
 ONLY = {
     "errors": set(),
     "places": set(),
+    "shown": set(),
     "canonical": {"errors"},
     "records": {"errors", "canonical"},
     "frames": {"errors"},
     "endpoints": {"records", "prices", "canonical", "errors"},
     "stats": {"frames", "errors"},
     "published": {"frames", "errors"},
-    "judges": {"records", "canonical", "frames", "errors", "places", "store"},
+    "judges": {"records", "canonical", "frames", "errors", "places", "shown", "store"},
 }
 HEAVY = {
     "aiohttp",

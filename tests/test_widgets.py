@@ -619,3 +619,24 @@ def test_an_arena_answers_live_and_keeps_what_was_voted(tmp_path: Path) -> None:
     again = lj.arena(asked, live, path=tmp_path / "v.jsonl", **how)
     assert again.state()["of"] == 3
     assert len(one.asked) == 5  # the one that failed
+
+
+def test_objects_show_themselves_in_a_cell_as_text(tmp_path: Path) -> None:
+    evil = HOSTILE[0]
+    study = lj.simulate(0)
+    asked = questions([evil]).assign(category=evil)
+    for shown in (
+        lj.Store(tmp_path / "<script>"),
+        lj.Judge(f"{evil} {{answer}} End in [[rating]].", model=evil),
+        lj.Answerer(evil, system=evil),
+        lj.plan(asked, lj.Answerer(evil), store=lj.Store(tmp_path / "none")),
+        study,
+        asked,
+    ):
+        html = shown._repr_html_()
+        assert "<table" in html
+        assert "<script" not in html
+        assert repr(shown)
+    assert "&lt;script&gt;" in html
+    assert "Simulated" in study._repr_html_()
+    assert "simulated" in repr(study)

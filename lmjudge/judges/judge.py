@@ -23,6 +23,7 @@ from lmjudge.judges.parsers import (
 )
 from lmjudge.judges.prompts import NEED_REFERENCE, Prompt, find_prompts
 from lmjudge.records import Reply
+from lmjudge.shown import as_table
 
 _NATURAL = {"fastchat": "fastchat", "vicuna": "vicuna", "prd": "threeclass"}
 # What a rubric must say, for the judge to know what its last line is to be.
@@ -151,6 +152,15 @@ class Judge:
     def pairwise(self) -> bool:
         """Whether it compares two answers; else it grades one."""
         return self.prompts[0].type == "pairwise"
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, object] = {
+            "model": self.model,
+            "prompt": self.prompt,
+            "parser": self.parser,
+        }
+        rows |= {"judges": "pairs" if self.pairwise else "single answers", "params": self.params}
+        return as_table(f"Judge {self.name}", rows)
 
     def read(self, reply: Reply) -> Verdict:
         """The verdict that its parser reads in a reply."""

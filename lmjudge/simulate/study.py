@@ -13,6 +13,7 @@ import pandas as pd
 
 from lmjudge import places
 from lmjudge.frames import frame, pair_up
+from lmjudge.shown import as_table
 from lmjudge.simulate.endpoint import Fact, SimulatedEndpoint
 from lmjudge.simulate.planted import (
     CATEGORIES,
@@ -50,6 +51,18 @@ class Study:
     answers: pd.DataFrame
     votes: pd.DataFrame
     endpoint: SimulatedEndpoint
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{value} {name}" for name, value in self._counts().items())
+        return f"simulated Study of seed {self.seed}: {told}; judges {', '.join(self.judges)}"
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, object] = {**self._counts(), "judges": ", ".join(self.judges)}
+        return as_table(f"Simulated study of seed {self.seed}", rows)
+
+    def _counts(self) -> dict[str, int]:
+        frames = {"questions": self.questions, "answers": self.answers, "votes": self.votes}
+        return {name: len(frame) for name, frame in frames.items()}
 
     @property
     def judges(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Literal
 from lmjudge import places
 from lmjudge.canonical import JSON
 from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.shown import as_table
 from lmjudge.store.misses import miss, nearest
 from lmjudge.store.sharding import Shard
 from lmjudge.store.shelf import CHUNK, Shelf
@@ -43,6 +44,14 @@ class Store(Shelf):
             f"Store({str(self.path)!r}, mode={self.mode!r}): {self.reader.count()} keys;"
             f" here {self.hits} hits, {self.misses} misses, {self.calls} calls"
         )
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, object] = {"mode": self.mode, "keys": f"{self.reader.count():,}"}
+        rows |= {"hits here": self.hits, "misses here": self.misses, "calls here": self.calls}
+        if self.calls or self.failures:
+            spent = "unknown" if self.spent is None else f"${self.spent:,.2f}"
+            rows |= {"failures here": dict(self.failures) or "none", "spent here": spent}
+        return as_table(f"Store {self.path}", rows)
 
     def ask(
         self, requests: Iterable[Request], endpoint: Endpoint | None = None

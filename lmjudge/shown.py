@@ -1,0 +1,24 @@
+"""How objects of ours look in a cell: a small table, every text in it escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+
+def as_table(title: object, rows: Mapping[str, object]) -> str:
+    """An HTML table of names and values under a title; a long value is cut.
+
+    >>> as_table("<b>", {"n": "1 < 2"})
+    '<table><caption>&lt;b&gt;</caption><tr><th scope="row">n</th><td>1 &lt; 2</td></tr></table>'
+    """
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(_short(value))}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f"<table><caption>{escape(_short(title))}</caption>{body}</table>"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 500 else f"{text[:500]} …"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 
@@ -198,3 +202,39 @@ def test_the_rows_behind_a_cell_are_those_of_its_group(games: list, order: objec
         if pair and (judge == "c" or "c" not in known["judge"]):
             expected.add(key)
     assert told == expected
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    """Table, pages, executed notebook and manifest of the simulated study, wherever it runs."""
+    checkout = Path(lj.__file__).parents[1]
+    tool = Path(sys.executable).with_name("lmjudge")
+    surroundings = (
+        {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"},
+        {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C", "OMP_NUM_THREADS": "2"},
+    )
+    made = []
+    for number, around in enumerate(surroundings):
+        home = tmp_path / f"home {number}"
+        home.mkdir(mode=0o700)
+        notebook = shutil.copy(checkout / "nbs" / "vicuna-scores.ipynb", home)
+        places = {"HOME": str(home), "LMJUDGE_REPORTS": str(home / "reports"), "LMJUDGE_DATA": ""}
+        places["LMJUDGE_CACHE"] = str(home / "judgments")
+        subprocess.run(
+            [tool, "run", str(notebook), "--source", "simulated"],
+            env={**os.environ, **places, **around},
+            cwd=home,
+            umask=(0o022, 0o077)[number],
+            check=True,
+            capture_output=True,
+            timeout=400,
+        )
+        made.append(
+            {
+                path.relative_to(home).as_posix(): path.read_bytes()
+                for path in sorted((home / "reports").rglob("*"))
+                if path.is_file()
+            }
+        )
+    assert "reports/manifest.json" in made[0]
+    assert list(made[0]) == list(made[1])
+    assert not [name for name in made[0] if made[0][name] != made[1][name]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lmjudge.report.checking import (
     source_notes,
 )
 from lmjudge.report.evidence import evidence_of
-from lmjudge.report.files import number, plain, write
+from lmjudge.report.files import as_json, number, plain, write
 from lmjudge.report.page import whole_page
 from lmjudge.report.tables import PLACES
 
@@ -44,7 +45,7 @@ def write_index() -> Path:
 
     First what was recomputed from released rows, here or by the maintainers, then tables of one's
     own files, then the self-test on the simulated study. Equal tables and run cards give equal
-    bytes.
+    bytes. manifest.json beside it has each table's run card and the SHA-256 of its files.
     """
     rows, own, simulated = (saved_tables(source) for source in PLACES)
     titles = places.titles()
@@ -75,7 +76,27 @@ def write_index() -> Path:
         body += ["</ul>"]
     path = reports() / "index.html"
     write(path, whole_page("Reproduced tables", body))
+    write(reports() / "manifest.json", as_json(_manifest([*rows, *own, *simulated])))
     return path
+
+
+def _manifest(tables: list[Saved]) -> dict[str, Any]:
+    """Of each table that was computed here: what its run card tells, and its files' SHA-256."""
+    told = {}
+    for one in tables:
+        if one.card is not None:
+            folder = reports() / PLACES[one.source]
+            files = [folder / f"{one.stem}.{end}" for end in ("csv", "html", "ipynb")]
+            files += sorted((folder / "evidence" / one.stem).glob("*.html"))
+            outputs = {
+                file.relative_to(reports()).as_posix(): hashlib.sha256(
+                    file.read_bytes()
+                ).hexdigest()
+                for file in files
+                if file.exists()
+            }
+            told[f"{one.source}/{one.stem}"] = one.card | {"outputs": outputs}
+    return told
 
 
 def _overview(rows: list[Saved], titles: dict[str, str]) -> str:

@@ -78,8 +78,8 @@ def lab(project: Path) -> Iterator[str]:
         yield f"{address}/lab/tree/nbs/{{}}?token=test"
     finally:
         server.terminate()
-        try:  # its kernels are given time to end
-            server.wait(timeout=60)
+        try:  # once its kernels have ended, JupyterLab may wait for a thread of its own for ever
+            server.wait(timeout=30)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()

@@ -238,3 +238,17 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     assert "reports/manifest.json" in made[0]
     assert list(made[0]) == list(made[1])
     assert not [name for name in made[0] if made[0][name] != made[1][name]]
+
+
+def test_the_commands_on_the_page_about_publishing_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(lj.__file__).parents[1] / "docs" / "publishing.md").read_text()
+    commands = re.findall(r"^\s*lmjudge (.+)$", page, re.M)
+    assert len(commands) == 6
+    saved(judged())
+    monkeypatch.chdir(folder.parent)
+    for command in commands:
+        if command.startswith("store merge"):
+            monkeypatch.setenv("LMJUDGE_CACHE", str(folder.parent / "reader"))
+        assert main(command.split()) == 0, command

@@ -37,7 +37,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder with the notebooks, as a user has it."""
     folder = tmp_path_factory.mktemp("project")
@@ -47,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lab(project: Path) -> Iterator[str]:
     """The address of a JupyterLab server in that folder."""
     pytest.importorskip("jupyterlab")

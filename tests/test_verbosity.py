@@ -207,11 +207,11 @@ def test_the_notebook_on_released_rows(project, published_data):
     mine = {"models": "['gpt-4', 'llama-13b']", "categories": "['stem', 'writing']"}
     table = read_table(run(["judge-verbosity"], source="published", parameters=mine)[0].table)
     whole = table.set_index(["table", "row", "column"]).sort_index()
-    rates = whole.loc[("Table 3", "failure_rate")]
+    rates = whole.loc[("A choice of rows: Table 3", "failure_rate")]
     assert rates["value"].round(1).to_dict() == {"Claude-v1": 91.3, "GPT-3.5": 91.3, "GPT-4": 8.7}
-    assert set(rates["basis"]) == {"arithmetic"}
+    assert set(rates["basis"]) == {"own"}
     assert rates.loc["GPT-4", ["low", "high"]].round(1).tolist() == [2.4, 26.8]
-    usable = whole.loc["Answers with a numbered list"].droplevel("column")
+    usable = whole.loc["A choice of rows: Answers with a numbered list"].droplevel("column")
     assert set(usable.index) == {"gpt-4", "llama-13b"}
     assert set(usable["n"]) == {20}
     answers = lj.load_answers("mt-bench", models=["gpt-4"])

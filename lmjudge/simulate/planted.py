@@ -203,7 +203,7 @@ MODELS = (
     SimulatedModel("sim-birch", 37, (6.97, 7.22, 7.07, 6.83, 6.5, 6.01), -0.83),
     SimulatedModel("sim-cedar", 46, (6.76, 6.47, 6.36, 6.96, 5.32, 4.76), 0.21),
     SimulatedModel("sim-dogwood", 29, (5.16, 5.66, 4.93, 5.38, 3.72, 3.02), -0.58),
-    SimulatedModel("sim-elder", 71, (4.54, 4.31, 5.39, 4.05, 3.02, 2.45), -1.17),
+    SimulatedModel("sim-elder", 71, (4.56, 4.31, 5.39, 4.05, 3.02, 2.45), -1.17),
 )
 JUDGES = (
     SimulatedJudge(

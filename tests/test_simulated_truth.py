@@ -130,7 +130,8 @@ def test_no_planted_value_is_a_published_one():
     truth = study.truth
     for stem in stems():
         printed = published(stem)["printed"]
-        exact = {float(cell) for cell in printed if cell.strip("-0.")}
+        # Of one or two digits, some number is printed somewhere: that says nothing.
+        exact = {float(cell) for cell in printed if len(cell.strip("+-0.").replace(".", "")) > 2}
         shares = {value for cell in exact for value in (cell, cell / 100)}
         assert not shares & {value for value in inputs if value != 1}
         for quantity, factor in LIKE.get(stem, {}).items():

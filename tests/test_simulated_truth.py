@@ -134,7 +134,7 @@ def test_no_planted_value_is_a_published_one():
         exact = {float(cell) for cell in printed if len(cell.strip("+-0.").replace(".", "")) > 2}
         shares = {value for cell in exact for value in (cell, cell / 100)}
         same = shares & {value for value in inputs if value != 1}
-        assert len(same) < 3, (stem, same)  # one in hundreds of printed numbers is chance
+        assert len(same) < 3 + len(printed) // 50, (stem, same)  # among hundreds, chance
         for quantity, factor in LIKE.get(stem, {}).items():
             values = truth.loc[truth["quantity"] == quantity, "value"] * factor
             for cell in printed:

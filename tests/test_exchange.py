@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -169,6 +170,16 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a read-only mount: {told.stderr.strip()}")
     yield seen
     subprocess.run(["umount", "--lazy", seen], check=True)
+
+
+def test_a_store_that_nobody_holds_any_more_is_sealed(tmp_path: Path) -> None:
+    gc.disable()
+    try:
+        Store(tmp_path / "store").add(some(3))
+        assert Store(tmp_path / "store").digest()
+        assert exchange.seal(tmp_path / "store").exists()
+    finally:
+        gc.enable()
 
 
 def test_a_sealed_store_is_read_from_read_only_media(tmp_path: Path, read_only: Path) -> None:

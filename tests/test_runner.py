@@ -15,6 +15,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from own_notebooks import notebook
 
 import lmjudge as lj
@@ -99,8 +100,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outputs(made: nbformat.NotebookNode) -> list[str]:
-    """Each cell's outputs as text, without what differs from process to process."""
+    """Each cell's outputs as text, without what differs from process to process, or with time."""
     cells = [cell for cell in made.cells if cell.cell_type == "code"]
+    for cell in cells:
+        CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
     told = [json.dumps(cell.outputs, indent=1, sort_keys=True) for cell in cells]
     return [re.sub(r"0x[0-9a-f]{8,}|ipykernel_\d+", "...", text) for text in told]
 

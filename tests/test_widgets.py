@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from endpoints import Echo
 from hostile import AWAY, PAGES as HOSTILE, RUN
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, FrameError
@@ -179,6 +179,7 @@ JUDGMENTS = st.lists(
 ).map("".join)
 
 
+@example('[[7]]{"scores": [7]}', "fastchat", "single")
 @given(
     text=JUDGMENTS,
     parser=st.sampled_from(sorted(PARSERS)),
@@ -198,9 +199,11 @@ def test_masking_the_marked_verdict_changes_what_is_read(
         marked = text[start:end]
         one = text[:start] + filler * (end - start) + text[end:]
         every = text.replace(marked, filler * len(marked))
-        assert verdict in (verdict, read(parser, text, None, form, (1, 10)))
-        assert verdict != read(parser, one, None, form, (1, 10)) or verdict != read(
-            parser, every, None, form, (1, 10)
+        alone = filler * start + marked + filler * (len(text) - end)
+        assert (
+            verdict != read(parser, one, None, form, (1, 10))
+            or verdict != read(parser, every, None, form, (1, 10))
+            or verdict == read(parser, alone, None, form, (1, 10))
         )
     if verdict.winner or verdict.score is not None:
         assert spans

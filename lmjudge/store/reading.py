@@ -171,9 +171,16 @@ class Reader:
     def close(self) -> None:
         """Close the file; it opens again at the next need."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            held, self._connection = self._connection, None
+            if held is not None and self._opened[0] == os.getpid():
+                held.close()
+            elif held is not None:
+                _inherited.append(held)  # closing it would be the parent's business
+
+    def __del__(self) -> None:
+        # sqlite3's connections refer to themselves: left to the collector, one would hold its file
+        # for as long as nothing is collected, and the store could not be sealed.
+        self.close()
 
     def all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """All rows of a SELECT; an empty list where there is no file."""
@@ -206,9 +213,7 @@ class Reader:
             here = (os.getpid(), status.st_dev, status.st_ino)
             if self._connection is not None and self._opened == here:
                 return True
-            if self._connection is not None and self._opened[0] != os.getpid():
-                _inherited.append(self._connection)  # closing it would be the parent's business
-            self._connection = None
+            self.close()
             flags = "mode=ro"
             if not os.access(self.folder, os.W_OK):
                 logs = [self.folder / f"{FILE}{end}" for end in ("-wal", "-journal")]

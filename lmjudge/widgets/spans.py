@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from lmjudge.judges import PARSERS, judge_name
 from lmjudge.judges.judge import prompt_name
@@ -36,7 +37,8 @@ def verdict_spans(
 
     A part decides if the judge's parser reads something else once it is masked, so this follows
     every parser without knowing it. Where the same words stand several times and only masking all
-    of them changes the verdict, the first is meant. Empty where nothing was read.
+    of them changes the verdict, the first is meant; where the verdict stands in several spellings,
+    the first that says it without the others. Empty where nothing was read.
 
     >>> verdict_spans("Not [[B]].\\n[[A]]", "gpt-4/pair", pairwise=True)
     [(11, 16)]
@@ -60,7 +62,12 @@ def verdict_spans(
     alike: dict[str, list[tuple[int, int]]] = {}
     for start, end in found:
         alike.setdefault(text[start:end], []).append((start, end))
-    return [spans[0] for spans in alike.values() if verdict_without(spans) != whole][:1]
+    if deciding := [spans[0] for spans in alike.values() if verdict_without(spans) != whole]:
+        return deciding[:1]
+    if verdict_without(found) == whole:
+        return []
+    enough = (span for span in found if verdict_without([s for s in found if s != span]) == whole)
+    return list(islice(enough, 1))
 
 
 def parted(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:

@@ -127,17 +127,23 @@ class Shelf:
         changed = []
         with recording.transaction(cache):
             rows = self.reader.rows(by_key)
+            fresh = {}
             for key, added in by_key.items():
                 held = _salvage(rows.get(key, []))
                 united = unite([*held, *added])
                 if united != held:
-                    cache.set(key, pack(record.line for record in united))
+                    row = pack(record.line for record in united)
+                    if key in rows:
+                        cache.set(key, row)
+                    else:
+                        fresh[key] = row
                     self.damaged.discard(key)
                 new += not held
                 observations += len(united) - max(len(held), 1)
                 known += len(added) - (len(united) - len(held))
                 if held and not united[0].reply.same_as(held[0].reply):
                     changed.append(key)
+            recording.insert(cache, fresh.items())
         return Added(new, known, observations, tuple(changed))
 
     def pay(self, request: Request, reply: Reply, table: Mapping[str, Price]) -> None:

@@ -112,11 +112,15 @@ def _cards(stem: str) -> dict[str, tuple[int, int] | None]:
 
 
 def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
-    """The executed notebook without times, paths of this machine and secrets."""
+    """The executed notebook without times, paths of this machine, secrets and live widgets."""
     import nbformat
 
     notebook.metadata["papermill"] = {"parameters": dict(parameters)}
+    # A widget has no kernel any more to speak to, and its ids are others in each run.
+    notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
         tags = cell.metadata.get("tags")
         cell.metadata = {"tags": tags} if tags else {}
         if tags and "injected-parameters" in tags:

@@ -52,7 +52,7 @@ def recovered(
     value = value or next(name for _, name, _ in QUANTITIES.values() if name in estimates.columns)
     both = pd.DataFrame()
     if set(keys) <= set(estimates.columns):
-        both = true.merge(estimates, on=keys) if keys else true.join(estimates)
+        both = true.merge(estimates, on=keys) if keys else true.merge(estimates, how="cross")
     if len(both) != len(true):
         raise ValueError(
             f"{len(true)} planted values meet {len(both)} estimates by {keys}; give both the same"

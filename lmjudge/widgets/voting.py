@@ -104,7 +104,8 @@ class Ballot:
         self._done()
 
     def __repr__(self) -> str:
-        return f"Ballot of {self.voter}: {self.done} of {len(self.cases)} voted on, in {self.path}"
+        told = f"{self.done} of {len(self.cases)} voted on, in {self.path.name}"
+        return f"Ballot of {self.voter}: {told}"
 
     def _repr_mimebundle_(self, **_: object) -> Any:
         return bundle(self)

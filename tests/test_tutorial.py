@@ -1,0 +1,56 @@
+"""The tutorial's notebooks on files of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from cells import run_cells
+from loopback import Loopback
+
+import lmjudge as lj
+from lmjudge import formats
+from lmjudge.report import read_table
+from lmjudge.simulate import recovered
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Questions and two models' answers as files, and places of their own for all else."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.delenv("LMJUDGE_OFFLINE", raising=False)
+    study = lj.simulate(0, per_category=1)
+    two = study.answers[study.answers["model"].isin(["sim-alder", "sim-birch"])]
+    formats.write_frame(study.questions, tmp_path / "questions.jsonl")
+    formats.write_answers(two, tmp_path / "model_answer")
+    return {"questions": "questions.jsonl", "answers": "model_answer"}
+
+
+def test_models_of_ones_own_are_judged_and_voted_on(own: dict[str, str], tmp_path: Path) -> None:
+    with Loopback(answer=lambda body: "The first.\n[[A]]") as server:
+        asked = {"judge": "one", "base_url": server.url, "record": True}
+        names = run_cells("01-judge-your-own", **own, **asked)
+        assert len(server.calls) == 12
+    assert read_table(names["saved"]).set_index("column").loc["biased_first", "value"] == 1
+    assert names["saved"] == tmp_path / "reports/own/01-judge-your-own.csv"
+    formats.write_frame(names["games"], tmp_path / "games.jsonl")
+
+    left = run_cells("03-collect-votes", until="mine", **own)
+    assert left["mine"].empty
+    for choice in ("a", "tie", "b"):
+        left["ballot"].cast(choice)
+    names = run_cells("03-collect-votes", **own, judgments="games.jsonl")
+    assert len(names["mine"]) == 3
+    # A judge that always takes the first ties both orders.
+    assert read_table(names["saved"])["value"].tolist() == [pytest.approx(1 / 3)]
+
+
+def test_one_planted_value_meets_one_estimate() -> None:
+    true = pd.DataFrame({"planted": [0.5]})
+    found = pd.DataFrame({"agreement": 0.4, "n": 9, "low": 0.1, "high": 0.7, "no_verdict": 0}, [7])
+    assert recovered(found, true)["value"].tolist() == [0.4]
+    with pytest.raises(ValueError, match="meet 2 estimates"):
+        recovered(pd.concat([found, found]), true)

@@ -3,9 +3,10 @@
     python benchmarks/reliability.py [--times 1000] [--cuts 20] [--jobs 4] > table.md
 
 Kills 1,000 recording workers, cuts the power 20 times (a file system in a file: needs root and
-loop devices on Linux), flips 1,000 single bits, tears 1,000 logs, truncates 100 files, and runs the
-tests of what is harmed once: full disk, read-only media, clocks, names, versions. What must never
-be is counted; the exit code is 1 where it was. docs/benchmarks-reliability.md keeps the output.
+loop devices on Linux), flips 1,000 single bits of the file and 1,000 of its log, tears 1,000
+logs and truncates 100 files. What must never be is counted; the exit code is 1 where it was. What
+is harmed once (full disk, read-only media, clocks, names, versions) is in the tests.
+docs/benchmarks-reliability.md keeps the output.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def main() -> int:
             1,
         ),
         "log torn anywhere": (harm.torn_logs, given.times, 1),
+        "bit flip in the log": (partial(harm.torn_logs, flip=True), given.times, 1),
         "bit flip": (harm.flips, given.times, 1),
         "file cut off": (harm.truncations, given.times // 10, 1),
     }

@@ -247,8 +247,13 @@ def _carelessly_held(folder: Path, numbers: list[int]) -> int:
         return 0
 
 
-def torn_logs(folder: Path, times: int, seed: int = 0, records: int = 60) -> Counter[str]:
-    """The log ends anywhere, in noise: what was committed before is there, nothing is wrong."""
+def torn_logs(
+    folder: Path, times: int, seed: int = 0, records: int = 60, *, flip: bool = False
+) -> Counter[str]:
+    """The log ends anywhere, in noise: what was committed before is there, nothing is wrong.
+
+    With `flip` one bit of it is another instead, which ends it there as well.
+    """
     rng, total = random.Random(seed), Counter[str]()
     store, log = Store(folder / "store"), folder / "store" / "cache.db-wal"
     with recording.recording(store.path) as cache:
@@ -263,11 +268,15 @@ def torn_logs(folder: Path, times: int, seed: int = 0, records: int = 60) -> Cou
         torn = folder / f"torn-{nth}"
         torn.mkdir()
         (torn / "cache.db").write_bytes(whole)
-        (torn / "cache.db-wal").write_bytes(written[:cut] + rng.randbytes(rng.randint(0, 9000)))
+        after = rng.randbytes(rng.randint(0, 9000))
+        if flip:
+            cut = min(cut, len(written) - 1)
+            after = bytes([written[cut] ^ 1 << rng.randrange(8)]) + written[cut + 1 :]
+        (torn / "cache.db-wal").write_bytes(written[:cut] + after)
         kept = [number for number, end in enumerate(ends) if end <= cut]
         total.update(held(torn, kept))
         total["wrong"] += held(torn, range(records))["wrong"]
-        total["cuts"] += 1
+        total["flips" if flip else "cuts"] += 1
         shutil.rmtree(torn)
     return total
 

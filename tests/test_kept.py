@@ -50,8 +50,9 @@ def test_the_power_fails(tmp_path: Path) -> None:
     assert counts["acknowledged"] > 0
 
 
-def test_the_log_ends_anywhere(tmp_path: Path) -> None:
-    nothing_is_lost(harm.torn_logs(tmp_path, 20))
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_log_ends_anywhere(tmp_path: Path, flip: bool) -> None:
+    nothing_is_lost(harm.torn_logs(tmp_path, 10, flip=flip))
 
 
 def test_a_bit_flips(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     ["prices"],
     ["store", "endpoints", "stats", "published"],
     ["judges"],
-    ["generate"],
+    ["generate", "scale"],
     ["plan", "data", "simulate", "rewards"],
     ["audit", "formats"],
     ["report"],

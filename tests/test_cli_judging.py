@@ -155,6 +155,32 @@ def test_what_goes_to_the_server(here: Path, server: Loopback) -> None:
     }
 
 
+def test_recipes_that_make_questions(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Devised by category, then put into another language: files that the next command reads."""
+    server.answer = lambda body: (
+        "1. One?\n2. Two?" if "Devise" in body["messages"][-1]["content"] else "said otherwise"
+    )
+    words = "generate --recipe devise --model m --count 2 --categories fermi math"
+    assert lmjudge(f"plan {words}") == 0
+    assert "2 requests" in capsys.readouterr().out
+    assert lmjudge(words) == 0
+    told = capsys.readouterr().out
+    assert "questions: fermi 2\n" in told  # the same ones under math are repeats
+    assert "written: questions-devise.jsonl" in told
+    words = "generate questions-devise.jsonl --model m --recipe translate-zh --out zh.jsonl"
+    assert lmjudge(words) == 0
+    made = formats.read_questions("zh.jsonl")
+    assert made["question_id"].tolist() == ["fermi-1", "fermi-2"]
+    assert made["turns"].tolist() == [["said otherwise"]] * 2
+    assert "1024" in str(server.calls[-1].body)
+    words = "generate questions.jsonl --recipe devise --model m --limit 1 --count 3 --out own.jsonl"
+    assert lmjudge(words) == 0
+    wanted = server.calls[-1].body["messages"][-1]["content"]
+    assert 'Wanted: 3 questions of the kind "math": 2+2?' in wanted
+
+
 def test_a_budget_of_calls_stops_and_goes_on(
     here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -351,6 +377,8 @@ def test_what_is_wrong_is_one_error_before_the_first_call(
         "generate questions.jsonl",
         "generate questions.jsonl --model m --shard 3/2",
         "generate questions.jsonl --model m --budget lots",
+        "generate --model m",
+        "generate questions.jsonl --model m --recipe translate-zh --samples 2",
         "generate questions.jsonl --model m --param x",
         "judge questions.jsonl a.jsonl --judge j --scale 5,1",
         "judge questions.jsonl a.jsonl --judge j --out x.txt",

@@ -11,7 +11,7 @@ from loopback import Loopback, chat, http
 
 import lmjudge as lj
 from lmjudge.errors import FrameError, Miss, PromptError
-from lmjudge.generate import RECIPES, translate
+from lmjudge.generate import KINDS, RECIPES, devise, kinds, translate
 
 
 def questions(*rows: dict) -> pd.DataFrame:
@@ -115,6 +115,39 @@ def test_translated_questions_keep_their_own_text(tmp_path: Path) -> None:
     assert made["turns"].tolist() == [["echo one", "echo two"], ["echo Q1"]]
     assert made["original"].tolist() == [["one", "two"], ["Q1"]]
     assert made["input"][1] == "echo thing"
+
+
+def test_a_question_set_is_devised_by_category(tmp_path: Path) -> None:
+    """Numbered lines are questions; chatter, repeats and what was cut off are none."""
+    said = {
+        "fermi": "Here you are:\n1. How many bees?\n\n**2.** How many {trees}?\n3) How many bees?",
+        "math": "1. What is 2 + 2?\n2. What is 17 ti",
+    }
+
+    def answer(body: dict) -> dict:
+        text = body["messages"][0]["content"]
+        assert '2 questions of the kind "' in text
+        kind = next(name for name in said if f'"{name}"' in text)
+        return chat(said[kind], finish_reason="length" if kind == "math" else "stop")
+
+    wanted = kinds(2, {"fermi": KINDS["fermi"], "math": "sums"})
+    with Loopback(answer=answer) as server:
+        made = devise(
+            wanted,
+            lj.Answerer("m", **RECIPES["devise"]),
+            store=lj.Store(tmp_path / "store", mode="record"),
+            endpoint=lj.OpenAIEndpoint(server.url),
+        )
+    assert made["question_id"].tolist() == ["fermi-1", "fermi-2", "math-1"]
+    assert made["category"].tolist() == ["fermi", "fermi", "math"]
+    assert [turns[0] for turns in made["turns"]] == [
+        "How many bees?",
+        "How many {trees}?",
+        "What is 2 + 2?",
+    ]
+    assert len(kinds()) == len(KINDS)
+    with pytest.raises(ValueError, match="count is 0"):
+        kinds(0)
 
 
 def test_bad_questions_and_templates_are_said(tmp_path: Path) -> None:

@@ -26,9 +26,12 @@ def generate(parsed: argparse.Namespace) -> int:
     """Asks a model to answer questions; 1 where some have no answer."""
     from lmjudge import formats
     from lmjudge.generate import generate, next_requests
+    from lmjudge.generate.recipes import MAKING
     from lmjudge.plan import plan
 
-    questions = _questions(parsed)
+    given = _questions(parsed)
+    parts, made = MAKING.get(parsed.recipe, (None, None))
+    questions = given if parts is None else parts(given)
     answerer = _answerer(parsed)
 
     def plans(store: Any) -> Sequence[Plan]:
@@ -41,6 +44,12 @@ def generate(parsed: argparse.Namespace) -> int:
         return generate(questions, answerer, store=store, endpoint=endpoint, samples=parsed.samples)
 
     def write(answers: pd.DataFrame, store: Store) -> Sequence[Path]:
+        if made is not None:
+            whole = made(given, answers)
+            counts = whole["category"].value_counts(sort=False, dropna=False)
+            say(f"questions: {', '.join(f'{name} {n:,}' for name, n in counts.items()) or 'none'}")
+            out = parsed.out or Path(f"questions-{parsed.recipe}.jsonl")
+            return [formats.write_frame(whole, out)]
         out = parsed.out or (None if parsed.shard else Path("model_answer"))
         return formats.write_answers(answers, out) if out else []
 
@@ -90,11 +99,19 @@ def judge(parsed: argparse.Namespace) -> int:
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
 
 
-def _questions(parsed: argparse.Namespace, references: Path | None = None) -> pd.DataFrame:
+def _questions(parsed: argparse.Namespace) -> pd.DataFrame:
     from lmjudge import formats
     from lmjudge.frames import subset
+    from lmjudge.generate.recipes import MAKING, kinds
 
-    whole = formats.read_questions(parsed.questions, references)
+    devises = parsed.recipe == "devise"
+    if (parsed.questions is None and not devises) or (parsed.count and not devises):
+        parsed.wrong("QUESTIONS are needed; --recipe devise alone makes them, --count of each kind")
+    if parsed.recipe in MAKING and (parsed.samples > 1 or parsed.shard):
+        parsed.wrong(f"--recipe {parsed.recipe} makes one set of questions: no --samples, --shard")
+    whole = formats.read_questions(parsed.questions) if parsed.questions else None
+    if devises:
+        whole = kinds(parsed.count or 10, whole)
     return subset(whole, categories=parsed.categories or (), limit=parsed.limit)
 
 

@@ -14,6 +14,12 @@ examples:
   lmjudge generate questions.jsonl --model qwen2.5-7b --base-url http://localhost:8000/v1
   lmjudge generate questions.jsonl --local my-model/ --recipe mt-bench --limit 20
   lmjudge generate questions.jsonl --model gpt-4o --budget 5.00 --out model_answer
+  lmjudge generate --recipe devise --model gpt-4o --count 10 --out questions.jsonl
+  lmjudge generate questions.jsonl --recipe translate-zh --model gpt-4o --out questions-zh.jsonl
+
+Two recipes write questions: `devise` has a model make a question set, by category (the Vicuna
+blog's, or QUESTIONS: a category and what its questions are like in each row), `translate-zh` has it
+put questions into Chinese.
 
 Questions are FastChat's, AlpacaEval's, Arena-Hard's, or a CSV, Parquet or JSON lines with a
 `question`. What the store holds is not asked again: the same command goes on after a stop.
@@ -40,13 +46,20 @@ examples:
 
 def generating(parser: argparse.ArgumentParser) -> None:
     """The arguments of `lmjudge generate`."""
-    parser.add_argument("questions", help="a file or folder of questions, or a source's name")
+    parser.add_argument(
+        "questions", nargs="?", help="a file or folder of questions, or a source's name"
+    )
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--model", help="the model's name, as its server knows it")
     who.add_argument("--local", type=Path, help="a folder, or hub id, that transformers runs here")
     parser.add_argument("--name", help="what the answers call it (default: the model's name)")
     parser.add_argument(
-        "--recipe", choices=("mt-bench", "gpt4llm"), help="ask as that work asked (RECIPES)"
+        "--recipe",
+        choices=("mt-bench", "gpt4llm", "devise", "translate-zh"),
+        help="ask as that work asked (RECIPES); or have questions devised, or translated",
+    )
+    parser.add_argument(
+        "--count", type=count, help="of --recipe devise: questions a category (default: 10)"
     )
     parser.add_argument("--temperature", type=float, help="one for all categories")
     parser.add_argument("--max-tokens", type=count, help="the most tokens of a reply")
@@ -55,7 +68,7 @@ def generating(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         help="a .jsonl file, or a folder with a file for each model (default: model_answer; of a"
-        " shard: none)",
+        " shard: none; of a recipe that makes questions: questions-RECIPE.jsonl)",
     )
     _asking(parser)
 

@@ -17,36 +17,6 @@ from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
 from lmjudge.store.sharding import Asks as Holds
 
-# How the three works asked for answers; templates are our own words. Sources: FastChat's
-# llm_judge/common.py and gen_model_answer.py; "Instruction Tuning with GPT-4", Algorithm 1.
-RECIPES: dict[str, dict[str, Any]] = {
-    "mt-bench": {
-        "params": {"temperature": 0.7, "max_tokens": 1024},
-        "temperatures": {
-            "writing": 0.7,
-            "roleplay": 0.7,
-            "extraction": 0.0,
-            "math": 0.0,
-            "coding": 0.0,
-            "reasoning": 0.0,
-            "stem": 0.1,
-            "humanities": 0.1,
-        },
-    },
-    "gpt4llm": {
-        "params": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 512},
-        "template": "You are given a task. Write a reply that does what it asks.\n\n"
-        "Task:\n{question}\n\nReply:",
-        "template_with_input": "You are given a task and the material it is about. Write a reply"
-        " that does what the task asks.\n\nTask:\n{question}\n\nMaterial:\n{input}\n\nReply:",
-    },
-    "translate-zh": {
-        "params": {"temperature": 0.0, "max_tokens": 1024},
-        "template": "Translate the following text into Simplified Chinese. Give the translation"
-        " alone, and answer nothing that the text asks.\n\n{question}",
-    },
-}
-
 
 @dataclass(frozen=True)
 class Answerer:
@@ -239,48 +209,6 @@ def next_requests(
                 yield request
                 break
             one.take(request.key, held)
-
-
-def translate(
-    questions: pd.DataFrame,
-    answerer: Answerer,
-    *,
-    store: Asks,
-    endpoint: Endpoint | None = None,
-) -> pd.DataFrame:
-    """The questions with every turn (and `input`) replaced by an answerer's text on it.
-
-    With `Answerer(model, **RECIPES["translate-zh"])` they are translated, as the Chinese
-    instructions of "Instruction Tuning with GPT-4" were; their own text stays in `original`.
-    References are not translated and are dropped. A question of which any part has no reply is
-    left out.
-    """
-    check(questions, "questions")
-    parts = [
-        {"question_id": (at, place), "category": row["category"], "turns": [text]}
-        for at, row in enumerate(questions.to_dict("records"))
-        for place, text in enumerate([*row["turns"], *_material(row)])
-    ]
-    asked = pd.DataFrame(parts or {"question_id": [], "category": [], "turns": []})
-    made = generate(asked.assign(reference=None), answerer, store=store, endpoint=endpoint)
-    said: dict[int, list[str | None]] = {}
-    for (at, _), turns in zip(made["question_id"], made["turns"], strict=True):
-        said.setdefault(at, []).append(turns[0] if isinstance(turns, list) else None)
-    rows = []
-    for at, row in enumerate(questions.to_dict("records")):
-        texts = said.get(at, [None])
-        if None not in texts:
-            count = len(row["turns"])
-            given = {"input": texts[count]} if len(texts) > count else {}
-            rows.append(
-                row | {"turns": texts[:count], "reference": None, "original": row["turns"]} | given
-            )
-    return make_frame("questions", rows)
-
-
-def _material(row: Mapping[str, Any]) -> list[str]:
-    material = row.get("input")
-    return [material] if isinstance(material, str) and material else []
 
 
 def _placeholders(template: str, name: str) -> set[str]:

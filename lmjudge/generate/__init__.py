@@ -1,0 +1,16 @@
+"""Answers to questions, and questions made by models: devised by category, or translated."""
+
+from lmjudge.generate.answering import Answerer, conversations, generate, next_requests
+from lmjudge.generate.recipes import KINDS, RECIPES, devise, kinds, translate
+
+__all__ = [
+    "KINDS",
+    "RECIPES",
+    "Answerer",
+    "conversations",
+    "devise",
+    "generate",
+    "kinds",
+    "next_requests",
+    "translate",
+]

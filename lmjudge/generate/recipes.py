@@ -1,0 +1,195 @@
+"""How the works asked for answers, and how models make questions: devised, or translated.
+
+Templates are our own words. Sources: FastChat's llm_judge/common.py and gen_model_answer.py;
+"Instruction Tuning with GPT-4", Algorithm 1; the Vicuna blog, for the kinds of questions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.frames import check, frame
+from lmjudge.generate.answering import Answerer, generate
+from lmjudge.judges.judging import Asks
+from lmjudge.records import Endpoint
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "mt-bench": {
+        "params": {"temperature": 0.7, "max_tokens": 1024},
+        "temperatures": {
+            "writing": 0.7,
+            "roleplay": 0.7,
+            "extraction": 0.0,
+            "math": 0.0,
+            "coding": 0.0,
+            "reasoning": 0.0,
+            "stem": 0.1,
+            "humanities": 0.1,
+        },
+    },
+    "gpt4llm": {
+        "params": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 512},
+        "template": "You are given a task. Write a reply that does what it asks.\n\n"
+        "Task:\n{question}\n\nReply:",
+        "template_with_input": "You are given a task and the material it is about. Write a reply"
+        " that does what the task asks.\n\nTask:\n{question}\n\nMaterial:\n{input}\n\nReply:",
+    },
+    "translate-zh": {
+        "params": {"temperature": 0.0, "max_tokens": 1024},
+        "template": "Translate the following text into Simplified Chinese. Give the translation"
+        " alone, and answer nothing that the text asks.\n\n{question}",
+    },
+    "devise": {
+        "params": {"temperature": 1.0, "max_tokens": 4096},
+        "template": "Devise questions that a user might ask an assistant, such that good assistants"
+        " can be told from poor ones by what they reply: each needs nothing but its own words to be"
+        " understood, and no two ask the same.\n\nWanted: {question}\n\nGive the questions alone,"
+        " each on one line that begins with its number and a full stop.",
+    },
+}
+# What the Vicuna blog had GPT-4 devise questions of; the names are its categories.
+KINDS: dict[str, str] = {
+    "generic": "everyday requests for advice, or for an explanation",
+    "knowledge": "what an educated person knows, or can explain, of any field",
+    "roleplay": "the assistant is to speak as somebody else, in a scene that the question sets",
+    "common-sense": "how the world goes, which is written in no book",
+    "fermi": "quantities that nobody has counted, to be estimated step by step",
+    "counterfactual": "how things would have gone, had something been otherwise",
+    "coding": "a small program or function is to be written, and explained",
+    "math": "a problem with one right answer, to be worked out",
+    "writing": "a text of a given form and purpose is to be written",
+}
+
+
+def kinds(count: int = 10, of: Mapping[str, str] | pd.DataFrame | None = None) -> pd.DataFrame:
+    """The kinds of questions to be devised, `count` of each: a questions frame, a row a kind.
+
+    `of` says what they are like by category (default: KINDS), or is a questions frame whose rows
+    are such a category and, as its turn, what its questions are like.
+
+    >>> kinds(3, {"fermi": "quantities to be estimated"})["turns"][0]
+    ['3 questions of the kind "fermi": quantities to be estimated']
+    """
+    if count < 1:
+        raise ValueError(f"count is {count!r}; expected how many questions of each kind, from 1 on")
+    if isinstance(of, pd.DataFrame):
+        asked = of
+    else:
+        like = (KINDS if of is None else of).items()
+        rows = [{"question_id": one, "category": one, "turns": [told]} for one, told in like]
+        asked = frame("questions", [row | {"reference": None} for row in rows])
+    named = asked["category"].where(asked["category"].notna(), asked["question_id"])
+    wanted = [
+        [f'{count} questions of the kind "{name}": {turns[0]}']
+        for name, turns in zip(named, asked["turns"], strict=True)
+    ]
+    return asked.assign(category=named, turns=wanted)
+
+
+def devise(
+    kinds: pd.DataFrame,
+    answerer: Answerer,
+    *,
+    store: Asks,
+    endpoint: Endpoint | None = None,
+) -> pd.DataFrame:
+    """The questions that a model devised, by category: a questions frame.
+
+    `kinds` is a frame of what is wanted (see `kinds`). With `Answerer(model, **RECIPES["devise"])`
+    a kind is one request, whose reply holds a question a line, numbered; lines without a number
+    are none, nor is the last line of a reply that was cut off, nor what was asked before. A model
+    may devise fewer than it was asked for: count them by category. Raises as `generate`.
+    """
+    return devised(kinds, generate(kinds, answerer, store=store, endpoint=endpoint))
+
+
+def devised(kinds: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """The questions in the answers to `kinds`, as `devise` reads them."""
+    categories = dict(zip(kinds["question_id"], kinds["category"], strict=True))
+    rows: dict[str, dict[str, Any]] = {}
+    for row in answers[answers["turns"].notna()].to_dict("records"):
+        lines = row["turns"][0].splitlines()
+        lines = lines[:-1] if row["finish_reason"] == "length" else lines
+        numbered = [re.match(r"\W*\d+[.):、]\W*?\s+(.*\S)", line) for line in lines]
+        texts = [match[1].strip("*") for match in numbered if match]
+        for number, text in enumerate(dict.fromkeys(texts), 1):
+            rows.setdefault(
+                text,
+                {
+                    "question_id": f"{row['question_id']}-{number}",
+                    "category": categories[row["question_id"]],
+                    "turns": [text],
+                    "reference": None,
+                },
+            )
+    return frame("questions", list(rows.values()))
+
+
+def translate(
+    questions: pd.DataFrame,
+    answerer: Answerer,
+    *,
+    store: Asks,
+    endpoint: Endpoint | None = None,
+) -> pd.DataFrame:
+    """The questions with every turn (and `input`) replaced by an answerer's text on it.
+
+    With `Answerer(model, **RECIPES["translate-zh"])` they are translated, as the Chinese
+    instructions of "Instruction Tuning with GPT-4" were; their own text stays in `original`.
+    References are not translated and are dropped. A question of which any part has no reply, or
+    one that was cut off, is left out.
+    """
+    made = generate(parts(questions), answerer, store=store, endpoint=endpoint)
+    return translated(questions, made)
+
+
+def parts(questions: pd.DataFrame) -> pd.DataFrame:
+    """Every turn and `input` of the questions as a question of its own, to be translated."""
+    check(questions, "questions")
+    rows = [
+        {
+            "question_id": (at, place),
+            "category": row["category"],
+            "turns": [text],
+            "reference": None,
+        }
+        for at, row in enumerate(questions.to_dict("records"))
+        for place, text in enumerate([*row["turns"], *_material(row)])
+    ]
+    return frame("questions", rows)
+
+
+def translated(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """The questions in the words of the answers to their `parts`, as `translate` reads them."""
+    whole = answers[answers["turns"].notna() & (answers["finish_reason"] != "length")]
+    said = dict(zip(whole["question_id"], whole["turns"], strict=True))
+    rows = []
+    for at, row in enumerate(questions.to_dict("records")):
+        count = len(row["turns"])
+        texts = [said.get((at, place)) for place in range(count + len(_material(row)))]
+        if texts and None not in texts:
+            turns = [turn for text in texts for turn in text or ()]
+            given = {"input": turns[count]} if len(turns) > count else {}
+            rows.append(
+                row | {"turns": turns[:count], "reference": None, "original": row["turns"]} | given
+            )
+    return frame("questions", rows)
+
+
+def _material(row: Mapping[str, Any]) -> list[str]:
+    material = row.get("input")
+    return [material] if isinstance(material, str) and material else []
+
+
+# The recipes whose answers are made into questions: what is asked, and how the answers are read.
+Made = tuple[
+    Callable[[pd.DataFrame], pd.DataFrame], Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
+]
+MAKING: dict[str, Made] = {
+    "devise": (lambda wanted: wanted, devised),
+    "translate-zh": (parts, translated),
+}

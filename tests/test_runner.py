@@ -105,7 +105,7 @@ def outputs(made: nbformat.NotebookNode) -> list[str]:
     for cell in cells:
         CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)
     told = [json.dumps(cell.outputs, indent=1, sort_keys=True) for cell in cells]
-    return [re.sub(r"0x[0-9a-f]{8,}|ipykernel_\d+", "...", text) for text in told]
+    return [re.sub(r"0x[0-9a-f]{8,}|ipykernel_\d+|Thread-\d+", "...", text) for text in told]
 
 
 def executed(home: Path, stem: str) -> nbformat.NotebookNode:

@@ -68,8 +68,15 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     }
     # Widgets do not survive without scripts, and nbconvert trips over halves of their state.
     bare = NotebookNode({**notebook, "metadata": {"language_info": {"name": "python"}}})
+    from nbconvert.exporters.templateexporter import TemplateExporter
+    from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
+
     with quiet():
-        html, _ = _exporter().from_notebook_node(bare, resources=resources)
+        exporter = _exporter()
+        shown = WidgetsDataTypeFilter(notebook_metadata={}, parent=exporter, resources=resources)
+        exporter.register_filter("filter_data_type", shown)
+        # HTMLExporter's own would parse the whole page again, for what our template has.
+        html, _ = TemplateExporter.from_notebook_node(exporter, bare, resources=resources)
     return str(html)
 
 
@@ -82,13 +89,15 @@ def whole_page(title: str, body: Iterable[str]) -> bytes:
 @cache
 def _exporter() -> HTMLExporter:
     from nbconvert import HTMLExporter
+    from nbconvert.filters import Highlight2HTML
 
     return HTMLExporter(
         template_name="page",
         extra_template_basedirs=[str(Path(__file__).parent / "templates")],
         sanitize_html=True,
         exclude_anchor_links=True,
-        filters={"clean_html": clean_html},
+        # Highlighted code is pygments', which escapes all of it.
+        filters={"clean_html": clean_html, "highlight_code": Highlight2HTML("python")},
     )
 
 

@@ -34,7 +34,8 @@ _AHEAD = (
     " statsmodels.stats.proportion"
     " matplotlib.figure matplotlib.backends.backend_agg pandas.io.formats.html pyarrow.parquet"
     " diskcache zstandard bleach nbconvert papermill lmjudge.report.executing"
-    " ipykernel.ipkernel ipykernel.kernelapp ipykernel_launcher pdb tornado.platform.asyncio"
+    " ipykernel.ipkernel ipykernel.kernelapp ipykernel.debugger ipykernel_launcher pdb"
+    " tornado.platform.asyncio"
 )
 _INLINE = "module://matplotlib_inline.backend_inline"
 
@@ -88,12 +89,19 @@ def _ready(*readable: Any) -> list[Any]:
 
 def _import_ahead() -> None:
     """Imports what is slow to import, as a kernel would, and makes a page, which fills caches."""
-    chosen = "MPLBACKEND" in os.environ
-    os.environ.setdefault("MPLBACKEND", _INLINE)
+    # As a kernel has it; and the debugger is not to say on the terminal what it could not do here.
+    ahead = {"MPLBACKEND": _INLINE, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    added = ahead.keys() - os.environ.keys()
+    os.environ.update({name: ahead[name] for name in added})
+    # jsonschema imports it where JupyterLab brought it: two seconds, for formats of addresses that
+    # no notebook's schema has.
+    sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+    import_module("jsonschema")
+    del sys.modules["rfc3987_syntax"]
     for name in _AHEAD.split():
         import_module(name)
-    if not chosen:
-        del os.environ["MPLBACKEND"]
+    for name in added:
+        del os.environ[name]
     _make_a_page()
     gc.collect()
     gc.freeze()  # what the collector leaves alone stays shared by the forked processes

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from lmjudge.canonical import JSON
-from lmjudge.endpoints.replies import Fault, read_reply, redacted
+from lmjudge.endpoints.replies import Fault, is_told, read_reply, redacted
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from lmjudge.endpoints.wire import Post
 
 _LONGEST_BACKOFF = 60.0
+_KEY_IN_URL = re.compile(r"(?i)[?&#][^=&]*(key|token|secret|sig|auth)[^=&]*=")
+# What the openai package's client takes; in a body it would be stored, and do nothing.
+_CLIENTS = {"api_key", "base_url", "extra_body", "extra_headers", "extra_query", "headers"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,9 @@ class OpenAIEndpoint:
     cannot be used. Answering raises RequestFailed (context_length, content_filter, tool_call,
     too_large, bad_request; after all attempts rate_limited, server_error, timeout, connection,
     bad_reply) or EndpointStopped (unauthorized, forbidden, not_found, quota, redirect,
-    rate_limited, unreachable; bad_param, whose message names what to drop from params). Both quote
-    at most 500 characters of the server's text, never the key.
+    rate_limited, unreachable; key_returned, for a reply that holds the key; bad_param, whose
+    message names what to drop from params). Both quote at most 500 characters of the server's text,
+    never the key.
     """
 
     base_url: str | None = None
@@ -89,11 +93,14 @@ class OpenAIEndpoint:
             host, whole = parts.hostname, parts.scheme in ("http", "https") and parts.port != 0
         except ValueError:
             host, whole = None, False
-        if not host or not whole or "@" in parts.netloc or not re.fullmatch("[!-~]+", url):
-            bare = "" if "://" in url or "@" in url else f" ({url[:99]!r} names no http or https)"
+        odd = not re.fullmatch("[!-~]+", url) or _KEY_IN_URL.search(url)
+        if not host or not whole or "@" in parts.netloc or odd:
+            # Only what looks like a host is quoted: a key may have been pasted there.
+            named = re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?[\w/.-]*", url)
+            bare = f" ({url[:99]!r} names no http or https)" if named else ""
             raise EndpointError(
                 f"the base URL (base_url or OPENAI_BASE_URL) is not one{bare}; expected"
-                " https://host/v1, without a name or password in it"
+                " https://host/v1, without a name, password or key in it"
             )
         local = _is_loopback(host)
         if parts.scheme == "http" and not local and not self.allow_http:
@@ -137,7 +144,11 @@ class _Session:
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, after as many attempts as it takes and may take."""
-        body = json.dumps(chat_body(request), ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(chat_body(request), ensure_ascii=False, separators=(",", ":"))
+        if is_told(self.key, text):
+            message = "found the API key in the request itself; leave it out: requests are stored"
+            raise RequestFailed(message, reason="bad_request", status=None, attempts=0)
+        body = text.encode()
         ends = self.clock() + self.endpoint.deadline
         fault, attempts, at = Fault("timeout", "the deadline passed in a pause"), 0, -math.inf
         while (
@@ -217,6 +228,8 @@ def chat_body(request: Request) -> dict[str, JSON]:
         problem = f"a request of kind {request.kind!r}; this endpoint answers 'chat'"
     elif taken := {"model", "messages"} & set(request.params):
         problem = f"{sorted(taken)} in params; give them as the request's own fields"
+    elif taken := _CLIENTS & set(request.params):
+        problem = f"{sorted(taken)} in params, which are sent and stored; give keys to the endpoint"
     elif request.params.get("stream") or request.params.get("n") not in (None, 1):
         problem = "stream or n in params; one request has one whole reply: use `sample` for draws"
     if problem:

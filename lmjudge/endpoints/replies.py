@@ -6,6 +6,7 @@ text, a web page or a tool call never is.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import cache
+from urllib.parse import quote
 
 from lmjudge.canonical import JSON, clean_text
 from lmjudge.records import Reply
@@ -39,6 +42,8 @@ _BAD_PARAM = re.compile(
 )
 # What a server may blame in one request and not in the next.
 _OF_A_REQUEST = ("messages", "input", "prompt", "max_tokens", "max_completion_tokens")
+# Shorter keys are words that servers on this machine are given for want of one, as "lm-studio".
+_SHORTEST_KEY = 20
 _SECRET = re.compile(r"(?i)bearer\s+[^\s\"']+|\bsk-[^\s\"',]+")
 
 
@@ -71,10 +76,20 @@ def read_reply(
         whole = {}
     found = _chat_reply(whole) if status == 200 and not whole.get("error") else None
     if isinstance(found, Reply):
-        return found
+        told = (found.text, found.refusal, found.reasoning, found.model, found.usage)
+        return _key_returned if is_told(secret, str(told)) else found
     fault = found or _fault(status, headers, whole.get("error") or whole)
     said = redacted(body.decode("utf-8", "replace"), secret)[:500]
     return replace(fault, message=f"{redacted(fault.message, secret)}; it sent {said!r}")
+
+
+_key_returned = Fault(
+    "key_returned",
+    "the reply holds the API key, and is not kept; look at what answers at the base URL, and change"
+    " the key",
+    200,
+    "stop",
+)
 
 
 def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
@@ -177,7 +192,28 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 def redacted(text: str, secret: str) -> str:
     """The text without the key and without anything that looks like one."""
-    return _SECRET.sub("[key]", text.replace(secret, "[key]") if secret else text)
+    for spelling in spellings(secret):
+        text = text.replace(spelling, "[key]")
+    return _SECRET.sub("[key]", text)
+
+
+def is_told(secret: str, text: str) -> bool:
+    """Whether a text tells a key, rather than a word that stands for one."""
+    return len(secret) >= _SHORTEST_KEY and secret in text
+
+
+@cache
+def spellings(secret: str) -> tuple[str, ...]:
+    """How a secret may stand in a text: as it is, in a URL, in hex, in base64 at any offset."""
+    if len(secret) < 8:
+        return (secret,) if secret else ()
+    data = secret.encode()
+    found = [secret, quote(secret), quote(secret, safe=""), data.hex(), data.hex().upper()]
+    for shift in range(3):
+        coded = base64.b64encode(bytes(shift) + data).decode()
+        coded = coded[(0, 2, 3)[shift] : (shift + len(data)) * 8 // 6]
+        found += [coded, coded.translate(str.maketrans("+/", "-_"))]
+    return tuple(dict.fromkeys(found))
 
 
 def _text(value: JSON) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from lmjudge.endpoints.replies import spellings
 from lmjudge.places import reports
 from lmjudge.report.files import as_json, plain, write
 from lmjudge.report.page import page_of, quiet
@@ -136,15 +137,20 @@ def _without_secrets(value: Any) -> Any:
         return SECRET_TEXT.sub("[secret]", value)
     if isinstance(value, Mapping):
         return {
-            name: item if name.startswith("image/") else _without_secrets(item)
+            name: item
+            if name.startswith("image/") and "svg" not in name
+            else _without_secrets(item)
             for name, item in value.items()
         }
     return [_without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def secrets() -> list[str]:
-    """The values of environment variables that are named like secrets, the longest first."""
+    """The environment's values that are named like secrets, in every spelling, longest first."""
     found = {
-        value for name, value in os.environ.items() if SECRET_NAME.search(name) and len(value) > 7
+        spelling
+        for name, value in os.environ.items()
+        if SECRET_NAME.search(name) and len(value) > 7
+        for spelling in spellings(value)
     }
     return sorted(found, key=len, reverse=True)

@@ -1,0 +1,164 @@
+"""A key goes to its server and nowhere else: not to the disk, a page, a log or a screen."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import canary
+import pytest
+from canary import KEY, found_in, tells
+from loopback import Loopback, always, chat, error, http
+
+import lmjudge as lj
+from lmjudge import formats
+from lmjudge.cli import main
+from lmjudge.endpoints.batch import export_batch
+from lmjudge.endpoints.budget import Budget
+from lmjudge.endpoints.openai import OpenAIEndpoint
+from lmjudge.errors import EndpointError, EndpointStopped
+from lmjudge.records import Record, Reply, Request
+from lmjudge.report import check_evidence, write_index
+from lmjudge.store import exchange
+
+
+def ask(text: str, **params: Any) -> Request:
+    return Request("gpt-4o", [{"role": "user", "content": text}], params)
+
+
+def test_a_planted_key_would_be_found(tmp_path: Path) -> None:
+    """What the other tests rest on: in every spelling, in rows, exports and packed files."""
+    for number, (name, text) in enumerate(canary.encoded().items()):
+        assert tells(f"some text, {text}, and more".encode()), name
+        store = lj.Store(tmp_path / "store", mode="record")
+        store.add([Record(ask(str(number)), Reply(f"it is {text}." + "x" * 500))])
+        store.close()
+        assert any("cache.db" in where for where in found_in(tmp_path / "store")), name
+    exchange.export(tmp_path / "store", tmp_path / "all.jsonl.zst")
+    (tmp_path / "log.gz").write_bytes(gzip.compress(KEY[-20:].encode()))
+    found = {Path(where.partition(" (")[0]).name for where in found_in(tmp_path)}
+    assert {"all.jsonl.zst", "log.gz"} <= found
+
+
+def test_the_key_is_found_nowhere(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A whole study with a server that sends the key back in all its errors, in every spelling."""
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.chdir(tmp_path)
+    for name in ("reports", "judgments"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    spelled = " and ".join(canary.encoded().values())
+    echoed = error(f"Authorization: Bearer {KEY}; {spelled}; {'.' * 450} {KEY}", KEY, KEY)
+    whole = lj.simulate(0)
+    questions = lj.subset(whole.questions, limit=3)
+    answers = whole.answers[whole.answers["question_id"].isin(questions["question_id"])]
+    broken = questions["turns"].iloc[0][0]
+
+    def script(body: dict[str, Any], nth: int) -> list[bytes] | None:
+        if nth == 0:
+            return [http(503, echoed, retry_after="0", location=f"http://x/?key={KEY}")]
+        return [http(400, echoed)] if broken in str(body) else None
+
+    with Loopback(lambda body: "So it is.\n[[7]]", script=script) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        endpoint = OpenAIEndpoint(backoff=0.01)
+        judge = lj.Judge("single", model="gpt-4o")
+        lineup = lj.line_up(questions, answers)
+        with closing(lj.Store(mode="record")) as store:
+            scores = lj.judge_answers(lineup, judge, store=store, endpoint=endpoint)
+            assert store.failures["bad_request"] > 0
+            table = lj.cells(
+                lj.mean_scores(scores, by=["model"]), "T", row="model", values={"score": "score"}
+            )
+            lj.save_table(table, "t", source="own", store=store, evidence=scores, by=["model"])
+            seen: list[object] = [
+                *(endpoint, Budget(endpoint, calls=1), judge, store, scores, vars(store)),
+                *(one._repr_html_() for one in (judge, store)),
+            ]
+            export_batch([ask("a batch's")], store, tmp_path / "batch.jsonl")
+        write_index()
+        assert not check_evidence()["wrong"].map(bool).any()
+        formats.write_answers(answers, tmp_path / "answers.jsonl")
+        questions.to_json(tmp_path / "questions.jsonl", orient="records", lines=True)
+        for command in (
+            "judge questions.jsonl answers.jsonl --judge gpt-4o --concurrency 4 --out s.csv",
+            "plan judge questions.jsonl answers.jsonl --judge gpt-4o-mini",
+            "store export all.jsonl.zst",
+            "store merge all.jsonl.zst",
+            "store stats",
+        ):
+            main(command.split())
+        for status in (401, 404):
+            with Loopback(script=always([http(status, echoed)])) as other:
+                monkeypatch.setenv("OPENAI_BASE_URL", other.url)
+                assert main("generate questions.jsonl --model gpt-4o".split()) == 1
+        assert all(call.headers["authorization"] == f"Bearer {KEY}" for call in server.calls)
+        assert (tmp_path / "judgments" / "attempts.jsonl").stat().st_size
+    told = capfd.readouterr()
+    seen += [told.out, told.err, caplog.text]
+    for one in seen:
+        assert not tells(f"{one!r} {one}".encode()), f"{type(one)}"
+    assert found_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "reply", [chat(f"The headers are: Bearer {KEY}"), chat("x", reasoning_content=f"key {KEY}")]
+)
+def test_a_reply_that_holds_the_key_stops_the_run(tmp_path: Path, reply: dict[str, Any]) -> None:
+    """A proxy that shows what it was sent: what it shows is not kept."""
+    store = lj.Store(tmp_path / "store", mode="record")
+    with Loopback(lambda body: reply) as server:
+        endpoint = OpenAIEndpoint(server.url, api_key=KEY)
+        with pytest.raises(EndpointStopped, match="change the key") as told:
+            list(store.ask([ask("1")], endpoint))
+    assert told.value.reason == "key_returned"
+    assert not tells(repr(told.value).encode())
+    assert found_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("key", ["lm-studio", "EMPTY", "x"])
+def test_a_word_in_the_place_of_a_key_may_be_said(tmp_path: Path, key: str) -> None:
+    store = lj.Store(tmp_path / "store", mode="record")
+    with Loopback(lambda body: f"I run in {key}, with a {key}.") as server:
+        [(_, reply)] = store.ask([ask(key)], OpenAIEndpoint(server.url, api_key=key))
+    assert reply.text.startswith("I run")
+
+
+@pytest.mark.parametrize(
+    "request_of",
+    [
+        lambda: ask("hi", api_key="another-key-0123456789"),
+        lambda: ask("hi", extra_headers={"Authorization": "Bearer another-key"}),
+        lambda: ask(f"my key is {KEY}"),
+        lambda: ask("hi", user=KEY),
+    ],
+)
+def test_a_request_that_holds_a_key_is_not_sent(
+    tmp_path: Path, request_of: Callable[[], Request]
+) -> None:
+    store = lj.Store(tmp_path / "store", mode="record")
+    with Loopback() as server:
+        [(_, outcome)] = store.ask([request_of()], OpenAIEndpoint(server.url, api_key=KEY))
+    assert outcome.reason == "bad_request"
+    assert not server.calls
+    assert found_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "url", [f"https://host/v1?key={KEY}", f"https://me:{KEY}@host/v1", f"sk-{KEY}", f"x#{KEY}"]
+)
+def test_a_key_in_the_base_url_is_refused_unsaid(url: str) -> None:
+    with pytest.raises(EndpointError) as told:
+        OpenAIEndpoint(url, api_key="k").target()
+    assert not tells(str(told.value).encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -14,8 +14,10 @@ from lmjudge.frames import check
 from lmjudge.generate import Answerer, conversations
 from lmjudge.judges import Judge, judge_requests
 from lmjudge.judges.judging import Orders, Row
+from lmjudge.judges.prompts import NEED_REFERENCE
 from lmjudge.prices import Price, longest, price_of, prices, tokens
 from lmjudge.records import Reply, Request
+from lmjudge.store.sharding import Shard
 
 _AT_ONCE = 500
 
@@ -57,6 +59,8 @@ class Plan:
     `dollars` is what both cost by `price`, None where the price is unknown. `rows` has a line a
     request, with its `key` and `hit`; its other columns are those of the games, scores or answers
     to come, or model and sample. The key of a second turn is missing until the first is answered.
+    `unguided` counts the questions that a judge who shows reference answers where there are any
+    would judge without one, though they are of a category that needs it.
     """
 
     title: str
@@ -70,21 +74,34 @@ class Plan:
     dollars: Range | None
     price: Price | None
     rows: pd.DataFrame = field(repr=False, compare=False)
+    unguided: int = 0
 
     def __str__(self) -> str:
-        counts = (
+        told = (
             f"{self.title}: {self.requests:,} requests ({self.distinct:,} distinct),"
             f" {self.hits:,} answered in the store, {self.misses:,} not:"
             f" {self.distinct_misses:,} calls to make"
         )
-        if not self.distinct_misses:
-            return counts
-        return (
-            f"{counts}; about {self.read:,.0f} tokens to read, {self.written.shown('{:,.0f}')} to"
-            f" write (low / expected / high); {self._money()}"
-        )
+        if self.distinct_misses:
+            told += (
+                f"; about {self.read:,.0f} tokens to read, {self.written.shown('{:,.0f}')} to"
+                f" write (low / expected / high); {self._money()}"
+            )
+        if self.unguided:
+            told += (
+                f"; {self.unguided:,} questions of {', '.join(sorted(NEED_REFERENCE))} have no"
+                " reference answer, and would be judged without one"
+            )
+        return told
 
     __repr__ = __str__
+
+    def by_batch(self) -> Plan:
+        """The same by OpenAI's Batch API, at half the price."""
+        if self.price is None or self.dollars is None:
+            return self
+        half = replace(self.price, input=self.price.input / 2, output=self.price.output / 2)
+        return replace(self, price=half, dollars=_dollars(half, self.read, self.written))
 
     def _money(self) -> str:
         if self.dollars is None or self.price is None:
@@ -104,6 +121,8 @@ class Plan:
             cells["tokens to read, about"] = f"{self.read:,.0f}"
             cells["tokens to write: low / expected / high"] = self.written.shown("{:,.0f}")
             cells["price: low / expected / high"] = self._money()
+        if self.unguided:
+            cells["judged without the reference they need"] = f"{self.unguided:,} questions"
         head = "".join(f'<th scope="col">{name}</th>' for name in cells)
         body = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells.values())
         return (
@@ -125,9 +144,11 @@ def plan(
     """The Plan of judging a pairings frame or a lineup, of answering questions, or of any requests.
 
     `asked` is the judge, or the answerer (an Answerer) for a questions frame; requests need none.
-    `table` replaces the prices (see `prices`). Nothing is asked and nothing is written. Raises what
-    `judge_requests` and `conversations` raise.
+    `table` replaces the prices (see `prices`), and `store.shard(1, 4)` as the store plans that part
+    alone. Nothing is asked and nothing is written. Raises what `judge_requests` and
+    `conversations` raise.
     """
+    unguided = 0
     made: Iterator[tuple[Row, Request | None, Reply | None]]
     if isinstance(asked, Answerer):
         made = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
@@ -139,14 +160,29 @@ def plan(
     else:
         judging = judge_requests(frame, asked, orders=orders, turns=turns, samples=samples)
         made = _looked_up(judging, store)
+        unguided = _unguided(frame, asked)
     title = "requests" if asked is None else asked.name
-    return _plan(title, made, dict(prices() if table is None else table))
+    whole = _plan(title, made, dict(prices() if table is None else table))
+    return replace(whole, unguided=unguided)
+
+
+def _unguided(frame: pd.DataFrame, judge: Judge) -> int:
+    """The questions that need a reference answer, and get one where there is one, without it."""
+    if len({prompt.needs_reference for prompt in judge.prompts}) < 2:
+        return 0
+    lacking = frame[frame["category"].isin(NEED_REFERENCE) & frame["reference"].isna()]
+    return lacking["question_id"].nunique()
+
+
+def _held(store: LooksUp, request: Request) -> bool:
+    return not isinstance(store, Shard) or store.holds(request)
 
 
 def _looked_up(
     asked: Iterator[tuple[Row, Request]], store: LooksUp
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
-    while some := list(islice(asked, _AT_ONCE)):
+    mine = (one for one in asked if _held(store, one[1]))
+    while some := list(islice(mine, _AT_ONCE)):
         held = store.look_up({request.key for _, request in some})
         for row, request in some:
             yield row, request, held.get(request.key)
@@ -157,6 +193,8 @@ def _turns(
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
     """The turns of each conversation, as far as the store knows what was said in it."""
     for one in conversations(questions, answerer, samples):
+        if not _held(store, one.request()):
+            continue
         row = {
             "question_id": one.question["question_id"],
             "model": answerer.name,

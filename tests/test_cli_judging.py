@@ -257,6 +257,12 @@ def test_dollars_are_told_and_kept(
     (here / "prices.csv").write_text("model,input,output,date\nm,1000,1000,2026-01-01\n")
     monkeypatch.setenv("LMJUDGE_PRICES", str(here / "prices.csv"))
     words = "generate questions.jsonl --model m --out a.jsonl --concurrency 1"
+    assert lmjudge(f"plan {words} --shard 1/2") == 0
+    assert lmjudge(f"plan {words} --shard 2/2") == 0
+    told = capsys.readouterr().out
+    parts = [int(n) for n in re.findall(r"m: (\d) requests", told)]
+    assert sum(parts) == 5
+    assert "by lmjudge batch, at half the price: $" in told
     assert lmjudge(f"{words} --max-tokens 100 --budget 0.13") == 1
     told = capsys.readouterr()
     assert "prices of 2026-01-01" in told.out
@@ -415,9 +421,9 @@ def test_by_batches_turn_after_turn(
         at = f"--base-url {endpoint.base_url} --store s"
         for file, count in (("one.jsonl", 3), ("two.jsonl", 2)):
             assert lmjudge(f"batch export {file} {words}") == 0
-            assert f"written: {file}; send it with: lmjudge batch submit {file}" in (
-                capsys.readouterr().out
-            )
+            told = capsys.readouterr().out
+            assert "by batch, at half the price: m: " in told
+            assert f"written: {file}; send it with: lmjudge batch submit {file}" in told
             assert len(Path(file).read_text().splitlines()) == count
             assert lmjudge(f"batch submit {file} {at}") == 0
             assert lmjudge(f"batch collect {file} {at}") == 1

@@ -9,7 +9,7 @@ from loopback import Loopback
 
 from lmjudge.endpoints.budget import Budget
 from lmjudge.endpoints.openai import OpenAIEndpoint
-from lmjudge.errors import EndpointStopped, PriceError
+from lmjudge.errors import EndpointStopped, FrameError, PriceError
 from lmjudge.frames import line_up
 from lmjudge.generate import Answerer, generate
 from lmjudge.judges import Judge, judge_requests
@@ -89,6 +89,10 @@ def test_tokens_and_dollars_come_from_the_stores_own_lengths(tmp_path: Path) -> 
     assert planned.dollars is not None
     assert planned.dollars.expected == pytest.approx(400 * 30e-6 + 40 * 60e-6)
     assert "$0.01 / $0.01 / $0.02, prices of 2025-08" in repr(planned)
+    half = planned.by_batch()
+    assert half.dollars is not None
+    assert half.dollars.expected == pytest.approx(planned.dollars.expected / 2)
+    assert (half.read, half.written) == (planned.read, planned.written)
     own = plan(asked, store=store, table={"gpt-4": Price("gpt-4", 0, 1e6)})
     assert own.dollars is not None
     assert own.dollars.high == 100
@@ -101,6 +105,39 @@ def test_nothing_known_is_unknown_and_not_zero(tmp_path: Path) -> None:
     assert (planned.written.expected, planned.written.high) == (None, None)
     assert "0 / unknown / unknown to write" in repr(planned)
     assert cost(Request("mine", []), told(1, 1)) is None
+
+
+def test_a_shard_is_planned_as_it_is_asked(tmp_path: Path) -> None:
+    questions = pd.DataFrame(
+        [
+            {"question_id": at, "category": "c", "turns": [f"q{at}", "more"], "reference": None}
+            for at in range(12)
+        ]
+    )
+    store = Store(tmp_path / "judgments", mode="record")
+    planned = [plan(questions, Answerer("m"), store=store.shard(part, 2)) for part in (1, 2)]
+    assert sum(one.requests for one in planned) == 24
+    assert min(one.requests for one in planned) > 0
+    made = generate(questions, Answerer("m"), store=store.shard(1, 2), endpoint=Echo())
+    assert made["turns"].notna().sum() * 2 == planned[0].requests == store.calls
+    frame, judge = line_up(questions, made), Judge("single", "j")
+    parts = [plan(frame, judge, store=store.shard(part, 2)).requests for part in (1, 2)]
+    assert sum(parts) == len(frame)
+
+
+def test_references_that_are_missing_are_told(tmp_path: Path) -> None:
+    """Of a family that shows them where there are any; a prompt that needs them is refused."""
+    frame, store = lineup("a", "b").assign(category="math"), Store(tmp_path / "judgments")
+    planned = plan(frame, Judge("single", "j"), store=store)
+    assert planned.unguided == 1
+    assert "1 questions of arena-hard-200, coding, math, reasoning have no reference" in str(
+        planned
+    )
+    assert "1 questions" in planned._repr_html_()
+    given = frame.assign(reference=[["4"]] * 2)
+    assert plan(given, Judge("single", "j"), store=store).unguided == 0
+    with pytest.raises(FrameError, match=r"have no text for \{ref_answer_1\}, a reference answer"):
+        plan(frame, Judge("single-reference", "j"), store=store)
 
 
 def test_answers_are_planned_turn_by_turn(tmp_path: Path) -> None:

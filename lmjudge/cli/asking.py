@@ -75,8 +75,11 @@ def planned(parsed: argparse.Namespace, run: Run) -> int:
     from lmjudge.store import Store
 
     with closing(Store(parsed.store)) as store:
-        for plan in run.plans(store):
+        for plan in run.plans(_part(parsed, store)):
             say(str(plan))
+            half = plan.by_batch().dollars
+            if plan.distinct_misses and half is not None:
+                say(f"by lmjudge batch, at half the price: {half.shown('${:,.2f}')}")
     return 0
 
 
@@ -87,6 +90,8 @@ def exported(parsed: argparse.Namespace, run: Run) -> int:
     from lmjudge.store.sharding import Shard
 
     with closing(Store(parsed.store)) as store:
+        for plan in run.plans(_part(parsed, store)):
+            say(f"by batch, at half the price: {plan.by_batch()}")
         wanted = run.requests(store)
         if parsed.shard:
             wanted = filter(Shard(store, *parsed.shard).holds, wanted)
@@ -106,7 +111,7 @@ def asked(parsed: argparse.Namespace, run: Run) -> int:
 
     with closing(Store(parsed.store, mode="record")) as store:
         # All that is wrong with questions, answers and prompts shows here, before the first call.
-        for plan in run.plans(store):
+        for plan in run.plans(_part(parsed, store)):
             say(str(plan))
         purse = Budget(endpoint_of(parsed), dollars=parsed.budget, calls=parsed.max_calls)
         code = 0

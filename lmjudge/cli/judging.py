@@ -202,7 +202,6 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
     for model, absent in lacking.items():
         say(f"{model}: {len(absent)} questions without an answer are left out")
     _tell_of_turns(questions, answers)
-    _tell_of_references(questions)
     if parsed.mode == "single":
         return line_up(questions, answers)
     return pair_up(questions, answers, baseline=parsed.baseline)
@@ -224,12 +223,3 @@ def _tell_of_turns(questions: pd.DataFrame, answers: pd.DataFrame) -> None:
     short = given["turns"].map(len) < given["question_id"].map(asked)
     for model, rows in given[short].groupby("model", sort=False):
         say(f"{model}: {len(rows)} answers have fewer turns than their questions")
-
-
-def _tell_of_references(questions: pd.DataFrame) -> None:
-    from lmjudge.judges.prompts import NEED_REFERENCE
-
-    needing = questions[questions["category"].isin(NEED_REFERENCE)]
-    if lost := int(needing["reference"].isna().sum()):
-        kinds = ", ".join(sorted(set(needing["category"])))
-        say(f"{lost} questions of {kinds} have no reference answer (--references FILE gives them)")

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import DamagedStore, RequestError, UnknownRecord
@@ -26,6 +26,7 @@ _DIGEST_PREFIX = b',"sha256":"'
 _DIGEST_LENGTH = len(_DIGEST_PREFIX) + 64 + len(b'"}')
 _REPLY_AT = len(_KEY_PREFIX) + 64 + len(_REPLY_PREFIX)
 _decoder = json.JSONDecoder()
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,28 @@ def unite(records: Iterable[Record]) -> list[Record]:
 def _age(record: Record) -> tuple[float, str]:
     created = record.reply.created
     return (-math.inf if created is None else created, record.digest)
+
+
+@dataclass(frozen=True)
+class Counted(Iterator[Item]):
+    """What is made one by one, and how many there will be: a bar then knows how long it takes.
+
+    >>> from operator import length_hint
+    >>> length_hint(Counted(iter("abc"), 3)), list(Counted(iter("abc"), 3))
+    (3, ['a', 'b', 'c'])
+    """
+
+    items: Iterator[Item]
+    count: int
+
+    def __iter__(self) -> Iterator[Item]:
+        return self.items
+
+    def __next__(self) -> Item:
+        return next(self.items)
+
+    def __length_hint__(self) -> int:
+        return self.count
 
 
 class Endpoint(Protocol):

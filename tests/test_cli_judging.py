@@ -480,6 +480,26 @@ def test_a_log_has_a_line_for_each_state_of_the_bar(
     assert re.search(r"asking: +50%.*1/2 \[.*, 1 from the store, 0 failed, \$0\.0100\]\n", told)
 
 
+def test_a_bar_knows_the_whole_run(tmp_path: Path) -> None:
+    """What judging and generating hand to the store says how many are to come."""
+    from operator import length_hint
+
+    from endpoints import Echo
+
+    from lmjudge.judges import judge_requests
+    from lmjudge.store.asker import Asker
+
+    study = lj.simulate(0, per_category=1)
+    lineup = lj.line_up(study.questions, study.answers)
+    for prompt, frame in (("pair", study.pairings), ("single", lineup), ("many", lineup)):
+        made = judge_requests(frame, lj.Judge(prompt, "j"), samples=2)
+        assert length_hint(made) == len(list(made)) > 0
+    with Asker(lj.Store(tmp_path / "s", mode="record"), Echo()) as asker:
+        asker.submit([lj.Request("m", [{"role": "user", "content": "x"}])])
+        asker.expect(5000)
+        assert asker.bar.total == 5001
+
+
 def test_an_unreachable_server_is_one_error(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

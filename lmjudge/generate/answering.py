@@ -13,7 +13,7 @@ from lmjudge.canonical import JSON
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import check, frame as make_frame
 from lmjudge.judges.judging import Asks
-from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.records import Counted, Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
 from lmjudge.store.sharding import Asks as Holds
 
@@ -186,7 +186,7 @@ def generate(
     led = list(conversations(questions, answerer, samples))
     still = led
     while still := [one for one in still if one.open]:
-        replies = store.ask((one.request() for one in still), endpoint)
+        replies = store.ask(Counted((one.request() for one in still), len(still)), endpoint)
         for one, (key, reply) in zip(still, replies, strict=True):
             one.take(key, reply)
     rows = [one.row() for one in led]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from operator import length_hint
 from typing import Any, Literal, Protocol
 
 import pandas as pd
@@ -13,7 +14,7 @@ from lmjudge.frames import COLUMNS, check, frame as make_frame
 from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
 from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, Scale, Verdict, read
 from lmjudge.judges.prompts import Prompt, output_format
-from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.records import Counted, Endpoint, Failure, Reply, Request
 
 Orders = Literal["both", "given"]
 Row = dict[str, Any]
@@ -99,8 +100,8 @@ def judge_requests(
             " (1,) or (1, 2), and at least one sample"
         )
     both = orders == "both" and judge.pairwise
-    _complete(frame, judge, turns)
-    return (
+    count = _complete(frame, judge, turns) * (2 if both else 1) * samples
+    made = (
         (row | {"judge": judge.name, "sample": row["sample"] * samples + draw}, request)
         for prompt, texts, rows in _showings(frame, judge, both, turns)
         for messages in [prompt.messages(texts)]
@@ -108,12 +109,15 @@ def judge_requests(
         for request in [Request(judge.model, messages, judge.params, draw, judge.provider)]
         for row in rows
     )
+    return Counted(made, count)
 
 
-def _complete(frame: pd.DataFrame, judge: Judge, turns: Sequence[int]) -> None:
-    """Raise FrameError for rows that the judge's prompts cannot be filled with."""
+def _complete(frame: pd.DataFrame, judge: Judge, turns: Sequence[int]) -> int:
+    """How many rows there are in one order; FrameError where a prompt cannot be filled with one."""
     lacking: dict[object, tuple[Prompt, frozenset[str]]] = {}
+    count = 0
     for prompt, texts, rows in _showings(frame, judge, False, turns):
+        count += len(rows)
         if absent := prompt.placeholders - texts.keys():
             lacking.setdefault(rows[0]["question_id"], (prompt, absent))
     if lacking:
@@ -126,6 +130,7 @@ def _complete(frame: pd.DataFrame, judge: Judge, turns: Sequence[int]) -> None:
             " ('pair' and 'single' show a reference where there is one)",
             rows=frame[frame["question_id"].isin(list(lacking))],
         )
+    return count
 
 
 def _showings(
@@ -242,7 +247,7 @@ def _judged(
             yield request
 
     rows = []
-    for key, reply in store.ask(requests(), endpoint):
+    for key, reply in store.ask(Counted(requests(), length_hint(asked)), endpoint):
         row = waiting.popleft() | {"key": key, "text": None, "finish_reason": None}
         if isinstance(reply, Failure):
             row |= _fields(kind, Verdict(reason=reply.reason or "request_failed"), row)

@@ -71,7 +71,10 @@ class Asker:
             self.loop.call_soon_threadsafe(self.wake.set)
         if self.bar is None:
             self.bar = _bar()
-        self.bar.total = self.submitted
+
+    def expect(self, ahead: int) -> None:
+        """Tell the bar how many more requests will be looked up, any of which may be missing."""
+        self.bar.total = self.submitted + ahead
 
     def take(self, *, wait: bool) -> dict[str, Reply | Failure]:
         """What has arrived since; with `wait` at least one, or the error that stopped the run."""

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING
 
 from lmjudge.records import Endpoint, Failure, Reply, Request
@@ -27,7 +28,7 @@ def record(
     shelf: Shelf, requests: Iterable[Request], endpoint: Endpoint
 ) -> Iterator[tuple[str, Reply | Failure]]:
     """The (key, reply) of each request in order; what is missing is asked for and kept first."""
-    source = iter(requests)
+    source, ahead = iter(requests), length_hint(requests)
     window: deque[str] = deque()
     wanted: Counter[str] = Counter()
     held: dict[str, Reply | Failure] = {}
@@ -37,7 +38,7 @@ def record(
         while True:
             while more and len(window) <= WINDOW - CHUNK and not (window and window[0] in held):
                 chunk = list(islice(source, CHUNK))
-                more = bool(chunk)
+                more, ahead = bool(chunk), max(ahead - len(chunk), 0)
                 new = {r.key: r for r in chunk if r.key not in wanted}
                 found = shelf.look_up(new)
                 held.update(found)
@@ -45,6 +46,8 @@ def record(
                 if missing:
                     asker = asker or stack.enter_context(Asker(shelf, endpoint))
                     asker.submit(missing)
+                if asker:
+                    asker.expect(ahead if more else 0)
                 keys = [request.key for request in chunk]
                 shelf.hits += sum(key in found or key in wanted for key in keys)
                 window.extend(keys)

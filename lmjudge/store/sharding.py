@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from operator import length_hint
 from typing import Protocol
 
-from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.records import Counted, Endpoint, Failure, Reply, Request
 
 
 class Asks(Protocol):
@@ -64,7 +65,8 @@ class Shard:
                 if order[-1] is None:
                     yield request
 
-        for answered in self.store.ask(mine(), endpoint):
+        about = length_hint(requests) // self.of
+        for answered in self.store.ask(Counted(mine(), about), endpoint):
             while (key := order.popleft()) is not None:
                 yield key, other
             yield answered

@@ -95,9 +95,10 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
             f" as {unknown['question_id'].iloc[0]!r}; load the questions that they answer",
             rows=unknown,
         )
-    lines = answers.rename(columns={"turns": "answer"}).merge(
-        questions.rename(columns={"turns": "question"}), on="question_id", how="left"
-    )
+    # Without the further columns: one may be called as another frame's is.
+    lines = answers[list(COLUMNS["answers"])].rename(columns={"turns": "answer"})
+    asked = questions[list(COLUMNS["questions"])].rename(columns={"turns": "question"})
+    lines = lines.merge(asked, on="question_id", how="left")
     return lines[list(COLUMNS["lineup"])]
 
 

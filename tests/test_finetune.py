@@ -15,16 +15,13 @@ from hypothesis import given, settings, strategies as st
 import lmjudge as lj
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import frame
+from lmjudge.report import read_table, run
 from lmjudge.rewards import (
     longer_rewards,
     new_base,
-    pairs_from_scores,
-    reward_answers,
     save_pairs,
     word_rewards,
 )
-from lmjudge.simulate import MODELS
-from lmjudge.simulate.samples import SAMPLED, sampled
 from lmjudge.simulate.signs import LOOSE, SOUND, expected_wins, signed, told
 from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
 
@@ -394,32 +391,20 @@ def test_expected_wins_are_what_judging_comes_to(tmp_path: Path) -> None:
     assert abs(found["win_rate"] - planted) < 0.05
 
 
-def test_a_reward_model_finds_planted_quality_and_ranks_by_it(tmp_path: Path) -> None:
-    """Trained on a simulated judge's grades of one study, it ranks five samples in another."""
-    study = lj.simulate(seed=5, per_category=12)
-    store = lj.Store(tmp_path / "store", mode="record")
-    lineup = lj.line_up(study.questions, signed(study))
-    judge = lj.Judge("single", model=study.judges[0])
-    scores = lj.judge_answers(lineup, judge, store=store, endpoint=study.endpoint)
-    pairs = pairs_from_scores(scores, lineup)
-    base = new_base(tmp_path / "base", lineup["answer"].str[0], vocabulary=400, width=32, layers=1)
-    training = lj.train_reward_model(
-        pairs, base=base, out=tmp_path / "reward", learning_rate=5e-3, epochs=3, longest=160,
-        batch_size=4, evaluations=4, held_out=0.15, **OPTIONS,
-    )  # fmt: skip
-    assert training.metrics["held_out_accuracy"].max() > 0.75
-    baseline = MODELS[0].name
-    other = lj.simulate(seed=6, per_category=8, models=(MODELS[0], *SAMPLED), baseline=baseline)
-    planted = sampled(other)
-    answers = planted.drop(columns="reward").assign(turns=signed(other)["turns"])
-    five = answers[answers["model"] != baseline]
-    endpoint = lj.RewardEndpoint(training.folder, device="cpu")
-    rewards = reward_answers(lj.line_up(other.questions, five), endpoint, store=store)
-    ranked = lj.rank_samples(five, rewards)
-    facts = {(f.question_id, f.model): f.quality for f in other.endpoint.facts.values()
-             if f.turn == 1}  # fmt: skip
-    names = ranked["model"] + ", sample " + (ranked["sample"] + 1).astype(str)
-    ranked["quality"] = [facts[key] for key in zip(ranked["question_id"], names, strict=True)]
-    means = ranked.groupby("rank")["quality"].mean()
-    assert means.is_monotonic_decreasing
-    assert means[1] > ranked.loc[ranked["sample"] == 0, "quality"].mean() + 0.5
+def test_a_reward_model_finds_planted_quality_and_ranks_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notebook trains on a judge's grades of one study, and ranks five samples in another."""
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    (made,) = run(["gpt4llm-reward"], parameters={"train": "true"})
+    table = read_table(made.table)
+    sample, *groups = table.to_dict("records")
+    assert [row["row"].split(" · ")[0][-6:] for row in groups] == [f"rank {k}" for k in range(1, 6)]
+    # What the groups are worth to the judge is in order, and best of five beats one sample.
+    worth = [row["planted"] for row in groups]
+    assert worth == sorted(worth, reverse=True)
+    assert worth[0] > sample["planted"] + 8
+    assert groups[0]["low"] > sample["value"]
+    assert (table["value"] - table["planted"]).abs().max() < 8

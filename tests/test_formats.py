@@ -114,6 +114,9 @@ def test_alpacaevals_outputs_and_annotations_meet_by_their_text(tmp_path: Path) 
     votes = formats.read_judgments([annotations])
     assert questions["question_id"].is_unique
     assert lj.line_up(questions, answers)["answer"].tolist() == [["la 0"], ["la 1"], ["la 2"]]
+    more = {"answer": "of one's own", "question": "too", "category": "c", "reference": "r"}
+    again = lj.line_up(questions.assign(model="m"), answers.assign(**more))
+    assert again.equals(lj.line_up(questions, answers))  # further columns, whatever their names
     assert votes["question_id"].tolist() == questions["question_id"].tolist()
     assert votes["winner"].tolist()[:2] == ["model_a", "model_b"]
     assert votes["reason"].tolist()[2] == "no_verdict"

@@ -103,6 +103,34 @@ def told(
     return answers.assign(turns=turns), SimulatedEndpoint(seed, tuple(judges), facts)
 
 
+def expected_totals(study: Study, pairings: pd.DataFrame, *, orders: str = "both") -> pd.DataFrame:
+    """What model_a's grades total in percent of model_b's, in expectation, by the first judge.
+
+    `pairings` are of first turns of the study's answers, known by their words, whatever model they
+    are said to be of: a model's sample, or a rank. Both are graded in one judgment. Columns:
+    model_a, model_b, planted.
+    """
+    from lmjudge.simulate.truth import grade_chances
+
+    who, grades = study.plan.judges[0], np.arange(1, 11)
+    places = (1, -1) if orders == "both" else (1,)
+    made = pairings[["model_a", "model_b"]].copy()
+    for side, turn in (("a", 1), ("b", -1)):
+        facts = [study.endpoint.facts[_word(turns[0])] for turns in pairings[f"answer_{side}"]]
+        made[side] = [
+            sum(
+                float(
+                    grade_chances(who, np.array(f.quality), first=turn * place, long=f.long)
+                    @ grades
+                )
+                for place in places
+            )
+            for f in facts
+        ]
+    sums = made.groupby(["model_a", "model_b"])[["a", "b"]].sum()
+    return (100 * sums["a"] / sums["b"]).rename("planted").reset_index()
+
+
 def expected_wins(
     endpoint: SimulatedEndpoint, judge: SimulatedJudge, pairings: pd.DataFrame
 ) -> pd.DataFrame:
@@ -135,9 +163,15 @@ def _by_answer(endpoint: SimulatedEndpoint) -> dict[tuple[Any, int, str], Fact]:
     return {(fact.question_id, fact.turn, fact.model): fact for fact in endpoint.facts.values()}
 
 
-def _signed(study: Study, text: str, rng: np.random.Generator) -> str:
+def _word(text: str) -> str:
+    """The word that stands for an answer; "" where it has none."""
     found = _TOKEN.search(text)
-    quality = study.endpoint.facts[found[0].lower()].quality if found else 5.5
+    return found[0].lower() if found else ""
+
+
+def _signed(study: Study, text: str, rng: np.random.Generator) -> str:
+    fact = study.endpoint.facts.get(_word(text))
+    quality = fact.quality if fact else 5.5
     chance = min(0.98, max(0.02, (quality - 1) / 9))
     words = text.split()
     for at, word in enumerate(words):

@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import os
+import re
 from html import escape, unescape
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hostile import CELLS, PAGES, TERMINAL
 from hypothesis import given, strategies as st
 from nbformat.v4 import new_notebook
 
@@ -16,7 +18,16 @@ import lmjudge as lj
 from lmjudge.data import SOURCES
 from lmjudge.errors import ReportError
 from lmjudge.records import Record, Reply, Request
-from lmjudge.report import Figure, check, differing, page_of, plain, read_table, write_index
+from lmjudge.report import (
+    Figure,
+    check,
+    differing,
+    page_of,
+    plain,
+    read_table,
+    typeset,
+    write_index,
+)
 from lmjudge.report.files import to_csv, write
 
 TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\0")
@@ -305,3 +316,47 @@ def test_a_choice_of_published_rows_is_ones_own(
     assert lj.read_table(part)[["table", "basis"]].to_numpy().tolist() == [
         ["A choice of rows: T", "own"]
     ]
+
+
+# What is text to LaTeX: a plain character, an escaped one, or the name of one.
+_LATEX_TEXT = re.compile(r"([^\\&%$#_{}~^<>\[*\n]|\\[&%$#_{}]|\\text[a-z]+\{\}|\{[\[*]\})*")
+
+
+@given(
+    st.text(max_size=60) | st.sampled_from([*PAGES, *CELLS, *TERMINAL, "^^5cinput{a}", "*[3cm]"])
+)
+def test_no_text_is_obeyed_where_a_table_is_typeset(text: str) -> None:
+    import mistune
+
+    cells = table(
+        table=text,
+        row=[text, f"{text}b"],
+        column=[text, f"{text}y"],
+        basis="own",
+        low=None,
+        high=None,
+    )
+    lines = typeset(cells, "latex").splitlines()
+    assert len(lines) == 11
+    (title,) = [line[9:-1] for line in lines if line.startswith("\\caption{")]
+    assert _LATEX_TEXT.fullmatch(title)
+    row = lines[6].removesuffix(" & 1.5 &  \\\\")
+    assert row != lines[6]
+    assert _LATEX_TEXT.fullmatch(row)
+    page = mistune.create_markdown(escape=False, plugins=["table"])(typeset(cells, "markdown"))
+    tags = re.findall(r"<(\w+)", str(page))
+    assert set(tags) <= {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
+    assert (tags.count("tr"), tags.count("td"), tags.count("th")) == (3, 6, 3)
+
+
+def test_a_table_lies_beside_its_csv_typeset(folder: Path) -> None:
+    wide = pd.concat([table(table="W", column=f"c{one}") for one in range(9)])
+    path = lj.save_table(
+        pd.concat([table(low=1.0, high=[2.0, 3.0]), wide]), "t", source="simulated"
+    )
+    told = path.with_suffix(".md").read_text()
+    assert told.startswith(
+        "**T (simulated; n 3 to 4)**\n\n|  | x |\n| --- | --- |\n| a | 1.5 (1 to 2) |"
+    )
+    assert "| c8 | 1.5 | 2 |" in told
+    assert path.with_suffix(".tex").read_text() == typeset(read_table(path), "latex")

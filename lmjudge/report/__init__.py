@@ -10,6 +10,7 @@ from lmjudge.report.index import write_index
 from lmjudge.report.page import page_of
 from lmjudge.report.runner import notebooks, run
 from lmjudge.report.tables import cells, read_table, save_table
+from lmjudge.report.typeset import typeset
 
 __all__ = [
     "Figure",
@@ -30,5 +31,6 @@ __all__ = [
     "read_table",
     "run",
     "save_table",
+    "typeset",
     "write_index",
 ]

@@ -86,7 +86,7 @@ def _manifest(tables: list[Saved]) -> dict[str, Any]:
     for one in tables:
         if one.card is not None:
             folder = reports() / PLACES[one.source]
-            files = [folder / f"{one.stem}.{end}" for end in ("csv", "html", "ipynb")]
+            files = [folder / f"{one.stem}.{end}" for end in ("csv", "html", "ipynb", "md", "tex")]
             files += sorted((folder / "evidence" / one.stem).glob("*.html"))
             outputs = {
                 file.relative_to(reports()).as_posix(): hashlib.sha256(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pandas as pd
 
 from lmjudge.errors import ReportError
 from lmjudge.published import compare, published, stems as published_stems
-from lmjudge.report.files import number, plain, write
+from lmjudge.report.files import number, write
 from lmjudge.report.runner import notebooks
 from lmjudge.report.tables import COLUMNS, read_table
+from lmjudge.report.typeset import in_markdown
 
 _FIRST, _LAST = "<!-- tables: python -m lmjudge.report.readme -->", "<!-- end of tables -->"
 _HEADS = ("notebook", "of", "published", "ours", "n", "basis")
@@ -60,11 +60,11 @@ def _beside(stem: str, table: pd.DataFrame) -> list[tuple[str, ...]]:
             if held.empty:
                 alone.append(found)
             else:
-                of = _cell(f"{work} ({version}), {name}")
+                of = in_markdown(f"{work} ({version}), {name}")
                 lines.append((f"`{stem}`", of, *_ours(held)))
         if alone:
             whole = pd.concat(alone)
-            of = _cell(f"{work} ({version}), {'; '.join(whole['table'].unique())}")
+            of = in_markdown(f"{work} ({version}), {'; '.join(whole['table'].unique())}")
             unsure = int((whole["status"] == "unverified").sum())
             told = f"{len(whole)} numbers{f', {unsure} unverified' if unsure else ''}"
             basis = ", ".join(whole["basis"].dropna().unique()) or "published alone"
@@ -95,7 +95,7 @@ def _nobodys(stem: str, table: pd.DataFrame) -> tuple[str, ...]:
     bases = ", ".join(table.loc[table["value"].notna(), "basis"].unique())
     return (
         f"`{stem}`",
-        _cell(f"printed nowhere: {name}"),
+        in_markdown(f"printed nowhere: {name}"),
         "",
         _named(numbers),
         _counts(shown["n"]),
@@ -115,16 +115,12 @@ def _named(cells: pd.DataFrame) -> str:
     told = ", ".join(
         f"{name} {shown}" for name, shown in zip(cells[inner], cells["printed"], strict=True)
     )
-    return _cell(f"{cells[outer].iloc[0]}: {told}")
+    return in_markdown(f"{cells[outer].iloc[0]}: {told}")
 
 
 def _counts(n: pd.Series) -> str:
     known = sorted({int(count) for count in n.dropna()})
     return " to ".join(f"{count:,}" for count in dict.fromkeys(known[:1] + known[-1:]))
-
-
-def _cell(text: str) -> str:
-    return re.sub(r"([|<>*`\[\]])", r"\\\1", plain(text))
 
 
 if __name__ == "__main__":

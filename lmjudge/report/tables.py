@@ -18,6 +18,7 @@ import pandas as pd
 from lmjudge.errors import DataMissing, ReportError
 from lmjudge.places import reports
 from lmjudge.report.files import as_json, read_csv, to_csv, write
+from lmjudge.report.typeset import write_typeset
 
 if TYPE_CHECKING:
     from lmjudge.report.evidence import Records
@@ -60,8 +61,7 @@ def cells(
     """
     named = {values: values} if isinstance(values, str) else dict(values)
     wanted = [row, *([] if column is None else [column]), *named]
-    missing = [name for name in wanted if name not in frame.columns]
-    if missing:
+    if missing := [name for name in wanted if name not in frame.columns]:
         raise ReportError(
             f"the frame for table {table!r} lacks {', '.join(missing)}; it has"
             f" {', '.join(map(str, frame.columns))}",
@@ -107,8 +107,8 @@ def save_table(
     text that a spreadsheet would run as a formula led by an apostrophe. A run card beside it
     (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was asked, the
     digest of its records under `keys` (themselves in <stem>.keys), and the versions; `notes` stand
-    on the page. A published table whose bytes are new also gets its rows in sources.csv. With
-    `part` it was made of a choice of the published rows: it is one's own, and its titles say so.
+    on the page. <stem>.tex and <stem>.md are the table, typeset. A published table of new bytes
+    gets its rows in sources.csv. With `part`, a choice of the published rows, it is one's own.
     With `evidence`, the games or scores that the table rests on, each cell leads to pages of its
     judgments (evidence/<stem>/): those rows that are of the cell's group in the columns `by`, all
     rows where it has none; `keys` are theirs.
@@ -143,6 +143,7 @@ def save_table(
     path = folder / PLACES[source] / f"{stem}.csv"
     changed = not path.exists() or path.read_bytes() != body
     write(path, body)
+    write_typeset(path, whole)
     if behind is not None:
         card["evidence"] = write_evidence(path, behind, records)
     write(path.with_suffix(".run.json"), as_json(card))
@@ -182,8 +183,7 @@ def _checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
         )
     whole = table.reindex(columns=[name for name in allowed if name in (*COLUMNS, *table.columns)])
     whole = _with_numbers(whole, stem)
-    default = _BASES[source][0]
-    whole["basis"] = whole["basis"].where(whole["basis"].notna(), default)
+    whole["basis"] = whole["basis"].where(whole["basis"].notna(), _BASES[source][0])
     odd = sorted(set(whole["basis"]) - set(_BASES[source]))
     if odd:
         raise ReportError(

@@ -1,0 +1,61 @@
+"""Writes docs/data.md from the table of sources: `python docs/make_data.py`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from lmjudge.data import SOURCES
+
+PAGE = Path(__file__).with_name("data.md")
+_HEAD = """# Data, and their licences
+
+Made by `python docs/make_data.py` from `lmjudge/data/sources.csv`; a test keeps it current.
+
+No row, answer or judgment of anybody's is in this repository. `lmjudge fetch` downloads what is
+open and has a licence; the rest only by name (`lmjudge fetch <source>`). Every file is held to its
+SHA-256, or, where the original's is not known, to that of the first download.
+
+The licence is quoted as the source states it, for its own files. Texts that a model wrote may be
+under its provider's terms besides; what your evidence pages and exports pass on is yours to answer
+for. This page is no legal advice.
+
+| source | licence, as stated | files | fetched | what may be passed on |
+| --- | --- | --- | --- | --- |
+"""
+_PASSED_ON = {
+    "Apache-2.0": "all, with the licence and its notices",
+    "MIT": "all, with the copyright notice",
+    "CC-BY-4.0": "all, with attribution",
+    "CC-BY-NC-4.0": "with attribution, and for nothing commercial",
+    "prompts CC-BY-4.0, answers CC-BY-NC-4.0": "with attribution, answers for nothing commercial",
+    "none stated": "nothing: evidence pages show its keys and counts alone",
+}
+_TAIL = """
+Sources without a licence are left out by a plain `lmjudge fetch`, and evidence pages withhold their
+texts. A store holds them, and so may its export: see [publishing.md](publishing.md).
+
+What is to be known of a source beside its licence:
+
+"""
+
+
+def page() -> str:
+    """The whole page, as Markdown."""
+    lines: list[str] = []
+    notes: dict[str, list[str]] = {}
+    for source in SOURCES.values():
+        roles = Counter(file.role for file in source.files if file.url)
+        told = ", ".join(f"{role} ({count})" for role, count in roles.items())
+        how = "by default" if source.by_default else "by name"
+        how = f"by hand: it asks for {source.asks}" if source.asks else how
+        cells = [f"[{source.name}]({source.homepage})", source.licence, told, how]
+        lines.append(f"| {' | '.join([*cells, _PASSED_ON[source.licence]])} |\n")
+        if source.note:
+            notes.setdefault(source.note, []).append(source.name)
+    told = [f"- {', '.join(names)}: {note}\n" for note, names in notes.items()]
+    return "".join([_HEAD, *lines, _TAIL, *told])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,8 @@ import pytest
 from hostile import CELLS, JUDGED, NAMES, PAGES, TEMPLATES, TERMINAL
 
 import lmjudge as lj
+from lmjudge import formats
+from lmjudge.cli import main
 from lmjudge.judges.parsers import LETTERS, PARSERS, RATING, RATINGS
 from lmjudge.records import Record, Reply, Request
 
@@ -93,34 +94,54 @@ def test_how_each_parser_reads_what_is_not_the_judges_own() -> None:
     assert table in DOCS.read_text(), f"docs/security.md should hold:\n{table}"
 
 
-@pytest.mark.parametrize("text", TERMINAL + NAMES[:8])
-def test_the_terminal_gets_no_control_bytes(text: str, tmp_path: Path) -> None:
-    """Models' names are what the command line shows of a store."""
-    name = f"m{text}m"
-    store = lj.Store(tmp_path / "store")
-    try:
-        store.add([Record(Request(name, [{"role": "user", "content": text}]), Reply(text))])
-    except lj.errors.RequestError:
-        return  # refused: it is nowhere
-    told = subprocess.run(
-        [sys.executable, "-m", "lmjudge", "store", "--path", str(tmp_path / "store"), "stats"],
-        capture_output=True,
-        check=True,
-    )
-    shown = (told.stdout + told.stderr).decode()
-    odd = {c for c in shown if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160}
+def no_control_bytes(told: str) -> None:
+    odd = {c for c in told if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160}
     assert not odd
-    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert not set(told) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def test_the_terminal_gets_no_control_bytes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the command line shows of a store, of judgments, and of what it cannot read."""
+    names = [f"m{text}m" for text in TERMINAL + NAMES[:-1]]
+    store = lj.Store(tmp_path / "store")
+    store.add(
+        Record(Request(name, [{"role": "user", "content": name}]), Reply(name)) for name in names
+    )
+    rows = [
+        {"question_id": name, "turn": 1, "model": name, "judge": f"{name}/single", "score": 7.0}
+        for name in names
+    ]
+    whole = {"sample": 0, "reason": None, "text": "[[7]]", "key": None, "origin": "rendered"}
+    judged = formats.write_frame(pd.DataFrame(rows).assign(**whole), tmp_path / "judged.jsonl")
+    assert main(["store", "--path", str(tmp_path / "store"), "stats"]) == 0
+    assert main(["show", str(judged), "--out", str(tmp_path / "shown.csv")]) == 0
+    told = capfd.readouterr()
+    assert told.out.count("/single") == len(names)
+    no_control_bytes(told.out + told.err)
+    for name in TERMINAL:
+        bad = tmp_path / "bad.jsonl"
+        bad.write_text(json.dumps({"question_id": name, name: name}) + "\n")
+        assert main(["show", str(bad)]) == 1
+        assert main(["run", f"no{name}"]) == 1
+        assert main(["show", str(tmp_path / f"no{name.replace(chr(0), '')}")]) == 1
+    told = capfd.readouterr()
+    assert told.err.count("\n") == 3 * len(TERMINAL)
+    no_control_bytes(told.out + told.err)
 
 
 def test_no_spreadsheet_runs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
     table = pd.DataFrame({"table": CELLS, "row": CELLS, "column": CELLS, "value": 1.0})
-    path = lj.save_table(table, "hostile", source="own")
-    with path.open(newline="", encoding="utf-8") as lines:
-        for row in csv.reader(lines):
-            for cell in row:
-                assert not cell.startswith(("=", "+", "@", "\t", "\r", "\uff1d")), cell
+    for path in (
+        lj.save_table(table, "hostile", source="own"),
+        formats.write_frame(table, tmp_path / "frame.csv"),
+    ):
+        with path.open(newline="", encoding="utf-8") as lines:
+            for row in csv.reader(lines):
+                for cell in row:
+                    assert not cell.startswith(("=", "+", "@", "\t", "\r", "\n", "\uff1d")), cell
 
 
 @pytest.mark.parametrize("text", TEMPLATES)

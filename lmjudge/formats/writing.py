@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -39,7 +40,9 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     file = Path(path)
     if file.suffix == ".csv":
         safe = frame.map(lambda cell: f"'{cell}" if _is_formula(cell) else cell)
-        return _put(file, safe.to_csv(index=False, lineterminator="\n").encode())
+        # Else a lone carriage return stays bare, and what follows it is a row of its own.
+        quoted = {"quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
+        return _put(file, safe.to_csv(index=False, **quoted).encode())
     if file.suffix == ".parquet":
         return _put(file, frame.to_parquet(index=False))
     if file.suffix != ".jsonl":

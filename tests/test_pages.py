@@ -14,6 +14,8 @@ from hostile import AWAY, PAGES as HOSTILE, RUN
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import lmjudge as lj
+from lmjudge.canonical import clean_text
+from lmjudge.records import Record, Reply, Request
 from lmjudge.report import page_of, write_index
 
 if TYPE_CHECKING:
@@ -132,6 +134,32 @@ def test_no_text_of_a_model_runs_in_the_index(
     assert outside == []
     assert page.query_selector_all("script, iframe, object, svg, form, link, img") == []
     assert page.inner_text("main").count(RUN) > 3 * len(HOSTILE)
+
+
+@pytest.mark.parametrize("policy", [True, False])
+def test_no_text_of_a_model_runs_in_the_evidence(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: bool
+) -> None:
+    """Question, answer, judgment, names and notes behind a cell, all of them hostile."""
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    said = clean_text("\n".join(HOSTILE))
+    store = lj.Store(tmp_path / "store", mode="record")
+    request = Request(said, [{"role": role, "content": said} for role in ("system", "user")])
+    store.add([Record(request, Reply(said, finish_reason=said, reasoning=said, model=said))])
+    row = {"question_id": said, "turn": 1, "model": said, "judge": f"{said}/single", "score": 1.0}
+    rows = pd.DataFrame([row | {"key": request.key, "reason": said, "text": said}])
+    table = lj.cells(rows, said, row="model", values={"score": "score"})
+    saved = lj.save_table(
+        table, "t", source="own", store=store, evidence=rows, by=["model"], notes=said
+    )
+    pages = sorted((saved.parent / "evidence" / "t").glob("*.html"))
+    assert len(pages) == 3
+    for path in pages:
+        page, outside = visit(browser, path, policy=policy)
+        assert page.evaluate("window.fired") is None
+        assert outside == []
+        assert page.query_selector_all("script, iframe, object, svg, form, link, img, base") == []
+    assert page.inner_text("main").count(RUN) >= len(HOSTILE)
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -14,6 +14,7 @@ from lmjudge.records import Reply, Request
 
 CHARACTERS_A_TOKEN = 4.0  # of English prose, where a server has not said how many tokens it read
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
+_MORE = re.compile(r"[@:].*|-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})(-preview)?")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ def price_of(model: str, table: dict[str, Price] | None = None) -> Price | None:
     """
     known = prices() if table is None else table
     return known.get(model) or known.get(_DATED.sub("", model))
+
+
+def same_model(asked: str, served: str | None) -> bool:
+    """Whether a server names the model that was asked for: its name, or it with a date or revision.
+
+    >>> same_model("gpt-4o", "gpt-4o-2024-08-06"), same_model("gpt-4o", "gpt-4o-mini")
+    (True, False)
+    """
+    if served is None or served == asked:
+        return True
+    return served.startswith(asked) and bool(_MORE.fullmatch(served[len(asked) :]))
 
 
 def tokens(request: Request, reply: Reply | None = None) -> tuple[float, float]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import DamagedStore, RequestError, UnknownRecord
@@ -26,7 +26,13 @@ _DIGEST_PREFIX = b',"sha256":"'
 _DIGEST_LENGTH = len(_DIGEST_PREFIX) + 64 + len(b'"}')
 _REPLY_AT = len(_KEY_PREFIX) + 64 + len(_REPLY_PREFIX)
 _decoder = json.JSONDecoder()
-Item = TypeVar("Item")
+_KINDS: dict[str, Any] = {
+    "text": str,
+    "finish_reason": str,
+    "refusal": str,
+    "usage": dict,
+    "created": (int, float),
+}
 
 
 @dataclass(frozen=True)
@@ -178,6 +184,7 @@ class Record:
         key = check_line(line)
         try:
             whole = json.loads(line)
+            _sound(whole["reply"], line)
             record = cls(Request.from_json(whole["request"]), Reply(**whole["reply"]))
             if record.request.key == key and record.line == line:
                 return record
@@ -209,12 +216,30 @@ def check_line(line: bytes) -> str:
 
 
 def reply_in(line: bytes) -> Reply:
-    """The reply in a line that `check_line` has passed; the request is not parsed."""
-    whole, _ = _decoder.raw_decode(line[_REPLY_AT:].decode())
+    """The reply in a line that `check_line` has passed; the request is not parsed.
+
+    Raises DamagedStore where what stands there is no reply: no text, or a field that is no such.
+    """
+    try:
+        whole, _ = _decoder.raw_decode(line[_REPLY_AT:].decode())
+    except (ValueError, RecursionError):
+        whole = None
+    _sound(whole, line)
     try:
         return Reply(**whole)
     except TypeError:  # a newer lmjudge may keep more of a reply than this one knows
         return Reply(**{name: whole[name] for name in Reply.__dataclass_fields__ if name in whole})
+
+
+def _sound(reply: Any, line: bytes) -> None:
+    if not (
+        isinstance(reply, dict)
+        and "text" in reply
+        and all(isinstance(reply[name], kind) for name, kind in _KINDS.items() if name in reply)
+    ):
+        key = line[len(_KEY_PREFIX) : len(_KEY_PREFIX) + 64].decode("ascii", "replace")
+        told = f"the record {key[:12]} holds no reply with a text; it is as good as missing"
+        raise DamagedStore(told, keys=[key])
 
 
 def unite(records: Iterable[Record]) -> list[Record]:
@@ -235,28 +260,6 @@ def unite(records: Iterable[Record]) -> list[Record]:
 def _age(record: Record) -> tuple[float, str]:
     created = record.reply.created
     return (-math.inf if created is None else created, record.digest)
-
-
-@dataclass(frozen=True)
-class Counted(Iterator[Item]):
-    """What is made one by one, and how many there will be: a bar then knows how long it takes.
-
-    >>> from operator import length_hint
-    >>> length_hint(Counted(iter("abc"), 3)), list(Counted(iter("abc"), 3))
-    (3, ['a', 'b', 'c'])
-    """
-
-    items: Iterator[Item]
-    count: int
-
-    def __iter__(self) -> Iterator[Item]:
-        return self.items
-
-    def __next__(self) -> Item:
-        return next(self.items)
-
-    def __length_hint__(self) -> int:
-        return self.count
 
 
 class Endpoint(Protocol):

@@ -79,6 +79,10 @@ def test_generate_judge_in_three_modes_and_show(
     assert len(server.calls) == 15
     told = capsys.readouterr().out
     assert "asked for 5 replies: 0 from the store, 5 calls, 0 failed" in told
+    assert "another model than was asked for (small as served-model 5)" in told
+    assert lmjudge("generate questions.jsonl --model tiny --same-model") == 1
+    assert "stopped: the server answered as 'served-model'" in capsys.readouterr().err
+    del server.calls[15:]
     files = sorted(path.name for path in (here / "model_answer").iterdir())
     assert files == ["org~2f_big.jsonl", "org~2fbig.jsonl", "small.jsonl"]
     server.calls.clear()

@@ -182,6 +182,21 @@ def test_a_newer_reply_is_read_by_this_version() -> None:
     assert reply_in(newer) == Reply("A")
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [b"{}", b'{"finish_reason":"stop"}', b'{"text":7}', b'{"created":"x","text":"A"}', b"[]", b"?"],
+)
+def test_a_planted_reply_that_is_none_is_damage(reply: bytes) -> None:
+    """Its SHA-256 holds, and there is nothing in it that could be handed on."""
+    body = Record(ask(), Reply("A")).line[:-77].replace(b'{"text":"A"}', reply) + b"}"
+    line = body[:-1] + b',"sha256":"%s"}' % hashlib.sha256(body).hexdigest().encode()
+    assert check_line(line) == ask().key
+    with pytest.raises(DamagedStore, match="holds no reply"):
+        reply_in(line)
+    with pytest.raises(DamagedStore):
+        Record.from_line(line)
+
+
 @given(st.lists(replies, max_size=5), st.lists(replies, max_size=5), st.randoms())
 def test_union_is_a_union(one: list[Reply], two: list[Reply], random: object) -> None:
     a, b = ([Record(ask(), reply) for reply in some] for some in (one, two))

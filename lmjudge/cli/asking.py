@@ -67,7 +67,8 @@ def endpoint_of(parsed: argparse.Namespace) -> Any:
         return LocalEndpoint(str(parsed.local), **({"batch_size": most} if most else {}))
     from lmjudge.endpoints.openai import OpenAIEndpoint
 
-    return OpenAIEndpoint(parsed.base_url, **({"concurrency": most} if most else {}))
+    more = {"concurrency": most} if most else {}
+    return OpenAIEndpoint(parsed.base_url, same_model=parsed.same_model, **more)
 
 
 def planned(parsed: argparse.Namespace, run: Run) -> int:
@@ -142,6 +143,8 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
         f"asked for {store.hits + store.misses:,} replies: {store.hits:,} from the store,"
         f" {store.calls:,} calls, {failed.total():,} failed{_counts(failed)}; {_spent(store)}"
     )
+    if store.served:
+        say(f"the server answered as another model than was asked for{_counts(store.served)}")
     if store.last_failure is not None:
         say(f"the last that failed: {store.last_failure.message}")
     column = next((name for name in ("winner", "score", "turns") if name in made), "turns")

@@ -154,6 +154,11 @@ def _asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", type=_dollars, help="stop before more dollars are spent")
     parser.add_argument("--max-calls", type=count, help="stop before more calls are made")
     parser.add_argument(
+        "--same-model",
+        action="store_true",
+        help="stop where the server says that another model than was asked for has answered",
+    )
+    parser.add_argument(
         "--shard", type=_shard, metavar="i/n", help="ask for part i of n; merge the stores after"
     )
     serving(parser)

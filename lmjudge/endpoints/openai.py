@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from lmjudge.canonical import JSON
 from lmjudge.endpoints.replies import Fault, is_told, read_reply, redacted
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
+from lmjudge.prices import same_model
 from lmjudge.records import Reply, Request
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class OpenAIEndpoint:
     the pauses between them, both in seconds; pauses are random up to `backoff`, doubled at each
     attempt, or as long as the server's Retry-After says, and then all workers pause. An answer
     larger than `max_bytes` is refused (raise it for log-probabilities of long answers). Plain
-    http is for this machine only, unless `allow_http`.
+    http is for this machine only, unless `allow_http`. With `same_model` a reply of another model
+    than was asked for, by the server's own word, stops the run (another_model) and is not kept.
 
     Entering a session raises EndpointStopped without a key and EndpointError for a base URL that
     cannot be used. Answering raises RequestFailed (context_length, content_filter, tool_call,
@@ -65,6 +67,7 @@ class OpenAIEndpoint:
     max_bytes: int = field(default=1_000_000, kw_only=True)
     backoff: float = field(default=1.0, kw_only=True)
     allow_http: bool = field(default=False, kw_only=True)
+    same_model: bool = field(default=False, kw_only=True)
     network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -158,6 +161,8 @@ class _Session:
         ):
             attempts += 1
             outcome = await self._attempt(body, ends)
+            if isinstance(outcome, Reply) and self.endpoint.same_model:
+                outcome = _of_the_same(request.model, outcome)
             if isinstance(outcome, Reply):
                 return outcome
             fault = self._heeded(outcome, ends)
@@ -216,6 +221,14 @@ class _Session:
         if isinstance(outcome, Reply):
             return replace(outcome, created=time.time(), latency=self.clock() - begun)
         return outcome
+
+
+def _of_the_same(asked: str, reply: Reply) -> Reply | Fault:
+    """The reply, if the model that was asked for gave it; else a Fault that stops the run."""
+    if same_model(asked, reply.model):
+        return reply
+    told = f"the server answered as {reply.model!r} and was asked for {asked!r}; ask for that name"
+    return Fault("another_model", f"{told}, or leave same_model out", 200, "stop")
 
 
 def chat_body(request: Request) -> dict[str, JSON]:

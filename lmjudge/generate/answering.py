@@ -13,9 +13,9 @@ from lmjudge.canonical import JSON
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import check, frame as make_frame
 from lmjudge.judges.judging import Asks
-from lmjudge.records import Counted, Endpoint, Failure, Reply, Request
+from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
-from lmjudge.store.sharding import Asks as Holds
+from lmjudge.store.sharding import Asks as Holds, Counted
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from lmjudge.frames import COLUMNS, check, frame as make_frame
 from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
 from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, Scale, Verdict, read
 from lmjudge.judges.prompts import Prompt, output_format
-from lmjudge.records import Counted, Endpoint, Failure, Reply, Request
+from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.store.sharding import Counted
 
 Orders = Literal["both", "given"]
 Row = dict[str, Any]

@@ -1,4 +1,4 @@
-"""A store's part of a run that several jobs share: which requests are whose is in their keys."""
+"""Runs of requests: how many are to come, and the part of one that is this job's by their keys."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from operator import length_hint
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from lmjudge.records import Counted, Endpoint, Failure, Reply, Request
+from lmjudge.records import Endpoint, Failure, Reply, Request
+
+Item = TypeVar("Item")
 
 
 class Asks(Protocol):
@@ -24,6 +26,28 @@ class Asks(Protocol):
     def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The replies to those of the keys that the store holds."""
         ...
+
+
+@dataclass(frozen=True)
+class Counted(Iterator[Item]):
+    """What is made one by one, and how many there will be: a bar then knows how long it takes.
+
+    >>> from operator import length_hint
+    >>> length_hint(Counted(iter("abc"), 3)), list(Counted(iter("abc"), 3))
+    (3, ['a', 'b', 'c'])
+    """
+
+    items: Iterator[Item]
+    count: int
+
+    def __iter__(self) -> Iterator[Item]:
+        return self.items
+
+    def __next__(self) -> Item:
+        return next(self.items)
+
+    def __length_hint__(self) -> int:
+        return self.count
 
 
 @dataclass(frozen=True)

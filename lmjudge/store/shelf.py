@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmjudge.errors import DamagedStore, UnknownRecord
-from lmjudge.prices import Price, cost
+from lmjudge.prices import Price, cost, same_model
 from lmjudge.records import Failure, Record, Reply, Request, check_line, reply_in, unite
 from lmjudge.store import recording
 from lmjudge.store.reading import Reader, look_over, pack
@@ -56,6 +56,7 @@ class Shelf:
         self.hits = self.misses = self.calls = 0
         self.failures: Counter[str] = Counter()
         self.last_failure: Failure | None = None
+        self.served: Counter[str] = Counter()
         self.spent: float | None = 0.0
         self.damaged: set[str] = set()
         self.reader = Reader(self.path)
@@ -147,7 +148,12 @@ class Shelf:
         return Added(new, known, observations, tuple(changed))
 
     def pay(self, request: Request, reply: Reply, table: Mapping[str, Price]) -> None:
-        """Count what a reply cost into `spent`, which is None once a price is unknown."""
+        """Count what a reply cost into `spent`, which is None once a price is unknown.
+
+        Another model than was asked for, as the server names it, is counted into `served`.
+        """
+        if not same_model(request.model, reply.model):
+            self.served[f"{request.model} as {reply.model}"] += 1
         price = cost(request, reply, dict(table))
         self.spent = None if price is None or self.spent is None else self.spent + price
 

@@ -26,7 +26,8 @@ class Store(Shelf):
     `mode` "replay" only reads, so that nothing can be spent: a miss is an error. "record" asks the
     endpoint for what is missing. LMJUDGE_OFFLINE=1 forces replay for endpoints that use a network.
     `hits`, `misses` and `calls` count what this object was asked for and what it sent, `failures`
-    the requests without a reply by reason, `spent` the dollars (None where a price is unknown).
+    the requests without a reply by reason, `served` the replies of another model than was asked
+    for, `spent` the dollars (None where a price is unknown).
 
     Raises NotAStore for a folder that is something else, DamagedStore for a file that was cut off.
     """

@@ -324,6 +324,15 @@ def test_no_text_of_a_model_runs_in_the_widgets(chromium: Chromium, tmp_path: Pa
         assert RUN in views[0][0].inner_text("main") or AWAY in views[0][0].inner_text("main")
         ballot.think(reasonable=True, change=False)
         views[0][0].evaluate("state => model.put(state)", ballot.state())
+    live = {"one": Echo(fail=frozenset(HOSTILE[:1])), "two": Echo()}
+    how = {"store": lj.Store(tmp_path / "store", mode="record"), "voter": HOSTILE[4]}
+    arena = lj.arena(questions(["\n".join(HOSTILE)]), live, path=tmp_path / "a.jsonl", **how)
+    arena.ask(HOSTILE[0])
+    views.append(open_panel(chromium, arena.state()))
+    assert views[1][0].inner_text("main").count(RUN) > 2 * len(HOSTILE)
+    arena.cast("tie")
+    views[1][0].evaluate("state => model.put(state)", arena.state())
+    assert "passed over" in views[1][0].inner_text("main")
     for shown, asked_for in [(page, outside), *views]:
         assert shown.evaluate("window.fired") is None
         assert asked_for == []

@@ -11,12 +11,13 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -236,8 +237,6 @@ def power_cuts(folder: Path, times: int, seed: int = 0, job: str = "record_all")
 
 
 def _carelessly_held(folder: Path, numbers: list[int]) -> int:
-    import sqlite3
-
     import diskcache
 
     try:
@@ -338,20 +337,32 @@ def flips(folder: Path, times: int, seed: int = 0, records: int = 300) -> Counte
     return total
 
 
+def _rows(path: Path) -> list[bytes]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as file:
+        return [row for (row,) in file.execute("SELECT value FROM Cache")]
+
+
+def _page_end(content: bytes, row: bytes) -> int:
+    """Where the last page ends that holds a part of a row: a long one lies on several."""
+    parts = {content.find(row[at : at + 16]) for at in range(0, len(row) - 16, 16)}
+    return max(part // 4096 + 1 for part in parts if part >= 0) * 4096
+
+
 def truncations(folder: Path, times: int, seed: int = 0, records: int = 300) -> Counter[str]:
     """The file ends early: never taken for whole or empty; what lies before the cut is saved."""
     rng, total = random.Random(seed), Counter[str]()
     content = (path := _sealed(folder, records)).read_bytes()
+    ends = [_page_end(content, row) for row in _rows(path)]
     for nth in range(times):
-        part = rng.random()
-        path.write_bytes(content[: int(part * len(content))])
+        cut = int(rng.random() * len(content))
+        path.write_bytes(content[:cut])
         total["cuts"] += 1
         total["taken for whole"] += not held(path.parent, range(records))["did not open"]
         into = folder / f"saved-{nth}"
         exchange.merge(into, [path.parent])
         rescued = held(into, range(records)) if (into / "cache.db").exists() else Counter()
         total["wrong"] += rescued["wrong"]
-        total["records before the cut"] += int(part * records)
+        total["records before the cut"] += sum(end <= cut for end in ends)
         total["saved"] += rescued["right"]
         shutil.rmtree(into, ignore_errors=True)
     return total

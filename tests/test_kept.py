@@ -64,7 +64,7 @@ def test_a_bit_flips(tmp_path: Path) -> None:
 def test_a_file_is_cut_off_and_what_can_be_read_is_saved(tmp_path: Path) -> None:
     counts = harm.truncations(tmp_path, 8, records=200)
     nothing_is_lost(counts)
-    assert counts["saved"] > 0.8 * counts["records before the cut"] - 8 * 20
+    assert counts["saved"] >= 0.98 * counts["records before the cut"] > 0
 
 
 # -- Once each ------------------------------------------------------------------------------------

@@ -67,6 +67,34 @@ def test_the_whole_corridor(small, tmp_path, prompt, turns):
     assert first["winner" if judge.pairwise else "score"].notna().mean() > 0.8
 
 
+def test_generating_many_grades_and_json_can_be_tried_offline(small, tmp_path):
+    """The models give their answers; every form of verdict is the same judge's, habits and all."""
+    store = small.store(tmp_path / "store")
+    asked = {"store": store, "endpoint": small.endpoint}
+    for model in ("sim-alder", "sim-cedar"):  # the second is a judge too
+        made = lj.generate(small.questions, model, **asked)
+        theirs = small.answers[small.answers["model"] == model]
+        assert made["turns"].tolist() == theirs["turns"].tolist()
+    lines = lj.line_up(small.questions, small.answers)
+    rates = {}
+    for prompt in ("pair-json", "score-json", "single-json", "many", "many-json"):
+        parser = "json" if "json" in prompt else "strict"
+        judge = lj.Judge(prompt, small.judges[0], parser)
+        play = lj.judge_pairs if judge.pairwise else lj.judge_answers
+        rows = play(small.pairings.head(30) if judge.pairwise else lines, judge, **asked)
+        read = rows[
+            "winner" if prompt == "pair-json" else "score_a" if "score_a" in rows else "score"
+        ]
+        rates[prompt] = read.notna().mean()
+        assert rows["reason"].dropna().isin(["no_verdict", "truncated"]).all()
+        if prompt == "many":
+            by_model = rows.groupby("model")["score"].mean()
+            assert by_model["sim-alder"] > by_model["sim-elder"] + 1
+    assert min(rates.values()) > 0.8
+    with pytest.raises(EndpointStopped, match="shows 0 answers"):
+        lj.generate(small.questions, "gpt-4", **asked)
+
+
 def test_verdicts_depend_neither_on_order_nor_on_concurrency(small, tmp_path):
     judge = lj.Judge("pair", model=small.judges[1])
     games = lj.judge_pairs(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
+from typing import Any
 
 from lmjudge.errors import EndpointStopped, RequestFailed
 from lmjudge.judges.attack import find_list
@@ -19,6 +21,8 @@ _TOKEN = re.compile(r"[qr][a-z2-7]{16}", re.IGNORECASE)
 _SOLVES = re.compile(r"step by step", re.IGNORECASE)
 _NAME = re.compile(r"assistant ([ab])\b", re.IGNORECASE)
 _EXAMPLE = re.compile(r"^\[\[[ABC]\]\]$", re.MULTILINE)
+_QUESTION = re.compile(r"Simulated question \d+ on \w+, turn \d\.")
+_ALL_GRADES = re.compile(r'\[\[\s*\d+(\s*,\s*\d+){2,}\s*\]\]|"scores"')
 _TWO_GRADES = re.compile(r"\[\[\s*(\d+|rating_a)\s*,\s*(\d+|rating_b)\s*\]\]")
 
 
@@ -48,8 +52,10 @@ class SimulatedEndpoint:
     It finds the answers' tokens in the messages in the order shown, judges the last turn that it
     sees, and writes the verdict as the prompt asks for it: [[A]], [[B]] or [[C]] where the prompt
     names these (the assistants' names as the prompt gives them); one grade, [[7]], where it shows
-    one answer; two grades, [[7,4]], where the prompt has such; else two grades on the first line.
-    Asked as PARAPHRASER, it says a numbered list again.
+    one answer; a grade for each, [[7,4,9]], where the prompt has such a list; two grades, [[7,4]],
+    where the prompt has such; else two grades on the first line; or all this in a JSON object whose
+    fields the prompt names. Asked a question of the study as one of its models, it gives that
+    model's answer; as PARAPHRASER, it says a numbered list again.
     Every draw is a function of (seed, request), so neither order nor concurrency matters. Raises
     EndpointStopped for a model that is no judge of the study and for a prompt without the study's
     answers, RequestFailed for the requests planted to fail.
@@ -60,6 +66,7 @@ class SimulatedEndpoint:
     facts: Mapping[str, Fact]
     concurrency: int = 16
     network: bool = False
+    said: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
@@ -77,13 +84,18 @@ class SimulatedEndpoint:
         if request.model == PARAPHRASER:
             again = _TOKEN.sub(lambda token: "r" + token[0][1:], str(find_list(prompt) or ""))
             return _reply(prompt, again, PARAPHRASER)
+        last = str(request.messages[-1]["content"])
+        if (asked := _QUESTION.findall(last)) and not self._shown(last):
+            answer = self.said.get((request.model, asked[-1]))
+            if answer is not None:
+                return _reply(prompt, answer, request.model)
         facts = self._shown(prompt)
         shown = [fact for fact in facts if fact.turn == max(fact.turn for fact in facts)]
-        if judge is None or len(shown) not in (1, 2):
+        if judge is None or not shown or (len(shown) > 2 and not _ALL_GRADES.search(prompt)):
             raise EndpointStopped(
                 f"the request to {request.model!r} shows {len(shown)} answers of the simulated"
                 f" study of seed {self.seed}; ask one of {', '.join(j.name for j in self.judges)}"
-                " about one or two of that study's own answers",
+                " about that study's own answers, or one of its models its questions",
                 reason="not_of_this_study",
                 status=None,
             )
@@ -105,9 +117,7 @@ class SimulatedEndpoint:
             cut = self._draw(*salt, "cut") < 0.5
             text = text[:31] if cut else f"{text} It leaves the verdict to the reader."
             return _reply(prompt, text, judge.name, "length" if cut else "stop")
-        if len(shown) == 2 and "[[" not in verdict:
-            return _reply(prompt, f"{verdict}\n{text}", judge.name)
-        return _reply(prompt, f"{text}\n{verdict}", judge.name)
+        return _reply(prompt, _written(prompt, text, verdict), judge.name)
 
     def _shown(self, prompt: str) -> list[Fact]:
         """What is shown, in its order; an answer said twice is one answer, and longer."""
@@ -123,8 +133,9 @@ class SimulatedEndpoint:
 
     def _verdict(
         self, judge: SimulatedJudge, shown: list[Fact], prompt: str, salt: tuple[object, ...]
-    ) -> str | None:
-        if len(shown) == 2 and "[[A]]" in prompt:
+    ) -> dict[str, Any] | None:
+        """The verdict by the fields that a JSON prompt has for it; None for a judgment without."""
+        if len(shown) == 2 and ("[[A]]" in prompt or '"winner"' in prompt):
             exchanged = _exchanged(prompt)
             moved = judge.under(
                 exchanged=exchanged,
@@ -135,13 +146,19 @@ class SimulatedEndpoint:
             winner = self._winner(moved, shown[0], shown[1], salt)
             letters = ("B", "A") if exchanged else ("A", "B")
             named = {"model_a": letters[0], "model_b": letters[1], "tie": "C"}
-            return None if winner is None else f"[[{named[winner]}]]"
+            return None if winner is None else {"winner": named[winner]}
         if self._draw(*salt, "silent") < judge.failure_rate:
             return None
+        if _ALL_GRADES.search(prompt):
+            ends = {0: 1, len(shown) - 1: -1} if len(shown) > 1 else {}
+            graded = enumerate(shown)
+            return {
+                "scores": [self._grade(judge, f, ends.get(at, 0), (*salt, at)) for at, f in graded]
+            }
         if len(shown) == 1:
-            return f"[[{self._grade(judge, shown[0], 0, salt)}]]"
+            return {"score": self._grade(judge, shown[0], 0, salt)}
         first, second = (self._grade(judge, shown[i], 1 - 2 * i, salt) for i in (0, 1))
-        return f"[[{first},{second}]]" if _TWO_GRADES.search(prompt) else f"{first} {second}"
+        return {"score_a": first, "score_b": second}
 
     def _winner(
         self, judge: SimulatedJudge, first: Fact, second: Fact, salt: tuple[object, ...]
@@ -174,6 +191,17 @@ class SimulatedEndpoint:
         """A number strictly between 0 and 1 that only the seed and the parts decide."""
         digest = hashlib.sha256(repr((self.seed, *parts)).encode()).digest()
         return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
+
+
+def _written(prompt: str, text: str, verdict: dict[str, Any]) -> str:
+    """The judgment as the prompt asks for it."""
+    if '"reasoning"' in prompt:
+        return json.dumps({"reasoning": text, **verdict})
+    (first, *_) = verdict.values()
+    told = first if isinstance(first, list) else list(verdict.values())
+    if "score_b" in verdict and not _TWO_GRADES.search(prompt):
+        return f"{' '.join(map(str, told))}\n{text}"
+    return f"{text}\n[[{','.join(map(str, told))}]]"
 
 
 def _exchanged(prompt: str) -> bool:

@@ -38,10 +38,11 @@ _WORDS = tuple(
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A study with known truth: frames like published ones, and an endpoint that judges them.
+    """A study with known truth: frames like published ones, and an endpoint that makes them.
 
     `questions`, `answers` and `votes` (several simulated voters a pair, in the groups expert and
-    crowd) are frames as everywhere; `judges` the names of the judge models that `endpoint` plays;
+    crowd) are frames as everywhere; `judges` the names of the judge models that `endpoint` plays,
+    beside the models that answer;
     `plan` what was planted, and `planted` what an estimator should therefore find.
     """
 
@@ -137,6 +138,7 @@ def build(seed: int, plan: Plan) -> Study:
     questions: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     facts: dict[str, Fact] = {}
+    texts: dict[tuple[str, str], str] = {}
     for category in CATEGORIES:
         turns = (1,) if category in ONE_TURN else (1, 2)
         for _ in range(plan.per_category):
@@ -155,12 +157,13 @@ def build(seed: int, plan: Plan) -> Study:
                     long = length == max(LENGTHS)
                     facts[token] = Fact(number, turn, model.name, quality, words, long, contested)
                     said.append(_answer(rng, words, token))
+                    texts[model.name, questions[-1]["turns"][turn - 1]] = said[-1]
                 answers.append(
                     {"question_id": number, "model": model.name, "turns": said, "sample": 0}
                 )
     made = frame("questions", questions), frame("answers", answers)
     votes = _votes(rng, plan, pair_up(*made, baseline=plan.baseline), facts)
-    return Study(seed, plan, *made, votes, SimulatedEndpoint(seed, plan.judges, facts))
+    return Study(seed, plan, *made, votes, SimulatedEndpoint(seed, plan.judges, facts, said=texts))
 
 
 def _question(number: int, category: str, turns: tuple[int, ...]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from lmjudge.report.files import plain
 from lmjudge.report.index import write_index
 from lmjudge.report.page import page_of
 from lmjudge.report.runner import notebooks, run
-from lmjudge.report.tables import cells, read_table, save_table
+from lmjudge.report.saving import save_table
+from lmjudge.report.tables import cells, read_table
 from lmjudge.report.typeset import typeset
 
 __all__ = [

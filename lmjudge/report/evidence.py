@@ -56,7 +56,7 @@ def gather(
         )
     names = [name for name in _TOLD.split() if name in rows.columns]
     told = rows[[*names, "key"]].astype("string").fillna("").reset_index(drop=True)
-    order = told.sort_values(list(told.columns), kind="stable").index
+    order = told.sort_values(list(told.columns), kind="stable", key=_counted).index
     texts = rows[list(by)].astype("string").fillna("").reset_index(drop=True).loc[order]
     told, texts = told.loc[order].reset_index(drop=True), texts.reset_index(drop=True)
     known = {name: set(texts[name]) for name in by}
@@ -77,6 +77,11 @@ def gather(
             found[where] = sets[chosen]["page"]
         cells.append([cell["table"], cell["row"], cell["column"], found[where]])
     return {"rows": told.to_dict("records"), "sets": list(sets.values()), "cells": cells}
+
+
+def _counted(texts: pd.Series) -> pd.Series:
+    """What the texts are sorted by: 9 before 10."""
+    return texts.where(~texts.str.isdigit(), texts.str.zfill(12))
 
 
 def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:

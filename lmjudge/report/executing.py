@@ -24,6 +24,8 @@ SECRET_NAME = re.compile(r"(api_?key|secret|passw|credential|bearer|auth)|(^|_)(
 SECRET_TEXT = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[opsu]_\w{16,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{16})|\bBearer\s+[\w.~+/=-]{8,}"
 )
+# The states of a progress bar, which tell times.
+_BAR = re.compile(r"\r[^\r\n]*\d%\|[^\r\n]*\[\d+:\d\d[^\r\n]*\]")
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,15 @@ def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNo
     # A widget has no kernel any more to speak to, and its ids are others in each run.
     notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
+        kept = []
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+            if output.output_type == "stream":
+                output["text"] = _BAR.sub("", output["text"])
+            if output.get("text", "is there").strip():
+                kept.append(output)
+        if cell.cell_type == "code":
+            cell["outputs"] = kept
         tags = cell.metadata.get("tags")
         cell.metadata = {"tags": tags} if tags else {}
         if tags and "injected-parameters" in tags:

@@ -27,6 +27,7 @@ from lmjudge.report.tables import PLACES
 
 _LONG = 16
 _NAMES = ("Row", "Column")
+_TEXTS = (*_NAMES, "Recomputed", "As printed")
 _NOT_COMPARED = {
     "recomputed": "counted from the authors' rows, printed nowhere: not compared",
     "unverified": "unverified: not compared",
@@ -107,10 +108,10 @@ def _overview(rows: list[Saved], titles: dict[str, str]) -> str:
         cells = compared(one)
         lines.append(
             f'<tr><td class="title">{_link(f"#{one.stem}", titles.get(one.stem, one.stem))}</td>'
-            f"<td>{'here' if one.here else 'by the maintainers'}</td>"
-            f"<td>{_verdict(cells)}</td>{_figure(largest_difference(cells))}</tr>"
+            f'<td class="name">{"here" if one.here else "by the maintainers"}</td>'
+            f'<td class="name">{_verdict(cells)}</td>{_figure(largest_difference(cells))}</tr>'
         )
-    heads = ["Table", "Recomputed", "As printed", "Largest difference, in last printed digits"]
+    heads = ["Table", "Recomputed", "As printed", "Off by, in last digits"]
     return _html_table("", heads, lines)
 
 
@@ -220,7 +221,7 @@ def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
 def _html_table(caption: str, heads: list[str], lines: list[str]) -> str:
     """Rows under their heads, scrolling by themselves on a narrow screen."""
     head = "".join(
-        f'<th scope="col"{" class=name" if item in _NAMES else ""}>{item}</th>' for item in heads
+        f'<th scope="col"{" class=name" if item in _TEXTS else ""}>{item}</th>' for item in heads
     )
     return (
         f'<div class="wide" tabindex="0"><table>{caption}<thead><tr>{head}</tr></thead><tbody>'

@@ -13,7 +13,8 @@ from lmjudge import places
 from lmjudge.report.checking import card_of
 from lmjudge.report.executing import Run
 from lmjudge.report.files import as_json
-from lmjudge.report.tables import PLACES, versions
+from lmjudge.report.saving import versions
+from lmjudge.report.tables import PLACES
 
 
 def surroundings() -> dict[str, str]:

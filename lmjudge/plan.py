@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -17,6 +16,7 @@ from lmjudge.judges.judging import Orders, Row
 from lmjudge.judges.prompts import NEED_REFERENCE
 from lmjudge.prices import Price, longest, price_of, prices, tokens
 from lmjudge.records import Reply, Request
+from lmjudge.shown import as_table
 from lmjudge.store.sharding import Shard
 
 _AT_ONCE = 500
@@ -123,12 +123,7 @@ class Plan:
             cells["price: low / expected / high"] = self._money()
         if self.unguided:
             cells["judged without the reference they need"] = f"{self.unguided:,} questions"
-        head = "".join(f'<th scope="col">{name}</th>' for name in cells)
-        body = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells.values())
-        return (
-            f"<table><caption>{html.escape(self.title)}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody><tr>{body}</tr></tbody></table>"
-        )
+        return as_table(self.title, cells)
 
 
 def plan(

@@ -360,3 +360,23 @@ def test_a_table_lies_beside_its_csv_typeset(folder: Path) -> None:
     )
     assert "| c8 | 1.5 | 2 |" in told
     assert path.with_suffix(".tex").read_text() == typeset(read_table(path), "latex")
+
+
+def test_what_differs_in_each_run_is_not_kept() -> None:
+    from nbformat.v4 import new_code_cell, new_output
+
+    from lmjudge.report.executing import _tidied
+
+    bar = "\rasking:  50%|█████     | 960/1920 [00:02<00:02, 479.61call/s, 0 failed]"
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "f00"}, "text/plain": "Ballot"}
+    outputs = [
+        new_output("stream", name="stderr", text=bar),
+        new_output("stream", name="stderr", text=f"{bar}{bar}\n"),
+        new_output("stream", name="stderr", text=f"{bar}\nbeware\n"),
+        new_output("display_data", data=view),
+    ]
+    made = new_notebook(cells=[new_code_cell("x", outputs=outputs)], metadata={"widgets": {}})
+    first, second = _tidied(made, {}).cells[0].outputs
+    assert first["text"] == "\nbeware\n"
+    assert second["data"] == {"text/plain": "Ballot"}
+    assert "widgets" not in made.metadata

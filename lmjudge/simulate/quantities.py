@@ -44,9 +44,9 @@ def recovered(
     """An estimator's frame beside the truth, as a table: what `save_table` and a page take.
 
     Columns: table, row (the key columns' values), column (the estimate's name), value, n, low,
-    high, no_verdict, basis (simulated), planted. Every row of `true` is in it; of `estimates`
-    those that have a planted value. `value` names the estimate where the frame has several
-    (name_bias). Raises ValueError where nothing was estimated.
+    high, no_verdict, basis (simulated), planted; `of` tells the key columns, for evidence. Every
+    row of `true` is in it; of `estimates` those that have a planted value. `value` names the
+    estimate where the frame has several (name_bias). Raises ValueError where nothing was estimated.
     """
     keys = [name for name in true.columns if name != "planted"]
     value = value or next(name for _, name, _ in QUANTITIES.values() if name in estimates.columns)
@@ -60,9 +60,9 @@ def recovered(
         )
     names = both[keys].astype(str).agg(" · ".join, axis=1) if keys else "all"
     made = both.assign(table=table, row=names, column=value, value=both[value], basis="simulated")
-    return made[
-        ["table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis", "planted"]
-    ]
+    made["of"] = [tuple(row.items()) for row in both[keys].astype(str).to_dict("records")]
+    told = "table row column value n low high no_verdict basis planted of"
+    return made[told.split()]
 
 
 def mean_scores(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hostile import CELLS, PAGES, TERMINAL
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from nbformat.v4 import new_notebook
 
 import lmjudge as lj
@@ -322,6 +322,7 @@ def test_a_choice_of_published_rows_is_ones_own(
 _LATEX_TEXT = re.compile(r"([^\\&%$#_{}~^<>\[*\n]|\\[&%$#_{}]|\\text[a-z]+\{\}|\{[\[*]\})*")
 
 
+@settings(max_examples=25)
 @given(
     st.text(max_size=60) | st.sampled_from([*PAGES, *CELLS, *TERMINAL, "^^5cinput{a}", "*[3cm]"])
 )

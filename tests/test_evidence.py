@@ -25,6 +25,7 @@ from lmjudge.records import Record, Reply, Request
 from lmjudge.report import check_evidence, page_of, write_index
 from lmjudge.report.card import facts
 from lmjudge.report.evidence import gather
+from lmjudge.report.files import to_csv
 
 
 @pytest.fixture
@@ -204,6 +205,65 @@ def test_the_rows_behind_a_cell_are_those_of_its_group(games: list, order: objec
     assert told == expected
 
 
+def test_the_order_of_rows_and_columns_changes_no_byte(tmp_path: Path) -> None:
+    """Tables of shuffled judgments, resampled intervals included."""
+    study = lj.simulate(0)
+    few = lj.subset(study.pairings, limit=6)
+    how = {"store": study.store(tmp_path / "store"), "endpoint": study.endpoint}
+    games = lj.judge_pairs(few, lj.Judge("pair", model=study.judges[0]), **how)
+    answers = study.answers[study.answers["question_id"].isin(few["question_id"])]
+    lineup = lj.line_up(lj.subset(study.questions, limit=6), answers)
+    scores = lj.judge_answers(lineup, lj.Judge("single", model=study.judges[0]), **how)
+    votes = study.votes[study.votes["question_id"].isin(few["question_id"])]
+    tables = {
+        "win_rates": lambda: lj.win_rates(lj.resolve(games)),
+        "mean_scores": lambda: lj.mean_scores(scores),
+        "compare_models": lambda: lj.compare_models(scores),
+        "agreement": lambda: lj.agreement(lj.resolve(games), votes),
+        "kappa": lambda: lj.kappa(votes),
+        "majority": lambda: lj.majority(votes),
+        "ceiling": lambda: lj.ceiling(votes),
+        "position_bias": lambda: lj.position_bias(games),
+        "bradley_terry": lambda: lj.bradley_terry(votes, ridge=0.1),
+        "win_fractions": lambda: lj.win_fractions(votes),
+        "elo_bootstrap": lambda: lj.elo_bootstrap(votes),
+    }
+
+    def made() -> dict[str, bytes]:
+        found = {name: pd.DataFrame(make()) for name, make in tables.items()}
+        return {name: to_csv([table.columns, *table.values]) for name, table in found.items()}
+
+    first = made()
+    games, votes, scores = (
+        frame.sample(frac=1, random_state=1)[frame.columns[::-1]]
+        for frame in (games, votes, scores)
+    )
+    again = made()
+    assert [name for name in first if again[name] != first[name]] == []
+
+
+# What most programs ask the time by, 400 days on; the kernels inherit it. (datetime's own classes
+# cannot be replaced under pandas.)
+_LATER = """
+import time
+_now, _ns, _local, _utc, _form = time.time, time.time_ns, time.localtime, time.gmtime, time.strftime
+time.time = lambda: _now() + 400 * 86400
+time.time_ns = lambda: _ns() + 400 * 86400 * 10**9
+time.localtime = lambda at=None: _local(time.time() if at is None else at)
+time.gmtime = lambda at=None: _utc(time.time() if at is None else at)
+time.strftime = lambda form, at=None: _form(form, time.localtime() if at is None else at)
+"""
+
+
+def test_no_table_or_page_asks_for_the_date() -> None:
+    """But for sources.csv, which notes on which day a published table changed last."""
+    asks = re.compile(r"\btime\.time\(|\.now\(|\.today\(|strftime|localtime|gmtime")
+    for room in "audit formats judges published report simulate stats".split():
+        for path in (Path(lj.__file__).parent / room).rglob("*.py"):
+            text = path.read_text()
+            assert not asks.search(text) or "sources.csv" in text, path
+
+
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     """Table, pages, executed notebook and manifest of the simulated study, wherever it runs."""
     checkout = Path(lj.__file__).parents[1]
@@ -212,6 +272,9 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         {"PYTHONHASHSEED": "1", "TZ": "UTC", "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"},
         {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C", "OMP_NUM_THREADS": "2"},
     )
+    (tmp_path / "later").mkdir()
+    (tmp_path / "later" / "sitecustomize.py").write_text(_LATER)
+    surroundings[1]["PYTHONPATH"] = str(tmp_path / "later")
     made = []
     for number, around in enumerate(surroundings):
         home = tmp_path / f"home {number}"

@@ -3,7 +3,8 @@
     python benchmarks/local.py [--questions 64] [--rounds 2] [--device cpu] > table.md
 
 A random Llama of some 28 million parameters, prompts of 1 to --words times three words, replies of up
-to --longest tokens (several: any of them), all greedy. How many replies are the same text is counted:
+to --longest tokens (several: any of them), all greedy; with --ends 20 every twentieth token of the
+vocabulary ends a reply, so that replies end by chance. How many replies are the same text is counted:
 batches add up floats in another order, and a random model's next tokens are close calls.
 """
 
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--words", type=int, default=12)
     parser.add_argument("--longest", type=int, nargs="+", default=[64])
+    parser.add_argument("--ends", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -82,6 +84,8 @@ def main() -> None:
             for n in range(given.questions)
         ]
         held = endpoint._loaded
+        if given.ends:
+            held.ends = list(range(1, len(held.tokenizer), given.ends))
         plain: list[str] = []
         ours: list[str] = []
         tokens = 0
@@ -100,9 +104,11 @@ def main() -> None:
                         attention_mask=torch.ones_like(ids),
                         do_sample=False,
                         max_new_tokens=request.params["max_tokens"],
+                        eos_token_id=held.ends,
                         pad_token_id=held.pad,
-                    )[0, ids.shape[1] :]
+                    )[0, ids.shape[1] :].tolist()
                 tokens += len(made)
+                made = made[:-1] if made[-1] in held.ends else made
                 plain.append(held.tokenizer.decode(made, skip_special_tokens=True))
 
         def through_the_store(nth: int) -> None:

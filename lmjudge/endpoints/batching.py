@@ -1,4 +1,4 @@
-"""Requests to a model in this process, gathered into batches of like length by one thread."""
+"""Requests to a model in this process: one thread answers what waits, like lengths together."""
 
 from __future__ import annotations
 
@@ -28,16 +28,33 @@ class Job:
     reply: asyncio.Future[Reply]
 
 
+Take = Callable[[int], list[Job]]
+Give = Callable[[Job, "Reply | RequestFailed"], None]
+
+
 class Model(Protocol):
-    """What answers batches of jobs."""
+    """What answers jobs, in a thread of its own."""
 
     def job(self, request: Request, reply: asyncio.Future[Reply]) -> Job:
         """The request as a job."""
         ...
 
-    def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
-        """The replies to a batch, in its order."""
+    def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
+        """Answer what waits, up to `size` at a time, until nothing does or `stop` is set."""
         ...
+
+
+def in_batches(
+    answers: Callable[[list[Job], threading.Event], list[Reply | RequestFailed]],
+    size: int,
+    take: Take,
+    give: Give,
+    stop: threading.Event,
+) -> None:
+    """Answer what waits in batches, one after the other."""
+    while not stop.is_set() and (batch := take(size)):
+        for job, reply in zip(batch, answers(batch, stop), strict=True):
+            give(job, reply)
 
 
 @asynccontextmanager
@@ -59,53 +76,58 @@ async def batched(
 
 
 class Batcher:
-    """Gathers what waits into batches of like length and bound, and has them answered in turn."""
+    """Hands what waits to a model, and its replies to who waits for them."""
 
     def __init__(self, loaded: Model, size: int, worker: ThreadPoolExecutor) -> None:
         self.loaded, self.size, self.worker = loaded, size, worker
         self.waiting: list[Job] = []
+        self.taken: set[Job] = set()
+        self.lock = threading.Lock()
         self.wake, self.stop = asyncio.Event(), threading.Event()
+        self.loop = asyncio.get_running_loop()
 
     async def answer(self, request: Request) -> Reply:
-        """The reply to a request, once the batch that it is in is done."""
-        job = self.loaded.job(request, asyncio.get_running_loop().create_future())
-        self.waiting.append(job)
+        """The reply to a request, once the model has given it."""
+        job = self.loaded.job(request, self.loop.create_future())
+        with self.lock:
+            self.waiting.append(job)
         self.wake.set()
         return await job.reply
 
     async def run(self) -> None:
-        """Answers what waits, batch after batch, until cancelled."""
-        loop = asyncio.get_running_loop()
+        """Has what waits answered, until cancelled."""
         while True:
             await self.wake.wait()
             await asyncio.sleep(0.002)  # all that came together is then here
             self.wake.clear()
             while self.waiting:
-                batch = self._next()
                 try:
-                    replies = await loop.run_in_executor(
-                        self.worker, self.loaded.generate, batch, self.stop
+                    await self.loop.run_in_executor(
+                        self.worker, self.loaded.work, self.size, self._take, self._give, self.stop
                     )
                 except Exception as error:
-                    for job in batch:
-                        if not job.reply.done():
-                            job.reply.set_exception(error)
-                    continue
-                for job, reply in zip(batch, replies, strict=True):
-                    if not job.reply.done():
-                        if isinstance(reply, Reply):
-                            job.reply.set_result(reply)
-                        else:
-                            job.reply.set_exception(reply)
+                    for job in self.taken:
+                        _settle(job, error)
+                    self.taken.clear()
 
-    def _next(self) -> list[Job]:
+    def _take(self, most: int) -> list[Job]:
         """The longest that wait, first: what is short of memory is so at the start."""
-        self.waiting = [job for job in self.waiting if not job.reply.done()]
-        self.waiting.sort(key=lambda job: (job.longest, len(job.ids)), reverse=True)
-        size = next(
-            (at for at, job in enumerate(self.waiting) if job.longest != self.waiting[0].longest),
-            len(self.waiting),
-        )
-        size = min(size, self.size)
-        batch, self.waiting = self.waiting[:size], self.waiting[size:]
-        return batch
+        with self.lock:
+            waiting = [job for job in self.waiting if not job.reply.done()]
+            waiting.sort(key=lambda job: (job.longest, len(job.ids)), reverse=True)
+            some, self.waiting = waiting[:most], waiting[most:]
+        self.taken.update(some)
+        return some
+
+    def _give(self, job: Job, reply: Reply | RequestFailed) -> None:
+        self.taken.discard(job)
+        self.loop.call_soon_threadsafe(_settle, job, reply)
+
+
+def _settle(job: Job, reply: Reply | Exception) -> None:
+    if job.reply.done():
+        return
+    if isinstance(reply, Exception):
+        job.reply.set_exception(reply)
+    else:
+        job.reply.set_result(reply)

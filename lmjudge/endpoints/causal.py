@@ -1,18 +1,16 @@
 """A causal language model in memory: requests as tokens, batches generated, replies read.
 
-Heavy to import: only an open session of a local endpoint imports it. Draws are exact samples that
-depend on the request alone, not on the batch it happened to be in: each row has a random generator
-of its own, and adds its Gumbel noise to the logits (the Gumbel-max trick; Maddison, Tarlow and
-Minka 2014) before the greatest is taken.
+Heavy to import: only an open session of a local endpoint imports it. Rows end by themselves and
+others take their places (`rows`), but for models whose memory is no list of keys and values (state
+space models and their hybrids): these transformers' own `generate` runs, batch after batch.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,14 @@ import torch
 import transformers
 from transformers import (
     GenerationConfig,
-    LogitsProcessor,
     StoppingCriteria,
     StoppingCriteriaList,
-    TopPLogitsWarper,
 )
 
 from lmjudge.canonical import clean_text
-from lmjudge.endpoints.batching import Job
+from lmjudge.endpoints.batching import Give, Job, Take, in_batches
 from lmjudge.endpoints.checkpoints import loading_errors, without_bars
+from lmjudge.endpoints.rows import Draws, Rows
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -128,21 +125,46 @@ class Loaded:
             )
         return Job(ids, min(int(asked), room), params, request.sample, reply)
 
+    def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
+        """Answer what waits: as a row ends, the next is read in; out of memory, fewer at a time."""
+        if getattr(self.model, "_is_stateful", False):
+            in_batches(self.generate, size, take, give, stop)
+            return
+        rows, again = Rows(self.model, self.pad, self.ends, self._odds), list[Job]()
+        new: list[Job] = []
+        while not stop.is_set():
+            try:
+                free = size - len(rows.rows)
+                # Reading one prompt takes about as long as a step of all rows: a few at a time.
+                if not rows.rows or 4 * free >= size:
+                    new, again = again[:free], again[free:]
+                    new += take(free - len(new))
+                if new:
+                    rows.join(new)
+                    new = []
+                elif rows.rows:
+                    rows.step()
+                else:
+                    return
+            except torch.OutOfMemoryError as error:
+                again += [row.job for row in rows.rows] + new
+                rows = Rows(self.model, self.pad, self.ends, self._odds)
+                new = []
+                if size == 1:
+                    give(again.pop(0), _out_of_memory(error))
+                size = max(size // 2, 1)
+            for row in rows.ended():
+                took = time.monotonic() - row.begun
+                told = row.told if row.job.params.get("logprobs") else None
+                give(row.job, self._reply(row.job, row.tokens, took, told))
+
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
-        """The replies to a batch; out of memory, those to its halves."""
+        """The replies to a batch, by transformers' generate; out of memory, those to its halves."""
         try:
             return list(self._generate(batch, stop))
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                return [
-                    RequestFailed(
-                        f"memory does not hold {len(batch[0].ids):,} tokens and their reply"
-                        f" ({str(error)[:200]}); take a shorter max_tokens or another device",
-                        reason="out_of_memory",
-                        status=None,
-                        attempts=1,
-                    )
-                ]
+                return [_out_of_memory(error)]
         half = len(batch) // 2
         return self.generate(batch[:half], stop) + self.generate(batch[half:], stop)
 
@@ -160,28 +182,38 @@ class Loaded:
                 attention_mask=mask,
                 generation_config=GenerationConfig(
                     do_sample=False,
-                    max_new_tokens=batch[0].longest,
+                    max_new_tokens=max(job.longest for job in batch),
                     eos_token_id=self.ends,
                     pad_token_id=self.pad,
                     return_dict_in_generate=True,
                     output_logits=wants,
                 ),
                 logits_processor=[Draws([(job.params, job.sample) for job in batch], device)],
-                stopping_criteria=StoppingCriteriaList([Stop(stop)]),
+                stopping_criteria=StoppingCriteriaList([Stop(batch, width, stop)]),
             )
         took = time.monotonic() - begun
-        new = made.sequences[:, width:].cpu()
+        new = made.sequences[:, width:].tolist()
         return [
-            self._reply(job, new[at].tolist(), took, self._logprobs(job, at, made.logits, new[at]))
+            self._reply(
+                job,
+                new[at],
+                took,
+                [
+                    self._odds(step[at].float(), token, job.params)
+                    for step, token in zip(made.logits, new[at], strict=False)
+                ]
+                if job.params.get("logprobs")
+                else None,
+            )
             for at, job in enumerate(batch)
         ]
 
     def _reply(self, job: Job, new: list[int], took: float, logprobs: Any) -> Reply:
         ended = next((at for at, token in enumerate(new) if token in self.ends), None)
-        kept = new[: job.longest] if ended is None else new[:ended]
+        kept = new[: job.longest] if ended is None else new[: min(ended, job.longest)]
         return Reply(
             text=clean_text(self.tokenizer.decode(kept, skip_special_tokens=True)),
-            finish_reason="length" if ended is None else "stop",
+            finish_reason="stop" if ended is not None and ended < job.longest else "length",
             logprobs=None if logprobs is None else {"content": logprobs[: len(kept)]},
             usage={"prompt_tokens": len(job.ids), "completion_tokens": len(kept)},
             model=self.name,
@@ -190,66 +222,35 @@ class Loaded:
             latency=took,
         )
 
-    def _logprobs(self, job: Job, at: int, logits: Any, new: torch.Tensor) -> Any:
-        """Each token's log-probability and its likeliest rivals', as OpenAI's servers give them."""
-        if not job.params.get("logprobs"):
-            return None
-        content = []
-        for step, token in zip(logits, new, strict=False):
-            odds = torch.log_softmax(step[at].float(), dim=-1)
-            best = torch.topk(odds, int(job.params.get("top_logprobs", 0)))
-            content.append(
-                self._told(int(token), float(odds[token]))
-                | {
-                    "top_logprobs": [
-                        self._told(int(one), float(odd))
-                        for odd, one in zip(best.values, best.indices, strict=True)
-                    ]
-                }
-            )
-        return content
+    def _odds(self, logits: torch.Tensor, token: int, params: Mapping[str, Any]) -> dict[str, Any]:
+        """A token's log-probability and its likeliest rivals', as OpenAI's servers give them."""
+        odds = torch.log_softmax(logits, dim=-1)
+        best = torch.topk(odds, int(params.get("top_logprobs", 0)))
+        rivals = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        told = {"top_logprobs": [self._told(one, odd) for one, odd in rivals]}
+        return self._told(token, float(odds[token])) | told
 
     def _told(self, token: int, odds: float) -> dict[str, Any]:
         return {"token": clean_text(self.tokenizer.decode([token])), "logprob": max(odds, -9999.0)}
 
 
-class Draws(LogitsProcessor):
-    """Turns logits so that the greatest in each row is that row's draw.
-
-    A row is (params, sample): temperature 0 (or none) leaves its logits as they are; else they are
-    divided by it, cut to the nucleus `top_p`, and added to Gumbel noise whose generator starts from
-    the row's seed and sample alone.
-    """
-
-    def __init__(self, rows: Sequence[tuple[Mapping[str, Any], int]], device: torch.device) -> None:
-        self.rows = []
-        for at, (params, sample) in enumerate(rows):
-            temperature = float(params.get("temperature", 1.0) or 0.0)
-            if temperature > 0:
-                named = f"{params.get('seed', 0)}:{sample}".encode()
-                start = int.from_bytes(hashlib.sha256(named).digest()[:7])
-                generator = torch.Generator(device).manual_seed(start)
-                top_p = float(params.get("top_p", 1.0))
-                self.rows.append((at, temperature, top_p, generator))
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The scores, each sampled row's replaced by what its draw is the greatest of."""
-        scores = scores.float().clone()
-        for at, temperature, top_p, generator in self.rows:
-            row = scores[at : at + 1] / temperature
-            if top_p < 1:
-                row = TopPLogitsWarper(top_p)(input_ids[at : at + 1], row)
-            uniform = torch.rand(row.shape, generator=generator, device=row.device)
-            scores[at] = (row - torch.log(-torch.log(uniform.clamp_min(1e-38))))[0]
-        return scores
-
-
 class Stop(StoppingCriteria):
-    """Ends a generation between two tokens, once an event is set."""
+    """Ends each row of a batch at its own bound, and all of them once an event is set."""
 
-    def __init__(self, event: threading.Event) -> None:
-        self.event = event
+    def __init__(self, batch: list[Job], width: int, event: threading.Event) -> None:
+        self.bounds, self.event = [width + job.longest for job in batch], event
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
         """Whether each row is done."""
-        return torch.full((len(input_ids),), self.event.is_set(), device=input_ids.device)
+        done = [self.event.is_set() or input_ids.shape[1] >= bound for bound in self.bounds]
+        return torch.tensor(done, device=input_ids.device)
+
+
+def _out_of_memory(error: BaseException) -> RequestFailed:
+    return RequestFailed(
+        f"memory does not hold a prompt and its reply ({str(error)[:200]}); take a shorter"
+        " max_tokens or another device",
+        reason="out_of_memory",
+        status=None,
+        attempts=1,
+    )

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from lmjudge.endpoints.batching import Job
+from lmjudge.endpoints.batching import Give, Job, Take, in_batches
 from lmjudge.endpoints.checkpoints import loading_errors, without_bars
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
@@ -110,6 +110,10 @@ class Scorer:
         else:
             ids, cut = encode(self.tokenizer, "\n\n".join(texts), "", self.longest)
         return Job(ids, 0, {"truncated_tokens": cut}, request.sample, reply)
+
+    def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
+        """Answer what waits, batch after batch."""
+        in_batches(self.generate, size, take, give, stop)
 
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
         """The rewards, or the verdicts, of a batch; out of memory, those of its halves."""

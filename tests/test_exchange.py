@@ -5,11 +5,13 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from lmjudge.cli import main
 from lmjudge.errors import DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
@@ -72,6 +74,23 @@ def test_export_and_merge_give_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one.jsonl.zst").read_bytes() == (tmp_path / "2.zst").read_bytes()
     again = exchange.merge(tmp_path / "two", [tmp_path / "one", tmp_path / "2.zst"])
     assert all(added.known == 1500 and not added.new for added in again.values())
+
+
+def test_an_export_leaves_out_what_may_not_be_passed_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = some(1)[0].request
+    theirs = [replace(asked, provider=name) for name in ("unlicensed", "open")]
+    Store(tmp_path / "s").add(Record(one, Reply("their words")) for one in (asked, *theirs))
+    words = ["store", "--path", str(tmp_path / "s"), "export", str(tmp_path / "some.zst")]
+    assert main([*words, "--without", "unlicensed"]) == 0
+    exchange.merge(tmp_path / "t", [tmp_path / "some.zst"])
+    kept = {record.request.provider for record in Store(tmp_path / "t").records()}
+    assert kept == {None, "open"}
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert main([*words[:-1], str(tmp_path / "no.zst"), "--without", "unlicenced"]) == 1
+    assert "no record is of provider 'unlicenced'" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_merging_says_which_replies_it_changed(tmp_path: Path) -> None:

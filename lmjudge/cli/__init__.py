@@ -156,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     out = verb("export", storing.export, "write all records to one file (.jsonl.zst)", deeds)
     out.add_argument("out", type=Path, help="the file to write, such as all.jsonl.zst")
     out.add_argument("--force", action="store_true", help="write over a file that is there")
+    out.add_argument(
+        "--without", nargs="+", default=[], metavar="PROVIDER", help="leave these records out"
+    )
     merge = verb("merge", storing.merge, "add the records of other stores and exports", deeds)
     merge.add_argument("sources", nargs="+", type=Path, metavar="source")
     verb("seal", storing.seal, "make the store readable from read-only media", deeds)

@@ -46,7 +46,7 @@ def export(parsed: argparse.Namespace) -> int:
             f"{parsed.out} is there already; give another name, or --force to write over it",
             path=parsed.out,
         )
-    count, digest = exchange.export(_store(parsed), parsed.out)
+    count, digest = exchange.export(_store(parsed), parsed.out, without=parsed.without)
     say(f"{count} records in {parsed.out}; SHA-256 {digest}")
     return 0
 

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,12 +113,15 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     return Verified(keys, records, records - whole, digest.hexdigest(), damaged)
 
 
-def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[int, str]:
+def export(
+    path: str | os.PathLike[str], out: str | os.PathLike[str], *, without: Collection[str] = ()
+) -> tuple[int, str]:
     """Write all records of a store to the file `out` (.jsonl.zst); (how many, their SHA-256).
 
-    The file appears whole or not at all. Raises DamagedStore where a record is damaged.
+    The file appears whole or not at all; records of the providers `without` are left out of it.
+    Raises DamagedStore where a record is damaged, StoreError for a provider that has no record.
     """
-    target = Path(out)
+    target, unseen = Path(out), set(without)
     if target.is_dir() or not target.parent.is_dir():
         raise StoreError(
             f"{target} cannot be written: {'it is a folder' if target.is_dir() else 'no folder'}"
@@ -132,6 +135,9 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[i
             with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer:
                 for key, lines in reader.every():
                     for record in _whole(key, lines):
+                        if record.request.provider in without:
+                            unseen.discard(str(record.request.provider))
+                            continue
                         digest.update(record.line + b"\n")
                         writer.write(record.line + b"\n")
                         count += 1
@@ -139,6 +145,12 @@ def export(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> tuple[i
                 writer.write(_LAST + last.encode())
             file.flush()
             os.fsync(file.fileno())
+        if unseen:
+            raise StoreError(
+                f"no record is of provider {sorted(unseen)[0]!r}, so nothing is written; `lmjudge"
+                " store stats` lists the providers",
+                path=target,
+            )
         os.replace(beside, target)
     except BaseException:
         Path(beside).unlink(missing_ok=True)

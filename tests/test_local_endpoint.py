@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ from lmjudge.errors import EndpointError, EndpointStopped
 from lmjudge.records import Failure, Reply, Request
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
+torch.set_num_threads(1)  # two on two busy cores wait for each other at every step
 
 from tiny import tiny_model  # noqa: E402
 
@@ -71,6 +73,48 @@ def test_a_draw_depends_on_its_request_alone(local: LocalEndpoint, tmp_path: Pat
     assert len({reply.text for reply in together}) == len(together)
     seeded = answered(local, [ask(local, "one", seed=5, temperature=1.0)], tmp_path / "seeded")
     assert seeded[0].text != together[0].text
+
+
+def test_rows_of_any_bound_whole_batches_and_little_memory_give_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that take each other's places, transformers' generate, and a memory of two rows."""
+    local = LocalEndpoint(folder, batch_size=4, device="cpu")
+    asked = [
+        ask(local, text, at, max_tokens=bound, **more)
+        for at, (text, bound) in enumerate(zip(TEXTS, [3, 6, 2, 1, 5], strict=False))
+        for more in ({}, {"temperature": 1.0, "top_p": 0.5, "logprobs": True, "top_logprobs": 2})
+    ]
+    model = local._loaded.model
+    said = [answered(local, asked, tmp_path / "rows")]
+    monkeypatch.setattr(model, "_is_stateful", True)
+    said.append(answered(local, asked, tmp_path / "batches"))
+    monkeypatch.setattr(model, "_is_stateful", False)
+    whole = model.forward
+
+    @functools.wraps(whole)
+    def little(input_ids, **more):  # type: ignore[no-untyped-def]
+        if len(input_ids) > 2 or input_ids.shape[1] > 400:
+            raise torch.OutOfMemoryError("no room")
+        return whole(input_ids=input_ids, **more)
+
+    monkeypatch.setattr(model, "forward", little)
+    *rest, large = answered(local, [*asked, ask(local, "z" * 450)], tmp_path / "little")
+    assert isinstance(large, Failure)
+    assert large.reason == "out_of_memory"
+    said.append(rest)
+    for first, *others in zip(*said, strict=True):
+        assert isinstance(first, Reply)
+        for other in others:
+            assert isinstance(other, Reply)
+            assert (other.text, other.finish_reason) == (first.text, first.finish_reason)
+            assert other.usage == first.usage
+            told, retold = (
+                [] if r.logprobs is None else r.logprobs["content"] for r in (first, other)
+            )
+            assert [one["token"] for one in told] == [one["token"] for one in retold]
+            odds = [one["logprob"] for one in retold]
+            assert odds == pytest.approx([one["logprob"] for one in told], abs=1e-3)
 
 
 def test_draws_follow_the_models_probabilities() -> None:

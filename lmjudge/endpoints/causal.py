@@ -147,11 +147,12 @@ class Loaded:
                 else:
                     return
             except torch.OutOfMemoryError as error:
-                again += [row.job for row in rows.rows] + new
+                tried = [row.job for row in rows.rows] + new
                 rows = Rows(self.model, self.pad, self.ends, self._odds)
                 new = []
                 if size == 1:
-                    give(again.pop(0), _out_of_memory(error))
+                    give(tried.pop(), _out_of_memory(error))
+                again = tried + again
                 size = max(size // 2, 1)
             for row in rows.ended():
                 took = time.monotonic() - row.begun

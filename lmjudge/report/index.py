@@ -111,8 +111,9 @@ def _overview(rows: list[Saved], titles: dict[str, str]) -> str:
             f'<td class="name">{"here" if one.here else "by the maintainers"}</td>'
             f'<td class="name">{_verdict(cells)}</td>{_figure(largest_difference(cells))}</tr>'
         )
-    heads = ["Table", "Recomputed", "As printed", "Off by, in last digits"]
-    return _html_table("", heads, lines)
+    heads = ["Table", "Recomputed", "As printed", "Off by"]
+    told = "<p class=soft>Off by: the largest difference, in units of the last printed digit.</p>"
+    return told + _html_table("", heads, lines)
 
 
 def _verdict(cells: pd.DataFrame) -> str:

@@ -119,9 +119,9 @@ def test_papermill_and_run_all_give_the_same_bytes_and_cost_nothing(
     papermill(ROOT / "nbs/vicuna-scores.ipynb", tmp_path / "out.ipynb")
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "all"))
     # A few of them; benchmarks/notebooks.py compares the bytes of all.
-    run_all([ROOT / f"nbs/{stem}.ipynb" for stem in STEMS[::6]])
+    run_all([ROOT / f"nbs/{stem}.ipynb" for stem in STEMS[1::6]])
     made = [*tmp_path.glob("*/simulated/*.csv")]
-    assert sorted(path.stem for path in made) == sorted([*STEMS[::6], "vicuna-scores"])
+    assert sorted(path.stem for path in made) == sorted([*STEMS[1::6], "vicuna-scores"])
     for path in made:
         assert path.read_bytes() == (alone / "reports/simulated" / path.name).read_bytes(), path
         asked = json.loads(path.with_suffix(".run.json").read_bytes())["store"]

@@ -34,6 +34,8 @@ def answer(body: dict[str, Any]) -> str:
     """A judge that likes long answers; of others, a text that names its model."""
     text = body["messages"][-1]["content"]
     asked = "".join(message["content"] for message in body["messages"])
+    if "[[7,4,9]]" in asked:
+        return f"[[{','.join(map(str, range(1, text.count('<<< REPLY') + 1)))}]]"
     if "[[7]]" in asked or "[[1]]" in asked:
         return f"Fine.\n[[{5 + text.count('long')}]]"
     if "[[A]]" in asked:
@@ -414,6 +416,11 @@ def test_pairs_of_ones_own_and_a_rubric_in_one_line(here: Path, server: Loopback
     made = formats.read_judgments(["own.jsonl"])
     assert made["score"].tolist() == [5.0] * 3
     assert made["judge"].str.match(r"j/own-single-[0-9a-f]{8}$").all()
+    answered("n")
+    words = ["judge", "questions.jsonl", "model_answer", "--judge", "j", "--prompt", "many"]
+    assert main([*words, "--out", "many.jsonl"]) == 0
+    assert formats.read_judgments(["many.jsonl"])["score"].tolist() == [1.0, 2.0] * 3
+    assert lmjudge("show many.jsonl") == 0
 
 
 def test_by_batches_turn_after_turn(

@@ -1,4 +1,4 @@
-"""A model on this machine: transformers, chat templates, batches of requests of like length."""
+"""A model on this machine: transformers, chat templates, many replies in the making at a time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class LocalEndpoint:
     `model` is a folder in transformers' format (safetensors only, nothing in it is run) or a hub
     id, with its `revision`. Requests name the model as `.name` does: with the digest of its files,
     or the hub's commit, so that the key tells one checkpoint from another. `batch_size` answers are
-    generated at a time, prompts of like length together; `device` and `dtype` are by default a GPU
-    in bfloat16 where there is one, else the CPU in float32; `device_map="auto"` spreads the model
-    over several GPUs. `chat_template` replaces the tokenizer's.
+    generated at a time, and as one ends the next takes its place; `device` and `dtype` are by
+    default a GPU in bfloat16 where there is one, else the CPU in float32; `device_map="auto"`
+    spreads the model over several GPUs. `chat_template` replaces the tokenizer's.
 
     Params understood: temperature, top_p, max_tokens or max_completion_tokens, seed, logprobs,
     top_logprobs. Raises EndpointError for a model that cannot be loaded, EndpointStopped for
@@ -46,7 +46,7 @@ class LocalEndpoint:
 
     @property
     def concurrency(self) -> int:
-        """Requests taken at a time: several batches, so that like lengths find each other."""
+        """Requests taken at a time: more than a batch, so that like lengths find each other."""
         return 8 * self.batch_size
 
     @cached_property

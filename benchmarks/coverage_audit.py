@@ -165,11 +165,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=60)
+    parser.add_argument("--components", action="store_true", help="the components alone")
     args = parser.parse_args()
     start, rng = time.monotonic(), np.random.default_rng(0)
-    rows = [*means(rng, args.studies), *noise(rng, args.studies // 10)]
-    rows += [*terms(rng, args.studies // 10)]
-    for seed in range(args.seeds):
+    rows = [] if args.components else [*means(rng, args.studies)]
+    rows += noise(rng, args.studies // 10)
+    if not args.components:
+        rows += terms(rng, args.studies // 10)
+    for seed in range(0 if args.components else args.seeds):
         rows += study(seed)
     found = pd.DataFrame(rows).groupby("what", sort=False)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
@@ -185,6 +188,7 @@ def main() -> None:
     for what, part in found:
         off, root = part["off"].mean(), np.sqrt((part["off"] ** 2).mean())
         error = part["off"].std() / np.sqrt(len(part))
+        part = part.reindex(columns=[*part.columns, *{"human_off", "judge_off", "gain"} - {*part}])
         more = [np.sqrt((part["human_off"] ** 2).mean()), part["judge_off"].mean()]
         told = ["" if np.isnan(one) else f"{one:.4f}" for one in more]
         gain = part["gain"].median()

@@ -338,6 +338,7 @@ def test_the_page_answers_from_files_and_the_store_alone(
     assert names["source"] == "own"
     assert names["saved"] == tmp_path / "reports/own/judge-audit.csv"
     assert (names["costs"].set_index("asks").loc[["verdicts", "position"], "calls"] == 0).all()
+    assert "verbosity" in set(names["costs"]["asks"])
     table = lj.read_table(names["saved"])
     assert set(table["basis"]) == {"own"}
     assert table["table"].nunique() == 5
@@ -357,6 +358,11 @@ def test_released_rows_fill_the_page(
     gpt4 = table.query("row == 'gpt-4/prd' and column == 'prefers the first place'").iloc[0]
     assert gpt4["low"] > 0.08
     assert names["worth"]["longer answer"] < 0.2
+    # PRD's names and MT-bench's differ; both are given.
+    both, few = ["gpt-4", "gpt-3.5-turbo"], ["claude", "claude-v1"]
+    names = run_cells("judge-audit", until="cast", source="published", models=[*both, *few])
+    assert {*names["games"]["model_a"]} == {*both, "claude"}
+    assert {*names["human"]["model_a"]} == {*both, "claude-v1"}
 
 
 def test_the_readme_says_what_works() -> None:

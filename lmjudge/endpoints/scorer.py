@@ -112,8 +112,19 @@ class Scorer:
         return Job(ids, 0, {"truncated_tokens": cut}, request.sample, reply)
 
     def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
-        """Answer what waits, batch after batch."""
-        in_batches(self.generate, size, take, give, stop)
+        """Answer what waits, batch after batch, and what comes meanwhile after all of that.
+
+        The longest of what waits now would share a batch with what was left as shorter before.
+        """
+        window: list[Job] = []
+
+        def next_of(most: int) -> list[Job]:
+            window.extend(() if window else take(32 * most))
+            some = window[:most]
+            del window[:most]
+            return some
+
+        in_batches(self.generate, size, next_of, give, stop)
 
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
         """The rewards, or the verdicts, of a batch; out of memory, those of its halves."""

@@ -8,7 +8,8 @@ const make = (tag, text, how = {}) => {
   }
   return node;
 };
-const said = (text, more = {}) => make("pre", text, { class: "lmj-said", tabindex: "0", ...more });
+// No <pre>: JupyterLab breaks its words anywhere, and sets them in type.
+const said = (text, more = {}) => make("div", text, { class: "lmj-said", tabindex: "0", ...more });
 const box = (kind, ...inside) => {
   const node = make("div", null, { class: kind });
   node.append(...inside.filter(Boolean));

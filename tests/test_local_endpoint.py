@@ -85,11 +85,12 @@ def test_rows_of_any_bound_whole_batches_and_little_memory_give_the_same(
         for at, (text, bound) in enumerate(zip(TEXTS, [3, 6, 2, 1, 5], strict=False))
         for more in ({}, {"temperature": 1.0, "top_p": 0.5, "logprobs": True, "top_logprobs": 2})
     ]
-    model = local._loaded.model
+    held, model = local._loaded, local._loaded.model
+    assert held.by_rows
     said = [answered(local, asked, tmp_path / "rows")]
-    monkeypatch.setattr(model, "_is_stateful", True)
+    held.by_rows = False
     said.append(answered(local, asked, tmp_path / "batches"))
-    monkeypatch.setattr(model, "_is_stateful", False)
+    held.by_rows = True
     whole = model.forward
 
     @functools.wraps(whole)

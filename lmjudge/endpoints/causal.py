@@ -1,8 +1,8 @@
 """A causal language model in memory: requests as tokens, batches generated, replies read.
 
 Heavy to import: only an open session of a local endpoint imports it. Rows end by themselves and
-others take their places (`rows`), but for models whose memory is no list of keys and values (state
-space models and their hybrids): these transformers' own `generate` runs, batch after batch.
+others take their places (`rows`), but for models that remember more than keys and values (state
+space models, convolutions, their hybrids): these transformers' own `generate` runs, by batches.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lmjudge.canonical import clean_text
 from lmjudge.endpoints.batching import Give, Job, Take, in_batches
@@ -90,6 +91,10 @@ class Loaded:
         pad = self.tokenizer.pad_token_id
         self.pad = self.ends[0] if pad is None else pad
         config = self.model.config.get_text_config()
+        kept = transformers.DynamicCache(config=config).layers
+        self.by_rows = all(
+            type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in kept
+        )
         self.context = getattr(config, "max_position_embeddings", None) or 1_000_000
         self.made_by = (
             f"transformers {transformers.__version__}, torch {torch.__version__}, {dtype}"
@@ -127,7 +132,7 @@ class Loaded:
 
     def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
         """Answer what waits: as a row ends, the next is read in; out of memory, fewer at a time."""
-        if getattr(self.model, "_is_stateful", False):
+        if not self.by_rows:
             in_batches(self.generate, size, take, give, stop)
             return
         rows, again = Rows(self.model, self.pad, self.ends, self._odds), list[Job]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -54,3 +55,20 @@ def test_one_planted_value_meets_one_estimate() -> None:
     assert recovered(found, true)["value"].tolist() == [0.4]
     with pytest.raises(ValueError, match="meet 2 estimates"):
         recovered(pd.concat([found, found]), true)
+
+
+def test_a_models_cell_leads_to_its_own_games(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    saved = run_cells("01-judge-your-own", source="simulated")["saved"]
+    behind = json.loads(saved.with_suffix(".evidence.json").read_bytes())
+    rows = {one["page"]: one["rows"] for one in behind["sets"]}
+    for title, name, _, page in behind["cells"]:
+        games = [behind["rows"][at] for at in rows[page]]
+        assert len(games) == (120 if title == "Win rates" else 480)
+        if title == "Win rates":
+            assert all(name in (game["model_a"], game["model_b"]) for game in games)
+            told = (saved.parent / f"evidence/01-judge-your-own/{page}.html").read_text()
+            assert f'<td class="name">{name} and sim-alder</td>' in told

@@ -279,8 +279,8 @@ def _asked(row: dict[str, str]) -> str:
 
 
 def _shown(row: dict[str, str]) -> str:
-    both = [row[name] for name in ("model_a", "model_b", "model") if row.get(name)]
-    return " and ".join(both)
+    names = ("model_a", "model_b") if row.get("model_a") else ("model",)
+    return " and ".join(row[name] for name in names if row.get(name))
 
 
 def _verdict(row: dict[str, str]) -> str:

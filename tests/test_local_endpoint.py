@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -170,6 +171,28 @@ def test_the_name_tells_one_checkpoint_from_another(local: LocalEndpoint, tmp_pa
     before = LocalEndpoint(other).name
     (other / "config.json").write_text(json.dumps(card | {"rope_theta": 2}))
     assert LocalEndpoint(other).name != before
+
+
+def test_a_hubs_model_is_named_by_its_commit(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two revisions of one id, as the hub's client keeps them, are two models in requests."""
+    pytest.importorskip("accelerate", reason="the extra `train` is not installed: no device_map")
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    kept = tmp_path / "models--org--tiny"
+    for branch, commit in (("main", "a" * 40), ("old", "b" * 40)):
+        shutil.copytree(folder, kept / "snapshots" / commit)
+        (kept / "refs").mkdir(exist_ok=True)
+        (kept / "refs" / branch).write_text(commit)
+    now = LocalEndpoint("org/tiny", device_map="cpu")
+    old = LocalEndpoint("org/tiny", revision="old")
+    assert (now.name, old.name) == (f"org/tiny@{'a' * 12}", f"org/tiny@{'b' * 12}")
+    assert ask(now, "x").key != ask(old, "x").key
+    (said,) = answered(now, [ask(now, "one", max_tokens=3)], tmp_path / "store")
+    assert isinstance(said, Reply)
+    with pytest.raises(EndpointError, match="no model that the hub gives"):
+        LocalEndpoint("org/tiny", revision="never").name  # noqa: B018
 
 
 def test_no_model_no_weights_no_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,8 @@ def endpoint_of(parsed: argparse.Namespace) -> Any:
     if parsed.local:
         from lmjudge.endpoints.local import LocalEndpoint
 
-        return LocalEndpoint(str(parsed.local), **({"batch_size": most} if most else {}))
+        size = {"batch_size": most} if most else {}
+        return LocalEndpoint(str(parsed.local), revision=parsed.revision, **size)
     from lmjudge.endpoints.openai import OpenAIEndpoint
 
     more = {"concurrency": most} if most else {}

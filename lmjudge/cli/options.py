@@ -138,6 +138,7 @@ def showing(parser: argparse.ArgumentParser) -> None:
 
 
 def _asking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--revision", help="of --local, a hub's model: its branch, tag or commit")
     parser.add_argument("--system", help="a system prompt")
     parser.add_argument(
         "--param",

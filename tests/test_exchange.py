@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from lmjudge.cli import main
 from lmjudge.errors import DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
+from lmjudge.store.reading import LARGEST
 
 contents = st.sampled_from(["q1", "q2", "q3"])
 replies = st.builds(
@@ -146,6 +148,10 @@ def test_what_is_no_export_is_refused(tmp_path: Path) -> None:
         exchange.merge(tmp_path / "s", [tmp_path / "text"])
     with pytest.raises(NotAStore, match="neither"):
         exchange.merge(tmp_path / "s", [tmp_path / "nothing"])
+    # A few kilobytes that would fill the memory.
+    (tmp_path / "bomb").write_bytes(zstandard.compress(bytes(LARGEST + 2**20)))
+    with pytest.raises(DamagedStore, match=f"a line of over {LARGEST} bytes"):
+        exchange.merge(tmp_path / "s", [tmp_path / "bomb"])
     for act in (exchange.verify, exchange.stats, exchange.seal):
         with pytest.raises(NotAStore, match="no store"):
             act(tmp_path / "s")

@@ -137,7 +137,15 @@ def test_nothing_can_run_what_a_stranger_wrote() -> None:
                 names = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}
                 assert not names & forbidden, f"{path}: {names}"
             if isinstance(node, ast.keyword):
-                assert node.arg != "trust_remote_code", path
+                assert node.arg not in ("trust_remote_code", "allow_pickle", "weights_only"), path
+            if isinstance(node, ast.Attribute):
+                assert not node.attr.endswith(("_pickle", "unpack_archive", "extractall")), path
+                of = node.value.id if isinstance(node.value, ast.Name) else ""
+                assert (of, node.attr) not in {(name, "load") for name in ("torch", "np", "yaml")}
+            if isinstance(node, ast.Dict):
+                for name, item in zip(node.keys, node.values, strict=True):
+                    if name and ast.unparse(name) == "'trust_remote_code'":
+                        assert ast.unparse(item) == "False", path
 
 
 def test_no_file_asks_what_two_things_it_is() -> None:

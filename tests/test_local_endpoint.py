@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import pickle
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -193,6 +194,43 @@ def test_a_hubs_model_is_named_by_its_commit(
     assert isinstance(said, Reply)
     with pytest.raises(EndpointError, match="no model that the hub gives"):
         LocalEndpoint("org/tiny", revision="never").name  # noqa: B018
+
+
+class Bomb:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.marker,))
+
+
+def test_nothing_of_a_strangers_checkpoint_runs(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code beside it, pickled weights, and both under a type that transformers doesn't know."""
+    marker = tmp_path / "ran"
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("leave was asked for"))
+    for at, more in enumerate(({}, {"model_type": "evil", "architectures": ["Evil"]})):
+        evil = Path(shutil.copytree(folder, tmp_path / f"evil-{at}"))
+        code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\nclass Evil: pass\n"
+        (evil / "evil.py").write_text(code)
+        (evil / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(marker)))
+        for name, classes in (
+            ("config.json", {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}),
+            ("tokenizer_config.json", {"AutoTokenizer": ["evil.Evil", None]}),
+        ):
+            kept = json.loads((evil / name).read_text())
+            (evil / name).write_text(json.dumps(kept | {"auto_map": classes} | more))
+        local = LocalEndpoint(evil, device="cpu")
+        if more:
+            with pytest.raises(EndpointError, match="cannot be loaded"):
+                answered(local, [ask(local, "x")], tmp_path / "store")
+            (evil / "model.safetensors").unlink()
+            with pytest.raises(EndpointError, match="holds no"):
+                LocalEndpoint(evil).name  # noqa: B018
+        else:
+            assert isinstance(answered(local, [ask(local, "x")], tmp_path / "store")[0], Reply)
+    assert not marker.exists()
 
 
 def test_no_model_no_weights_no_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

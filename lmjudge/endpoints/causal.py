@@ -25,7 +25,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lmjudge.canonical import clean_text
 from lmjudge.endpoints.batching import Give, Job, Take, in_batches
-from lmjudge.endpoints.checkpoints import loading_errors, without_bars
+from lmjudge.endpoints.checkpoints import READING, loading_errors, without_bars
 from lmjudge.endpoints.rows import Draws, Rows
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
@@ -62,12 +62,12 @@ class Loaded:
         dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
         try:
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, padding_side="left"
+                folder, **READING, padding_side="left"
             )
             with without_bars():
                 model: Any = transformers.AutoModelForCausalLM.from_pretrained(
                     folder,
-                    local_files_only=True,
+                    **READING,
                     use_safetensors=True,
                     dtype=getattr(torch, dtype),
                     device_map=device_map,

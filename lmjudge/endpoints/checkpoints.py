@@ -7,9 +7,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lmjudge.errors import EndpointError
 
+# How all is read: nothing more is fetched, no code beside a model runs, and nobody is asked whether
+# it may.
+READING: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
 

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from lmjudge.endpoints.batching import Give, Job, Take, in_batches
-from lmjudge.endpoints.checkpoints import loading_errors, without_bars
+from lmjudge.endpoints.checkpoints import READING, loading_errors, without_bars
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -69,12 +69,10 @@ class Scorer:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or ("float32" if device == "cpu" else "bfloat16")
         try:
-            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-                folder, local_files_only=True
-            )
+            self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **READING)
             with without_bars():
                 model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, dtype=getattr(torch, dtype)
+                    folder, **READING, use_safetensors=True, dtype=getattr(torch, dtype)
                 )
         except loading_errors() as error:
             raise EndpointError(

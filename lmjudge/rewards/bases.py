@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lmjudge.endpoints.checkpoints import folder_of, loading_errors, without_bars
+from lmjudge.endpoints.checkpoints import READING, folder_of, loading_errors, without_bars
 from lmjudge.endpoints.scorer import longest_of
 from lmjudge.errors import EndpointError, TrainingError
 
@@ -43,8 +43,8 @@ def open_base(
     unusable: tuple[type[Exception], ...] = (EndpointError, *loading_errors())
     try:
         folder = Path(base) if Path(base).is_dir() else folder_of(base)
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(folder, **READING)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, **READING)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         config.pad_token_id = tokenizer.pad_token_id
@@ -55,7 +55,7 @@ def open_base(
                 model, told = made.from_pretrained(
                     folder,
                     config=config,
-                    local_files_only=True,
+                    **READING,
                     use_safetensors=True,
                     ignore_mismatched_sizes=True,
                     output_loading_info=True,

@@ -273,18 +273,18 @@ def _from_export(path: Path) -> Iterator[bytes]:
 
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of a compressed file; each bounded, so that no file can fill the memory."""
-    rest = b""
+    rest = bytearray()
     try:
         with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
             while block := reader.read(2**20):
-                *whole, rest = (rest + block).split(b"\n")
-                yield from whole
+                begun, *more = block.split(b"\n")
+                rest += begun
+                for line in more:
+                    yield bytes(rest)
+                    rest = bytearray(line)
                 if len(rest) > LARGEST:
-                    raise DamagedStore(
-                        f"{path} has a line of over {LARGEST} bytes; it is no export",
-                        path=path,
-                        keys=[],
-                    )
+                    told = f"{path} has a line of over {LARGEST} bytes; it is no export"
+                    raise DamagedStore(told, path=path, keys=[])
     except FileNotFoundError as error:
         raise NotAStore(
             f"there is neither a store nor an export at {path}; check the path", path=path
@@ -296,4 +296,4 @@ def _lines(path: Path) -> Iterator[bytes]:
             keys=[],
         ) from error
     if rest:
-        yield rest
+        yield bytes(rest)

@@ -5,8 +5,9 @@ question to question, from one sample of the answers to the next, from judge to 
 order to the other, and from draw to draw of one and the same request. Each is one variance, found
 from all pairs of games that share what stands above it and differ in what it names: half the mean
 squared difference (Henderson's first method; Searle, Casella and McCulloch 1992, chapter 5). Such
-moments are unbiased without any distribution, also where games are missing, and can be negative,
-which means: none to be seen.
+moments are unbiased without any distribution, also where games are missing (but for what the means
+taken off cost `order`: one part in as many as there are items), and can be negative, which means:
+none to be seen.
 """
 
 from __future__ import annotations

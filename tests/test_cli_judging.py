@@ -216,7 +216,7 @@ def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path)
         "--out",
         "a.jsonl",
     ]
-    with Loopback(answer=answer, delay=0.2) as server:
+    with Loopback(answer=answer, delay=1.0) as server:
         told = subprocess.Popen(
             [sys.executable, "-m", "lmjudge", *words, "--base-url", server.url],
             stdout=subprocess.PIPE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -161,3 +162,34 @@ def test_a_text_stands_in_a_prompt_once_and_as_it_is(text: str) -> None:
     for _, request in judge_requests(lj.pair_up(questions, answers), judge):
         whole = "".join(message["content"] for message in request.messages)
         assert whole.count(f"<{text}>") == 1
+
+
+def test_no_path_is_made_of_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models' names become files beside each other, one each; a table's must be a plain word."""
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    answers = pd.DataFrame({"question_id": 1, "model": NAMES, "sample": 0})
+    answers["turns"] = [[name] for name in NAMES]
+    files = formats.write_answers(answers, tmp_path / "out")
+    assert {path.parent for path in files} == {tmp_path / "out"}
+    assert len({path.name.lower() for path in files}) == len(NAMES)
+    back = formats.read_answers([tmp_path / "out"])
+    assert dict(zip(back["model"], back["turns"], strict=True)) == {n: [n] for n in NAMES}
+    table = pd.DataFrame({"table": ["T"], "row": "r", "column": "c", "value": [1.0]})
+    for name in NAMES[:9]:
+        if name not in ("con", "~root"):
+            with pytest.raises(lj.errors.ReportError, match="lower-case words"):
+                lj.save_table(table, name, source="own")
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
+
+def test_a_model_that_always_answers_the_same_plays_as_a_control() -> None:
+    """The example in docs/security.md, run as it stands there."""
+    study = lj.simulate(0, per_category=1)
+    names = {"pd": pd, "questions": study.questions, "answers": study.answers}
+    [code] = re.findall(r"```python\n(constant = .*?)```", DOCS.read_text(), re.DOTALL)
+    exec(code, names)
+    models = study.answers["model"].nunique()
+    pairs = lj.pair_up(study.questions, names["answers"])
+    played = pairs[["model_a", "model_b"]].eq("constant").any(axis=1).sum()
+    assert played == models * len(study.questions)
+    assert len(lj.line_up(study.questions, names["answers"])) == (models + 1) * len(study.questions)

@@ -39,6 +39,10 @@ _NOT_HERE = (
     ' its place is the <a href="#self-test">self-test on the simulated study</a>. With the rows'
     " (<code>lmjudge fetch</code>, or LMJUDGE_DATA) the tables are recomputed here.</p>"
 )
+_NONE = (
+    '<p class="soft">None of them is from released rows yet: <code>lmjudge fetch</code> gets those,'
+    " then <code>lmjudge run</code>.</p>"
+)
 
 
 def write_index() -> Path:
@@ -50,15 +54,19 @@ def write_index() -> Path:
     """
     rows, own, simulated = (saved_tables(source) for source in PLACES)
     titles = places.titles()
-    body = [
-        "<h1>Reproduced tables</h1>",
-        "<p>Each table is computed by a notebook from the rows that its authors released, and"
-        " stands beside the numbers that they printed. Every cell says what it rests on.</p>",
-        *([_NOT_HERE] if simulated and not all(one.here for one in rows) else []),
-        _overview(rows, titles),
-        "<h2>Recomputed from released rows</h2>",
-        *(_section(one, titles) for one in rows),
-    ]
+    title = "Reproduced tables" if rows else "Tables"
+    body = [f"<h1>{title}</h1>"]
+    if rows:
+        body += [
+            "<p>Each table is computed by a notebook from the rows that its authors released, and"
+            " stands beside the numbers that they printed. Every cell says what it rests on.</p>",
+            *([_NOT_HERE] if simulated and not all(one.here for one in rows) else []),
+            _overview(rows, titles),
+            "<h2>Recomputed from released rows</h2>",
+            *(_section(one, titles) for one in rows),
+        ]
+    else:
+        body.append(_NONE)
     if own:
         body += ["<h2>From your own files</h2>", *(_section(one, titles) for one in own)]
     if simulated:
@@ -76,7 +84,7 @@ def write_index() -> Path:
         body += [f"<li>{_link(f'failed/{page.name}', page.stem)}</li>" for page in failed]
         body += ["</ul>"]
     path = reports() / "index.html"
-    write(path, whole_page("Reproduced tables", body))
+    write(path, whole_page(title, body))
     write(reports() / "manifest.json", as_json(_manifest([*rows, *own, *simulated])))
     return path
 
@@ -101,8 +109,6 @@ def _manifest(tables: list[Saved]) -> dict[str, Any]:
 
 
 def _overview(rows: list[Saved], titles: dict[str, str]) -> str:
-    if not rows:
-        return "<p>None yet: run <code>lmjudge fetch</code>, then <code>lmjudge run</code>.</p>"
     lines = []
     for one in rows:
         cells = compared(one)

@@ -290,7 +290,8 @@ made = lj.train_reward_model(
     pairs, base=f"{folder}/opt", out=out, held_out=held, batch_size=int(size), epochs=2,
     learning_rate=1e-3, seed=1, device="cpu", progress=False, evaluations=4,
 )
-print(made.metrics["held_out_accuracy"].tolist(), made.metrics["loss"].round(4).tolist())
+told = [made.metrics["held_out_accuracy"].tolist(), made.metrics["loss"].round(4).tolist()]
+sys.stdout.write(f"{told}\\n")  # at once: both processes write, unbuffered, to one pipe
 """
 
 

@@ -151,7 +151,7 @@ def test_tables_say_simulated_and_bear_no_papers_title(small):
     titles = {title for stem in stems() for title in published(stem)["table"]}
     assert not titles & set(table["table"])
     whole = ["table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis"]
-    assert list(table.columns) == [*whole, "planted"]
+    assert list(table.columns) == [*whole, "planted", "of"]
 
 
 def test_the_truth_at_a_glance(small):

@@ -84,7 +84,6 @@ def test_within_a_group_counts_as_the_loop_does(x, ties, distinct):
 
 
 @few
-@settings(max_examples=40)
 @given(ballots, ballots, st.sampled_from(["keep", "drop"]), st.booleans())
 def test_between_groups_counts_as_the_loop_does_and_is_symmetric(x, y, ties, distinct):
     try:
@@ -99,7 +98,6 @@ def test_between_groups_counts_as_the_loop_does_and_is_symmetric(x, y, ties, dis
 
 
 @few
-@settings(max_examples=40)
 @given(ballots, st.randoms(use_true_random=False), st.sampled_from(["votes", "questions", "keys"]))
 def test_sides_order_and_names_do_not_matter(x, random, pool):
     order = list(range(len(x)))
@@ -121,7 +119,6 @@ def test_a_judge_agrees_with_itself(x):
 
 
 @few
-@settings(max_examples=40)
 @given(ballots)
 def test_by_question_adds_up(x):
     whole, parts = agreement(x), agreement(x, by="question_id")

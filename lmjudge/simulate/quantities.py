@@ -58,7 +58,7 @@ def recovered(
             f"{len(true)} planted values meet {len(both)} estimates by {keys}; give both the same"
             " `by`, judge and baseline"
         )
-    names = both[keys].astype(str).agg(" · ".join, axis=1) if keys else "all"
+    names = [" · ".join(row) for row in both[keys].astype(str).to_numpy()] if keys else "all"
     made = both.assign(table=table, row=names, column=value, value=both[value], basis="simulated")
     made["of"] = [tuple(row.items()) for row in both[keys].astype(str).to_dict("records")]
     told = "table row column value n low high no_verdict basis planted of"

@@ -101,6 +101,29 @@ def test_importing_lmjudge_loads_nothing_heavy() -> None:
     assert not loaded_by("import lmjudge") & HEAVY
 
 
+def test_without_torch_the_rewards_are_there_and_training_says_what_it_needs() -> None:
+    code = """
+for name in ("torch", "transformers", "accelerate", "datasets", "sklearn"):
+    sys.modules[name] = None
+import pandas as pd
+import lmjudge as lj
+import lmjudge.audit, lmjudge.formats, lmjudge.generate, lmjudge.judges, lmjudge.report
+import lmjudge.rewards, lmjudge.simulate.overlap, lmjudge.simulate.samples, lmjudge.widgets
+frame, told = pd.DataFrame(), []
+for ask in (
+    lambda: lj.train_reward_model(frame, base="b", out="o"),
+    lambda: lj.train_judge(frame, frame, base="b", out="o"),
+    lambda: lj.train_answerer(frame, base="b", out="o"),
+    lambda: lj.LocalEndpoint(".")._loaded,
+    lambda: lj.RewardEndpoint("some/model").name,
+):
+    try: ask()
+    except lj.errors.EndpointError as error: told.append(".[train]" in str(error))
+assert told == [True] * 5, told
+"""
+    assert "lmjudge" in loaded_by(code)
+
+
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"]])
 def test_help_loads_nothing_heavy(words: list[str]) -> None:
     code = f"from lmjudge.cli import main\ntry: main({words})\nexcept SystemExit: pass"

@@ -17,6 +17,19 @@ READING: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
 
+def need_torch() -> None:
+    """Nothing; EndpointError where torch or transformers is not installed."""
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise EndpointError(
+            f"{error.name} is not installed, and a model on this machine needs it;"
+            ' pip install -e ".[train]"',
+            name="train",
+        ) from error
+
+
 def loading_errors() -> tuple[type[Exception], ...]:
     """What transformers raises for files that are no model, or a damaged one."""
     from safetensors import SafetensorError
@@ -38,6 +51,13 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def longest_of(model: Any, tokenizer: Any) -> int:
+    """The most tokens that a model reads: the least of what it and its tokenizer say."""
+    config = model.config.get_text_config()
+    said = getattr(config, "max_position_embeddings", None) or 1_000_000
+    return int(min(said, tokenizer.model_max_length))
+
+
 def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Path:
     """Where a model's files lie: the folder itself, or where the hub's files of an id are kept.
 
@@ -47,6 +67,7 @@ def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Pat
     """
     folder = Path(model)
     if not folder.is_dir():
+        need_torch()
         from huggingface_hub import snapshot_download
 
         try:

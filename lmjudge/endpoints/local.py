@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from lmjudge.endpoints.batching import batched
-from lmjudge.endpoints.checkpoints import folder_of, name_of
+from lmjudge.endpoints.checkpoints import folder_of, name_of, need_torch
 from lmjudge.records import Reply, Request
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class LocalEndpoint:
 
     @cached_property
     def _loaded(self) -> Loaded:
+        need_torch()
         from lmjudge.endpoints.causal import Loaded
 
         return Loaded(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from lmjudge.endpoints.batching import batched
-from lmjudge.endpoints.checkpoints import folder_of, name_of
+from lmjudge.endpoints.checkpoints import folder_of, name_of, need_torch
 from lmjudge.records import Reply, Request
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class RewardEndpoint:
 
     @cached_property
     def _loaded(self) -> Scorer:
+        need_torch()
         from lmjudge.endpoints.scorer import Scorer
 
         return Scorer(self.name, self.folder, device=self.device, dtype=self.dtype)

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 from lmjudge.endpoints.batching import Give, Job, Take, in_batches
-from lmjudge.endpoints.checkpoints import READING, loading_errors, without_bars
+from lmjudge.endpoints.checkpoints import READING, loading_errors, longest_of, without_bars
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -52,13 +52,6 @@ def encode(tokenizer: Any, prompt: str, response: str, longest: int) -> tuple[li
     if len(last) >= longest:
         return last[:longest], cut
     return first[max(0, len(first) - (longest - len(last))) :] + last, cut
-
-
-def longest_of(model: Any, tokenizer: Any) -> int:
-    """The most tokens that a model reads: the least of what it and its tokenizer say."""
-    config = model.config.get_text_config()
-    said = getattr(config, "max_position_embeddings", None) or 1_000_000
-    return int(min(said, tokenizer.model_max_length))
 
 
 class Scorer:

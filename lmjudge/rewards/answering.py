@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge.endpoints.checkpoints import need_torch
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import check
 from lmjudge.rewards.pairs import digest_of
@@ -38,6 +39,7 @@ def train_answerer(
 
     Source: the Vicuna blog post (2023-03-30), "Training".
     """
+    need_torch()
     from lmjudge.rewards.bases import open_base
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Answering

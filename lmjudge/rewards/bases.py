@@ -10,8 +10,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lmjudge.endpoints.checkpoints import READING, folder_of, loading_errors, without_bars
-from lmjudge.endpoints.scorer import longest_of
+from lmjudge.endpoints.checkpoints import (
+    READING,
+    folder_of,
+    loading_errors,
+    longest_of,
+    without_bars,
+)
 from lmjudge.errors import EndpointError, TrainingError
 
 # The turns of a conversation in our own words, for tokenizers that have no chat template. What

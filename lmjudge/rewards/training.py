@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge.endpoints.checkpoints import need_torch
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import check
 from lmjudge.judges import Judge, judge_requests
@@ -62,6 +63,7 @@ def train_reward_model(
     lacks the minus; one batch a prompt: "Training language models to follow instructions with
     human feedback" (arXiv 2203.02155), section 3.5.
     """
+    need_torch()
     from lmjudge.rewards.bases import open_base
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Pairwise
@@ -145,6 +147,7 @@ def train_judge(
 
     Source: "Judging LLM-as-a-Judge" (arXiv 2306.05685), appendix F and Table 15: three classes.
     """
+    need_torch()
     from lmjudge.rewards.bases import open_base
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Classified

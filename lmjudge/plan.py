@@ -60,7 +60,8 @@ class Plan:
     request, with its `key` and `hit`; its other columns are those of the games, scores or answers
     to come, or model and sample. The key of a second turn is missing until the first is answered.
     `unguided` counts the questions that a judge who shows reference answers where there are any
-    would judge without one, though they are of a category that needs it.
+    would judge without one, though they are of a category that needs it, `unguided_in` these
+    categories.
     """
 
     title: str
@@ -75,6 +76,7 @@ class Plan:
     price: Price | None
     rows: pd.DataFrame = field(repr=False, compare=False)
     unguided: int = 0
+    unguided_in: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         told = (
@@ -89,7 +91,7 @@ class Plan:
             )
         if self.unguided:
             told += (
-                f"; {self.unguided:,} questions of {', '.join(sorted(NEED_REFERENCE))} have no"
+                f"; {self.unguided:,} questions of {', '.join(self.unguided_in)} have no"
                 " reference answer, and would be judged without one"
             )
         return told
@@ -143,7 +145,7 @@ def plan(
     alone. Nothing is asked and nothing is written. Raises what `judge_requests` and
     `conversations` raise.
     """
-    unguided = 0
+    unguided: dict[str, str] = {}
     made: Iterator[tuple[Row, Request | None, Reply | None]]
     if isinstance(asked, Answerer):
         made = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
@@ -158,15 +160,19 @@ def plan(
         unguided = _unguided(frame, asked)
     title = "requests" if asked is None else asked.name
     whole = _plan(title, made, dict(prices() if table is None else table))
-    return replace(whole, unguided=unguided)
+    kinds = tuple(sorted(set(unguided.values())))
+    return replace(whole, unguided=len(unguided), unguided_in=kinds)
 
 
-def _unguided(frame: pd.DataFrame, judge: Judge) -> int:
-    """The questions that need a reference answer, and get one where there is one, without it."""
+def _unguided(frame: pd.DataFrame, judge: Judge) -> dict[str, str]:
+    """The category of each question that needs a reference answer and has none.
+
+    Empty for a judge whose prompts all show one, or none of them.
+    """
     if len({prompt.needs_reference for prompt in judge.prompts}) < 2:
-        return 0
+        return {}
     lacking = frame[frame["category"].isin(NEED_REFERENCE) & frame["reference"].isna()]
-    return lacking["question_id"].nunique()
+    return dict(zip(lacking["question_id"], lacking["category"], strict=True))
 
 
 def _held(store: LooksUp, request: Request) -> bool:
@@ -237,11 +243,13 @@ def _plan(
     )
     bounds = {longest(request) for request in missed.values()}
     most = None if None in bounds or not bounds else max(one for one in bounds if one is not None)
-    written = Range(
-        calls * min(lengths, default=0.0),
-        calls * sum(lengths) / len(lengths) if lengths else (None if calls else 0.0),
-        None if most is None and calls else calls * (most or 0.0),
+    high = None if most is None and calls else calls * (most or 0.0)
+    # A server may count more tokens than it was allowed to write.
+    low, mean = (
+        calls * (one if most is None else min(one, most))
+        for one in (min(lengths, default=0.0), sum(lengths) / max(len(lengths), 1))
     )
+    written = Range(low, mean if lengths or not calls else None, high)
     models = {request.model for request in missed.values()}
     price = price_of(models.pop(), dict(table)) if len(models) == 1 else None
     hits = sum(row["hit"] for row in rows)

@@ -185,6 +185,10 @@ def test_recipes_that_make_questions(
     assert lmjudge(words) == 0
     wanted = server.calls[-1].body["messages"][-1]["content"]
     assert 'Wanted: 3 questions of the kind "math": 2+2?' in wanted
+    server.answer = lambda body: "I would rather not."
+    assert lmjudge("generate --recipe devise --model other --limit 2 --out none.jsonl") == 1
+    assert "the first begins 'I would rather not.'" in capsys.readouterr().err
+    assert not Path("none.jsonl").exists()
 
 
 def test_a_budget_of_calls_stops_and_goes_on(

@@ -46,6 +46,8 @@ def generate(parsed: argparse.Namespace) -> int:
     def write(answers: pd.DataFrame, store: Store) -> Sequence[Path]:
         if made is not None:
             whole = made(given, answers)
+            if whole.empty:
+                return _unusable(answers, parsed.recipe)
             counts = whole["category"].value_counts(sort=False, dropna=False)
             say(f"questions: {', '.join(f'{name} {n:,}' for name, n in counts.items()) or 'none'}")
             out = parsed.out or Path(f"questions-{parsed.recipe}.jsonl")
@@ -97,6 +99,19 @@ def judge(parsed: argparse.Namespace) -> int:
         return files
 
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
+
+
+def _unusable(answers: pd.DataFrame, recipe: str) -> Sequence[Path]:
+    from lmjudge.errors import FrameError
+
+    said = answers["turns"].dropna()
+    if said.empty:
+        return []  # that they failed is told of elsewhere
+    raise FrameError(
+        f"no question can be read in the {len(said)} replies to --recipe {recipe}, and no file is"
+        f" written; the first begins {said.iloc[0][0][:200]!r}; try another model, or --max-tokens",
+        rows=answers,
+    )
 
 
 def _questions(parsed: argparse.Namespace) -> pd.DataFrame:

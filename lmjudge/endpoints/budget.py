@@ -118,10 +118,13 @@ class _Purse:
             return price, 0.0
         bound = longest(request)
         if price is None or bound is None:
-            lacks = "has no price" if price is None else "sets no bound on its replies' length"
+            lacks, give = "sets no bound on its replies' length", "a max_tokens"
+            if price is None:
+                lacks = "has no price"
+                give = "its price in a CSV of model, input, output and date (LMJUDGE_PRICES)"
             raise PriceError(
-                f"{request.model} {lacks}, so that a budget in dollars cannot be kept; give a table"
-                " of prices (LMJUDGE_PRICES), a max_tokens, or a number of calls instead",
+                f"{request.model} {lacks}, so that a budget in dollars cannot be kept; give {give},"
+                " or a number of calls (--max-calls) instead",
                 model=request.model,
             )
         read, _ = tokens(request)

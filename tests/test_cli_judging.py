@@ -199,7 +199,7 @@ def test_a_budget_of_calls_stops_and_goes_on(
     told = capsys.readouterr()
     assert "lmjudge: stopped: the budget is used up: 2 calls are made" in told.err
     assert "asked for 3 replies: 0 from the store, 2 calls, 0 failed" in told.out
-    assert "rows are not asked yet" in told.out
+    assert "rows are not answered yet" in told.out
     assert f"to go on: lmjudge {words} --max-calls 2\n" in told.out
     assert lmjudge(words) == 0
     assert "asked for 5 replies: 2 from the store, 3 calls" in capsys.readouterr().out
@@ -234,7 +234,8 @@ def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path)
         assert told.returncode == 130
         assert "lmjudge: stopped: interrupted" in err
         assert "Traceback" not in err
-        assert "rows are not asked yet" in out
+        assert "0 failed, 1 stopped without a reply, 1 kept;" in out
+        assert "rows are not answered yet" in out
         assert f"to go on: lmjudge {' '.join(words)} --base-url {server.url}" in out
         server.delay = 0.0
         assert main([*words, "--base-url", server.url]) == 0
@@ -305,7 +306,7 @@ def test_failures_are_counted_by_reason_and_the_command_goes_on(
     told = capsys.readouterr()
     assert "lmjudge: stopped: " in told.err
     assert "bad key" in told.err
-    assert "4 of 8 rows are not asked yet" in told.out
+    assert "4 of 8 rows are not answered yet" in told.out
 
 
 def test_two_shards_on_two_stores_merge_into_what_one_gives(

@@ -140,9 +140,11 @@ def _part(parsed: argparse.Namespace, store: Any) -> Any:
 
 def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence[Path]) -> None:
     failed = store.failures
+    flying = store.calls - store.kept - failed.total()  # when the run stopped
+    cut = f", {flying:,} stopped without a reply, {store.kept:,} kept" if flying > 0 else ""
     say(
         f"asked for {store.hits + store.misses:,} replies: {store.hits:,} from the store,"
-        f" {store.calls:,} calls, {failed.total():,} failed{_counts(failed)}; {_spent(store)}"
+        f" {store.calls:,} calls, {failed.total():,} failed{_counts(failed)}{cut}; {_spent(store)}"
     )
     if store.served:
         say(f"the server answered as another model than was asked for{_counts(store.served)}")
@@ -154,7 +156,7 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
         what = "answer" if column == "turns" else "verdict"
         say(f"{len(lost):,} of {len(there):,} rows without {what}{_counts(Counter(lost))}")
     other = "other_shard" in set(made["reason"])
-    for reason, told in zip(_ELSEWHERE, ("not asked yet", "of other shards"), strict=True):
+    for reason, told in zip(_ELSEWHERE, ("not answered yet", "of other shards"), strict=True):
         if rest := int((made["reason"] == reason).sum()):
             say(f"{rest:,} of {len(made):,} rows are {told}")
     for file in files:

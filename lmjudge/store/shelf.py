@@ -53,7 +53,7 @@ class Shelf:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.hits = self.misses = self.calls = 0
+        self.hits = self.misses = self.calls = self.kept = 0
         self.failures: Counter[str] = Counter()
         self.last_failure: Failure | None = None
         self.served: Counter[str] = Counter()
@@ -148,10 +148,11 @@ class Shelf:
         return Added(new, known, observations, tuple(changed))
 
     def pay(self, request: Request, reply: Reply, table: Mapping[str, Price]) -> None:
-        """Count what a reply cost into `spent`, which is None once a price is unknown.
+        """Count a reply as `kept`, what it cost into `spent`: None once a price is unknown.
 
         Another model than was asked for, as the server names it, is counted into `served`.
         """
+        self.kept += 1
         if not same_model(request.model, reply.model):
             self.served[f"{request.model} as {reply.model}"] += 1
         price = cost(request, reply, dict(table))

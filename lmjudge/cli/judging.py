@@ -93,6 +93,8 @@ def judge(parsed: argparse.Namespace) -> int:
 
     def write(judgments: pd.DataFrame, store: Store) -> Sequence[Path]:
         out = parsed.out or (None if parsed.shard else Path(f"judgments-{parsed.mode}.jsonl"))
+        if out and out.exists():
+            say(f"replaced: {out}, which was there before; --out names another file")
         files = [formats.write_frame(judgments, out)] if out else []
         if parsed.fastchat:
             files.append(formats.write_judgments(judgments, parsed.fastchat, store=store))

@@ -222,6 +222,10 @@ def test_the_index_tells_what_each_cell_rests_on(folder: Path) -> None:
     html = write_index().read_text()
     assert '<span class="badge rows">rows, maintainers</span>' in html
     assert "lmjudge run vicuna-scores --source published" in html
+    assert '<td class="name">by the maintainers</td>' in html
+    (folder / "failed").mkdir()
+    (folder / "failed/vicuna-scores.html").touch()
+    assert '<td class="name">run failed here</td>' in write_index().read_text()
 
 
 def test_the_index_shows_a_difference(folder: Path) -> None:

@@ -56,15 +56,18 @@ def _run_and_index(stems: Sequence[str] | None, **how: Any) -> int:
     from lmjudge.errors import ReportError
     from lmjudge.report import run, write_index
 
-    code = 0
+    failed = ""
     try:
         run(stems, each=_tell, **how)
     except ReportError as error:
-        if not hasattr(error, "failed"):
+        if not (hasattr(error, "failed") and hasattr(error, "runs")):
             raise
-        code = 1
+        names = ", ".join(one.stem for one in error.failed)
+        failed = f"{len(error.failed)} of {len(error.runs)} failed: {names}"
     say(f"the report: {write_index().resolve()}")
-    return code
+    if failed:
+        say(failed, sys.stderr)
+    return int(bool(failed))
 
 
 def _tell(one: Run) -> None:

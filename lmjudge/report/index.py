@@ -55,13 +55,18 @@ def write_index() -> Path:
     rows, own, simulated = (saved_tables(source) for source in PLACES)
     titles = places.titles()
     title = "Reproduced tables" if rows else "Tables"
+    failed = [page.stem for page in sorted((reports() / "failed").glob("*.html"))]
     body = [f"<h1>{title}</h1>"]
+    if failed:
+        many = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
+        links = ", ".join(_link(f"failed/{stem}.html", stem) for stem in failed)
+        body.append(f'<p class="banner warn"><strong>{many} failed</strong>: {links}</p>')
     if rows:
         body += [
             "<p>Each table is computed by a notebook from the rows that its authors released, and"
             " stands beside the numbers that they printed. Every cell says what it rests on.</p>",
             *([_NOT_HERE] if simulated and not all(one.here for one in rows) else []),
-            _overview(rows, titles),
+            _overview(rows, titles, failed),
             "<h2>Recomputed from released rows</h2>",
             *(_section(one, titles) for one in rows),
         ]
@@ -79,10 +84,6 @@ def write_index() -> Path:
             " hold, one in twenty misses by chance).</p>",
             *(_section(one, titles) for one in simulated),
         ]
-    if failed := sorted((reports() / "failed").glob("*.html")):
-        body += ["<h2>Runs that failed</h2>", "<ul>"]
-        body += [f"<li>{_link(f'failed/{page.name}', page.stem)}</li>" for page in failed]
-        body += ["</ul>"]
     path = reports() / "index.html"
     write(path, whole_page(title, body))
     write(reports() / "manifest.json", as_json(_manifest([*rows, *own, *simulated])))
@@ -108,13 +109,14 @@ def _manifest(tables: list[Saved]) -> dict[str, Any]:
     return told
 
 
-def _overview(rows: list[Saved], titles: dict[str, str]) -> str:
+def _overview(rows: list[Saved], titles: dict[str, str], failed: list[str]) -> str:
     lines = []
     for one in rows:
         cells = compared(one)
+        elsewhere = "run failed here" if one.stem in failed else "by the maintainers"
         lines.append(
             f'<tr><td class="title">{_link(f"#{one.stem}", titles.get(one.stem, one.stem))}</td>'
-            f'<td class="name">{"here" if one.here else "by the maintainers"}</td>'
+            f'<td class="name">{"here" if one.here else elsewhere}</td>'
             f'<td class="name">{_verdict(cells)}</td>{_figure(largest_difference(cells))}</tr>'
         )
     heads = ["Table", "Recomputed", "As printed", "Off by"]

@@ -17,7 +17,7 @@ from urllib.parse import urljoin, urlsplit
 import pandas as pd
 
 from lmjudge import places
-from lmjudge.data.finding import find, how_to_get, locked
+from lmjudge.data.finding import find, how_to_get, locked, place
 from lmjudge.data.reading import read_lines
 from lmjudge.data.sources import SOURCES, File, Source, source_named
 from lmjudge.errors import DataError, DataMissing, WrongHash
@@ -96,7 +96,7 @@ def fetch(
             "bytes": run.size,
             "seconds": round(run.seconds, 1),
             "licence": run.source.licence,
-            "reason": run.reason,
+            "reason": run.reason + (_here(run.source) if run.status == "unreachable" else ""),
         }
         for run in runs
     ]
@@ -124,6 +124,18 @@ def _missing(run: _Run) -> list[File]:
     elif os.environ.get("LMJUDGE_OFFLINE") == "1":
         run.status, run.reason = "failed", "LMJUDGE_OFFLINE=1 is set: nothing was asked for"
     return missing
+
+
+def _here(source: Source) -> str:
+    """The roles of a source whose rows are here all the same, such as in `$LMJUDGE_DATA`."""
+    roles, found = list(dict.fromkeys(file.role for file in source.files)), []
+    for role in roles:
+        try:
+            place(source.name, role)
+            found.append(role)
+        except DataError:
+            continue
+    return f"; found here all the same: {', '.join(found)}" if found else ""
 
 
 def _go(run: _Run, missing: list[File], timeout: float) -> None:

@@ -89,6 +89,8 @@ def run(
         else:
             task = {"stem": stem, "path": str(path), "parameters": typed, "inputs": rests_on}
             tasks.append(task)
+    if jobs > 1:  # what trains a model takes longest: begun last, it would end alone
+        tasks.sort(key=lambda task: "train_" not in chosen[str(task["stem"])].read_text("utf-8"))
     with closing(_executed(tasks, jobs)) as ending:
         for done in ending:
             runs[done.stem] = done

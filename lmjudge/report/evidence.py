@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas as pd
 from lmjudge.errors import ReportError
 from lmjudge.places import reports
 from lmjudge.report.checking import card_of, saved_tables
-from lmjudge.report.files import as_json, plain, write
+from lmjudge.report.files import as_json, in_html, plain, write
 from lmjudge.report.page import whole_page
 from lmjudge.report.tables import PLACES
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _TOLD = "question_id turn model model_a model_b judge sample winner score_a score_b score reason"
 _OURS = ("rows", "own", "simulated")
 _TEXTS_A_PAGE, _LINES_A_PAGE = 50, 1000
-_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _WITHHELD = "Its source states no licence, so the text is not passed on here; the store holds it."
 
 Records = Mapping[str, Sequence["Record"]]
@@ -70,7 +68,7 @@ def gather(
         where = tuple((name, item) for name, item in of if item in known.get(name, ()))
         if where not in found:
             chosen = tuple(map(int, _among(texts, dict(where))))
-            digest = _digest({told["key"][row] for row in chosen}, records)
+            digest = digest_of({told["key"][row] for row in chosen}, records)
             # Rows without a record have no part in the digest, but in the page's name.
             page = hashlib.sha256(as_json([digest, chosen])).hexdigest()[:12]
             sets.setdefault(chosen, {"page": page, "digest": digest, "rows": list(chosen)})
@@ -98,8 +96,8 @@ def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:
     return texts.index[held]
 
 
-def _digest(keys: Iterable[str], records: Records) -> str:
-    """What `Store.digest` gives for these keys."""
+def digest_of(keys: Iterable[str], records: Records) -> str:
+    """What `Store.digest` gives for these keys, whose records are at hand."""
     total = hashlib.sha256()
     for key in sorted(keys):
         for record in records.get(key, ()):
@@ -167,7 +165,7 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
             row["page"]
             for row in evidence["sets"]
             if row["digest"]
-            != _digest({evidence["rows"][at]["key"] for at in row["rows"]}, records)
+            != digest_of({evidence["rows"][at]["key"] for at in row["rows"]}, records)
         ]
         for name, body in render(path, evidence, records).items():
             page = path.parent / "evidence" / path.stem / name
@@ -291,7 +289,7 @@ def _verdict(row: dict[str, str]) -> str:
 
 
 def _said(text: object) -> str:
-    return f'<pre class="out">{escape(_UNSEEN.sub(chr(0xFFFD), str(text)))}</pre>'
+    return f'<pre class="out">{in_html(text)}</pre>'
 
 
 def _text(item: object) -> str:

@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Iterable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lmjudge.canonical import clean_text
 from lmjudge.errors import ReportError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
@@ -28,6 +30,15 @@ def plain(text: object) -> str:
     'a [2Jb c'
     """
     return _CONTROL.sub(" ", clean_text(str(text)))
+
+
+def in_html(text: object) -> str:
+    r"""The text in HTML with its lines, as text: escaped, a mark where a control character stood.
+
+    >>> in_html("<b>\x00")
+    '&lt;b&gt;\ufffd'
+    """
+    return escape(_UNSEEN.sub("\ufffd", str(text)))
 
 
 def number(item: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 import re
 import warnings
@@ -25,8 +27,8 @@ _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;\
- style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; {loads};\
+ base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
@@ -39,7 +41,7 @@ _PAGE = """<!DOCTYPE html>
 <main>
 {body}
 </main>
-</body>
+{script}</body>
 </html>
 """
 
@@ -50,6 +52,8 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     What is to be known of the sources of its published table, as the run card names them, stands
     at the top; its run card, and the way to the judgments behind its cells, at the end.
     """
+    from nbconvert.exporters.templateexporter import TemplateExporter
+    from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
     from nbformat import NotebookNode
 
     place = PLACES.get(source or "") if not error else None
@@ -68,9 +72,6 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     }
     # Widgets do not survive without scripts, and nbconvert trips over halves of their state.
     bare = NotebookNode({**notebook, "metadata": {"language_info": {"name": "python"}}})
-    from nbconvert.exporters.templateexporter import TemplateExporter
-    from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
-
     with quiet():
         exporter = _exporter()
         shown = WidgetsDataTypeFilter(notebook_metadata={}, parent=exporter, resources=resources)
@@ -80,10 +81,23 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     return str(html)
 
 
-def whole_page(title: str, body: Iterable[str]) -> bytes:
-    """A page of ours around this HTML: it loads nothing and runs nothing."""
-    told = f"{escape(title)} · lmjudge"
-    return _PAGE.format(title=told, style=style(), body="\n".join(body)).encode()
+def whole_page(title: str, body: Iterable[str], *, more_style: str = "", script: str = "") -> bytes:
+    """A page of ours around this HTML: it loads nothing, and runs at most the one script given.
+
+    With a script the policy lets that one run, by its hash, and no picture stand.
+    """
+    loads = "img-src data:; style-src 'unsafe-inline'"
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        loads = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    page = _PAGE.format(
+        title=f"{escape(title)} · lmjudge",
+        loads=loads,
+        style=style() + (f"\n{more_style}" if more_style else ""),
+        body="\n".join(body),
+        script=f"<script>{script}</script>\n" if script else "",
+    )
+    return page.encode()
 
 
 @cache

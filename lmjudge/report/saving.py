@@ -16,7 +16,7 @@ import pandas as pd
 
 from lmjudge.errors import DataMissing
 from lmjudge.places import reports
-from lmjudge.report.evidence import Records, gather, records_of, write_evidence
+from lmjudge.report.evidence import Records, digest_of, gather, records_of, write_evidence
 from lmjudge.report.files import as_json, read_csv, to_csv, write
 from lmjudge.report.tables import PLACES, checked
 from lmjudge.report.typeset import write_typeset
@@ -109,7 +109,7 @@ def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
         "misses": store.misses,
         "calls": store.calls,
         "requests": len(used),
-        "digest": store.digest(used) if used else None,
+        "digest": digest_of(used, records) if used else None,
     }
 
 

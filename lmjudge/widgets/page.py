@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmjudge.report.files import plain
-from lmjudge.report.page import style
+from lmjudge.report.files import in_html as text, plain
+from lmjudge.report.page import whole_page
 
 if TYPE_CHECKING:
     from lmjudge.widgets.browser import Browser
-
-_UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def page(browser: Browser, first: int | None) -> str:
@@ -26,50 +20,15 @@ def page(browser: Browser, first: int | None) -> str:
     """
     here = Path(__file__).parent
     script = (here / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     cases = list(browser.order if first is None else browser.order[:first])
     sections = "\n".join(_section(browser, case, at) for at, case in enumerate(cases, 1))
     more = len(browser.order) - len(cases)
     told = f"{len(browser.shown):,} judgments on {len(browser.order):,} cases" + (
         f"; the first {len(cases):,} cases stand here" if more else ""
     )
-    policy = (
-        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';"
-        " base-uri 'none'; form-action 'none'"
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>Judgments · lmjudge</title>
-<style>
-{style()}
-{(here / "page.css").read_text(encoding="utf-8")}
-</style>
-</head>
-<body>
-<main>
-<h1>Judgments</h1>
-<p class="soft">{told}.</p>
-{sections}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-
-def text(value: object) -> str:
-    r"""The text in HTML, as text: escaped, with a mark where a control character stood.
-
-    >>> text("<b>\x00")
-    '&lt;b&gt;\ufffd'
-    """
-    return escape(_UNSEEN.sub("\ufffd", str(value)))
+    body = ["<h1>Judgments</h1>", f'<p class="soft">{told}.</p>', sections]
+    more_style = (here / "page.css").read_text(encoding="utf-8")
+    return whole_page("Judgments", body, more_style=more_style, script=script).decode()
 
 
 def _section(browser: Browser, case: int, at: int) -> str:

@@ -11,6 +11,7 @@ from loopback import Loopback
 
 import lmjudge as lj
 from lmjudge.errors import ReportError
+from lmjudge.published import TABLE_COLUMNS
 from lmjudge.report.readme import table_of_tables, write_readme
 
 ROOT = Path(__file__).parents[1]
@@ -108,9 +109,8 @@ def test_the_table_of_tables_tells_what_is_held_against_what(tmp_path: Path) -> 
         ("Table 2", "Bard", "baseline", 665.0, "rows"),
     ]
     names = ["table", "row", "column", "value", "basis"]
-    whole = pd.DataFrame(rows, columns=names).assign(n=80, low=None, high=None, no_verdict=0)
-    order = ["table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis"]
-    whole[order].to_csv(tmp_path / "vicuna-scores.csv", index=False)
+    whole = pd.DataFrame(rows, columns=names).assign(n=80, no_verdict=0)
+    whole.reindex(columns=list(TABLE_COLUMNS)).to_csv(tmp_path / "vicuna-scores.csv", index=False)
     lines = [line for line in table_of_tables(tmp_path).splitlines() if "`vicuna" in line]
     told = {line.split(" | ")[1].rpartition(", ")[2]: line.split(" | ")[3] for line in lines}
     assert told["Table 2"] == "655.5, 665.0 (1 of 2 as printed)"

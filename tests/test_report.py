@@ -63,12 +63,15 @@ def test_the_source_decides_the_place_and_the_basis(folder: Path) -> None:
 
 
 def test_equal_tables_give_equal_bytes(folder: Path) -> None:
-    path = lj.save_table(table(low=[1.0, None]), "t", source="published")
+    flagged = {"low": [1.0, None], "too_few": [True, True]}
+    path = lj.save_table(table(**flagged), "t", source="published")
     assert path.read_bytes() == (
-        b"table,row,column,value,n,low,high,no_verdict,basis\n"
-        b"T,a,x,1.5,3,1,,,rows\nT,b,x,2,4,,,,rows\n"
+        b"table,row,column,value,n,low,high,too_few,no_verdict,basis\n"
+        b"T,a,x,1.5,3,1,,yes,,rows\nT,b,x,2,4,,,,,rows\n"
     )
-    shuffled = table(low=[1.0, float("nan")])[["low", "value", "n", "column", "row", "table"]]
+    assert read_table(path)["too_few"].tolist() == [True, False]  # no interval, no flag
+    again = table(low=[1.0, float("nan")], too_few=[True, None])
+    shuffled = again[["too_few", "low", "value", "n", "column", "row", "table"]]
     before = path.read_bytes()
     assert lj.save_table(shuffled, "t", source="published").read_bytes() == before
     assert not [name for name in os.listdir(folder) if name.startswith(".")]

@@ -101,13 +101,27 @@ def test_logit_says_what_it_cannot_know():
     x = pd.DataFrame({"one": 1.0, "x": [-2.0, -1.0, 1.0, 2.0] * 3})
     questions = pd.Series(range(12))
     separated = clustered_logit(x, (x["x"] > 0) * 1.0, questions)
-    assert separated.isna().all(axis=None)
-    assert clustered_logit(x, x["one"], questions).isna().all(axis=None)
-    assert clustered_logit(x.assign(again=x["x"]), x["x"] % 2, questions).isna().all(axis=None)
+    always = clustered_logit(x, x["one"], questions)
+    twice = clustered_logit(x.assign(again=x["x"]), x["x"] % 2, questions)
+    for found in (separated, always, twice):
+        assert found.drop(columns="too_few").isna().all(axis=None)
     won = pd.Series([0.0, 1.0, 0.0, 1.0, 1.0, 0.0] * 2)
     alone = clustered_logit(x, won, questions * 0)
     assert alone["value"].notna().all()
     assert alone[["low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(("questions", "few"), [(2, True), (19, True), (20, False), (80, False)])
+def test_fewer_than_twenty_questions_are_flagged(questions, few):
+    number = np.repeat(np.arange(questions), 6)
+    values = pd.Series(np.tile([4.0, 5.0, 6.0], 2 * questions) + number % 2)
+    rows = pd.DataFrame({"question_id": number})
+    assert estimate(rows, [], top=values)["too_few"].item() is few
+    worth = pd.Series(np.tile([0.0, 1.0, 0.0, 1.0, 1.0, 0.0], questions))
+    # Of two questions there are not ten effective votes on the rarer side either.
+    assert estimate(rows, [], top=worth, share=True)["too_few"].item() is few
+    design = pd.DataFrame({"one": 1.0, "x": np.tile([0.0, 1.0, 2.0], 2 * questions)})
+    assert clustered_logit(design, worth, rows["question_id"])["too_few"].eq(few).all()
 
 
 def test_two_ways_of_clustering_add():

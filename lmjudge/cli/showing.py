@@ -75,11 +75,14 @@ def _print(title: str, table: pd.DataFrame) -> None:
     from lmjudge.report.files import plain
 
     shown = table.drop(columns="too_few").rename(columns={"low": "95% low", "high": "95% high"})
+    if table["too_few"].any():
+        at = shown.columns.get_loc("95% high") + 1
+        shown.insert(at, "few", table["too_few"].map({True: "*", False: ""}))
     for name in ("judge", "model"):
         shown[name] = shown[name].map(plain)
     say(title)
     for line in shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-").split("\n"):
         say(f"  {line}")
     if table["too_few"].any():
-        say("  (few or nearly equal verdicts: these intervals hold less surely)")
+        say("  (* fewer than 20 questions, or nearly all verdicts alike: the interval may be too short)")
     say("")

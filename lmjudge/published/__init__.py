@@ -38,6 +38,7 @@ TABLE_COLUMNS = (
     "n",
     "low",
     "high",
+    "too_few",
     "no_verdict",
     "basis",
 )
@@ -91,8 +92,8 @@ def published(stem: str) -> pd.DataFrame:
 def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     """Our table beside the published cells of its stem, ours in order, then cells that ours lacks.
 
-    `table` has the columns table, row, column, value, n, low, high, no_verdict, basis, with values
-    in the paper's units. Added: printed, n_printed, status, ours_printed (our value as the paper
+    `table` has the columns table, row, column, value, n, low, high, too_few, no_verdict, basis,
+    with values in the paper's units. Added: printed, n_printed, status, ours_printed (our value as the paper
     would have printed it), same (whether those digits are the printed ones), same_n, difference
     (ours less the printed). `same` and `same_n` are missing where nothing may be compared: no
     value, no printed number, a status of recomputed or unverified, or a basis other than rows;
@@ -127,6 +128,7 @@ def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFra
     ours, theirs = table.set_index(_CELL), cells.set_index(_CELL)
     order = ours.index.append(theirs.index[~theirs.index.isin(ours.index)])
     both = ours.reindex(order)
+    both["too_few"] = both["too_few"].astype("boolean")
     found = theirs.reindex(order)
     both["printed"], both["n_printed"], both["status"] = (
         found["printed"],

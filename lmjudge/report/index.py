@@ -181,6 +181,8 @@ def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
         )
     told = f"up to {missing}" if missing else "none"
     facts.append(f"rows left out of a cell for want of a verdict: {told}")
+    if one.table["too_few"].any():
+        facts.append("*: an interval from too few questions or verdicts to be sure of")
     return facts
 
 
@@ -214,7 +216,8 @@ def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
             value = number(cell["value"])
             told.append(f"<td>{_link(f'{below}/{to}.html', value) if to else value}</td>")
             told.append(_other(cell, simulated) if beside else "")
-            told += [f"<td>{' to '.join(ends) if ends[0] else ''}</td>"]
+            few = "*" if cell["too_few"] is True else ""
+            told += [f"<td>{' to '.join(ends) + few if ends[0] else ''}</td>"]
             told += [_figure(cell["n"]), _figure(cell["no_verdict"])]
         else:
             told.append(f"<td>{_text(cell['printed'])}</td>")

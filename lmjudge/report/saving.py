@@ -18,7 +18,7 @@ from lmjudge.errors import DataMissing
 from lmjudge.places import reports
 from lmjudge.report.evidence import Records, digest_of, gather, records_of, write_evidence
 from lmjudge.report.files import as_json, read_csv, to_csv, write
-from lmjudge.report.tables import PLACES, checked
+from lmjudge.report.tables import FLAGGED, PLACES, checked
 from lmjudge.report.typeset import write_typeset
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def save_table(
 ) -> Path:
     """The path of the CSV written: `table` in long form, in the place that its `source` has.
 
-    `table` has table, row, column and value, and where there are any n, low, high, no_verdict,
-    basis (by default "rows", "own" or "simulated", as the source is) and, in a simulated table,
-    planted. Place: <stem>.csv in the reports folder for "published", below it own/ or simulated/.
+    `table` has table, row, column and value, and where there are any n, low, high, too_few,
+    no_verdict, basis (by default "rows", "own" or "simulated", as the source is) and, in a
+    simulated table, planted. Place: <stem>.csv in the reports folder for "published", below it own/ or simulated/.
     Equal tables give equal bytes: cells in their order, numbers to ten significant digits, and
     text that a spreadsheet would run as a formula led by an apostrophe. A run card beside it
     (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was asked, the
@@ -62,7 +62,8 @@ def save_table(
         source = "own"
         table = table.assign(table="A choice of rows: " + table["table"], basis="own")
     whole = checked(table.drop(columns="of", errors="ignore"), stem, source)
-    body = to_csv([list(whole.columns), *whole.itertuples(index=False)])
+    written = whole.assign(too_few=whole["too_few"].map({True: FLAGGED}))
+    body = to_csv([list(written.columns), *written.itertuples(index=False)])
     files = _hashes(sources)
     given = keys if evidence is None else evidence["key"]
     used = sorted({key for key in given if isinstance(key, str)})

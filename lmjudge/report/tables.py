@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from lmjudge.errors import ReportError
+from lmjudge.published import TABLE_COLUMNS as COLUMNS
 from lmjudge.report.files import read_csv
 
-COLUMNS = ("table", "row", "column", "value", "n", "low", "high", "no_verdict", "basis")
+FLAGGED = "yes"
 NUMBERS = ("value", "n", "low", "high", "no_verdict", "planted")
 # Each source's place below the reports folder, and the bases that its cells may have there.
 PLACES = {"published": "", "own": "own", "simulated": "simulated"}
@@ -33,12 +34,12 @@ def cells(
     column: str | None = None,
 ) -> pd.DataFrame:
     """An estimator's frame as the cells of a table: table, row, column, value, n, low, high,
-    no_verdict.
+    too_few, no_verdict.
 
     `row` names the frame's column that holds the rows' names. With `column`, that column holds the
     cells' columns and `values` names the one value; without, `values` maps each value to the name
-    of its column. n, low, high and no_verdict go along where the frame has them, low and high only
-    where there is one value, whose interval they are. `of` tells each cell's group by the frame's
+    of its column. n, low, high, too_few and no_verdict go along where the frame has them, low, high
+    and too_few only where there is one value, whose interval they are of. `of` tells each cell's group by the frame's
     names (judge, model, category ...), for evidence; it is in no CSV.
 
     >>> scores = pd.DataFrame({"model": ["a", "b"], "mean": [7.5, 6.0], "n": [80, 79]})
@@ -53,7 +54,7 @@ def cells(
             f" {', '.join(map(str, frame.columns))}",
             name=table,
         )
-    along = ["n", "no_verdict", *(["low", "high", "planted"] if len(named) == 1 else [])]
+    along = ["n", "no_verdict", *(["low", "high", "too_few", "planted"] if len(named) == 1 else [])]
     groups = [[(name, str(item)) for item in frame[name]] for name in GROUPS if name in frame]
     parts = [
         pd.DataFrame(
@@ -81,11 +82,15 @@ def read_table(path: Path) -> pd.DataFrame:
             name=path.name,
         )
     made = _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})
+    made["too_few"] = made["too_few"] == FLAGGED
     return made.astype({"n": "Int64", "no_verdict": "Int64"})
 
 
 def checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
-    """The table with all its columns in order and a basis in each cell, or ReportError."""
+    """The table with all its columns in order and a basis in each cell, or ReportError.
+
+    too_few is of an interval: without one a cell has no flag.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", stem):
         raise ReportError(f"stem {stem!r} is not lower-case words joined by hyphens", name=stem)
     if source not in PLACES:
@@ -101,6 +106,7 @@ def checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
         )
     whole = table.reindex(columns=[name for name in allowed if name in (*COLUMNS, *table.columns)])
     whole = _with_numbers(whole, stem)
+    whole["too_few"] = whole["too_few"].eq(True) & whole["low"].notna()
     whole["basis"] = whole["basis"].where(whole["basis"].notna(), _BASES[source][0])
     odd = sorted(set(whole["basis"]) - set(_BASES[source]))
     if odd:

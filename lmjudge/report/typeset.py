@@ -28,7 +28,7 @@ def typeset(table: pd.DataFrame, form: Literal["latex", "markdown"]) -> str:
 
     Each has its rows and columns in their order, or the other way about where it has more than
     eight columns, and more columns than rows; a cell holds the value to four digits and its
-    interval. The title tells the basis ("simulated" among them) and how many rows of
+    interval, with an asterisk where it is one of too few. The title tells the basis ("simulated" among them) and how many rows of
     data the cells rest on. Cells without a value are left out. Texts are escaped.
 
     >>> cell = {"table": "Own 50%", "row": "a_b", "column": "wins", "value": 0.5, "n": 9}
@@ -102,7 +102,8 @@ def _grid(cells: pd.DataFrame) -> list[list[str]]:
 
 def _shown(cell: dict[str, Any]) -> str:
     ends = [number(cell[end]) for end in ("low", "high")]
-    return number(cell["value"]) + (f" ({' to '.join(ends)})" if all(ends) else "")
+    few = "*" if cell.get("too_few") is True else ""
+    return number(cell["value"]) + (f" ({' to '.join(ends)}){few}" if all(ends) else "")
 
 
 def _title(name: Any, cells: pd.DataFrame) -> str:
@@ -110,6 +111,8 @@ def _title(name: Any, cells: pd.DataFrame) -> str:
     told = [", ".join(cells["basis"].unique())]
     if len(counts):
         told.append(f"n {' to '.join(map(str, dict.fromkeys([counts.min(), counts.max()])))}")
+    if "too_few" in cells and cells["too_few"].any():
+        told.append("* too few to be sure of")
     return f"{name} ({'; '.join(told)})"
 
 

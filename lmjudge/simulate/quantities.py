@@ -44,7 +44,7 @@ def recovered(
     """An estimator's frame beside the truth, as a table: what `save_table` and a page take.
 
     Columns: table, row (the key columns' values), column (the estimate's name), value, n, low,
-    high, no_verdict, basis (simulated), planted; `of` tells the key columns, for evidence. Every
+    high, too_few, no_verdict, basis (simulated), planted; `of` tells the key columns, for evidence. Every
     row of `true` is in it; of `estimates` those that have a planted value. `value` names the
     estimate where the frame has several (name_bias). Raises ValueError where nothing was estimated.
     """
@@ -61,8 +61,8 @@ def recovered(
     names = [" · ".join(row) for row in both[keys].astype(str).to_numpy()] if keys else "all"
     made = both.assign(table=table, row=names, column=value, value=both[value], basis="simulated")
     made["of"] = [tuple(row.items()) for row in both[keys].astype(str).to_dict("records")]
-    told = "table row column value n low high no_verdict basis planted of"
-    return made[told.split()]
+    told = "table row column value n low high too_few no_verdict basis planted of"
+    return made.reindex(columns=told.split())
 
 
 def mean_scores(

@@ -11,7 +11,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import By, by_name, grouped, how_many
-from lmjudge.stats.intervals import codes, groups, share_interval, skewed
+from lmjudge.stats.intervals import FEW_CLUSTERS, codes, groups, share_interval, skewed
 
 Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
 _NAMES = ("cohen", "fleiss", "ac1", "alpha")
@@ -41,9 +41,9 @@ def kappa(
 
     Columns: those of `by`, coefficient, kappa, observed, expected, tie_rate, votes (readable, on
     keys that count), too_few (fewer than ten keys on the rarer side, of agreement or of chance's
-    disagreement, or too few questions for how unevenly they pull), n (keys with two votes or more),
-    low, high, no_verdict (votes without a verdict). Intervals are from the jackknife over
-    questions, in Wilson's form on the scale of the observed agreement, at the expected agreement
+    disagreement, fewer than 20 questions, or too few for how unevenly they pull), n (keys with two
+    votes or more), low, high, no_verdict (votes without a verdict). Intervals are from the jackknife
+    over questions, in Wilson's form on the scale of the observed agreement, at the expected agreement
     that was found. kappa is missing where chance alone would agree always. Raises FrameError for
     votes without a question_id, and, for Cohen's, for a key with two votes in one frame.
 
@@ -100,7 +100,7 @@ def kappa(
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
         few = ~(rarer * observed * (1 - observed) / scaled >= 10) | ~(total[:, -1] * off / 2 >= 10)
-        few |= skewed(owner, np.where(lost, 0, moved), count)
+        few |= skewed(owner, np.where(lost, 0, moved), count) | (clusters < FEW_CLUSTERS)
         known = np.isfinite(value) & ~np.isnan(scaled)
         low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
     unread = pd.concat([by_name(votes)[lambda rows: rows["winner"].isna()] for votes in frames])

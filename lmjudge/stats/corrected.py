@@ -28,9 +28,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import two_models
-from lmjudge.stats.intervals import share_interval, t_interval
-
-_FEW = 20
+from lmjudge.stats.intervals import FEW_CLUSTERS, share_interval, t_interval
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def corrected_scores(
                 "weight": one.weight,
                 "n_human": one.n_human,
                 **_worth(one),
-                "too_few": one.clusters < _FEW,
+                "too_few": one.clusters < FEW_CLUSTERS,
                 "n": one.n,
                 "low": low[0],
                 "high": high[0],
@@ -252,7 +250,7 @@ def _shares(one: Corrected, level: float) -> dict[str, object]:
         "weight": one.weight,
         "n_human": one.n_human,
         **_worth(one),
-        "too_few": not (one.clusters >= _FEW and rarer >= 10),
+        "too_few": not (one.clusters >= FEW_CLUSTERS and rarer >= 10),
         "n": one.n,
         "low": low[0],
         "high": high[0],

@@ -34,10 +34,11 @@ def judge_terms(
     Columns: kind ("rating", "position", "length", "own"), name (the model, or the judge), value
     (ratings on the scale of Elo, the `anchor` at `initial`, by default the first by name; habits as
     the factor on the odds of winning, 1 being none), plain (the rating with no habit in the model),
-    moved (value less plain), n (games), low, high (of value), no_verdict. Values are missing where
-    the games don't say: a model that only won or lost, models that never met. Raises FrameError for
-    an anchor that did not play and answers that are not there. Source: Bradley and Terry 1952; the
-    terms are those of Davidson and Beaver 1977 (order) and of the arena's style control (2024).
+    moved (value less plain), too_few (fewer than 20 questions), n (games), low, high (of value),
+    no_verdict. Values are missing where the games don't say: a model that only won or lost, models
+    that never met. Raises FrameError for an anchor that did not play and answers that are not
+    there. Source: Bradley and Terry 1952; the terms are those of Davidson and Beaver 1977 (order)
+    and of the arena's style control (2024).
     """
     rows = two_models(check(games, "games"))
     models = sorted({*rows["model_a"], *rows["model_b"]}, key=str)
@@ -57,6 +58,7 @@ def judge_terms(
     terms |= _habits(rows, answers, dict(own or {}), set(models))
     whole = pd.DataFrame(dict(enumerate(terms.values())), index=rows.index)
     fit = clustered_logit(whole, won, rows["question_id"], level=level)
+    few = bool(fit["too_few"].any())
     made = []
     unit = scale / np.log(10)
     for at, (kind, name) in enumerate(terms):
@@ -65,10 +67,10 @@ def judge_terms(
         value, low, high = initial + unit * ends if rating else np.exp(ends)
         before = initial + unit * plain.loc[at, "value"] if rating else np.nan
         n = int((terms[kind, name] != 0).sum())
-        made.append((kind, name, value, before, value - before, n, low, high))
+        made.append((kind, name, value, before, value - before, few, n, low, high))
     alone = int(((rows["model_a"] == first) | (rows["model_b"] == first)).sum())
-    zero = ("rating", first, initial, initial, 0.0, alone, np.nan, np.nan)
-    columns = ["kind", "name", "value", "plain", "moved", "n", "low", "high"]
+    zero = ("rating", first, initial, initial, 0.0, few, alone, np.nan, np.nan)
+    columns = ["kind", "name", "value", "plain", "moved", "too_few", "n", "low", "high"]
     return pd.DataFrame([zero, *made], columns=columns).assign(no_verdict=unread)
 
 

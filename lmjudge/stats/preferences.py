@@ -82,8 +82,8 @@ def length_bias(
     Pairs of models that one of the two always won say nothing about length, and are left out.
 
     Columns: those of `by`, odds, longer_wins (the share of votes with a winner and answers of
-    unequal length that the longer won, with nothing held), tie_rate, n (votes in the regression),
-    low, high (of the odds; clustered by question, CR2), no_verdict. odds, low and high are missing
+    unequal length that the longer won, with nothing held), tie_rate, too_few (fewer than 20
+    questions), n (votes in the regression), low, high (of the odds; clustered by question, CR2), no_verdict. odds, low and high are missing
     where the votes don't say. Raises FrameError for votes on answers that are not in `answers`.
     """
     if ties not in ("half", "drop"):
@@ -114,16 +114,17 @@ def length_bias(
         used = used[(rate > 0) & (rate < 1)]
         design = pd.get_dummies(used["two"], dtype=float).assign(**used[["ratio", *held]])
         fit = clustered_logit(design, used["won"], used["question_id"], level=level)
-        effect = np.exp(fit.loc["ratio", ["value", "low", "high"]].astype(float))
+        effect = fit.loc["ratio"]
         made.append(
             {
                 **dict(zip(columns, name, strict=True)),
-                "odds": effect["value"],
+                "odds": np.exp(effect["value"]),
                 "longer_wins": ((longer["ratio"] > 0) == (longer["won"] == 1)).mean(),
                 "tie_rate": tie.mean(),
+                "too_few": effect["too_few"],
                 "n": len(used),
-                "low": effect["low"],
-                "high": effect["high"],
+                "low": np.exp(effect["low"]),
+                "high": np.exp(effect["high"]),
                 "no_verdict": len(part) - len(read),
             }
         )

@@ -7,23 +7,26 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
+from lmjudge.stats.intervals import FEW_CLUSTERS, codes
 
 
 def clustered_logit(
     design: pd.DataFrame, won: pd.Series, cluster: pd.Series, *, level: float = 0.95
 ) -> pd.DataFrame:
-    """A row per column of `design`: value (log odds), error, dof, low, high.
+    """A row per column of `design`: value (log odds), error, dof, low, high, too_few.
 
     `won` is between 0 and 1 (a tie is 0.5). The fit is statsmodels' GLM; the variance is CR2 over
     clusters with Satterthwaite's degrees of freedom (Pustejovsky and Tipton 2018), which hold where
     there are few clusters or unequal ones. A column is missing where it is not identified: the
     design is not of full rank, or its rows are separated, so that the best value is infinite;
-    intervals are missing with fewer than two clusters.
+    intervals are missing with fewer than two clusters, and flagged too_few with fewer than 20.
     """
     from scipy.special import stdtrit
 
     names, X, y = list(design.columns), design.to_numpy(float), won.to_numpy(float)
     made = pd.DataFrame(np.nan, index=names, columns=["value", "error", "dof", "low", "high"])
+    number = codes(cluster.to_frame("question_id"))[:, 0]
+    made["too_few"] = len(np.unique(number)) < FEW_CLUSTERS
     beta = _fit(X, y)
     if beta is None:
         return made
@@ -31,11 +34,8 @@ def clustered_logit(
     root = np.sqrt(mean * (1 - mean))
     weighted, residual = X * root[:, None], (y - mean) / root
     bread = np.linalg.inv(weighted.T @ weighted)
-    codes, groups = pd.factorize(cluster)
-    alone = codes < 0
-    codes[alone] = len(groups) + np.arange(alone.sum())
-    order = np.argsort(codes, kind="stable")
-    edges = np.flatnonzero(np.diff(codes[order])) + 1
+    order = np.argsort(number, kind="stable")
+    edges = np.flatnonzero(np.diff(number[order])) + 1
     meat, norms, pulls = np.zeros_like(bread), [], []
     for rows in np.split(order, edges):
         mine = weighted[rows]

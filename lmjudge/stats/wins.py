@@ -35,7 +35,7 @@ def win_rates(
     and may name two, ("question_id", "judge"), where several voters vote on many questions.
 
     Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
-    with: fewer than ten effective votes on the rarer side), n (votes counted), low, high,
+    with: fewer than 20 questions, or than ten effective votes on the rarer side), n (votes counted), low, high,
     no_verdict. The baseline has no row. Raises FrameError for a baseline that never played, a model
     that meets itself, or a frame, `by` or `cluster` that does not fit. Source: FastChat's
     show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
@@ -159,8 +159,8 @@ def length_controlled_win_rates(
     whose words at the vote's turn are counted.
 
     Columns: model, win_rate (not controlled), controlled, length_effect (log odds from equal
-    length to one that is longer by far), words, words_baseline (mean per vote), tie_rate, n
-    (votes), low, high (of controlled; clustered by question, CR2), no_verdict. controlled, low and
+    length to one that is longer by far), words, words_baseline (mean per vote), tie_rate, too_few
+    (fewer than 20 questions), n (votes), low, high (of controlled; clustered by question, CR2), no_verdict. controlled, low and
     high are missing where the votes don't say: all one way, fewer than two questions, or separated
     by length. Raises FrameError for answers that are not there and a baseline that never played.
     """
@@ -190,7 +190,7 @@ def length_controlled_win_rates(
         if spread > 0:
             design["longer"] = np.tanh(gap / spread)
         fit = clustered_logit(design, won, used["question_id"], level=level)
-        fit.loc[fit["error"].isna()] = np.nan  # one question alone says nothing
+        fit.loc[fit["error"].isna(), ["value", "low", "high"]] = np.nan  # one question says nothing
         logit = fit.loc["even"]
         made.append(
             {
@@ -201,6 +201,7 @@ def length_controlled_win_rates(
                 "words": used["words_a"].mean(),
                 "words_baseline": used["words_b"].mean(),
                 "tie_rate": tie.mean(),
+                "too_few": logit["too_few"],
                 "n": len(used),
                 "low": expit(logit["low"]),
                 "high": expit(logit["high"]),

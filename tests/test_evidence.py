@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hostile import PAGES as HOSTILE
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 from nbformat.v4 import new_notebook
 
 import lmjudge as lj
@@ -174,7 +174,7 @@ def test_evidence_that_does_not_fit_is_refused(folder: Path) -> None:
     assert not folder.exists()
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(*(st.sampled_from("abc") for _ in range(3)), st.integers(0, 9)), min_size=1),
     st.randoms(use_true_random=False),

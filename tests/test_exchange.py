@@ -39,9 +39,7 @@ def some(count: int, text: str = "reply") -> list[Record]:
     ]
 
 
-@settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records, records, records)
 def test_merging_is_set_union(
     tmp_path_factory: pytest.TempPathFactory,

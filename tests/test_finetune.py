@@ -164,7 +164,7 @@ TALK = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4)
 
 
 @given(TALK, st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_loss_is_on_the_assistants_tokens_exactly(
     talk: list[tuple[str, str]], ours: bool
 ) -> None:

@@ -285,7 +285,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS)
 def test_any_rows_are_read_or_refused_by_name(suffix: str, rows: Any, tmp_path: Path) -> None:
     whole = [shape | more for shape, more in rows]

@@ -112,7 +112,7 @@ def test_a_missing_source_says_how_to_get_it(
 # Ranks
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 4), st.sampled_from([-1.0, 0.0, 0.5, 2.0])),

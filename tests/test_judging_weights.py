@@ -156,7 +156,7 @@ TOKENS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     tokens=TOKENS,
     rivals=st.lists(

@@ -22,19 +22,10 @@ from hostile import PAGES
 from nbformat.v4 import new_code_cell, new_notebook
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    " --disable-component-update --disable-sync"
-).split()
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="JupyterLab in a browser: chromium is not here"),
-    pytest.mark.timeout(280),
-]
+pytestmark = pytest.mark.timeout(280)
 
 
 @pytest.fixture
@@ -117,20 +108,16 @@ def run_all(page: Page, address: str) -> None:
 
 
 def test_run_all_in_jupyterlab_writes_the_bytes_that_papermill_writes(
-    project: Path, lab: str
+    project: Path, lab: str, chromium: Browser
 ) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        outside: list[str] = []
-        page.on("request", lambda request: outside.append(request.url))
-        run_all(page, lab.format("00-start-here.ipynb"))
-        shown = page.evaluate(
-            "JSON.stringify(window.jupyterapp.shell.currentWidget.content.model.toJSON())"
-        )
-        browser.close()
+    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url))
+    run_all(page, lab.format("00-start-here.ipynb"))
+    shown = page.evaluate(
+        "JSON.stringify(window.jupyterapp.shell.currentWidget.content.model.toJSON())"
+    )
+    page.close()
     assert '"output_type":"error"' not in shown
     assert not foreign(outside)
     written = (project / "reports" / "simulated" / "00-start-here.csv").read_bytes()
@@ -165,52 +152,49 @@ shown = [[hostile] for _ in range(len(pairings))]
 lj.vote(pairings.assign(answer_a=shown, answer_b=shown), voter="ann", path="votes.jsonl")"""
 
 
-def test_browsing_and_voting_in_jupyterlab(project: Path, lab: str) -> None:
+def test_browsing_and_voting_in_jupyterlab(project: Path, lab: str, chromium: Browser) -> None:
     """Filter, vote by key, undo, reload the page and go on; nothing that a model wrote runs."""
     pytest.importorskip("anywidget")
-    from playwright.sync_api import sync_playwright
 
     cells = [new_code_cell(source, id=f"c{n}") for n, source in enumerate(WIDGETS.split("\n---\n"))]
     kernel = {"kernelspec": {"name": "python3", "display_name": "python3"}}
     nbformat.write(new_notebook(cells=cells, metadata=kernel), project / "nbs" / "widgets.ipynb")
     (project / "nbs" / "hostile.json").write_text(json.dumps(PAGES))
     votes = project / "nbs" / "votes.jsonl"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(60_000)
-        outside: list[str] = []
-        page.on("request", lambda request: outside.append(request.url))
-        run_all(page, lab.format("widgets.ipynb"))
-        panels = page.locator(".lmj")
-        panels.nth(1).wait_for()
-        browse, ballot = panels.nth(0), panels.nth(1)
-        before = browse.get_by_role("status").inner_text()
-        browse.locator("select[name=model]").select_option(index=1)
-        page.wait_for_function(
-            "before => document.querySelector('.lmj [role=status]').innerText !== before",
-            arg=before,
-        )
-        assert browse.locator("mark").count() > 0
+    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(60_000)
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url))
+    run_all(page, lab.format("widgets.ipynb"))
+    panels = page.locator(".lmj")
+    panels.nth(1).wait_for()
+    browse, ballot = panels.nth(0), panels.nth(1)
+    before = browse.get_by_role("status").inner_text()
+    browse.locator("select[name=model]").select_option(index=1)
+    page.wait_for_function(
+        "before => document.querySelector('.lmj [role=status]').innerText !== before",
+        arg=before,
+    )
+    assert browse.locator("mark").count() > 0
 
-        def told(text: str) -> None:
-            page.locator(".lmj strong[role=status]", has_text=text).wait_for()
+    def told(text: str) -> None:
+        page.locator(".lmj strong[role=status]", has_text=text).wait_for()
 
-        ballot.focus()
-        for key, after in (("a", "1 of"), ("b", "2 of"), ("u", "1 of")):
-            page.keyboard.press(key)
-            told(after)
-        # "a" and "b" insert cells where JupyterLab hears them.
-        assert page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length") == 2
-        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-        opened(page, lab.format("widgets.ipynb"))
-        told("1 of")
-        page.locator(".lmj").nth(1).focus()
-        page.keyboard.press("t")
-        told("2 of")
-        assert page.evaluate("window.fired") is None
-        assert page.locator(".lmj").locator("script, img, iframe, svg, object").count() == 0
-        browser.close()
+    ballot.focus()
+    for key, after in (("a", "1 of"), ("b", "2 of"), ("u", "1 of")):
+        page.keyboard.press(key)
+        told(after)
+    # "a" and "b" insert cells where JupyterLab hears them.
+    assert page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length") == 2
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    opened(page, lab.format("widgets.ipynb"))
+    told("1 of")
+    page.locator(".lmj").nth(1).focus()
+    page.keyboard.press("t")
+    told("2 of")
+    assert page.evaluate("window.fired") is None
+    assert page.locator(".lmj").locator("script, img, iframe, svg, object").count() == 0
+    page.close()
     assert not foreign(outside)
     assert [json.loads(line)["winner"] for line in votes.read_text().splitlines()] == [
         "model_a",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,26 +20,8 @@ from lmjudge.report import page_of, write_index
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip("pages in a browser: there is no /usr/bin/chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
-def visit(browser: Browser, path: Path, *, policy: bool = True, **how: Any) -> tuple[Page, list]:
+def visit(chromium: Browser, path: Path, *, policy: bool = True, **how: Any) -> tuple[Page, list]:
     """The page, opened, and what it asked for beside itself; `policy` False removes its CSP."""
     html = path.read_text()
     rules = re.findall(r"<meta [^>]*Content-Security-Policy[^>]*>", html)
@@ -49,7 +30,7 @@ def visit(browser: Browser, path: Path, *, policy: bool = True, **how: Any) -> t
         path = path.with_name(f"open-{path.name}")
         path.write_text(html.replace(rules[0], ""))
     asked: list[str] = []
-    page = browser.new_context(**how).new_page()
+    page = chromium.new_context(**how).new_page()
     page.on("request", lambda request: asked.append(request.url))
     page.on("dialog", lambda dialog: dialog.dismiss())
     page.goto(path.as_uri())
@@ -95,11 +76,11 @@ def hostile_notebook() -> nbformat.NotebookNode:
     return new_notebook(cells=cells, metadata={"title": HOSTILE[0], "widgets": {HOSTILE[0]: {}}})
 
 
-def test_the_browser_would_tell(browser: Browser, tmp_path: Path) -> None:
+def test_the_browser_would_tell(chromium: Browser, tmp_path: Path) -> None:
     """What the other tests rest on: here a script runs, and a picture is asked for."""
     path = tmp_path / "page.html"
     path.write_text(f'<meta http-equiv="Content-Security-Policy">{HOSTILE[0]}{HOSTILE[5]}')
-    page, outside = visit(browser, path, policy=False)
+    page, outside = visit(chromium, path, policy=False)
     assert page.evaluate("window.fired") == 1
     assert outside == [f"{AWAY}/beacon.png"]
 
@@ -107,11 +88,11 @@ def test_the_browser_would_tell(browser: Browser, tmp_path: Path) -> None:
 @pytest.mark.parametrize("policy", [True, False])
 @pytest.mark.parametrize("source", ["published", "simulated"])
 def test_no_text_of_a_model_runs_in_a_page(
-    browser: Browser, tmp_path: Path, policy: bool, source: str
+    chromium: Browser, tmp_path: Path, policy: bool, source: str
 ) -> None:
     path = tmp_path / "page.html"
     path.write_text(page_of(hostile_notebook(), HOSTILE[0], source, HOSTILE[2]))
-    page, outside = visit(browser, path, policy=policy)
+    page, outside = visit(chromium, path, policy=policy)
     assert page.evaluate("window.fired") is None
     assert outside == []
     assert page.query_selector_all("script, iframe, object, svg, form, link, base, input") == []
@@ -121,7 +102,7 @@ def test_no_text_of_a_model_runs_in_a_page(
 
 @pytest.mark.parametrize("policy", [True, False])
 def test_no_text_of_a_model_runs_in_the_index(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: bool
+    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: bool
 ) -> None:
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
     cells = pd.DataFrame({"table": HOSTILE, "row": HOSTILE, "column": HOSTILE, "value": 1.0})
@@ -129,7 +110,7 @@ def test_no_text_of_a_model_runs_in_the_index(
         lj.save_table(cells, stem, source=source, notes=" ".join(HOSTILE))
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "<img src=x onerror=x>.html").write_text("")
-    page, outside = visit(browser, write_index(), policy=policy)
+    page, outside = visit(chromium, write_index(), policy=policy)
     assert page.evaluate("window.fired") is None
     assert outside == []
     assert page.query_selector_all("script, iframe, object, svg, form, link, img") == []
@@ -138,7 +119,7 @@ def test_no_text_of_a_model_runs_in_the_index(
 
 @pytest.mark.parametrize("policy", [True, False])
 def test_no_text_of_a_model_runs_in_the_evidence(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: bool
+    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: bool
 ) -> None:
     """Question, answer, judgment, names and notes behind a cell, all of them hostile."""
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
@@ -155,7 +136,7 @@ def test_no_text_of_a_model_runs_in_the_evidence(
     pages = sorted((saved.parent / "evidence" / "t").glob("*.html"))
     assert len(pages) == 3
     for path in pages:
-        page, outside = visit(browser, path, policy=policy)
+        page, outside = visit(chromium, path, policy=policy)
         assert page.evaluate("window.fired") is None
         assert outside == []
         assert page.query_selector_all("script, iframe, object, svg, form, link, img, base") == []
@@ -165,7 +146,7 @@ def test_no_text_of_a_model_runs_in_the_evidence(
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_page_reads_well_without_scripts(
-    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, scheme: Any
+    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, scheme: Any
 ) -> None:
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
     wide = {"table": "T", "row": [f"a-rather-long-name-{i}" for i in range(5)], "column": "c" * 60}
@@ -176,7 +157,7 @@ def test_a_page_reads_well_without_scripts(
     (tmp_path / "own/t.html").write_text(page_of(made, "t", "own"))
     for path in (write_index(), tmp_path / "own/t.html"):
         page, _ = visit(
-            browser,
+            chromium,
             path,
             viewport={"width": width, "height": 800},
             color_scheme=scheme,

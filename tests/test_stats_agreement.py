@@ -14,7 +14,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, frame, swap
 from lmjudge.stats import agreement, win_rates
 
-few = settings(deadline=None, max_examples=40)
+few = settings(max_examples=40)
 
 MODELS = ["a", "b", "c"]
 WINNERS = ["model_a", "model_b", "tie", None]

@@ -13,7 +13,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import frame, resolve, swap
 from lmjudge.stats import position_bias, repeatability, win_rates
 
-few = settings(deadline=None, max_examples=40)
+few = settings(max_examples=40)
 
 WINNERS = ["model_a", "model_b", "tie", None]
 NONE = {"score_a": None, "score_b": None, "reason": None, "text": "", "key": ""}

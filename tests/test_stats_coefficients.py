@@ -16,7 +16,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import frame, swap
 from lmjudge.stats import agreement, kappa
 
-few = settings(deadline=None, max_examples=15)
+few = settings(max_examples=15)
 LABELS = ["model_a", "model_b", "tie", None]
 
 

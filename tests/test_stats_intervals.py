@@ -16,7 +16,7 @@ from lmjudge.stats.intervals import estimate, wilson
 from lmjudge.stats.regression import clustered_logit
 from lmjudge.stats.scores import relative_quality, score_totals
 
-few = settings(deadline=None, max_examples=40)
+few = settings(max_examples=40)
 
 
 def one(values, questions, **more):

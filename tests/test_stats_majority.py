@@ -15,7 +15,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, frame
 from lmjudge.stats import agreement, agreement_by_gap, ceiling, majority, scores_as_votes
 
-few = settings(deadline=None, max_examples=15)
+few = settings(max_examples=15)
 A, B, T = "model_a", "model_b", "tie"
 
 

@@ -183,7 +183,7 @@ def test_a_seed_repeats_its_draws_and_another_does_not():
     assert not one["low"].equals(other["low"])
 
 
-few = settings(deadline=None, max_examples=15)
+few = settings(max_examples=15)
 
 
 @few

@@ -13,7 +13,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import frame, swap
 from lmjudge.stats import mean_scores, relative_quality, score_totals
 
-few = settings(deadline=None, max_examples=40)
+few = settings(max_examples=40)
 
 
 def scores(rows):

@@ -189,9 +189,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.path / "cache.db"
 
 
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_flipped_bit_of_the_file_gives_a_wrong_reply(
     pristine: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,23 +25,9 @@ from lmjudge.widgets import ballots
 from lmjudge.widgets.spans import parted, verdict_spans
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser as Chromium
+    from playwright.sync_api import Browser
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync".split()
 MODELS = ("model-one", "model-two", "model-three")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    if not CHROMIUM.exists():
-        pytest.skip("pages in a browser: there is no /usr/bin/chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 def questions(texts: list[str]) -> pd.DataFrame:
@@ -210,7 +195,7 @@ def test_masking_the_marked_verdict_changes_what_is_read(
 
 
 def test_a_page_of_its_own_works_without_scripts_and_with_them(
-    chromium: Chromium, tmp_path: Path
+    chromium: Browser, tmp_path: Path
 ) -> None:
     path = tmp_path / "browse.html"
     browser = lj.browse(games(), questions=questions(["R", "S"]), answers=answers(["w", "c"]))
@@ -250,7 +235,7 @@ def hostile_frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
 
 @pytest.mark.parametrize("policy", [True, False])
 def test_no_text_of_a_model_runs_in_the_page(
-    chromium: Chromium, tmp_path: Path, policy: bool
+    chromium: Browser, tmp_path: Path, policy: bool
 ) -> None:
     rows, asked, said = hostile_frames()
     html = lj.browse(rows, questions=asked, answers=said).html(first=None)
@@ -283,7 +268,7 @@ window.model = model;
 """
 
 
-def open_panel(chromium: Chromium, state: dict) -> tuple:
+def open_panel(chromium: Browser, state: dict) -> tuple:
     import lmjudge.widgets.cell as cell
 
     script = (
@@ -303,7 +288,7 @@ def open_panel(chromium: Chromium, state: dict) -> tuple:
     return page, outside
 
 
-def test_no_text_of_a_model_runs_in_the_widgets(chromium: Chromium, tmp_path: Path) -> None:
+def test_no_text_of_a_model_runs_in_the_widgets(chromium: Browser, tmp_path: Path) -> None:
     rows, asked, said = hostile_frames()
     browser = lj.browse(rows, questions=asked, answers=said)
     page, outside = open_panel(chromium, browser.state())
@@ -570,7 +555,7 @@ def test_the_widget_tells_what_was_done_and_what_was_wrong(tmp_path: Path) -> No
     assert data["text/plain"].startswith("Ballot of ann: 1 of 12")
 
 
-def test_keys_vote_filter_and_go_on(chromium: Chromium, tmp_path: Path) -> None:
+def test_keys_vote_filter_and_go_on(chromium: Browser, tmp_path: Path) -> None:
     ballot = lj.vote(pairs(), voter="ann", path=tmp_path / "v.jsonl")
     page, _ = open_panel(chromium, ballot.state())
     page.locator(".lmj").focus()

@@ -84,5 +84,5 @@ def _print(title: str, table: pd.DataFrame) -> None:
     for line in shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-").split("\n"):
         say(f"  {line}")
     if table["too_few"].any():
-        say("  (* fewer than 20 questions, or nearly all verdicts alike: the interval may be too short)")
+        say("  (* fewer than 20 questions, or nearly all verdicts alike: it may be too short)")
     say("")

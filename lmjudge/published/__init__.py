@@ -93,13 +93,13 @@ def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     """Our table beside the published cells of its stem, ours in order, then cells that ours lacks.
 
     `table` has the columns table, row, column, value, n, low, high, too_few, no_verdict, basis,
-    with values in the paper's units. Added: printed, n_printed, status, ours_printed (our value as the paper
-    would have printed it), same (whether those digits are the printed ones), same_n, difference
-    (ours less the printed). `same` and `same_n` are missing where nothing may be compared: no
-    value, no printed number, a status of recomputed or unverified, or a basis other than rows;
-    `difference` is missing beside a number recomputed or unverified, and for unreleased rows.
-    Raises ReportError for a table without these columns, with a cell twice, or with an unknown
-    basis, and DataMissing for a stem that no paper printed a table for.
+    with values in the paper's units. Added: printed, n_printed, status, ours_printed (our value as
+    the paper would have printed it), same (whether those digits are the printed ones), same_n,
+    difference (ours less the printed). `same` and `same_n` are missing where nothing may be
+    compared: no value, no printed number, a status of recomputed or unverified, or a basis other
+    than rows; `difference` is missing beside a number recomputed or unverified, and for unreleased
+    rows. Raises ReportError for a table without these columns, with a cell twice, or with an
+    unknown basis, and DataMissing for a stem that no paper printed a table for.
     """
     return beside(table, published(stem), name=stem)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from lmjudge.errors import ReportError
-from lmjudge.published import compare, published, stems as published_stems
+from lmjudge.published import TABLE_COLUMNS, compare, published, stems as published_stems
 from lmjudge.report.files import number, write
 from lmjudge.report.runner import notebooks
-from lmjudge.report.tables import COLUMNS, read_table
+from lmjudge.report.tables import read_table
 from lmjudge.report.typeset import in_markdown
 
 _FIRST, _LAST = "<!-- tables: python -m lmjudge.report.readme -->", "<!-- end of tables -->"
@@ -27,7 +27,7 @@ def table_of_tables(folder: Path) -> str:
     lines = [_HEADS, ("---",) * len(_HEADS)]
     for stem in notebooks():
         path = folder / f"{stem}.csv"
-        ours = read_table(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+        ours = read_table(path) if path.exists() else pd.DataFrame(columns=list(TABLE_COLUMNS))
         if stem in published_stems():
             lines += _beside(stem, ours)
         elif len(ours):

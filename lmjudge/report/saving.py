@@ -44,16 +44,16 @@ def save_table(
 
     `table` has table, row, column and value, and where there are any n, low, high, too_few,
     no_verdict, basis (by default "rows", "own" or "simulated", as the source is) and, in a
-    simulated table, planted. Place: <stem>.csv in the reports folder for "published", below it own/ or simulated/.
-    Equal tables give equal bytes: cells in their order, numbers to ten significant digits, and
-    text that a spreadsheet would run as a formula led by an apostrophe. A run card beside it
-    (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was asked, the
-    digest of its records under `keys` (themselves in <stem>.keys), and the versions; `notes` stand
-    on the page. <stem>.tex and <stem>.md are the table, typeset. A published table of new bytes
-    gets its rows in sources.csv. With `part`, a choice of the published rows, it is one's own.
-    With `evidence`, the games or scores that the table rests on, each cell leads to pages of its
-    judgments (evidence/<stem>/): those rows that are of the cell's group in the columns `by`, all
-    rows where it has none; `keys` are theirs.
+    simulated table, planted. Place: <stem>.csv in the reports folder for "published", below it own/
+    or simulated/. Equal tables give equal bytes: cells in their order, numbers to ten significant
+    digits, and text that a spreadsheet would run as a formula led by an apostrophe. A run card
+    beside it (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was
+    asked, the digest of its records under `keys` (themselves in <stem>.keys), and the versions;
+    `notes` stand on the page. <stem>.tex and <stem>.md are the table, typeset. A published table of
+    new bytes gets its rows in sources.csv. With `part`, a choice of the published rows, it is one's
+    own. With `evidence`, the games or scores that the table rests on, each cell leads to pages of
+    its judgments (evidence/<stem>/): those rows that are of the cell's group in the columns `by`,
+    all rows where it has none; `keys` are theirs.
 
     Raises ReportError, with nothing written, for a stem, source, basis or table that does not fit.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmjudge.errors import ReportError
-from lmjudge.published import TABLE_COLUMNS as COLUMNS
+from lmjudge.published import TABLE_COLUMNS
 from lmjudge.report.files import read_csv
 
 FLAGGED = "yes"
@@ -39,8 +39,8 @@ def cells(
     `row` names the frame's column that holds the rows' names. With `column`, that column holds the
     cells' columns and `values` names the one value; without, `values` maps each value to the name
     of its column. n, low, high, too_few and no_verdict go along where the frame has them, low, high
-    and too_few only where there is one value, whose interval they are of. `of` tells each cell's group by the frame's
-    names (judge, model, category ...), for evidence; it is in no CSV.
+    and too_few only where there is one value, whose interval it is. `of` tells each cell's
+    group by the frame's names (judge, model, category ...), for evidence; it is in no CSV.
 
     >>> scores = pd.DataFrame({"model": ["a", "b"], "mean": [7.5, 6.0], "n": [80, 79]})
     >>> cells(scores, "Scores", row="model", values={"mean": "score"})["column"].tolist()
@@ -75,10 +75,10 @@ def cells(
 def read_table(path: Path) -> pd.DataFrame:
     """The table in a CSV that `save_table` wrote; ReportError where it is not one."""
     whole = read_csv(path)
-    if tuple(whole.columns[: len(COLUMNS)]) != COLUMNS:
+    if tuple(whole.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
         raise ReportError(
             f"{path.name} has the columns {', '.join(whole.columns)}; a table has"
-            f" {', '.join(COLUMNS)}: write it with lmjudge.save_table",
+            f" {', '.join(TABLE_COLUMNS)}: run its notebook again, or write it with lmjudge.save_table",
             name=path.name,
         )
     made = _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})
@@ -95,8 +95,8 @@ def checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
         raise ReportError(f"stem {stem!r} is not lower-case words joined by hyphens", name=stem)
     if source not in PLACES:
         raise ReportError(f"source is {source!r}; expected {', '.join(PLACES)}", name=stem)
-    allowed = (*COLUMNS, "planted") if source == "simulated" else COLUMNS
-    missing = [name for name in COLUMNS[:4] if name not in table.columns]
+    allowed = (*TABLE_COLUMNS, "planted") if source == "simulated" else TABLE_COLUMNS
+    missing = [name for name in TABLE_COLUMNS[:4] if name not in table.columns]
     unknown = [str(name) for name in table.columns if name not in allowed]
     if missing or unknown:
         raise ReportError(
@@ -104,7 +104,9 @@ def checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
             f" a {source} table has {', '.join(allowed)}",
             name=stem,
         )
-    whole = table.reindex(columns=[name for name in allowed if name in (*COLUMNS, *table.columns)])
+    whole = table.reindex(
+        columns=[name for name in allowed if name in (*TABLE_COLUMNS, *table.columns)]
+    )
     whole = _with_numbers(whole, stem)
     whole["too_few"] = whole["too_few"].eq(True) & whole["low"].notna()
     whole["basis"] = whole["basis"].where(whole["basis"].notna(), _BASES[source][0])

@@ -28,8 +28,9 @@ def typeset(table: pd.DataFrame, form: Literal["latex", "markdown"]) -> str:
 
     Each has its rows and columns in their order, or the other way about where it has more than
     eight columns, and more columns than rows; a cell holds the value to four digits and its
-    interval, with an asterisk where it is one of too few. The title tells the basis ("simulated" among them) and how many rows of
-    data the cells rest on. Cells without a value are left out. Texts are escaped.
+    interval, with an asterisk where it is one of too few. The title tells the basis ("simulated"
+    among them) and how many rows of data the cells rest on. Cells without a value are left out.
+    Texts are escaped.
 
     >>> cell = {"table": "Own 50%", "row": "a_b", "column": "wins", "value": 0.5, "n": 9}
     >>> frame = pd.DataFrame([cell | {"low": 0.25, "high": 0.75, "basis": "own"}])

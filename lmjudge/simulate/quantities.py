@@ -44,8 +44,8 @@ def recovered(
     """An estimator's frame beside the truth, as a table: what `save_table` and a page take.
 
     Columns: table, row (the key columns' values), column (the estimate's name), value, n, low,
-    high, too_few, no_verdict, basis (simulated), planted; `of` tells the key columns, for evidence. Every
-    row of `true` is in it; of `estimates` those that have a planted value. `value` names the
+    high, too_few, no_verdict, basis (simulated), planted; `of` tells the key columns, for evidence.
+    Every row of `true` is in it; of `estimates` those that have a planted value. `value` names the
     estimate where the frame has several (name_bias). Raises ValueError where nothing was estimated.
     """
     keys = [name for name in true.columns if name != "planted"]

@@ -42,10 +42,11 @@ def kappa(
     Columns: those of `by`, coefficient, kappa, observed, expected, tie_rate, votes (readable, on
     keys that count), too_few (fewer than ten keys on the rarer side, of agreement or of chance's
     disagreement, fewer than 20 questions, or too few for how unevenly they pull), n (keys with two
-    votes or more), low, high, no_verdict (votes without a verdict). Intervals are from the jackknife
-    over questions, in Wilson's form on the scale of the observed agreement, at the expected agreement
-    that was found. kappa is missing where chance alone would agree always. Raises FrameError for
-    votes without a question_id, and, for Cohen's, for a key with two votes in one frame.
+    votes or more), low, high, no_verdict (votes without a verdict). Intervals are from the
+    jackknife over questions, in Wilson's form on the scale of the observed agreement, at the
+    expected agreement that was found. kappa is missing where chance alone would agree always.
+    Raises FrameError for votes without a question_id, and, for Cohen's, for a key with two votes in
+    one frame.
 
     Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
 

@@ -83,8 +83,9 @@ def length_bias(
 
     Columns: those of `by`, odds, longer_wins (the share of votes with a winner and answers of
     unequal length that the longer won, with nothing held), tie_rate, too_few (fewer than 20
-    questions), n (votes in the regression), low, high (of the odds; clustered by question, CR2), no_verdict. odds, low and high are missing
-    where the votes don't say. Raises FrameError for votes on answers that are not in `answers`.
+    questions), n (votes in the regression), low, high (of the odds; clustered by question, CR2),
+    no_verdict. odds, low and high are missing where the votes don't say. Raises FrameError for
+    votes on answers that are not in `answers`.
     """
     if ties not in ("half", "drop"):
         raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")

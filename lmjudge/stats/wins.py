@@ -35,10 +35,10 @@ def win_rates(
     and may name two, ("question_id", "judge"), where several voters vote on many questions.
 
     Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
-    with: fewer than 20 questions, or than ten effective votes on the rarer side), n (votes counted), low, high,
-    no_verdict. The baseline has no row. Raises FrameError for a baseline that never played, a model
-    that meets itself, or a frame, `by` or `cluster` that does not fit. Source: FastChat's
-    show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
+    with: fewer than 20 questions, or than ten effective votes on the rarer side), n (votes
+    counted), low, high, no_verdict. The baseline has no row. Raises FrameError for a baseline that
+    never played, a model that meets itself, or a frame, `by` or `cluster` that does not fit.
+    Source: FastChat's show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
     """
     if ties not in ("half", "drop", "keep") or pool not in ("votes", "opponents"):
         raise ValueError(
@@ -158,11 +158,12 @@ def length_controlled_win_rates(
     can be fitted here, so ours and its differ. `answers` is an answers frame of one sample,
     whose words at the vote's turn are counted.
 
-    Columns: model, win_rate (not controlled), controlled, length_effect (log odds from equal
-    length to one that is longer by far), words, words_baseline (mean per vote), tie_rate, too_few
-    (fewer than 20 questions), n (votes), low, high (of controlled; clustered by question, CR2), no_verdict. controlled, low and
-    high are missing where the votes don't say: all one way, fewer than two questions, or separated
-    by length. Raises FrameError for answers that are not there and a baseline that never played.
+    Columns: model, win_rate (not controlled), controlled, length_effect (log odds from equal length
+    to one that is longer by far), words, words_baseline (mean per vote), tie_rate, too_few (fewer
+    than 20 questions), n (votes), low, high (of controlled; clustered by question, CR2),
+    no_verdict. controlled, low and high are missing where the votes don't say: all one way, fewer
+    than two questions, or separated by length. Raises FrameError for answers that are not there and
+    a baseline that never played.
     """
     if ties not in ("half", "drop"):
         raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")

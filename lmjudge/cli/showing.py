@@ -26,8 +26,17 @@ def show(parsed: argparse.Namespace) -> int:
         tables = _graded(judged)
     else:
         tables = _compared(judged, parsed.baseline, parsed.rule)
-    for title, table in tables.items():
+    for at, (title, table) in enumerate(tables.items()):
+        if at:
+            say("")
         _print(title, table)
+    if any(table["too_few"].any() for table in tables.values()):
+        say("  (* fewer than 20 questions, or nearly all verdicts alike: it may be too short)")
+    if "model" not in judged.columns:
+        told = "the interval is of win_rate_adjusted, in which a tie is half a win"
+        if "group" not in judged.columns:
+            told += f"; two orders that differ: --rule {parsed.rule}"
+        say(f"  ({told})")
     if parsed.out:
         from lmjudge.report.files import to_csv, write
 
@@ -83,6 +92,3 @@ def _print(title: str, table: pd.DataFrame) -> None:
     say(title)
     for line in shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-").split("\n"):
         say(f"  {line}")
-    if table["too_few"].any():
-        say("  (* fewer than 20 questions, or nearly all verdicts alike: it may be too short)")
-    say("")

@@ -87,7 +87,8 @@ def read_lines(path: Path, fields: Fields) -> Iterator[tuple[int, Row]]:
                 raise bad_row(path, number, f"holds a {type(row).__name__}; expected a JSON object")
             for name, kind in fields.items():
                 if name not in row:
-                    raise bad_row(path, number, f"lacks {name!r}; it has {', '.join(row)}")
+                    told = f"lacks {name!r}; it has {', '.join(row)}"
+                    raise bad_row(path, number, f"{told}; lmjudge.formats reads other forms")
                 if not isinstance(row[name], kind):
                     raise bad_row(path, number, f"has {name} = {row[name]!r:.60}; expected {kind}")
             yield number, _clean(row) if b"\\u" in line else row

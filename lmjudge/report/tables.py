@@ -77,8 +77,8 @@ def read_table(path: Path) -> pd.DataFrame:
     whole = read_csv(path)
     if tuple(whole.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
         raise ReportError(
-            f"{path.name} has the columns {', '.join(whole.columns)}; a table has"
-            f" {', '.join(TABLE_COLUMNS)}: run its notebook again, or write it with lmjudge.save_table",
+            f"{path.name} has the columns {', '.join(whole.columns)}; expected"
+            f" {', '.join(TABLE_COLUMNS)}: run its notebook, or write it with lmjudge.save_table",
             name=path.name,
         )
     made = _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})

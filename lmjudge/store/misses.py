@@ -58,7 +58,9 @@ def miss(
             for name, (asked, found) in list(differences.items())[:4]
         )
         told += f", and the nearest stored request differs in {shown or 'nothing'}"
-    way = "unset LMJUDGE_OFFLINE" if offline else "give an endpoint and lj.Store(mode='record')"
+    way = "give an endpoint and lj.Store(mode='record') (a notebook's parameter: record)"
+    if offline:
+        way = "unset LMJUDGE_OFFLINE"
     return Miss(
         f"{told}. lj.plan lists them all; to ask for them, {way}",
         path=shelf.path,

@@ -36,7 +36,6 @@ def ours(stem, basis="rows"):
         n=cells["n"].astype("Float64").astype(float),
         low=None,
         high=None,
-        too_few=False,
         no_verdict=0,
         basis=basis,
     )

@@ -388,3 +388,18 @@ def test_what_differs_in_each_run_is_not_kept() -> None:
     assert first["text"] == "\nbeware\n"
     assert second["data"] == {"text/plain": "Ballot"}
     assert "widgets" not in made.metadata
+
+
+def test_what_is_too_few_is_marked_wherever_a_table_is_shown(folder: Path) -> None:
+    ends = {"low": [1.0, 1.5], "high": [2.0, 2.5], "too_few": [True, False]}
+    path = lj.save_table(table(**ends), "t", source="own")
+    assert "1.5 (1 to 2)\\* |" in path.with_suffix(".md").read_text()
+    assert "2 (1.5 to 2.5) |" in path.with_suffix(".md").read_text()
+    assert "1.5 (1 to 2){*} \\\\" in path.with_suffix(".tex").read_text()
+    page = write_index().read_text()
+    assert "<td>1 to 2*</td>" in page
+    assert "<td>1.5 to 2.5</td>" in page
+    assert "too few questions or verdicts" in page
+    path.write_text("table,row,column,value\nT,a,x,1\n")
+    with pytest.raises(ReportError, match="run its notebook"):
+        read_table(path)

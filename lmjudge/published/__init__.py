@@ -92,21 +92,21 @@ def published(stem: str) -> pd.DataFrame:
 def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     """Our table beside the published cells of its stem, ours in order, then cells that ours lacks.
 
-    `table` has the columns table, row, column, value, n, low, high, too_few, no_verdict, basis,
-    with values in the paper's units. Added: printed, n_printed, status, ours_printed (our value as
-    the paper would have printed it), same (whether those digits are the printed ones), same_n,
-    difference (ours less the printed). `same` and `same_n` are missing where nothing may be
-    compared: no value, no printed number, a status of recomputed or unverified, or a basis other
-    than rows; `difference` is missing beside a number recomputed or unverified, and for unreleased
-    rows. Raises ReportError for a table without these columns, with a cell twice, or with an
-    unknown basis, and DataMissing for a stem that no paper printed a table for.
+    `table` has the columns table, row, column, value, n, low, high, no_verdict, basis, and too_few
+    where that is known, with values in the paper's units. Added: printed, n_printed, status,
+    ours_printed (our value as the paper would have printed it), same (whether those digits are the
+    printed ones), same_n, difference (ours less the printed). `same` and `same_n` are missing where
+    nothing may be compared: no value, no printed number, a status of recomputed or unverified, or a
+    basis other than rows; `difference` is missing beside a number recomputed or unverified, and for
+    unreleased rows. Raises ReportError for a table without these columns, with a cell twice, or
+    with an unknown basis, and DataMissing for a stem that no paper printed a table for.
     """
     return beside(table, published(stem), name=stem)
 
 
 def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFrame:
     """What `compare` gives, for published cells already at hand."""
-    missing = [column for column in TABLE_COLUMNS if column not in table.columns]
+    missing = [name for name in TABLE_COLUMNS if name not in (*table.columns, "too_few")]
     if missing:
         raise ReportError(
             f"the table {name} lacks {', '.join(missing)}; a table has {', '.join(TABLE_COLUMNS)}",
@@ -128,7 +128,8 @@ def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFra
     ours, theirs = table.set_index(_CELL), cells.set_index(_CELL)
     order = ours.index.append(theirs.index[~theirs.index.isin(ours.index)])
     both = ours.reindex(order)
-    both["too_few"] = both["too_few"].astype("boolean")
+    if "too_few" in both:
+        both["too_few"] = both["too_few"].astype("boolean")
     found = theirs.reindex(order)
     both["printed"], both["n_printed"], both["status"] = (
         found["printed"],

@@ -341,7 +341,7 @@ def test_the_page_answers_from_files_and_the_store_alone(
     assert "verbosity" in set(names["costs"]["asks"])
     table = lj.read_table(names["saved"])
     assert set(table["basis"]) == {"own"}
-    assert table["table"].nunique() == 5
+    assert table["table"].nunique() == 6
     assert set(names["corrected"]["judge"]) == {"sim-heron/pair", "sim-cedar/pair"}
     assert names["corrected"][["n_human", "n"]].drop_duplicates().values.tolist() == [[36, 48]]
 

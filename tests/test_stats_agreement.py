@@ -125,6 +125,12 @@ def test_by_question_adds_up(x):
     assert parts[["agreed", "n", "no_verdict"]].sum().tolist() == list(counts(whole))
 
 
+def test_of_a_tie_and_a_side_within_a_group_half_are_ties():
+    found = agreement(votes([(1, 1, "a", "b", j, w) for j, w in zip("xy", ["tie", "model_a"])]))  # noqa: B905
+    assert found[["tie_rate_x", "tie_rate_y", "n"]].iloc[0].tolist() == [0.5, 0.5, 1]
+    assert found["random_marginal"].iloc[0] == 0.5 * 0.5 + 0.5 * 0.5 / 2
+
+
 def test_two_agree_and_one_does_not():
     x = votes([(1, 1, "a", "b", j, w) for j, w in zip("xyz", WINNERS[:1] * 2 + WINNERS[1:2])])  # noqa: B905
     found = agreement(x).iloc[0]

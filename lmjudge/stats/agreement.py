@@ -206,8 +206,9 @@ def _within(votes: pd.DataFrame, distinct: bool) -> pd.DataFrame:
     x = _verdicts(votes)
     everyone = _sum(x, KEY)
     same = _sum(x, [*KEY, "judge"]) if distinct else x
-    # All ordered pairs, less each vote's (or judge's) with itself, are each unordered pair twice.
-    return (_products(everyone, everyone) - _sum(_products(same, same), KEY)) // 2
+    # All ordered pairs, less each vote's (or judge's) with itself, are each unordered pair twice; a
+    # tie and another vote are then a half of tie_x and a half of tie_y, for either may be called x.
+    return (_products(everyone, everyone) - _sum(_products(same, same), KEY)) / 2
 
 
 def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:

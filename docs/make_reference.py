@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 import re
-import textwrap
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -70,52 +68,37 @@ def _entry(shown: str, item: Any) -> str:
     return "\n".join(lines)
 
 
+class _Bare(str):
+    """A text that is shown as it is, without quotes."""
+
+    __repr__ = str.__str__
+
+
 def _signature(shown: str, item: Any) -> str:
-    """How it is called, as its source has it."""
-    (node,) = ast.parse(textwrap.dedent(inspect.getsource(item))).body
-    returns = ""
-    if isinstance(node, ast.ClassDef):
-        made = [one for one in node.body if getattr(one, "name", "") == "__init__"]
-        if made:
-            given = _arguments(made[0].args)[1:]
-        else:
-            given = [_field(one) for one in node.body if isinstance(one, ast.AnnAssign)]
-    else:
-        given = _arguments(node.args)
-        returns = f" -> {ast.unparse(node.returns)}"
-    given = [one for one in given if one]
+    """How it is called."""
+    signature = inspect.signature(item)
+    given: list[str] = []
+    for one in signature.parameters.values():
+        if one.kind is one.KEYWORD_ONLY and not any(part.startswith("*") for part in given):
+            given.append("*")
+        told = one.replace(annotation=_Bare(one.annotation), default=_default(item, one))
+        given.append(str(told))
+    returns = "" if inspect.isclass(item) else f" -> {signature.return_annotation}"
     line = f"{shown}({', '.join(given)}){returns}"
     if len(line) <= 88:
         return line
     return f"{shown}(\n" + "".join(f"    {one},\n" for one in given) + f"){returns}"
 
 
-def _field(line: ast.AnnAssign) -> str:
-    """A dataclass's field as an argument; nothing for one that is not given."""
-    told = f"{ast.unparse(line.target)}: {ast.unparse(line.annotation)}"
-    if not isinstance(line.value, ast.Call):
-        return told + (f" = {ast.unparse(line.value)}" if line.value else "")
-    by = {one.arg: one.value for one in line.value.keywords}
-    if "default_factory" not in by:
-        return ""
-    made = by["default_factory"]
-    return f"{told} = {ast.unparse(made.body) if isinstance(made, ast.Lambda) else '{}'}"
-
-
-def _arguments(args: ast.arguments) -> list[str]:
-    given = [*args.posonlyargs, *args.args]
-    before = [*[None] * (len(given) - len(args.defaults)), *args.defaults]
-    made = [_argument(one, default) for one, default in zip(given, before, strict=True)]
-    if args.vararg:
-        made.append(f"*{_argument(args.vararg, None)}")
-    elif args.kwonlyargs:
-        made.append("*")
-    made += [_argument(a, d) for a, d in zip(args.kwonlyargs, args.kw_defaults, strict=True)]
-    return [*made, f"**{_argument(args.kwarg, None)}"] if args.kwarg else made
-
-
-def _argument(one: ast.arg, default: ast.expr | None) -> str:
-    return ast.unparse(one) + (f" = {ast.unparse(default)}" if default else "")
+def _default(item: Any, one: inspect.Parameter) -> Any:
+    """A parameter's default: what a field's factory makes, a long constant by its name."""
+    field = getattr(item, "__dataclass_fields__", {}).get(one.name)
+    if field and callable(field.default_factory):
+        return field.default_factory()
+    for name, value in getattr(item, "__globals__", {}).items():
+        if value is one.default and isinstance(value, tuple):
+            return _Bare(name)
+    return one.default
 
 
 def _text(doc: str) -> str:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
+from lmjudge.endpoints.checkpoints import folder_of, name_of, need_torch
 from lmjudge.errors import RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -57,22 +61,50 @@ def in_batches(
             give(job, reply)
 
 
-@asynccontextmanager
-async def batched(
-    load: Callable[[], Model], size: int
-) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-    """An async context manager that gives the coroutine function `answer(request)`."""
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, "lmjudge-model") as worker:
-        batcher = Batcher(await loop.run_in_executor(worker, load), size, worker)
-        task = loop.create_task(batcher.run())
-        try:
-            yield batcher.answer
-        finally:
-            batcher.stop.set()
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+@dataclass(frozen=True)
+class OnThisMachine:
+    """An endpoint whose model is in this process, loaded when it is first asked."""
+
+    model: str | os.PathLike[str]
+    revision: str | None = field(default=None, kw_only=True)
+    batch_size: int = field(default=16, kw_only=True)
+    device: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
+    network: ClassVar[bool] = False
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the model's files lie; a hub's are fetched, unless LMJUDGE_OFFLINE=1."""
+        return folder_of(self.model, self.revision)
+
+    @cached_property
+    def name(self) -> str:
+        """The model's name in requests: of a folder its name and digest, of a hub id its commit."""
+        return name_of(self.model, self.folder)
+
+    @cached_property
+    def _loaded(self) -> Model:
+        need_torch()
+        return self._load()
+
+    def _load(self) -> Model:
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
+        """An async context manager that gives the coroutine function `answer(request)`."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "lmjudge-model") as worker:
+            loaded = await loop.run_in_executor(worker, lambda: self._loaded)
+            batcher = Batcher(loaded, self.batch_size, worker)
+            task = loop.create_task(batcher.run())
+            try:
+                yield batcher.answer
+            finally:
+                batcher.stop.set()
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
 
 class Batcher:

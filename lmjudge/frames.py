@@ -231,7 +231,8 @@ def subset(
     Nothing given for one of the three lets all through. A row on two models stays where both are
     among `models`; a frame without models (questions) is not cut by them. The categories, and the
     order in which questions are the first, are those of `questions`, else the frame's own. Raises
-    FrameError for a model or category that is not there, and where there are no categories.
+    FrameError for a model or category that is not there, where there are no categories, and for a
+    choice that leaves none of the rows.
 
     >>> votes = pd.DataFrame({"question_id": [1, 2], "model_a": ["x", "x"], "model_b": ["y", "z"]})
     >>> subset(votes, models=["x", "z"])["question_id"].tolist()
@@ -239,6 +240,7 @@ def subset(
     """
     if limit < 0:
         raise ValueError(f"limit is {limit}; expected how many questions, or 0 for all")
+    whole = frame
     sides = [name for name in ("model", "model_a", "model_b") if name in frame.columns]
     if models and sides:
         _known("model", models, pd.unique(frame[sides].to_numpy().ravel()), frame)
@@ -254,6 +256,12 @@ def subset(
     if categories or limit:
         first = pd.unique(known["question_id"].dropna())[: limit or None]
         frame = frame[frame["question_id"].isin(first)]
+    if frame.empty and len(whole):
+        raise FrameError(
+            f"none of {len(whole)} rows is left by models {list(models)}, categories"
+            f" {list(categories)}, limit {limit}; choose more (a row on two models needs both)",
+            rows=whole,
+        )
     return frame.reset_index(drop=True)
 
 

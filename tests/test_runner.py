@@ -196,6 +196,8 @@ def test_what_is_unchanged_is_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "reports").mkdir()
     (tmp_path / "votes").mkdir()
     (tmp_path / "votes/one.jsonl").write_text("1")
+    (tmp_path / "prices.csv").write_text("model,input,output,date\n")
+    monkeypatch.setenv("LMJUDGE_PRICES", str(tmp_path / "prices.csv"))
     path = notebook(tmp_path / "own.ipynb", SAVES)
     request = Request("m", [{"role": "user", "content": "q"}])
     with closing(lj.Store()) as store:
@@ -217,7 +219,10 @@ def test_what_is_unchanged_is_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
         left.page == Path("reports/own/own.html") or left.page == tmp_path / "reports/own/own.html"
     )
     assert again(n=4)
-    for file in (path, released, tmp_path / "votes/one.jsonl", tmp_path / "reports/own/own.csv"):
+    # A prompt's text is no path, however long it is.
+    assert again(name="Which is better? {answer_a} or {answer_b}. " * 200)
+    here = [tmp_path / name for name in ("votes/one.jsonl", "prices.csv", "reports/own/own.csv")]
+    for file in (path, released, *here):
         before = file.read_bytes() if file.exists() else None
         changed = (before or b"").replace(b"save_table(cells", b"save_table(cells.copy()") + b" "
         file.write_bytes(changed)

@@ -151,10 +151,10 @@ def _note_sources(folder: Path, stem: str, files: Mapping[str, Mapping[str, str]
         os.close(lock)
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that tables rest on, by name."""
+def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """The versions of Python and of these packages, by default those that every table rests on."""
     found = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -16,17 +17,23 @@ from lmjudge.report.files import as_json
 from lmjudge.report.saving import versions
 from lmjudge.report.tables import PLACES
 
+# Without these some cells do nothing, or something else.
+_EXTRAS = ("torch", "transformers", "scikit-learn", "nltk", "spacy")
+
 
 def surroundings() -> dict[str, str]:
-    """What every notebook rests on: lmjudge's own files, the versions, the published files here."""
+    """What every notebook rests on: lmjudge's own files, the versions, the published files here,
+    and one's own prices."""
     from lmjudge.data import SOURCES
     from lmjudge.data.finding import looked_in
 
     names = [file.path for source in SOURCES.values() for file in source.files]
+    prices = Path(os.environ.get("LMJUDGE_PRICES", ""))
     return {
         "code": _code(),
         "data": _of([_of_files(folder, map(folder.joinpath, names)) for folder in looked_in()]),
-        "versions": _of(versions()),
+        "prices": _of_files(prices, [prices]),
+        "versions": _of(versions() | versions(_EXTRAS)),
     }
 
 
@@ -44,7 +51,7 @@ def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -
     named = {
         value: _of_files(Path(value), [Path(value), *Path(value).rglob("*")])
         for value in [*defaults, *parameters.values()]
-        if isinstance(value, str) and value and Path(value).exists()
+        if isinstance(value, str) and value and os.path.exists(value)
     }
     return {
         "notebook": _of([[cell["cell_type"], cell["source"]] for cell in cells]),

@@ -15,9 +15,7 @@ import pandas as pd
 
 from lmjudge.simulate import truth
 from lmjudge.simulate.planted import LENGTHS, Plan, SimulatedJudge, SimulatedModel
-from lmjudge.simulate.truth import NONE, TIE, A, B, judge_named, ratio
-
-By = str | Sequence[str]
+from lmjudge.simulate.truth import NONE, TIE, A, B, By, judge_named, listed, ratio
 
 OUTCOMES = ("consistent", "biased_first", "biased_second", "mixed", "error")
 
@@ -53,8 +51,7 @@ def position_bias(
     rows = pd.concat(
         [kinds.assign(outcome=name, top=share, bottom=1.0) for name, share in shares.items()]
     )
-    names = [by] if isinstance(by, str) else list(by)
-    return ratio(rows[rows["turn"].isin(turns)], [*names, "outcome"], questions)
+    return ratio(rows[rows["turn"].isin(turns)], [*listed(by), "outcome"], questions)
 
 
 def name_bias(

@@ -7,6 +7,7 @@ from itertools import product
 from math import sqrt
 
 Side = str  # one of model_a, model_b, tie
+_OTHER = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
 
 CATEGORIES = ("errands", "letters", "maps", "recipes", "reasoning", "math")
 REFERENCED = ("reasoning", "math")  # these come with a reference answer
@@ -126,6 +127,18 @@ class SimulatedJudge:
             side: self.failure_rate if side is None else share * spoken
             for side, share in shares.items()
         }
+
+    def in_both_orders(
+        self, best: Side, gap: float, own: Side | None
+    ) -> tuple[dict[Side | None, float], dict[Side | None, float]]:
+        """The verdicts' probabilities with model_a shown first, and second; both about the models.
+
+        `gap` is how many words more model_a's answer has.
+        """
+        longer = "model_a" if gap > 0 else "model_b" if gap < 0 else None
+        first = self.verdicts(best, longer, own)
+        second = self.verdicts(_OTHER[best], longer and _OTHER[longer], own and _OTHER[own])
+        return first, {side and _OTHER[side]: share for side, share in second.items()}
 
     def extra_points(self, first: float, long: float, own: float) -> list[tuple[float, float]]:
         """The points added to a grade and their probabilities.

@@ -16,9 +16,7 @@ from lmjudge.simulate.habits import name_bias, position_bias, repeatability, sel
 from lmjudge.simulate.planted import Plan
 from lmjudge.simulate.ratings import bradley_terry, vote_shares, win_fractions
 from lmjudge.simulate.samples import length_histogram, ranked_totals, score_counts
-from lmjudge.simulate.truth import NONE, TIE, A, B, judge_named, ratio
-
-By = str | Sequence[str]
+from lmjudge.simulate.truth import NONE, TIE, A, B, By, judge_named, listed, ratio
 
 
 def planted(plan: Plan, quantity: str, **cut: Any) -> pd.DataFrame:
@@ -82,7 +80,7 @@ def mean_scores(
         for category, turn in truth.strata()
         if turn in turns
     ]
-    return pd.DataFrame(rows).groupby(_list(by))["planted"].mean().reset_index()
+    return pd.DataFrame(rows).groupby(listed(by))["planted"].mean().reset_index()
 
 
 def score_totals(
@@ -143,7 +141,7 @@ def win_rates(
     rows = pd.concat(sides)
     if baseline is not None:
         rows = rows[rows["other"] == baseline]
-    rows, keys = rows[rows["turn"].isin(turns)], [*_list(by), "model"]
+    rows, keys = rows[rows["turn"].isin(turns)], [*listed(by), "model"]
     if pool == "opponents":
         by_other = ratio(rows, [*keys, "other"], questions)
         return by_other.groupby(keys)["planted"].mean().reset_index()
@@ -163,7 +161,7 @@ def agreement(
     one, two = (votes_of(plan, name) for name in voters)
     top, bottom = truth.agreeing(chances, one, two, ties == "keep")
     rows = kinds.assign(top=top, bottom=bottom)
-    return ratio(rows[rows["turn"].isin(turns)], _list(by))
+    return ratio(rows[rows["turn"].isin(turns)], listed(by))
 
 
 def everything(plan: Plan) -> pd.DataFrame:
@@ -221,10 +219,6 @@ def _totals(plan: Plan, judge: str, orders: str) -> pd.DataFrame:
     }
     rows = [(a.name, b.name, grades[a.name, 1], grades[b.name, -1]) for a, b in shown]
     return pd.DataFrame(rows, columns=["model_a", "model_b", "a", "b"])
-
-
-def _list(by: By) -> list[str]:
-    return [by] if isinstance(by, str) else list(by)
 
 
 # By the estimators' names: how the truth is had, what the estimate is called, and how it is known.

@@ -9,9 +9,7 @@ import pandas as pd
 
 from lmjudge.simulate import truth
 from lmjudge.simulate.planted import Plan
-from lmjudge.simulate.truth import TIE, A, B, ratio
-
-By = str | Sequence[str]
+from lmjudge.simulate.truth import TIE, A, B, By, listed, ratio
 
 
 def bradley_terry(
@@ -73,8 +71,7 @@ def vote_shares(
     rows = pd.concat(
         [met.assign(outcome=name, top=top, bottom=whole) for name, top in sides.items()]
     )
-    columns = [by] if isinstance(by, str) else list(by)
-    return ratio(rows, [*columns, "model_a", "model_b", "outcome"])
+    return ratio(rows, [*listed(by), "model_a", "model_b", "outcome"])
 
 
 def _expected(plan: Plan, voters: str, turns: Sequence[int]) -> pd.DataFrame:

@@ -7,8 +7,8 @@ no such word. Both are planted here, and documented, so that what is learned can
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,12 @@ import pandas as pd
 from lmjudge.frames import WINNERS, check, frame
 from lmjudge.simulate.endpoint import _TOKEN, Fact, SimulatedEndpoint
 from lmjudge.simulate.planted import SimulatedJudge
-from lmjudge.simulate.study import _token
-
-if TYPE_CHECKING:
-    from lmjudge.simulate.study import Study
+from lmjudge.simulate.study import Study, _token
 
 # Which of these a word of an answer becomes says how good the answer is.
 SOUND = ("apt", "exact", "lucid", "sound", "useful", "valid")
 LOOSE = ("dull", "empty", "hazy", "loose", "stale", "vague")
 SIGNS = 0.7
-_OTHER = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
 
 
 def signed(study: Study) -> pd.DataFrame:
@@ -142,10 +138,7 @@ def expected_wins(
     sums: dict[tuple[str, str], np.ndarray] = {}
     for row in pairings.to_dict("records"):
         a, b = (facts[row["question_id"], 1, row[f"model_{side}"]] for side in "ab")
-        gap = a.words - b.words
-        longer = "model_a" if gap > 0 else "model_b" if gap < 0 else None
-        first = judge.verdicts(a.best(b), longer, None)
-        second = _turned(judge.verdicts(_OTHER[a.best(b)], longer and _OTHER[longer], None))
+        first, second = judge.in_both_orders(a.best(b), a.words - b.words, None)
         read = (1 - first[None]) * (1 - second[None])
         wins, losses = (first[side] * second[side] for side in WINNERS[:2])
         pair = sums.setdefault((row["model_a"], row["model_b"]), np.zeros(2))
@@ -153,10 +146,6 @@ def expected_wins(
     return pd.DataFrame(
         [{"model_a": a, "model_b": b, "planted": top / of} for (a, b), (top, of) in sums.items()]
     )
-
-
-def _turned(shares: Mapping[Any, float]) -> dict[Any, float]:
-    return {_OTHER.get(side, side): share for side, share in shares.items()}
 
 
 def _by_answer(endpoint: SimulatedEndpoint) -> dict[tuple[Any, int, str], Fact]:

@@ -14,6 +14,7 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.frames import frame, pair_up
 from lmjudge.shown import as_table
+from lmjudge.simulate import quantities
 from lmjudge.simulate.endpoint import Fact, SimulatedEndpoint
 from lmjudge.simulate.planted import (
     CATEGORIES,
@@ -117,16 +118,12 @@ class Study:
 
     def planted(self, quantity: str, **cut: Any) -> pd.DataFrame:
         """The true values of what the estimator `quantity` estimates; see `quantities.planted`."""
-        from lmjudge.simulate.quantities import planted
-
-        return planted(self.plan, quantity, **cut)
+        return quantities.planted(self.plan, quantity, **cut)
 
     @property
     def truth(self) -> pd.DataFrame:
         """The planted values at a glance: columns quantity, row, column, value, how."""
-        from lmjudge.simulate.quantities import everything
-
-        return everything(self.plan)
+        return quantities.everything(self.plan)
 
 
 def build(seed: int, plan: Plan) -> Study:

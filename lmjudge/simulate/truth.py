@@ -14,6 +14,7 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
+from lmjudge.frames import WINNERS
 from lmjudge.simulate.planted import (
     CATEGORIES,
     LENGTHS,
@@ -25,12 +26,11 @@ from lmjudge.simulate.planted import (
     words_of,
 )
 
-BEST = ("model_a", "model_b", "tie")
-OUTCOMES: tuple[Side | None, ...] = (*BEST, None)
+By = str | Sequence[str]
+OUTCOMES: tuple[Side | None, ...] = (*WINNERS, None)
 A, B, TIE, NONE = range(4)
 # All that the voters on a comparison have in common: which answer is better, and both lengths.
-STATES = tuple(product(BEST, LENGTHS, LENGTHS))
-_OTHER = {"model_a": "model_b", "model_b": "model_a", "tie": "tie"}
+STATES = tuple(product(WINNERS, LENGTHS, LENGTHS))
 
 
 def strata() -> list[tuple[str, int]]:
@@ -70,11 +70,8 @@ def verdicts(plan: Plan, judge: SimulatedJudge) -> tuple[np.ndarray, np.ndarray]
         own = None if mine[0] == mine[1] else "model_a" if mine[0] else "model_b"
         for best, one, two in STATES:
             gap = words_of(a, one) - words_of(b, two)
-            longer = "model_a" if gap > 0 else "model_b" if gap < 0 else None
-            seen = judge.verdicts(best, longer, own)
-            orders[0].append([seen[side] for side in OUTCOMES])
-            seen = judge.verdicts(_OTHER[best], longer and _OTHER[longer], own and _OTHER[own])
-            orders[1].append([seen[side and _OTHER[side]] for side in OUTCOMES])
+            for order, seen in zip(orders, judge.in_both_orders(best, gap, own), strict=True):
+                order.append([seen[side] for side in OUTCOMES])
     shape = (-1, len(STATES), len(OUTCOMES))
     first, second = (np.reshape(order, shape).repeat(len(strata()), axis=0) for order in orders)
     return first, second
@@ -137,14 +134,17 @@ def votes_of(plan: Plan, who: str) -> np.ndarray:
     return judge_votes(plan, judge_named(plan, who))
 
 
-def ratio(
-    rows: pd.DataFrame, by: str | Sequence[str], questions: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def listed(by: By) -> list[str]:
+    """The columns that an estimator's `by` names."""
+    return [by] if isinstance(by, str) else list(by)
+
+
+def ratio(rows: pd.DataFrame, by: By, questions: pd.DataFrame | None = None) -> pd.DataFrame:
     """`planted`, the sum of top over the sum of bottom, per group of `by`.
 
     With `questions` categories count as often as they are asked there; else all alike.
     """
-    names = [by] if isinstance(by, str) else list(by)
+    names = listed(by)
     if questions is not None:
         asked = rows["category"].map(questions["category"].value_counts()).fillna(0)
         rows = rows.assign(top=rows["top"] * asked, bottom=rows["bottom"] * asked)[asked > 0]

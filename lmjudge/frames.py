@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from itertools import combinations
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
@@ -34,10 +35,11 @@ Rule = Literal["tie", "net", "drop", "given"]
 
 
 def check(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The frame itself, once it has the columns of the frame `name` and only known winners.
+    """The frame, once it has the columns of the frame `name` and only known winners.
 
-    Raises FrameError naming the columns that are missing, or the rows whose winner is none of
-    model_a, model_b, tie or missing. Further columns are let through.
+    Categories, and texts whose missing value is pd.NA (as Parquet files and Arrow give them), come
+    back as plain texts. Raises FrameError naming the columns that are missing, or the rows whose
+    winner is none of model_a, model_b, tie or missing. Further columns are let through.
     """
     missing = [column for column in COLUMNS[name] if column not in frame.columns]
     if missing:
@@ -54,7 +56,24 @@ def check(frame: pd.DataFrame, name: str) -> pd.DataFrame:
                 " model_a, model_b, tie, or missing with the reason in `reason`",
                 rows=bad,
             )
-    return frame
+    return _plain(frame, COLUMNS[name])
+
+
+def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
+    """The frame without what comparing, sorting and merging stumble over."""
+    plain = {}
+    for name in columns:
+        column, dtype = frame[name], frame[name].dtype
+        if isinstance(dtype, pd.CategoricalDtype):  # two columns' categories are not comparable
+            plain[name] = pd.Series(np.asarray(column), column.index)
+        elif getattr(dtype, "na_value", None) is pd.NA and pd.api.types.is_string_dtype(dtype):
+            texts = column.astype(object)  # pd.NA is neither equal to a winner nor not
+            plain[name] = texts.where(texts.notna(), None)
+        elif name == "turn" and dtype.kind == "O" and column.isna().all():
+            plain[name] = column.astype(float)  # as a frame with some turns has its missing ones
+    if set(frame.index.names) & set(frame.columns):
+        frame = frame.rename_axis(index=[None] * frame.index.nlevels)
+    return frame.assign(**plain) if plain else frame
 
 
 def frame(name: str, rows: object = ()) -> pd.DataFrame:
@@ -72,8 +91,7 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     left out. Raises FrameError for answers to unknown questions and for two answers of one model,
     question and sample.
     """
-    check(questions, "questions")
-    answers = check(answers, "answers")
+    questions, answers = check(questions, "questions"), check(answers, "answers")
     answers = answers[answers["turns"].notna()]
     twice = answers.duplicated(["question_id", "model", "sample"])
     if twice.any():

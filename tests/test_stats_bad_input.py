@@ -161,3 +161,24 @@ def test_grades():
     alone = stats.mean_scores(given[given["question_id"] == 0])
     assert alone[["low", "high"]].isna().all(axis=None)
     assert alone["too_few"].all()
+
+
+def dressed(given):
+    """The same votes as Parquet and Arrow would give them, under an index with a column's name."""
+    names = ["model_a", "model_b", "judge", "group"]
+    kinds = {name: "category" for name in names if name in given}
+    given = given.astype({**kinds, "winner": "string[pyarrow]", "reason": "category"})
+    return given.rename_axis("question_id")
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - {"elo_bootstrap", "name_bias"}))
+def test_it_does_not_matter_what_kind_of_column_texts_are_in(name):
+    some = VOTES[VOTES["question_id"] < 25]
+    plain, other = ESTIMATORS[name](some), ESTIMATORS[name](dressed(some))
+    pd.testing.assert_frame_equal(plain, other, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", ["agreement", "kappa", "majority", "ceiling", "self_preference"])
+def test_votes_on_no_question_are_not_taken_for_votes_on_one(name):
+    with pytest.raises(FrameError, match="2 of 720 rows have no question_id"):
+        ESTIMATORS[name](VOTES.assign(question_id=VOTES["question_id"].where(COUNTS > 1)))

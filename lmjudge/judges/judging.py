@@ -92,7 +92,7 @@ def judge_requests(
     references that are missing where the prompt shows one; PromptError for a prompt that does not
     show the turn that is asked for.
     """
-    check(frame, "pairings" if judge.pairwise else "lineup")
+    frame = check(frame, "pairings" if judge.pairwise else "lineup")
     if orders not in ("both", "given"):
         raise ValueError(f"orders is {orders!r}; expected 'both' or 'given'")
     if not isinstance(turns, (tuple, list)) or not turns or not set(turns) <= {1, 2} or samples < 1:
@@ -203,7 +203,7 @@ def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.Da
     """
     check_parser(parser)
     kind = "games" if "model_a" in frame.columns else "scores"
-    check(frame, kind)
+    frame = check(frame, kind)
     if kind == "scores" and parser in PAIRWISE_ONLY:
         raise PromptError(
             f"the parser {parser!r} reads pairwise judgments, and these are scores; take 'strict'"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check
-from lmjudge.stats.grouping import By, by_name, grouped, totals
+from lmjudge.stats.grouping import By, by_name, grouped, on_questions, totals
 from lmjudge.stats.intervals import estimate
 
 KEY = ["question_id", "turn", "model_a", "model_b"]
@@ -213,14 +213,7 @@ def _within(votes: pd.DataFrame, distinct: bool) -> pd.DataFrame:
 
 def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
     """A row per vote, indexed by its key and judge: 1 in the column of its verdict, else 0."""
-    oriented = by_name(check(votes, "votes")[[*KEY, "judge", "winner"]])
-    nowhere = oriented["question_id"].isna()
-    if nowhere.any():
-        raise FrameError(
-            f"{int(nowhere.sum())} votes have no question_id, so nothing says which others they"
-            " can be compared with; leave them out",
-            rows=votes[nowhere],
-        )
+    oriented = by_name(on_questions(check(votes, "votes"))[[*KEY, "judge", "winner"]])
     one = {winner: oriented["winner"] == winner for winner in WINNERS}
     made = pd.DataFrame({**one, "missing": oriented["winner"].isna()}).astype("int64")
     made.index = pd.MultiIndex.from_frame(oriented[[*KEY, "judge"]])

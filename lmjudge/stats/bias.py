@@ -128,7 +128,7 @@ def repeatability(
     """
     verdict = "winner" if "winner" in frame.columns else "score"
     name = "games" if verdict == "winner" else "scores"
-    check(frame, name)
+    frame = check(frame, name)
     if key not in frame.columns:
         raise FrameError(
             f"there is no column {key!r}; `key` names the one that says which rows are of one"

@@ -10,7 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import By, by_name, grouped, how_many
+from lmjudge.stats.grouping import By, by_name, grouped, how_many, on_questions
 from lmjudge.stats.intervals import FEW_CLUSTERS, codes, groups, share_interval, skewed
 
 Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
@@ -69,7 +69,7 @@ def kappa(
     if of == "cohen" and votes_y is None:
         raise ValueError("Cohen's kappa is between two judges; give the second one's votes too")
     labels = WINNERS if ties == "keep" else WINNERS[:2]
-    frames = [votes_x] if votes_y is None else [votes_x, votes_y]
+    frames = [check(votes, "votes") for votes in (votes_x, votes_y) if votes is not None]
     counts = [_counts(votes, labels) for votes in frames]
     if of == "cohen":
         parts = _cohen(*counts)
@@ -122,14 +122,7 @@ def kappa(
 
 def _counts(votes: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
     """How many votes each key has for each label."""
-    oriented = by_name(check(votes, "votes"))
-    nowhere = oriented["question_id"].isna()
-    if nowhere.any():
-        raise FrameError(
-            f"{int(nowhere.sum())} votes have no question_id, so nothing says which others they"
-            " can be compared with; leave them out",
-            rows=votes[nowhere],
-        )
+    oriented = by_name(on_questions(votes))
     one = pd.DataFrame({label: oriented["winner"] == label for label in labels}).astype("int64")
     one.index = pd.MultiIndex.from_frame(oriented[KEY])
     return one.groupby(level=KEY, dropna=False, sort=True).sum()

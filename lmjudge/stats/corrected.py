@@ -27,7 +27,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import two_models
+from lmjudge.stats.grouping import on_questions, two_models
 from lmjudge.stats.intervals import FEW_CLUSTERS, share_interval, t_interval
 
 
@@ -132,7 +132,9 @@ def corrected_scores(
     """
     key = ["question_id", "turn", "model"]
     given = check(human, "scores").groupby(key, dropna=False)["score"].mean()
-    said = check(scores, "scores").groupby(["judge", *key], dropna=False)["score"].mean()
+    said = (
+        on_questions(check(scores, "scores")).groupby(["judge", *key], dropna=False)["score"].mean()
+    )
     rows = (
         said.rename("said")
         .reset_index()
@@ -176,7 +178,7 @@ def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     Raises FrameError where both share no key.
     """
     given = _worths(human, KEY).rename("human").reset_index()
-    said = _worths(votes, ["judge", *KEY]).rename("said").reset_index()
+    said = _worths(on_questions(votes), ["judge", *KEY]).rename("said").reset_index()
     rows = said.merge(given, on=KEY, how="left")
     _meets(rows, votes)
     return rows

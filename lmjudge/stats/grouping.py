@@ -77,6 +77,21 @@ def by_name(frame: pd.DataFrame) -> pd.DataFrame:
     return made.assign(turned=turned)
 
 
+def on_questions(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows as they are; FrameError for those without a question_id.
+
+    Where what is compared is on one question, rows without one would be taken for one question's.
+    """
+    nowhere = frame["question_id"].isna()
+    if nowhere.any():
+        raise FrameError(
+            f"{int(nowhere.sum())} of {len(frame)} rows have no question_id, so nothing says which"
+            " others they can be compared with; leave them out",
+            rows=frame[nowhere],
+        )
+    return frame
+
+
 def two_models(frame: pd.DataFrame) -> pd.DataFrame:
     """The games or votes as they are; FrameError for a model that is missing or meets itself."""
     nobody = frame["model_a"].isna() | frame["model_b"].isna()

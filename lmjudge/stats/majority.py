@@ -9,7 +9,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, WINNERS, check
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import By, by_name, grouped, how_many, totals
+from lmjudge.stats.grouping import By, by_name, grouped, how_many, on_questions, totals
 from lmjudge.stats.intervals import estimate
 
 
@@ -28,6 +28,7 @@ def majority(
     whoever agrees with one of two agrees by half: arXiv 2306.05685, appendix D.3; take
     `agreement(..., pool="keys")` with it, in which every key weighs the same). A key without any
     verdict gives no verdict, reason `no_verdict`. Sides are in the order of the models' names.
+    Raises FrameError for votes without a question_id.
 
     >>> from lmjudge.frames import frame
     >>> said = frame("votes", [
@@ -39,7 +40,7 @@ def majority(
     """
     if rule not in ("tie", "strict", "half"):
         raise ValueError(f"rule is {rule!r}; expected 'tie', 'strict' or 'half'")
-    counts = _counts(by_name(check(votes, "votes")))
+    counts = _counts(by_name(on_questions(check(votes, "votes"))))
     most, total = counts.max(axis=1), counts.sum(axis=1)
     leads = counts.eq(most, axis=0) & (total > 0).to_numpy()[:, None]
     if rule == "strict":
@@ -77,8 +78,9 @@ def ceiling(
     votes for a tie are left out first.
 
     Columns: those of `by`, measure, agreement, too_few, n (comparisons, or votes), low, high
-    (clustered by question), no_verdict (votes without a verdict). Source: arXiv 2306.05685,
-    appendix D.3; leaving out: Dubois et al. 2023 (AlpacaFarm).
+    (clustered by question), no_verdict (votes without a verdict). Raises FrameError for votes
+    without a question_id. Source: arXiv 2306.05685, appendix D.3; leaving out: Dubois et al. 2023
+    (AlpacaFarm).
 
     >>> from lmjudge.frames import frame
     >>> said = frame("votes", [
@@ -90,7 +92,7 @@ def ceiling(
     """
     if ties not in ("keep", "drop"):
         raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
-    oriented = by_name(check(votes, "votes"))
+    oriented = by_name(on_questions(check(votes, "votes")))
     if ties == "drop":
         oriented = oriented[oriented["winner"] != "tie"]
     counts = _counts(oriented)

@@ -13,7 +13,7 @@ from lmjudge.frames import check
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.bias import PAIR, in_both_orders
 from lmjudge.stats.compare import paired
-from lmjudge.stats.grouping import By, by_name, grouped, totals
+from lmjudge.stats.grouping import By, by_name, grouped, on_questions, totals
 from lmjudge.stats.intervals import estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -150,10 +150,10 @@ def self_preference(
     Columns: judge, model, against, own (win rate), other, difference, tie_rate (the judge's),
     other_tie_rate, too_few, n (keys that both voted on), low, high (of the difference, clustered by
     question), p_value, p_sign, p_holm, no_verdict (keys on which either has no verdict). Raises
-    FrameError where no judge's own model was voted on. Source: arXiv 2306.05685, section 3.3 and
-    Figure 3.
+    FrameError for votes without a question_id, and where no judge's own model was voted on. Source:
+    arXiv 2306.05685, section 3.3 and Figure 3.
     """
-    rows = by_name(check(votes, "votes"))
+    rows = by_name(on_questions(check(votes, "votes")))
     named = {judge: str(judge).partition("/")[0] for judge in rows["judge"].unique()}
     is_model = {**named, **(own or {})}
     model = rows["judge"].map(is_model)

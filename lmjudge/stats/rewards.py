@@ -127,7 +127,7 @@ def reward_calibration(
     """
     if bins < 1:
         raise ValueError(f"bins is {bins}; expected at least one")
-    check(votes, "votes")
+    votes = check(votes, "votes")
     if missing := [n for n in ("question_id", "model", "reward") if n not in rewards.columns]:
         raise FrameError(f"the rewards lack {', '.join(missing)}", columns=missing)
     first = rewards[rewards["sample"] == 0] if "sample" in rewards.columns else rewards

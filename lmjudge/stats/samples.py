@@ -25,7 +25,7 @@ def rank_samples(answers: pd.DataFrame, rewards: pd.DataFrame) -> pd.DataFrame:
     >>> rank_samples(answers, rewards)["rank"].tolist()
     [2, 1, 3]
     """
-    check(answers, "answers")
+    answers = check(answers, "answers")
     if missing := [name for name in (*_KEY, "reward") if name not in rewards.columns]:
         raise FrameError(
             f"the rewards lack {', '.join(missing)}; they have {', '.join(map(str, rewards))}",

@@ -27,22 +27,10 @@ from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
-from tiny import tiny_opt, tiny_tokenizer  # noqa: E402
+from tiny import made_pairs, tiny_opt, tiny_tokenizer  # noqa: E402
 
 torch.set_num_threads(1)
 OPTIONS = {"seed": 1, "device": "cpu", "progress": False}
-
-
-def made_pairs(count: int, responses: int = 2) -> pd.DataFrame:
-    rows = []
-    for at in range(count):
-        texts = [" ".join(["good"] * (k + 1) + ["bad"] * (responses - k)) for k in range(responses)]
-        rows += [
-            {"prompt": f"task {at}", "chosen": texts[j], "rejected": texts[i]}
-            for j in range(responses)
-            for i in range(j)
-        ]
-    return pd.DataFrame(rows).assign(pair_id=range(len(rows)), subset="s")
 
 
 def lineup_of(talks: list[list[tuple[str, str]]]) -> pd.DataFrame:

@@ -23,22 +23,9 @@ from lmjudge.rewards import (
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
-from tiny import tiny_model, tiny_opt, tiny_tokenizer  # noqa: E402
+from tiny import made_pairs, tiny_model, tiny_opt, tiny_tokenizer  # noqa: E402
 
 torch.set_num_threads(1)  # of models this small, two threads are slower than one
-
-
-def made_pairs(count: int, responses: int = 2) -> pd.DataFrame:
-    """Prompts with responses of which the one with more of the word `good` is better."""
-    rows = []
-    for at in range(count):
-        texts = [" ".join(["good"] * (k + 1) + ["bad"] * (responses - k)) for k in range(responses)]
-        rows += [
-            {"prompt": f"task {at}", "chosen": texts[j], "rejected": texts[i]}
-            for j in range(responses)
-            for i in range(j)
-        ]
-    return pd.DataFrame(rows).assign(pair_id=range(len(rows)), subset="s")
 
 
 QUESTIONS = pd.DataFrame(

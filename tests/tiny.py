@@ -1,9 +1,11 @@
-"""A tiny language model, made on the spot: a folder that transformers reads and serves."""
+"""Tiny language models, made on the spot: folders that transformers reads; and pairs to learn."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<s>' + m['role'] + ': ' + m['content'] + '</s>' }}{% endfor %}"
@@ -118,3 +120,16 @@ def tiny_judge(folder: Path, seed: int = 0, context: int = 4096) -> Path:
         write[tokenizer.eos_token_id, 2] = 20
     model.save_pretrained(folder)
     return folder
+
+
+def made_pairs(count: int, responses: int = 2) -> pd.DataFrame:
+    """Prompts with responses of which the one with more of the word `good` is better."""
+    rows = []
+    for at in range(count):
+        texts = [" ".join(["good"] * (k + 1) + ["bad"] * (responses - k)) for k in range(responses)]
+        rows += [
+            {"prompt": f"task {at}", "chosen": texts[j], "rejected": texts[i]}
+            for j in range(responses)
+            for i in range(j)
+        ]
+    return pd.DataFrame(rows).assign(pair_id=range(len(rows)), subset="s")

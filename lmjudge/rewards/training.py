@@ -68,12 +68,13 @@ def train_reward_model(
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Pairwise
 
+    folder = Path(out)
     kept, excluded = usable(pairs)
     if kept["prompt"].nunique() < (1 if isinstance(held_out, pd.DataFrame) else 2):
         raise TrainingError(
             f"of {len(pairs)} pairs, {len(kept)} on {kept['prompt'].nunique()} prompts can be"
             f" learned from (left out: {excluded or 'none'}); give pairs on two prompts or more",
-            folder=Path(out),
+            folder=folder,
         )
     if isinstance(held_out, pd.DataFrame):
         train, held = kept, usable(held_out)[0]
@@ -82,7 +83,7 @@ def train_reward_model(
             raise TrainingError(
                 f"{len(known)} prompts are both trained on and held out; split by prompt, as"
                 " split_pairs does",
-                folder=Path(out),
+                folder=folder,
             )
     else:
         train, held = split_pairs(kept, held_out=held_out, seed=seed)
@@ -90,17 +91,9 @@ def train_reward_model(
     (items, cut), (held_items, _) = (prompt_items(some, tokenizer, most) for some in (train, held))
     digest = digest_of(train[["prompt", "chosen", "rejected"]].to_numpy().tolist())
     metrics = fit(
-        Pairwise,
-        model,
-        tokenizer,
-        items,
-        held_items,
-        Path(out),
-        seed=seed,
-        digest=digest,
-        **options,
+        Pairwise, model, tokenizer, items, held_items, folder, seed=seed, digest=digest, **options
     )
-    return Training(Path(out), metrics, len(train), len(held), excluded, cut, digest)
+    return Training(folder, metrics, len(train), len(held), excluded, cut, digest)
 
 
 def prompt_items(pairs: pd.DataFrame, tokenizer: Any, longest: int) -> tuple[list[Item], int]:
@@ -152,10 +145,11 @@ def train_judge(
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Classified
 
+    folder = Path(out)
     if held_out is not None and set(votes["question_id"]) & set(held_out["question_id"]):
         raise TrainingError(
             "some questions are both trained on and held out; split votes by question_id",
-            folder=Path(out),
+            folder=folder,
         )
     model, tokenizer, most = open_base(base, outputs=3, longest=longest, seed=seed)
     # A classifier need not be asked for a letter.
@@ -165,21 +159,13 @@ def train_judge(
     if len({item["label"] for item in items}) < 2:
         raise TrainingError(
             f"the {len(items)} votes to learn from all say the same; give votes of two kinds",
-            folder=Path(out),
+            folder=folder,
         )
     digest = digest_of([item["ids"], item["label"]] for item in items)
     metrics = fit(
-        Classified,
-        model,
-        tokenizer,
-        items,
-        held_items,
-        Path(out),
-        seed=seed,
-        digest=digest,
-        **options,
+        Classified, model, tokenizer, items, held_items, folder, seed=seed, digest=digest, **options
     )
-    return Training(Path(out), metrics, len(items), len(held_items), excluded, cut, digest)
+    return Training(folder, metrics, len(items), len(held_items), excluded, cut, digest)
 
 
 def _vote_items(

@@ -243,14 +243,15 @@ def subset(
     categories: Collection[str] = (),
     limit: int = 0,
     questions: pd.DataFrame | None = None,
+    **others: Collection[str],
 ) -> pd.DataFrame:
     """The rows of a frame that are on these models, in these categories, on the first questions.
 
-    Nothing given for one of the three lets all through. A row on two models stays where both are
-    among `models`; a frame without models (questions) is not cut by them. The categories, and the
-    order in which questions are the first, are those of `questions`, else the frame's own. Raises
-    FrameError for a model or category that is not there, where there are no categories, and for a
-    choice that leaves none of the rows.
+    Nothing given for one of them lets all through. A row on two models stays where both are among
+    `models`; a frame without models (questions) is not cut by them. The categories, and the order
+    in which questions are the first, are those of `questions`, else the frame's own. `others` are
+    columns by name: group=["expert"]. Raises FrameError for a model, category or other value that
+    is not there, where there are no categories, and for a choice that leaves no row.
 
     >>> votes = pd.DataFrame({"question_id": [1, 2], "model_a": ["x", "x"], "model_b": ["y", "z"]})
     >>> subset(votes, models=["x", "z"])["question_id"].tolist()
@@ -259,6 +260,10 @@ def subset(
     if limit < 0:
         raise ValueError(f"limit is {limit}; expected how many questions, or 0 for all")
     whole = frame
+    for column, wanted in others.items():
+        _known("column", [column], frame.columns, frame)
+        _known(column, wanted, pd.unique(frame[column].dropna()), frame)
+        frame = frame[frame[column].isin(list(wanted)) | (not wanted)]
     sides = [name for name in ("model", "model_a", "model_b") if name in frame.columns]
     if models and sides:
         _known("model", models, pd.unique(frame[sides].to_numpy().ravel()), frame)
@@ -275,11 +280,9 @@ def subset(
         first = pd.unique(known["question_id"].dropna())[: limit or None]
         frame = frame[frame["question_id"].isin(first)]
     if frame.empty and len(whole):
-        raise FrameError(
-            f"none of {len(whole)} rows is left by models {list(models)}, categories"
-            f" {list(categories)}, limit {limit}; choose more (a row on two models needs both)",
-            rows=whole,
-        )
+        told = f"models {list(models)}, categories {list(categories)}, limit {limit}"
+        told = f"none of {len(whole)} rows is left by {told}; choose more (pairs need both models)"
+        raise FrameError(told, rows=whole)
     return frame.reset_index(drop=True)
 
 

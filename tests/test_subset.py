@@ -41,6 +41,16 @@ def test_questions_are_not_cut_by_models() -> None:
     assert len(lj.subset(QUESTIONS, models=["x"])) == 3
 
 
+def test_any_column_can_be_cut_by() -> None:
+    votes = VOTES.assign(group=["expert", "expert", "author", None])
+    assert lj.subset(votes, group=["author"])["question_id"].tolist() == [1]
+    assert len(lj.subset(votes, group=[])) == 4
+    with pytest.raises(FrameError, match="no group 'experts' here; did you mean 'expert'"):
+        lj.subset(votes, group=["experts"])
+    with pytest.raises(FrameError, match="no column 'groups' here; did you mean 'group'"):
+        lj.subset(votes, groups=["expert"])
+
+
 def test_what_is_not_there_is_said() -> None:
     with pytest.raises(FrameError, match="there is no category 'mat' here; did you mean 'math'"):
         lj.subset(VOTES, categories=["mat"], questions=QUESTIONS)
@@ -48,7 +58,7 @@ def test_what_is_not_there_is_said() -> None:
         lj.subset(VOTES, models=["gpt-4"])
     with pytest.raises(FrameError, match="has no categories"):
         lj.subset(VOTES, categories=["maps"])
-    with pytest.raises(FrameError, match=r"none of 4 rows is left by models .'x'., .*needs both"):
+    with pytest.raises(FrameError, match=r"none of 4 rows is left by models .'x'., .*need both"):
         lj.subset(VOTES, models=["x"])
     with pytest.raises(FrameError, match=r"none of 4 rows .*\['math'\], limit 1; choose more"):
         lj.subset(VOTES, models=["y", "z"], categories=["math"], limit=1, questions=QUESTIONS)

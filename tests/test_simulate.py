@@ -1,36 +1,26 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from given import benchmark
 
 import lmjudge as lj
 from lmjudge.errors import EndpointStopped
-from lmjudge.simulate import JUDGES, MODELS, SimulatedJudge, Study, recovered
+from lmjudge.simulate import JUDGES, MODELS, SimulatedJudge, Study, contestants, recovered
 
 ROOT = Path(__file__).parents[1]
 
 
-def _benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("coverage_run", ROOT / "benchmarks/coverage.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-COVERAGE = _benchmark()
+COVERAGE = benchmark("coverage")
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +251,9 @@ def test_bad_plans_and_questions_are_refused(small):
         SimulatedJudge("odd", 1.2)
     with pytest.raises(ValueError, match="'nobody' is none of the models"):
         lj.simulate(baseline="nobody")
+    for names in (["sim-alder"], ["sim-alder", "sim-birch", "sim-aldr"]):
+        with pytest.raises(ValueError, match=f"models are {', '.join(names)}; expected two"):
+            contestants(names)
     with pytest.raises(ValueError, match="'gpt' is no judge of this study"):
         small.planted("win_rates", voters="gpt")
     with pytest.raises(ValueError, match="known are mean_scores"):

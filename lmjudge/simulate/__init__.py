@@ -14,6 +14,8 @@ All of it is called simulated wherever it is shown; it never stands beside a pap
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from lmjudge.simulate.planted import (
     JUDGES,
     KIN,
@@ -41,6 +43,7 @@ __all__ = [
     "SimulatedModel",
     "Study",
     "Voters",
+    "contestants",
     "recovered",
     "simulate",
 ]
@@ -69,3 +72,20 @@ def simulate(
     (6, 30, 5)
     """
     return build(seed, Plan(per_category, tuple(models), tuple(judges), tuple(voters), baseline))
+
+
+def contestants(names: Collection[str] = ()) -> tuple[SimulatedModel, ...]:
+    """The MODELS of these names, in their own order; without names all of them.
+
+    Raises ValueError for a name that is none of theirs, and for fewer than two: nothing meets.
+
+    >>> [model.name for model in contestants(["sim-cedar", "sim-alder"])]
+    ['sim-alder', 'sim-cedar']
+    """
+    kept = tuple(model for model in MODELS if model.name in names or not names)
+    if len(kept) < max(2, len(set(names))):
+        raise ValueError(
+            f"models are {', '.join(names)}; expected two or more of the simulated study's:"
+            f" {', '.join(model.name for model in MODELS)}"
+        )
+    return kept

@@ -10,6 +10,7 @@ import pytest
 from test_stats_properties import scores, votes
 
 from lmjudge import stats
+from lmjudge.audit import judge_terms
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame
 
@@ -182,3 +183,18 @@ def test_it_does_not_matter_what_kind_of_column_texts_are_in(name):
 def test_votes_on_no_question_are_not_taken_for_votes_on_one(name):
     with pytest.raises(FrameError, match="2 of 720 rows have no question_id"):
         ESTIMATORS[name](VOTES.assign(question_id=VOTES["question_id"].where(COUNTS > 1)))
+
+
+def test_an_answer_that_was_never_given_is_in_no_vote_that_is_read():
+    lacking = ANSWERS.assign(turns=ANSWERS["turns"].where(ANSWERS["question_id"] > 9))
+    there = VOTES[VOTES["question_id"] > 9]
+    pd.testing.assert_frame_equal(
+        stats.length_bias(there, lacking), stats.length_bias(there, ANSWERS)
+    )
+    with pytest.raises(FrameError, match="answers that are not here"):
+        stats.length_bias(VOTES, lacking)
+
+
+def test_the_terms_of_no_games_are_refused():
+    with pytest.raises(FrameError, match="no games"):
+        judge_terms(games(VOTES)[:0])

@@ -192,3 +192,10 @@ def test_ratings_that_nothing_decides_are_missing() -> None:
     made = audit.corrected_ratings(votes, only_x)
     assert made["human_rating"].isna().all()
     assert made["judge_rating"].notna().all()
+
+
+def test_where_all_is_a_tie_labels_are_worth_nothing_that_is_known() -> None:
+    human, votes = (one.assign(winner="tie") for one in drawn(8))
+    made = audit.corrected_ratings(votes, human[human["question_id"] < 9])
+    assert made["effective"].isna().all()
+    assert made["too_few"].all()

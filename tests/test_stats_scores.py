@@ -114,6 +114,17 @@ def test_unknown_models_are_named():
         relative_quality(some, baseline="q", via="v")
 
 
+def test_a_model_whose_every_game_failed_has_no_quality_and_says_why():
+    some = games([(1, "m", "v", 5.0, 8.0), (2, "n", "v", None, 8.0), (3, "n", "v", None, 9.0)])
+    quality = relative_quality(some, baseline="m", via="v").set_index("model")
+    assert quality["n"].to_dict() == {"m": 1, "v": 1, "n": 0}
+    assert quality["no_verdict"].to_dict() == {"m": 0, "v": 0, "n": 2}
+    assert np.isnan(quality.loc["n", "relative"])
+    assert quality["too_few"].to_dict() == {"m": False, "v": True, "n": True}
+    nothing = relative_quality(some.assign(score_a=0.0), baseline="m", via="v")
+    assert nothing.set_index("model")["relative"].isna().to_dict() == {"m": 0, "n": 1, "v": 1}
+
+
 def test_vicuna_blog(published_data):
     models = ["llama-13b", "alpaca-13b", "bard", "gpt35"]
     rows = []

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.stats.corrected import labelled
-from lmjudge.stats.intervals import t_interval
+from lmjudge.stats.intervals import FEW_CLUSTERS, t_interval
 
 
 def corrected_ratings(
@@ -28,8 +28,9 @@ def corrected_ratings(
 
     Columns: judge, model, judge_rating (the judge's votes alone, all keys), human_rating (the
     humans' alone), rating (corrected), weight, n_human (keys with human votes), effective (how many
-    such keys the humans alone would have needed), n (keys), low, high (of rating; clustered by
-    question), no_verdict (keys without the judge's verdict: they pull neither way). Ratings are
+    such keys the humans alone would have needed), too_few (fewer than 20 labelled questions), n
+    (keys), low, high (of rating; clustered by question), no_verdict (keys without
+    the judge's verdict: they pull neither way). Ratings are
     missing where the labels don't give one: a model that only won or lost, or was not labelled.
     Raises FrameError where both share no key. Source: Angelopoulos, Duchi and Zrnic 2023 (arXiv
     2311.01453), section 6, for generalised linear models.
@@ -44,7 +45,8 @@ def corrected_ratings(
         both = data.fit(weight)
         dof = np.full(len(models), data.clusters - 2.0)
         low, high = t_interval(unit * both.beta, unit**2 * both.variance, dof, level=level)
-        gain = alone.variance.sum() / both.variance.sum()
+        spread = both.variance.sum()
+        gain = alone.variance.sum() / spread if spread > 0 else np.nan
         one = pd.DataFrame(
             {
                 "judge": judge,
@@ -55,6 +57,7 @@ def corrected_ratings(
                 "weight": weight,
                 "n_human": data.labels,
                 "effective": data.labels * gain,
+                "too_few": data.clusters < FEW_CLUSTERS,
                 "n": len(part),
                 "low": initial + low,
                 "high": initial + high,

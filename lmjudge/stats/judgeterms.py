@@ -42,6 +42,8 @@ def judge_terms(
     """
     rows = two_models(check(games, "games"))
     models = sorted({*rows["model_a"], *rows["model_b"]}, key=str)
+    if not models:
+        raise FrameError("there are no games; give those of two models or more", rows=games)
     first = models[0] if anchor is None else anchor
     if first not in models:
         raise FrameError(f"the anchor {first!r} did not play; models here: {models}", rows=games)

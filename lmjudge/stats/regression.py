@@ -92,6 +92,7 @@ def words_per_vote(votes: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     not there, and for several samples of one answer.
     """
     rows = check(answers, "answers")
+    rows = rows[rows["turns"].notna()]
     twice = rows.duplicated(["question_id", "model"], keep=False)
     if twice.any():
         raise FrameError(

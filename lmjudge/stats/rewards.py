@@ -10,7 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
 from lmjudge.stats.grouping import By, grouped
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import FEW_CLUSTERS, estimate
 from lmjudge.stats.regression import clustered_logit
 
 
@@ -70,8 +70,9 @@ def reward_length(
     Per group of `by`: correlation (Pearson's, through the origin, of reward_chosen -
     reward_rejected with the difference in words: which answer is called chosen then changes
     nothing), longer (how often the longer answer has the higher reward; pairs that are equal in
-    either are left out), n (pairs), low, high (of the correlation, by the jackknife over prompts on
-    Fisher's scale), no_verdict. Raises FrameError as `ranking_accuracy` does.
+    either are left out), too_few (fewer than 20 prompts), n (pairs), low, high (of the correlation,
+    by the jackknife over prompts on Fisher's scale), no_verdict. Raises FrameError as
+    `ranking_accuracy` does.
     """
     from scipy.special import stdtrit
 
@@ -104,6 +105,7 @@ def reward_length(
             | {
                 "correlation": found,
                 "longer": float((told["words"] * told["reward"] > 0).mean()),
+                "too_few": count < FEW_CLUSTERS,
                 "n": len(known),
                 "low": low,
                 "high": high,

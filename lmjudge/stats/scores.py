@@ -8,7 +8,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
 from lmjudge.stats.grouping import By, grouped, two_models
-from lmjudge.stats.intervals import estimate, t_interval
+from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, t_interval
 
 
 def mean_scores(
@@ -85,10 +85,10 @@ def relative_quality(
 
     A model's value is (its total / via's total, in their games) x (via's total / the baseline's,
     in theirs); via's own is the second factor, and the baseline's is 100 by definition, with no
-    interval. Columns: model, relative, n (games of the model, for `via` those with the baseline),
-    low, high, no_verdict. The interval takes both factors' variance, question by question, for
-    they share the questions. Source: the Vicuna blog's Figure 1. Raises FrameError where `via`
-    and the baseline never met.
+    interval. Columns: model, relative, too_few (fewer than 20 questions), n (games of the model,
+    for `via` those with the baseline), low, high, no_verdict. The interval takes both factors'
+    variance, question by question, for they share the questions. Source: the Vicuna blog's
+    Figure 1. Raises FrameError where `via` and the baseline never met.
     """
     against = _against(check(games, "games"), via)
     if baseline not in set(against["model_a"]):
@@ -98,8 +98,10 @@ def relative_quality(
             rows=against,
         )
     known = against[against["score_a"].notna() & against["score_b"].notna()]
-    lost = (against["model_a"].value_counts() - known["model_a"].value_counts()).fillna(0)
+    met, read = against["model_a"].value_counts(), known["model_a"].value_counts()
+    lost = met.sub(read, fill_value=0)
     anchor, step = _ratio(known[known["model_a"] == baseline])
+    anchor = anchor or np.nan  # of a baseline whose scores are all 0 there are no percent
     rows = []
     for model in [*sorted(set(against["model_a"])), via]:
         mine = known[known["model_a"] == (baseline if model == via else model)]
@@ -116,6 +118,7 @@ def relative_quality(
             {
                 "model": model,
                 "relative": 100.0 if fixed else 100 * value,
+                "too_few": not fixed and len(pull) < FEW_CLUSTERS,
                 "n": len(mine),
                 "low": np.nan if fixed else 100 * low[0],
                 "high": np.nan if fixed else 100 * high[0],
@@ -143,5 +146,6 @@ def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
 def _ratio(games: pd.DataFrame) -> tuple[float, pd.Series]:
     """The first side's total over the second's, and how much each question pulls it."""
     totals = games.groupby("question_id", dropna=False)[["score_a", "score_b"]].sum()
-    ratio = totals["score_a"].sum() / totals["score_b"].sum()
-    return ratio, (totals["score_a"] - ratio * totals["score_b"]) / totals["score_b"].sum()
+    a, b = totals["score_a"].sum(), totals["score_b"].sum()
+    ratio = a / b if b else np.nan
+    return ratio, (totals["score_a"] - ratio * totals["score_b"]) / (b or np.nan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from given import written
 
 from lmjudge.data import SOURCES
 
@@ -21,12 +21,6 @@ HUMAN = "mt_bench_human_judgments/human-00000-of-00001-25f4910818759289.parquet"
 GPT4 = "mt_bench_human_judgments/gpt4_pair-00000-of-00001-c0b431264a82ddc0.parquet"
 GRADES = "fastchat/mt_bench/model_judgment/gpt-4_single.jsonl"
 ARENA = "chatbot_arena_conversations/data/train-00000-of-00001-cced8514c7ed782a.parquet"
-
-
-def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def quality(question: object, turn: int, model: str) -> int:
@@ -140,8 +134,8 @@ def released(folder: Path, monkeypatch: pytest.MonkeyPatch, *, graded: list[str]
     ):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_parquet(folder / path)
-    lines(folder / GRADES, grades(rng, graded))
-    lines(folder / "fastchat/judge_prompts.jsonl", prompts())
+    written(folder / GRADES, *grades(rng, graded))
+    written(folder / "fastchat/judge_prompts.jsonl", *prompts())
     asked = [
         {
             "question_id": question,
@@ -154,9 +148,9 @@ def released(folder: Path, monkeypatch: pytest.MonkeyPatch, *, graded: list[str]
     known = [{"question_id": q} | answer for q, c in CATEGORIES.items() if c == "math"]
     for bench, first in (("mt_bench", 0), ("vicuna_bench", -80)):
         moved = [row | {"question_id": row["question_id"] + first} for row in asked]
-        lines(folder / f"fastchat/{bench}/question.jsonl", moved)
+        written(folder / f"fastchat/{bench}/question.jsonl", *moved)
         guides = [row | {"question_id": row["question_id"] + first} for row in known]
-        lines(folder / f"fastchat/{bench}/reference_answer/gpt-4.jsonl", guides)
+        written(folder / f"fastchat/{bench}/reference_answer/gpt-4.jsonl", *guides)
     for name in ("fastchat", "mt-bench-human", "chatbot-arena"):
         files = tuple(replace(file, sha256="") for file in SOURCES[name].files)
         monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], files=files))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import given
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +33,7 @@ def written(path: Path, rows: list[dict[str, object]]) -> Path:
     if path.suffix == ".parquet":
         pd.DataFrame(rows).to_parquet(path)
     elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        given.written(path, *rows)
     else:
         path.write_text(json.dumps(rows, indent=2))
     return path

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cells import run_cells
+from given import written
 from scipy import stats
 
 import lmjudge as lj
@@ -307,7 +308,7 @@ def test_the_page_answers_from_files_and_the_store_alone(
     questions, folder = tmp_path / "questions.jsonl", tmp_path / "answers"
     folder.mkdir()
     rows = study.questions[["question_id", "category", "turns"]].to_dict("records")
-    questions.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    written(questions, *rows)
     for model, part in study.answers.groupby("model"):
         lines = [
             {"question_id": q, "model_id": model, "choices": [{"index": 0, "turns": turns}]}

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from given import written
 from loopback import Loopback, always, http
 from test_batch import Server, serving
 
@@ -49,8 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "store"))
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    lines = (json.dumps(row) + "\n" for row in QUESTIONS)
-    (tmp_path / "questions.jsonl").write_text("".join(lines))
+    written(tmp_path / "questions.jsonl", *QUESTIONS)
     return tmp_path
 
 
@@ -370,7 +370,7 @@ def test_what_is_wrong_is_one_error_before_the_first_call(
         "doubled.jsonl": [QUESTIONS[0], QUESTIONS[0]],
     }
     for name, rows in files.items():
-        Path(name).write_text("".join(json.dumps(one) + "\n" for one in rows))
+        written(Path(name), *rows)
     (here / "model_answer").mkdir()
     for question in QUESTIONS:
         turns = ["x"] * len(question["turns"])

@@ -10,17 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from given import written
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import lmjudge as lj
 from lmjudge import formats
 from lmjudge.errors import DataError, FrameError, LmjudgeError
-
-
-def lines(path: Path, *rows: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def array(path: Path, *rows: Any) -> Path:
@@ -80,16 +75,16 @@ def test_answers_of_any_model_come_back_from_a_folder(tmp_path: Path) -> None:
 
 
 def test_fastchats_questions_and_references(tmp_path: Path) -> None:
-    path = lines(tmp_path / "question.jsonl", *QUESTIONS)
+    path = written(tmp_path / "question.jsonl", *QUESTIONS)
     read = formats.read_questions(path)
     assert read["reference"].tolist() == [["4", "7"], None]
     guide = {"question_id": 2, "choices": [{"index": 0, "turns": ["Roses"]}], "model_id": "gpt-4"}
-    guided = formats.read_questions(path, lines(tmp_path / "guide.jsonl", guide))
+    guided = formats.read_questions(path, written(tmp_path / "guide.jsonl", guide))
     assert guided["reference"].tolist() == [None, ["Roses"]]
     with pytest.raises(DataError, match=r"line 3 of .*repeats the question 1"):
-        formats.read_questions(lines(tmp_path / "twice.jsonl", *QUESTIONS, QUESTIONS[0]))
+        formats.read_questions(written(tmp_path / "twice.jsonl", *QUESTIONS, QUESTIONS[0]))
     with pytest.raises(DataError, match=r"line 1 of .*has no question; it has id"):
-        formats.read_questions(lines(tmp_path / "none.jsonl", {"id": 1}))
+        formats.read_questions(written(tmp_path / "none.jsonl", {"id": 1}))
     with pytest.raises(DataError, match="is not a file"):
         formats.read_questions(tmp_path / "nowhere.jsonl")
 
@@ -130,7 +125,7 @@ def test_alpacaevals_outputs_and_annotations_meet_by_their_text(tmp_path: Path) 
 
 
 def test_arena_hards_old_and_new_rows(tmp_path: Path) -> None:
-    new = lines(
+    new = written(
         tmp_path / "new.jsonl",
         {
             "uid": "u1",
@@ -152,13 +147,13 @@ def test_arena_hards_old_and_new_rows(tmp_path: Path) -> None:
     assert lj.resolve(games)["reason"].tolist() == ["inconsistent", "request_failed"]
     old = {"question_id": "q", "judge": "gpt-4-turbo", "model": "m"}
     old["games"] = [{"score": "A=B", "judgment": "[[A=B]]"}, {"score": "A<B", "judgment": "x"}]  # type: ignore[assignment]
-    path = lines(tmp_path / "old.jsonl", old)
+    path = written(tmp_path / "old.jsonl", old)
     with pytest.raises(DataError, match="names no baseline; give baseline="):
         formats.read_judgments([path])
     assert formats.read_judgments([path], baseline="b")["winner"].tolist() == ["tie", "model_b"]
 
-    questions = lines(tmp_path / "q.jsonl", {"uid": "u1", "category": "x", "prompt": "Hi"})
-    answers = lines(
+    questions = written(tmp_path / "q.jsonl", {"uid": "u1", "category": "x", "prompt": "Hi"})
+    answers = written(
         tmp_path / "a.jsonl",
         {
             "uid": "u1",
@@ -245,7 +240,7 @@ def test_frames_come_back_as_they_were_and_as_fastchat_has_them(tmp_path: Path) 
     with pytest.raises(DataError, match="games and scores; give files of one kind"):
         formats.read_judgments([tmp_path / "0.jsonl", tmp_path / "1.jsonl"])
     with pytest.raises(DataError, match="is no judgment that is known here"):
-        formats.read_judgments([lines(tmp_path / "x.jsonl", {"a": 1})])
+        formats.read_judgments([written(tmp_path / "x.jsonl", {"a": 1})])
     with pytest.raises(DataError, match=r"ends in none of \.jsonl"):
         formats.write_frame(games, tmp_path / "games.xlsx")
 
@@ -289,7 +284,7 @@ ROWS = st.lists(
 @given(rows=ROWS)
 def test_any_rows_are_read_or_refused_by_name(suffix: str, rows: Any, tmp_path: Path) -> None:
     whole = [shape | more for shape, more in rows]
-    path = (array if suffix == ".json" else lines)(tmp_path / f"rows{suffix}", *whole)
+    path = (array if suffix == ".json" else written)(tmp_path / f"rows{suffix}", *whole)
     for call in (
         lambda: formats.read_questions(path),
         lambda: formats.read_answers([path]),
@@ -302,11 +297,11 @@ def test_any_rows_are_read_or_refused_by_name(suffix: str, rows: Any, tmp_path: 
 
 def test_answers_that_stand_twice_name_both_files(tmp_path: Path) -> None:
     row = {"question_id": 1, "model_id": "m", "choices": [{"index": 0, "turns": ["x"]}]}
-    one, two = lines(tmp_path / "one.jsonl", row), lines(tmp_path / "two.jsonl", row)
+    one, two = written(tmp_path / "one.jsonl", row), written(tmp_path / "two.jsonl", row)
     with pytest.raises(DataError, match=r"line 1 of .*two.jsonl .*'m' a second.*one\.jsonl\)"):
         formats.read_answers([one, two])
     with pytest.raises(DataError, match=r"line 2 of .*a second time; keep one"):
-        formats.read_answers([lines(tmp_path / "twice.jsonl", row, row)])
+        formats.read_answers([written(tmp_path / "twice.jsonl", row, row)])
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from given import written
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError
@@ -45,9 +46,7 @@ def test_five_options_are_three(tmp_path: Path) -> None:
         *("tie", "tie", "none"),
     ]
     assert votes["reason"].dropna().tolist() == ["no_verdict"]
-    lines = tmp_path / "choices.jsonl"
-    rows = pd.read_csv(path).to_dict("records")
-    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = written(tmp_path / "choices.jsonl", *pd.read_csv(path).to_dict("records"))
     pd.testing.assert_frame_equal(lj.load_choices(lines), votes)
 
 

@@ -1,11 +1,11 @@
 """Published judgments read, stored, and cut back into answers: made-up rows, and the released."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from given import written
 
 from lmjudge.data import SOURCES, answers_from_judgments, import_judgments, load_judgments
 from lmjudge.errors import BadRow, DataError, DataMissing, PromptError
@@ -63,18 +63,12 @@ PAIR = {
 }
 
 
-def write(path: Path, *rows: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 @pytest.fixture
 def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """FastChat's prompt file, played by one of our own words that is taken for the released one."""
     from dataclasses import replace
 
-    path = write(tmp_path / "data" / "fastchat" / "judge_prompts.jsonl", *FAMILY)
+    path = written(tmp_path / "data" / "fastchat" / "judge_prompts.jsonl", *FAMILY)
     monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "data"))
     files = tuple(replace(file, sha256="") for file in SOURCES["fastchat"].files)
     monkeypatch.setitem(SOURCES, "fastchat", replace(SOURCES["fastchat"], files=files))
@@ -88,7 +82,7 @@ def test_single_grades_are_read_and_stored(prompts: Path, tmp_path: Path) -> Non
         SINGLE | {"judgment": "$ERROR$", "score": -1, "turn": 2},
         SINGLE | {"user_prompt": "other", "judgment": "no number", "score": -1},
     ]
-    path = write(tmp_path / "own.jsonl", *rows)
+    path = written(tmp_path / "own.jsonl", *rows)
     store = Store(tmp_path / "store", mode="record")
     scores = check(import_judgments(path, store=store), "scores")
     assert scores["score"].tolist()[:2] == scores["published"].tolist()[:2] == [7.0, 6.0]
@@ -120,7 +114,7 @@ def test_single_grades_are_read_and_stored(prompts: Path, tmp_path: Path) -> Non
 
 
 def test_both_games_of_a_row_are_read_from_their_side(prompts: Path, tmp_path: Path) -> None:
-    path = write(
+    path = written(
         tmp_path / "own.jsonl", PAIR, PAIR | {"g2_judgment": "[[A]]", "g2_winner": "model_2"}
     )
     games = check(load_judgments(path), "games")
@@ -154,14 +148,14 @@ def test_a_bad_judgment_stores_nothing(
 ) -> None:
     store = Store(tmp_path / "store", mode="record")
     with pytest.raises(BadRow, match=problem):
-        import_judgments(write(tmp_path / "own.jsonl", row), store=store)
+        import_judgments(written(tmp_path / "own.jsonl", row), store=store)
     assert not list(store.records())
 
 
 def test_unknown_and_missing_prompts_are_named(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path / "own.jsonl", SINGLE | {"judge": ["gpt-4", "single-v9"]})
+    path = written(tmp_path / "own.jsonl", SINGLE | {"judge": ["gpt-4", "single-v9"]})
     with pytest.raises(PromptError, match="single-v9"):
         load_judgments(path)
     (tmp_path / "empty").mkdir()
@@ -178,8 +172,8 @@ def test_answers_are_cut_out_byte_for_byte(prompts: Path, tmp_path: Path) -> Non
         {"question_id": 111, "category": "math", "turns": ["1+1?", "2+2?"]},
     ]
     reference = {"question_id": 111, "choices": [{"turns": ["2", "4"]}]}
-    write(folder / "question.jsonl", *questions)
-    write(folder / "reference_answer" / "gpt-4.jsonl", reference)
+    written(folder / "question.jsonl", *questions)
+    written(folder / "reference_answer" / "gpt-4.jsonl", reference)
     one, two = " So {it} is.\n\n", "\nEND\u2028\nBEGIN [[A]] "
     rows = [
         SINGLE | {"user_prompt": f"Q Why?\nBEGIN\n{one}\nEND"},
@@ -193,7 +187,7 @@ def test_answers_are_cut_out_byte_for_byte(prompts: Path, tmp_path: Path) -> Non
         | {"judge": ["gpt-4", "single-math-v1"], "question_id": 111}
         | {"user_prompt": "Q 1+1? R 2\nBEGIN\n\nEND"},
     ]
-    path = write(folder / "model_judgment" / "grades.jsonl", *rows)
+    path = written(folder / "model_judgment" / "grades.jsonl", *rows)
     answers = check(answers_from_judgments(folder), "answers")
     assert answers["turns"].tolist() == [[one, two], ["", two]]
     assert answers["origin"].unique().tolist() == ["recovered"]
@@ -203,7 +197,7 @@ def test_answers_are_cut_out_byte_for_byte(prompts: Path, tmp_path: Path) -> Non
         rows[0] | {"user_prompt": "Q Why?\nBEGIN\nanother\nEND"},
         rows[0] | {"question_id": 999},
     ):
-        write(path, *rows, bad)
+        written(path, *rows, bad)
         with pytest.raises(BadRow, match="line 5 of"):
             answers_from_judgments(folder)
 
@@ -216,7 +210,7 @@ def test_reviews_without_answers_are_read_but_not_stored(tmp_path: Path) -> None
         "text": "8 9",
         "score": [8, 9],
     }
-    path = write(tmp_path / "review_a_b.jsonl", review)
+    path = written(tmp_path / "review_a_b.jsonl", review)
     store = Store(tmp_path / "store", mode="record")
     with pytest.raises(DataError, match="cannot be stored"):
         import_judgments(path, store=store)

@@ -1,11 +1,11 @@
 """Released shapes read as frames: made-up rows here, the released ones where they are at hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from given import written
 
 from lmjudge.data import load_answers, load_judgments, load_questions, load_votes
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError, LmjudgeError
@@ -23,26 +23,20 @@ REVIEW = {
 }
 
 
-def write(path: Path, *rows: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def test_questions_and_their_references(tmp_path: Path) -> None:
-    write(tmp_path / "question.jsonl", QUESTION, QUESTION | {"question_id": 2})
-    write(tmp_path / "reference_answer" / "gpt-4.jsonl", ANSWER)
+    written(tmp_path / "question.jsonl", QUESTION, QUESTION | {"question_id": 2})
+    written(tmp_path / "reference_answer" / "gpt-4.jsonl", ANSWER)
     questions = load_questions(tmp_path)
     assert check(questions, "questions")["reference"].tolist() == [["It.", "It!"], None]
     assert questions["turns"].tolist() == [["Say it.", "Again."]] * 2
-    old = write(tmp_path / "old.jsonl", {"question_id": 1, "text": "Say it.", "category": "math"})
+    old = written(tmp_path / "old.jsonl", {"question_id": 1, "text": "Say it.", "category": "math"})
     assert load_questions(old)["turns"].tolist() == [["Say it."]]
 
 
 def test_answers_of_ones_own_are_named_after_their_files(tmp_path: Path) -> None:
-    write(tmp_path / "model_answer" / "b.jsonl", ANSWER)
+    written(tmp_path / "model_answer" / "b.jsonl", ANSWER)
     two = ANSWER | {"choices": [{"turns": ["first"]}, {"turns": ["second"]}]}
-    write(tmp_path / "model_answer" / "a.jsonl", two)
+    written(tmp_path / "model_answer" / "a.jsonl", two)
     answers = check(load_answers(tmp_path), "answers")
     assert answers["model"].tolist() == ["a", "b"]
     assert answers["turns"].tolist() == [["first"], ["It.", "It!"]]
@@ -52,7 +46,7 @@ def test_answers_of_ones_own_are_named_after_their_files(tmp_path: Path) -> None
 
 
 def test_half_surrogates_are_cleaned(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl")
+    path = written(tmp_path / "a.jsonl")
     path.write_text('{"question_id": 1, "text": "caf\\udce9 \\ud83d\\ude00"}\n')
     assert load_answers(path)["turns"].tolist() == [["caf\ufffd \U0001f600"]]
 
@@ -64,7 +58,7 @@ def test_votes_as_lines_and_as_the_hubs_parquet(tmp_path: Path) -> None:
         VOTE | {"judge": "arena_user_9", "winner": "tie (bothbad)", "tstamp": 5.5},
         VOTE | {"judge": ["gpt-4", "pair-v2"], "winner": "tie (inconsistent)"},
     ]
-    votes = check(load_votes(write(tmp_path / "v.jsonl", *rows)), "votes")
+    votes = check(load_votes(written(tmp_path / "v.jsonl", *rows)), "votes")
     assert votes["group"].tolist() == ["expert", "author", "crowd", "llm"]
     assert votes["turn"].tolist() == [1, 2, 1, 1]
     assert votes["winner"].tolist() == ["tie", "model_b", "tie", "tie"]
@@ -76,7 +70,7 @@ def test_votes_as_lines_and_as_the_hubs_parquet(tmp_path: Path) -> None:
     hub = pd.DataFrame(rows[:2]).assign(conversation_a=talk, conversation_b=talk, turn=[1, 2])
     hub.to_parquet(parquet)
     pd.testing.assert_frame_equal(
-        load_votes(parquet), load_votes(write(tmp_path / "w.jsonl", *rows[:2]))
+        load_votes(parquet), load_votes(written(tmp_path / "w.jsonl", *rows[:2]))
     )
 
 
@@ -91,7 +85,7 @@ def test_crowd_votes_as_llmfao_has_them(tmp_path: Path) -> None:
 
 def test_reviews_of_ones_own_need_nothing_beside_them(tmp_path: Path) -> None:
     math = REVIEW | {"question_id": 2, "text": "(8, 9)", "score": [8, 9]}
-    write(tmp_path / "review_base_new.jsonl", REVIEW, math)
+    written(tmp_path / "review_base_new.jsonl", REVIEW, math)
     games = check(load_judgments(tmp_path), "games")
     assert games[["model_a", "model_b"]].drop_duplicates().values.tolist() == [["base", "new"]]
     assert games["score_b"].tolist()[0] == 9.5
@@ -147,7 +141,7 @@ def test_a_bad_file_is_one_clear_error(
 def test_a_bad_row_is_named_by_file_and_line(
     tmp_path: Path, load: Any, rows: list[Any], line: int
 ) -> None:
-    path = write(tmp_path / "review_a_b.jsonl", *rows)
+    path = written(tmp_path / "review_a_b.jsonl", *rows)
     with pytest.raises(BadRow, match=f"line {line} of ") as caught:
         load(path)
     assert (caught.value.path, caught.value.line) == (path, line)
@@ -179,8 +173,8 @@ def test_neither_a_source_nor_a_path(load: Any) -> None:
 
 
 def test_two_kinds_in_one_folder_are_told_apart_first(tmp_path: Path) -> None:
-    write(tmp_path / "single.jsonl", {"question_id": 1})
-    write(tmp_path / "pair.jsonl", {"question_id": 1, "g1_judgment": ""})
+    written(tmp_path / "single.jsonl", {"question_id": 1})
+    written(tmp_path / "pair.jsonl", {"question_id": 1, "g1_judgment": ""})
     with pytest.raises(FrameError, match="say kind='scores' or kind='games'"):
         load_judgments(tmp_path)
     with pytest.raises(FrameError, match="mt-bench holds"):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from given import written
 
 import lmjudge as lj
 from lmjudge.report import read_table, run
@@ -100,12 +101,9 @@ def test_the_notebook_with_a_judge_and_labels_of_ones_own(tmp_path, monkeypatch)
     mine, folder = tmp_path / "mine", tmp_path / "mine/reference_answer"
     folder.mkdir(parents=True)
 
-    def lines(path, rows):
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-
     ids = range(1, 6)
     asked = [{"question_id": n, "category": "math", "turns": [f"{n} + 1?"]} for n in ids]
-    lines(mine / "question.jsonl", asked)
+    written(mine / "question.jsonl", *asked)
     right = {"x": [1, 1, 1, 0, 1], "y": [0, 1, 0, 0, 0]}
     for model, marks in {**right, "reference_answer/gpt-4": [1] * 5}.items():
         texts = [f"It is {n + 1}." if ok else "A wrong one." for n, ok in enumerate(marks, 1)]
@@ -113,7 +111,7 @@ def test_the_notebook_with_a_judge_and_labels_of_ones_own(tmp_path, monkeypatch)
             {"question_id": n, "choices": [{"turns": [text]}]}
             for n, text in zip(ids, texts, strict=True)
         ]
-        lines(mine / f"{model}.jsonl", rows)
+        written(mine / f"{model}.jsonl", *rows)
     labels = pd.DataFrame(
         [
             {"question_id": n, "model": model, "right": mark}

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import released as made
 from cells import run_cells
+from given import written
 from loopback import Loopback
 
 import lmjudge as lj
@@ -195,7 +196,7 @@ def test_the_leaderboards_rows_where_the_public_space_is_at_hand(
             at.symlink_to(path)
     models = ["gpt-4", "gpt-3.5-turbo", "vicuna-13b-v1.3", "palm-2-chat-bison-001"]
     rows = made.grades(np.random.default_rng(3), models)
-    made.lines(tmp_path / "data" / made.GRADES, rows)
+    written(tmp_path / "data" / made.GRADES, *rows)
     monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache/judgments"))
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
@@ -345,7 +346,7 @@ def test_own_pairwise_judgments_are_votes(folder: Path, tmp_path: Path) -> None:
     row = {"question_id": 81, "model_1": "m", "model_2": "n", "judge": ["gpt-4", "pair-v2"]}
     row |= {f"g{n}_user_prompt": "x" for n in (1, 2)} | {"turn": 1, "tstamp": 1.0}
     row |= {"g1_judgment": "[[A]]", "g2_judgment": "[[B]]"}
-    path = made.lines(tmp_path / "gpt-4_pair.jsonl", [row])
+    path = written(tmp_path / "gpt-4_pair.jsonl", row)
     votes = lj.load_votes(path)
     assert votes[["model_a", "model_b", "winner", "group"]].values.tolist() == [
         ["m", "n", "model_a", "llm"]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from given import written
 from loopback import Loopback
 
 import lmjudge as lj
@@ -328,8 +329,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
             for at in range(3)
         ],
     }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        written(tmp_path / name, *rows)
     return {
         "own_questions": str(tmp_path / "question.jsonl"),
         "answers": str(tmp_path / "answers/mine.jsonl"),
@@ -380,8 +380,8 @@ def test_own_judges_who_are_contestants(mine: dict[str, str], tmp_path: Path) ->
         | {"winner": "model_b"}
         for at in range(3)
     ]
-    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
-    given = mine | {"answers": str(answers), "votes": str(tmp_path / "votes.jsonl")}
+    path = written(tmp_path / "votes.jsonl", *votes)
+    given = mine | {"answers": str(answers), "votes": str(path)}
     with Loopback(likes_a) as server:
         asked = {"record": "true", "base_url": server.url}
         run(["judge-self-enhancement"], parameters=given | asked)

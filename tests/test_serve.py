@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from given import written
 
 from lmjudge.cli import main
 
@@ -95,12 +96,11 @@ def test_the_readmes_second_example(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "store"))
     monkeypatch.setenv("OPENAI_BASE_URL", url)
-    lines = [json.dumps(row) for row in QUESTIONS]
-    (tmp_path / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    written(tmp_path / "questions.jsonl", *QUESTIONS)
     for command, printed in steps():
         program, *words = shlex.split(command)
         if program == "head":
-            assert printed.strip() == lines[0]
+            assert printed.strip() == json.dumps(QUESTIONS[0])
         elif program == "lmjudge":
             assert main(words) == 0, command
             assert shape(capsys.readouterr().out) == shape(printed), command

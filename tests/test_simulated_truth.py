@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import fields, replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from given import benchmark
 from scipy.stats import norm
 
 import lmjudge as lj
@@ -18,16 +17,7 @@ from lmjudge.simulate.planted import CATEGORIES
 ROOT = Path(__file__).parents[1]
 
 
-def _benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("coverage_run", ROOT / "benchmarks/coverage.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-COVERAGE = _benchmark()
+COVERAGE = benchmark("coverage")
 
 
 @pytest.fixture(scope="module")

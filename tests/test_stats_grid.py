@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from given import benchmark
 
-PATH = Path(__file__).parents[1] / "benchmarks" / "coverage_grid.py"
-spec = importlib.util.spec_from_file_location("coverage_grid", PATH)
-assert spec is not None
-assert spec.loader is not None
-grid = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(grid)
-
+grid = benchmark("coverage_grid")
 STUDIES = 300
 
 

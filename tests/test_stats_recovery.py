@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from given import benchmark
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SEEDS = range(3)
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
 
 
 @pytest.fixture(scope="module")
 def found():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "coverage", load("coverage"))
-        bias = load("coverage_bias")
+        patch.setitem(sys.modules, "coverage", benchmark("coverage"))
+        bias = benchmark("coverage_bias")
         every = pd.concat([bias.cells(seed, per_category=2) for seed in SEEDS])
         return bias.recovery(every)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from given import written
 from hypothesis import given, strategies as st
 
 import lmjudge as lj
@@ -159,27 +159,22 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def lines(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
 def test_the_notebook_attacks_a_judge_of_ones_own(project):
     listed = "So:\n1. Wash the rice, then cook it.\n2. Salt: a little.\nDone."
-    questions = lines(
+    questions = written(
         project / "questions.jsonl",
-        [{"question_id": n, "category": "c", "turns": ["How?"]} for n in range(7)],
+        *({"question_id": n, "category": "c", "turns": ["How?"]} for n in range(7)),
     )
-    answers = lines(
+    answers = written(
         project / "mine.jsonl",
-        [{"question_id": n, "text": listed if n % 2 else "No."} for n in range(7)],
+        *({"question_id": n, "text": listed if n % 2 else "No."} for n in range(7)),
     )
     pairs = lj.repetitive_list(lj.load_questions(questions), lj.load_answers(answers))
     store = lj.Store(project / "judgments", mode="record")
     fond = lj.Judge("pair", model="fond")
     usable = pairs[pairs["reason"].isna()]
     lj.judge_pairs(usable, fond, store=store, endpoint=LikesLength())
-    mine = {"answers": answers, "questions": questions, "judge": "fond"}
+    mine = {"answers": str(answers), "questions": str(questions), "judge": "fond"}
     made = run(["judge-verbosity"], parameters=mine | {"limit": "4"})[0]
     table = read_table(made.table).set_index(["table", "row"]).sort_index()
     assert made.source == "own"

@@ -30,29 +30,7 @@ import pandas as pd
 
 from lmjudge.errors import DataMissing, ReportError
 
-TABLE_COLUMNS = (
-    "table",
-    "row",
-    "column",
-    "value",
-    "n",
-    "low",
-    "high",
-    "too_few",
-    "no_verdict",
-    "basis",
-)
-PUBLISHED_COLUMNS = (
-    "table",
-    "row",
-    "column",
-    "printed",
-    "n",
-    "work",
-    "version",
-    "status",
-    "rounding",
-)
+TABLE_COLUMNS = tuple("table row column value n low high too_few no_verdict basis".split())
 BASES = ("rows", "rows, maintainers", "arithmetic", "unreleased", "own", "simulated")
 STATUSES = ("printed", "figure", "copy", "recomputed", "unverified")
 

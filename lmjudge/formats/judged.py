@@ -17,7 +17,6 @@ from lmjudge.judges.prompts import FAMILIES
 
 _VOTE = {"judge", "model_a", "model_b", "winner"}
 _FAILED = "$ERROR$"  # what FastChat puts in place of a judgment
-_OTHER = {"model_a": "model_b", "model_b": "model_a"}
 _NUMBERS = ("score", "score_a", "score_b", "time", "preference")
 
 

@@ -13,13 +13,7 @@ from lmjudge import places
 from lmjudge.places import reports
 from lmjudge.published import published, stems as published_stems
 from lmjudge.report.card import facts
-from lmjudge.report.checking import (
-    Saved,
-    compared,
-    largest_difference,
-    saved_tables,
-    source_notes,
-)
+from lmjudge.report.checking import Saved, compared, largest_difference, saved_tables, source_notes
 from lmjudge.report.evidence import evidence_of
 from lmjudge.report.files import as_json, number, plain, write
 from lmjudge.report.page import whole_page

@@ -68,7 +68,8 @@ def _run(given: dict[str, Any], stdin: Any) -> Iterator[str]:
             process.start()
             tells.close()
             running[told] = (task["stem"], process)
-        for ready in _ready(stdin, *running):
+        waited: list[Any] = connection.wait([stdin, *running])
+        for ready in waited:
             if ready is stdin:
                 os.killpg(0, signal.SIGTERM)
             stem, process = running.pop(ready)
@@ -81,10 +82,6 @@ def _run(given: dict[str, Any], stdin: Any) -> Iterator[str]:
                     done = json.dumps({"stem": stem, "error": error})
             process.join()
             yield done
-
-
-def _ready(*readable: Any) -> list[Any]:
-    return connection.wait(readable)
 
 
 def _import_ahead() -> None:

@@ -114,7 +114,7 @@ class Browser:
             keep &= self._holds(wanted["search"])
         self.filters, self.at = wanted, 0
         self._found = np.flatnonzero(keep)
-        self._order()
+        self.order = np.unique(self.case_of[self._found])
         return self.shown
 
     def state(self) -> dict[str, Any]:
@@ -245,9 +245,6 @@ class Browser:
         categories = {of: str(row["category"]) for of, row in self.questions.items()}
         self._category = self.judged["question_id"].map(lambda of: categories.get(of, ""))
         self.order = np.arange(len(self.first_rows))
-
-    def _order(self) -> None:
-        self.order = np.unique(self.case_of[self._found])
 
     @cached_property
     def _said(self) -> list[str]:

@@ -16,11 +16,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import (
-    GenerationConfig,
-    StoppingCriteria,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lmjudge.canonical import clean_text
@@ -30,15 +26,9 @@ from lmjudge.endpoints.rows import Draws, Rows
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
-_KNOWN = {
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "max_completion_tokens",
-    "seed",
-    "logprobs",
-    "top_logprobs",
-}
+_KNOWN = set(
+    "temperature top_p max_tokens max_completion_tokens seed logprobs top_logprobs".split()
+)
 
 
 class Loaded:

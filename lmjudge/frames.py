@@ -147,7 +147,9 @@ def pair_up(
     else:
         meetings = [(model, baseline) for model in models if model != baseline]
     if voted is not None:
-        pair = [frozenset(two) for two in zip(voted["model_a"], voted["model_b"], strict=True)]
+        two_by_two = zip(voted["model_a"], voted["model_b"], strict=True)
+        # A plain list of one pair would be taken for a pair of columns.
+        pair = pd.Series([frozenset(two) for two in two_by_two], voted.index, dtype=object)
         on = {two: set(part) for two, part in voted["question_id"].groupby(pair)}
         meetings = [two for two in meetings if frozenset(two) in on]
     shared = ["question_id", "category", "sample", "question", "reference"]

@@ -150,6 +150,22 @@ def test_failures_and_unread_replies_have_typed_reasons(tmp_path: Path) -> None:
         reread(scores.drop(columns="judge"), "strict")
 
 
+def test_a_rubric_with_exchanged_names_is_reread_as_it_was_read(tmp_path: Path) -> None:
+    judge = Judge("[[A]]? {answer_a}{answer_b}", "j", output_format="[[B]]")
+    pairings = pair_up(questions(), answers("x", "y")).head(1)
+    store = Store(tmp_path / "judgments", mode="record")
+    says = Says(lambda request: Reply("[[A]]", "stop"))
+    games = judge_pairs(pairings, judge, store=store, endpoint=says)
+    assert list(games["winner"]) == ["model_b", "model_b"]
+    pd.testing.assert_frame_equal(reread(games, "strict"), games)
+
+
+def test_one_vote_is_on_one_pair() -> None:
+    vote = pd.DataFrame({"question_id": [1], "model_a": ["y"], "model_b": ["x"]})
+    voted = pair_up(questions(), answers("x", "y", "z"), voted=vote)
+    assert voted[["question_id", "model_a", "model_b"]].values.tolist() == [[1, "x", "y"]]
+
+
 def test_games_are_reread_by_the_format_of_their_prompt(tmp_path: Path) -> None:
     own = "[[A]]? {answer_a}{answer_b}"
     texts = {"score": "[[8,7.95]]", "pair-renamed": "[[B]]", own: "[[A]] [[A]]"}

@@ -470,6 +470,14 @@ def test_any_json_is_read_and_every_reply_can_be_stored(status, body):
         assert Record.from_line(Record(question(), found).line).reply == found
 
 
+@pytest.mark.parametrize("ended", ["error", "abort", "insufficient_system_resource"])
+def test_what_the_server_gave_up_in_the_middle_is_asked_again(ended):
+    choice = {"message": {"content": "B says [[B]]"}, "finish_reason": ended}
+    found = read_reply(200, {}, json.dumps({"choices": [choice]}).encode())
+    assert isinstance(found, Fault)
+    assert (found.reason, found.then) == ("bad_reply", "again")
+
+
 def test_an_unset_key_is_one_clear_error(monkeypatch):
     for base_url in (None, "https://example.invalid/v1"):
         with pytest.raises(EndpointStopped, match="OPENAI_API_KEY") as caught:

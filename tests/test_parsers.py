@@ -83,7 +83,11 @@ def test_strict(text: str, form: str, verdict: Verdict) -> None:
     [
         ("length", "truncated"),
         ("max_tokens", "truncated"),
+        ("MAX_TOKENS", "truncated"),
+        ("model_length", "truncated"),
+        ("insufficient_system_resource", "truncated"),
         ("content_filter", "content_filter"),
+        ("SAFETY", "content_filter"),
         ("refusal", "refusal"),
     ],
 )

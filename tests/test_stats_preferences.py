@@ -13,6 +13,7 @@ import statsmodels.api as sm
 import lmjudge as lj
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame, resolve
+from lmjudge.judges import parsers
 from lmjudge.simulate import JUDGES, truth
 from lmjudge.stats import (
     attack_failures,
@@ -21,6 +22,7 @@ from lmjudge.stats import (
     name_bias,
     self_preference,
 )
+from lmjudge.stats.grouping import PARSERS
 
 NONE = {"turn": 1, "score_a": None, "score_b": None, "reason": None, "text": "", "key": ""}
 A, B, T = "model_a", "model_b", "tie"
@@ -211,6 +213,17 @@ def test_self_preference_is_found_where_it_is(planted):
     assert set(cedar.index) == {"judges", "human"}
     with pytest.raises(FrameError, match="say in `own` which model each judge is"):
         self_preference(votes, own=dict.fromkeys(votes["judge"].unique(), "nobody"))
+
+
+def test_a_models_name_may_hold_a_slash():
+    assert sorted(PARSERS) == sorted(parsers.PARSERS)
+    models = ("Qwen/small", "other")
+    names = ["Qwen/small/pair", "Qwen/large/pair/fastchat"]
+    default = pd.concat([shown([(A, A), (B, A)], name, models) for name in names])
+    found = self_preference(resolve(default))
+    assert found[["judge", "model", "own"]].values.tolist() == [[names[0], "Qwen/small", 0.25]]
+    renamed = default.assign(judge=default["judge"].str.replace("pair", "pair-renamed"))
+    assert name_bias(default, renamed)["judge"].unique().tolist() == ["Qwen/large", "Qwen/small"]
 
 
 def test_names_move_a_judge_or_not():

@@ -15,6 +15,7 @@ from lmjudge.stats import (
     scores_as_votes,
     self_preference,
 )
+from lmjudge.stats.grouping import model_of
 
 _ENDS = ["measure", "value", "unit", "tie_rate", "failure_rate", "too_few", "n", "low", "high"]
 
@@ -66,7 +67,7 @@ def biases(
             found.assign(measure="odds for twice the words", value=found["odds"], unit="odds")
         )
     models = {*votes["model_a"], *votes["model_b"]}
-    is_model = {**{name: str(name).partition("/")[0] for name in votes["judge"]}, **(own or {})}
+    is_model = {**{name: model_of(name, models) for name in votes["judge"]}, **(own or {})}
     others = votes["judge"].nunique() > 1 or human is not None
     if others and models & {is_model[name] for name in votes["judge"]}:
         found = self_preference(votes, human=human, own=own)
@@ -78,7 +79,7 @@ def biases(
         parts.append(found)
     if renamed is not None:
         found = name_bias(games, renamed).query("outcome == 'biased_first'")
-        full = {str(name).partition("/")[0]: name for name in games["judge"]}
+        full = {model_of(name): name for name in games["judge"]}
         told = "first place, renamed less default"
         parts.append(
             found.assign(judge=found["judge"].map(full), measure=told, value=found["difference"])

@@ -21,6 +21,8 @@ from lmjudge.canonical import JSON, clean_text
 from lmjudge.records import Reply
 
 _DEEPEST = 50
+# Ends of what the server itself gave up in the middle: asked again, it may come to the end.
+_BROKEN_OFF = ("error", "abort", "insufficient_system_resource")
 # Statuses that no request of the run would escape, and what to do about each.
 _STOPS = {
     401: ("unauthorized", "check api_key or OPENAI_API_KEY"),
@@ -109,7 +111,7 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
         return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
     if text is None and (refusal or finish in ("length", "content_filter")):
         text = ""
-    if not isinstance(text, str) or finish == "error":
+    if not isinstance(text, str) or finish in _BROKEN_OFF:
         return bad
     try:
         logprobs, usage = _plain(choice.get("logprobs")), _plain(whole.get("usage"))

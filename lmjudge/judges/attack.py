@@ -11,6 +11,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, line_up
 from lmjudge.judges.judge import ending
 from lmjudge.judges.judging import Asks
+from lmjudge.judges.parsers import cut_short
 from lmjudge.records import Endpoint, Failure, Reply, Request
 
 _ITEM = re.compile(r" {0,3}(\d{1,3})([.)])[ \t]+(\S.*)")
@@ -26,7 +27,6 @@ _TURNS = (
     ),
 )
 _BOLD = re.compile(r"(?<!\w)\*{1,2}([^\s*](?:[^*]*[^\s*])?)\*{1,2}(?!\w)")
-_CUT_SHORT = ("length", "max_tokens", "content_filter", "refusal")
 _PARAMS = {"temperature": 0, "max_tokens": 2048}
 _ASK = (
     "Say every item of this numbered list again in other words. Add nothing to what the items say,"
@@ -184,6 +184,6 @@ def _reworded(found: NumberedList | None, reply: Reply | Failure | None) -> Numb
     if isinstance(reply, Failure):
         return reply.reason
     again = find_list(reply.text)
-    if again is None or len(again.items) != len(found.items) or ending(reply) in _CUT_SHORT:
+    if again is None or len(again.items) != len(found.items) or cut_short(ending(reply)):
         return "not_reworded"
     return NumberedList(0, found.mark, again.items)

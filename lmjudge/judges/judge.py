@@ -21,7 +21,7 @@ from lmjudge.judges.parsers import (
     Verdict,
     read,
 )
-from lmjudge.judges.prompts import NEED_REFERENCE, Prompt, find_prompts
+from lmjudge.judges.prompts import NEED_REFERENCE, OWN, Prompt, find_prompts
 from lmjudge.records import Reply
 from lmjudge.shown import as_table
 
@@ -196,7 +196,7 @@ class Judge:
         whole = canonical_json([self.system, self.prompt, form, list(self.scale)])
         short = "pair" if pairwise else "many" if many else "single"
         return Prompt(
-            f"own-{'score' if form == RATINGS else short}-{hashlib.sha256(whole).hexdigest()[:8]}",
+            f"own-{OWN.get(form, short)}-{hashlib.sha256(whole).hexdigest()[:8]}",
             {"pair": "pairwise"}.get(short, short),
             self.system or "",
             self.prompt,

@@ -68,10 +68,11 @@ FIELDS = {
     RATINGS: ("score_a", "score_b"),
     LISTED: ("scores",),
 }
+# As OpenAI's server says it, and as Anthropic's, Mistral's, DeepSeek's, Google's and vLLM do.
 _CUT_SHORT = {
-    "length": "truncated",
-    "max_tokens": "truncated",
-    "content_filter": "content_filter",
+    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens"), "truncated"),
+    **dict.fromkeys(("abort", "incomplete", "insufficient_system_resource"), "truncated"),
+    **dict.fromkeys(("content_filter", "safety", "recitation"), "content_filter"),
     "refusal": "refusal",
 }
 _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
@@ -104,8 +105,8 @@ def strict(
     >>> strict("Rating: [[11]]", output_format="[[rating]]").reason
     'out_of_range'
     """
-    if finish_reason in _CUT_SHORT:
-        return Verdict(reason=_CUT_SHORT[finish_reason])
+    if cut := cut_short(finish_reason):
+        return Verdict(reason=cut)
     found = STRICT[output_format].findall(own_words(last_line(after_reasoning(text))))
     if len(found) != 1:
         return Verdict(reason="ambiguous" if found else "no_verdict")
@@ -132,8 +133,8 @@ def schema(
     >>> schema('{"score": "8"}', output_format="[[rating]]").reason
     'no_verdict'
     """
-    if finish_reason in _CUT_SHORT:
-        return Verdict(reason=_CUT_SHORT[finish_reason])
+    if cut := cut_short(finish_reason):
+        return Verdict(reason=cut)
     whole = _json_object(text) or _json_object(after_reasoning(text)) or ()
     found = [[value for name, value in whole if name == field] for field in FIELDS[output_format]]
     if any(len(values) != 1 for values in found):
@@ -239,6 +240,11 @@ PARSERS: dict[str, Parser] = {
 }
 PAIRWISE_ONLY = ("vicuna", "threeclass")
 READ_LISTS = ("strict", "json")
+
+
+def cut_short(finish_reason: str | None) -> str | None:
+    """Why a reply that ended so is not whole; None where it is."""
+    return _CUT_SHORT.get((finish_reason or "").lower())
 
 
 def read(

@@ -67,6 +67,8 @@ _FORMATS = {
     "single": (RATING,),
     "many": (LISTED,),
 }
+# What a rubric of one's own is called by its output format, where that is not [[A]] or [[rating]].
+OWN = {RATINGS: "score", LISTED: "many", EXCHANGED: "exchanged"}
 _SHARED = {"question", "question_1", "question_2", "ref_answer_1", "ref_answer_2"}
 PLACEHOLDERS = frozenset(_PAIR | _SINGLE | _SHOWS["many"] | _SHARED)
 
@@ -202,7 +204,7 @@ def output_format(name: str, pairwise: bool) -> str:
         known = _ours().get(FAMILIES.get(name, (name,))[0])
         if known is not None:
             return known.output_format
-        for kind, form in (("score", RATINGS), ("many", LISTED)):
+        for form, kind in OWN.items():
             if name.startswith(f"own-{kind}-"):
                 return form
     return LETTERS if pairwise else RATING

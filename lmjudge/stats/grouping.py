@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -12,6 +12,8 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import swap
 
 By: TypeAlias = str | Sequence[str] | None
+# What a judge's name may end in beside its prompt (a test compares with the parsers themselves).
+PARSERS = ("strict", "json", "fastchat", "vicuna", "threeclass")
 
 
 def grouped(
@@ -90,6 +92,20 @@ def on_questions(frame: pd.DataFrame) -> pd.DataFrame:
             rows=frame[nowhere],
         )
     return frame
+
+
+def model_of(judge: object, models: Collection[object] = ()) -> str:
+    """The model in a judge's name, `model/prompt` or `model/prompt/parser`.
+
+    A model's name may hold "/" itself; a name that is one of `models` is that model.
+
+    >>> model_of("gpt-4/pair"), model_of("qwen/qwen2.5-7b/pair/fastchat"), model_of("ann")
+    ('gpt-4', 'qwen/qwen2.5-7b', 'ann')
+    """
+    parts = [str(judge)] if judge in models else str(judge).split("/")
+    if len(parts) > 2 and parts[-1] in PARSERS:
+        parts.pop()
+    return "/".join(parts[:-1] or parts)
 
 
 def two_models(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.grouping import two_models
+from lmjudge.stats.grouping import model_of, two_models
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
@@ -27,8 +27,8 @@ def judge_terms(
 
     The log odds that the answer shown first wins a game (a tie is half a win) are the difference of
     the two ratings, plus for each judge a lean to the first place, a lean per doubling of the ratio
-    of words (where `answers` are given) and a lean to its own answers (where `own`, or the judge's
-    name before "/", is one of the models). A habit that never varies for a judge has no term. The
+    of words (where `answers` are given) and a lean to its own answers (where `own`, or the model in
+    the judge's name, is one of the models). A habit that never varies for a judge has no term. The
     fit is one logistic regression, its intervals clustered by question (CR2).
 
     Columns: kind ("rating", "position", "length", "own"), name (the model, or the judge), value
@@ -90,7 +90,7 @@ def _habits(
         made["position", judge] = mine * 1.0
         if ratio is not None and ratio[mine].abs().max() > 0:
             made["length", judge] = ratio.where(mine, 0.0)
-        me = own.get(judge, str(judge).partition("/")[0])
+        me = own.get(judge, model_of(judge, models))
         if me in models:
             side = 1.0 * (rows["model_a"] == me) - (rows["model_b"] == me)
             if side[mine].any():

@@ -13,7 +13,7 @@ from lmjudge.frames import check
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.bias import PAIR, in_both_orders
 from lmjudge.stats.compare import paired
-from lmjudge.stats.grouping import By, by_name, grouped, on_questions, totals
+from lmjudge.stats.grouping import By, by_name, grouped, model_of, on_questions, totals
 from lmjudge.stats.intervals import estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -154,10 +154,10 @@ def self_preference(
     arXiv 2306.05685, section 3.3 and Figure 3.
     """
     rows = by_name(on_questions(check(votes, "votes")))
-    named = {judge: str(judge).partition("/")[0] for judge in rows["judge"].unique()}
+    taking = set(rows["model_a"]) | set(rows["model_b"])
+    named = {judge: model_of(judge, taking) for judge in rows["judge"].unique()}
     is_model = {**named, **(own or {})}
     model = rows["judge"].map(is_model)
-    taking = set(rows["model_a"]) | set(rows["model_b"])
     groups = {"judges": rows.assign(as_model=model)}
     if human is not None:
         groups["human"] = by_name(check(human, "votes")).assign(as_model=None)
@@ -199,7 +199,7 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     """What changes when the assistants get other names: a row per judge model and outcome.
 
     `games` and `renamed` are the same pairs judged in both orders under two prompts that differ in
-    the assistants' names; judges are matched by their model, the part of the name before "/".
+    the assistants' names; judges are matched by their model (`model/prompt`).
     Outcomes are those of `position_bias`. Columns: judge, outcome, share, share_renamed, difference
     (renamed less default), tie_rate, tie_rate_renamed (of the readable games), too_few, n (pairs in
     both), low, high (of the difference, clustered by question), p_value, p_sign, p_holm, no_verdict
@@ -209,7 +209,7 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     sides = []
     for shown in (games, renamed):
         pairs, outcomes = in_both_orders(shown)
-        names = pairs["judge"].astype(str).str.split("/").str[0]
+        names = pairs["judge"].map(model_of)
         sides.append(pairs.assign(judge=names, **{f"is_{k}": v for k, v in outcomes.items()}))
     twice = [side[side.duplicated(PAIR)] for side in sides]
     if any(map(len, twice)):

@@ -26,9 +26,13 @@ class Saved:
 
     stem: str
     source: str
+    path: Path
     table: pd.DataFrame
     card: dict[str, Any] | None
-    page: str | None
+
+    def address(self, name: str) -> str:
+        """The address, from the index, of a file beside the table's CSV."""
+        return (self.path.parent / name).relative_to(reports()).as_posix()
 
     @property
     def files(self) -> list[dict[str, str]]:
@@ -85,15 +89,11 @@ def differing(checked: pd.DataFrame) -> pd.DataFrame:
 
 def saved_tables(source: str) -> list[Saved]:
     """The tables of one place, by stem, each with its run card if that is of these bytes."""
-    folder = reports() / PLACES[source]
-    found = []
-    for path in sorted(folder.glob("*.csv")):
-        if path.name == "sources.csv":
-            continue
-        place = f"{PLACES[source]}/" if PLACES[source] else ""
-        page = f"{place}{path.stem}.html" if path.with_suffix(".html").exists() else None
-        found.append(Saved(path.stem, source, read_table(path), card_of(path), page))
-    return found
+    return [
+        Saved(path.stem, source, path, read_table(path), card_of(path))
+        for path in sorted((reports() / PLACES[source]).glob("*.csv"))
+        if path.name != "sources.csv"
+    ]
 
 
 def card_of(path: Path) -> dict[str, Any] | None:

@@ -16,7 +16,6 @@ from lmjudge.places import reports
 from lmjudge.report.checking import card_of, saved_tables
 from lmjudge.report.files import as_json, in_html, plain, write
 from lmjudge.report.page import whole_page
-from lmjudge.report.tables import PLACES
 
 if TYPE_CHECKING:
     from lmjudge.records import Record
@@ -155,9 +154,8 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
         )
     found = []
     for one in tables:
-        path = reports() / PLACES[one.source] / f"{one.stem}.csv"
-        card = card_of(path)
-        if one.stem not in chosen or card is None or not card.get("evidence"):
+        path = one.path
+        if one.stem not in chosen or one.card is None or not one.card.get("evidence"):
             continue
         evidence = evidence_of(path) or {"rows": [], "sets": [], "cells": []}
         records = records_of(held, {row["key"] for row in evidence["rows"]})

@@ -89,9 +89,9 @@ def _manifest(tables: list[Saved]) -> dict[str, Any]:
     told = {}
     for one in tables:
         if one.card is not None:
-            folder = reports() / PLACES[one.source]
-            files = [folder / f"{one.stem}.{end}" for end in ("csv", "html", "ipynb", "md", "tex")]
-            files += sorted((folder / "evidence" / one.stem).glob("*.html"))
+            ends = (".csv", ".html", ".ipynb", ".md", ".tex")
+            files = [one.path.with_suffix(end) for end in ends]
+            files += sorted((one.path.parent / "evidence" / one.stem).glob("*.html"))
             outputs = {
                 file.relative_to(reports()).as_posix(): hashlib.sha256(
                     file.read_bytes()
@@ -157,13 +157,12 @@ def _section(one: Saved, titles: dict[str, str]) -> str:
 
 def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
     facts = []
-    if one.page:
-        facts.append(_link(one.page, "page with code and figures"))
-    place = PLACES[one.source]
-    if one.here and one.card and one.card.get("evidence"):
-        below = "/".join(filter(None, (place, "evidence", one.stem)))
-        facts.append(_link(f"{below}/index.html", "the judgments behind each cell"))
-    facts.append(_link(f"{place}/{one.stem}.csv" if place else f"{one.stem}.csv", "CSV"))
+    if one.path.with_suffix(".html").exists():
+        facts.append(_link(one.address(f"{one.stem}.html"), "page with code and figures"))
+    if one.card and one.card.get("evidence"):
+        behind = one.address(f"evidence/{one.stem}/index.html")
+        facts.append(_link(behind, "the judgments behind each cell"))
+    facts.append(_link(one.address(one.path.name), "CSV"))
     if one.source == "published" and one.stem in published_stems():
         works = published(one.stem)[["work", "version"]].drop_duplicates()
         facts += [escape(f"{work}, {version}") for work, version in works.itertuples(index=False)]
@@ -191,9 +190,9 @@ def _inside(table: pd.DataFrame) -> tuple[int, int]:
 def _table(name: Any, cells: pd.DataFrame, one: Saved) -> str:
     """One table's cells as HTML, ours beside the published or the planted; folded where long."""
     simulated = "planted" in cells.columns
-    behind = evidence_of(reports() / PLACES[one.source] / f"{one.stem}.csv") if one.here else None
+    behind = evidence_of(one.path)
     led = {tuple(cell[:3]): cell[3] for cell in behind["cells"]} if behind else {}
-    below = "/".join(filter(None, (PLACES[one.source], "evidence", one.stem)))
+    below = one.address(f"evidence/{one.stem}")
     mine = int(cells["value"].notna().sum())
     beside = simulated or cells["printed"].notna().any()
     heads = [*_NAMES, "Published"]

@@ -291,7 +291,7 @@ def subset(
 def _known(what: str, wanted: Collection[str], there: Collection[str], frame: pd.DataFrame) -> None:
     names = sorted(map(str, there))
     for name in wanted:
-        if name not in names:
+        if name not in list(there):
             near = get_close_matches(str(name), names, 1)
             raise FrameError(
                 f"there is no {what} {name!r} here"

@@ -45,6 +45,7 @@ def test_any_column_can_be_cut_by() -> None:
     votes = VOTES.assign(group=["expert", "expert", "author", None])
     assert lj.subset(votes, group=["author"])["question_id"].tolist() == [1]
     assert len(lj.subset(votes, group=[])) == 4
+    assert len(lj.subset(votes.assign(anony=[True, False, False, True]), anony=[True])) == 2
     with pytest.raises(FrameError, match="no group 'experts' here; did you mean 'expert'"):
         lj.subset(votes, group=["experts"])
     with pytest.raises(FrameError, match="no column 'groups' here; did you mean 'group'"):

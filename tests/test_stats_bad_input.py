@@ -12,7 +12,7 @@ from test_stats_properties import scores, votes
 from lmjudge import stats
 from lmjudge.audit import judge_terms
 from lmjudge.errors import FrameError
-from lmjudge.frames import frame
+from lmjudge.frames import frame, swap
 
 ANSWERS = frame(
     "answers",
@@ -198,3 +198,33 @@ def test_an_answer_that_was_never_given_is_in_no_vote_that_is_read():
 def test_the_terms_of_no_games_are_refused():
     with pytest.raises(FrameError, match="no games"):
         judge_terms(games(VOTES)[:0])
+
+
+def test_calibration_does_not_depend_on_sides_or_order_and_bins_may_be_unread():
+    rewards = ANSWERS.assign(reward=[float(len(turns[0]) // 8) for turns in ANSWERS["turns"]])
+    cast = VOTES[VOTES["turn"] == 1]
+    found = stats.reward_calibration(cast, rewards)
+    other = stats.reward_calibration(swap(cast).sample(frac=1, random_state=1), rewards)
+    pd.testing.assert_frame_equal(found, other)
+    equal = stats.reward_calibration(cast, rewards.assign(reward=1.0))
+    assert equal[["predicted", "preferred"]].eq(0.5).all(axis=None)
+    unread = stats.reward_calibration(cast.assign(winner=None), rewards)
+    assert unread[["predicted", "preferred"]].isna().all(axis=None)
+    assert unread["no_verdict"].iloc[-1] == len(cast)
+
+
+def test_columns_named_twice_are_named_once():
+    for by in (["turn", "turn"], ["model_a", "turn"]):
+        assert stats.vote_shares(VOTES, by=by).columns.is_unique
+        assert stats.score_totals(games(VOTES), by=by).columns.is_unique
+
+
+def test_a_level_in_percent_is_refused():
+    for estimate in (
+        lambda: stats.kappa(VOTES, level=95),
+        lambda: stats.win_fractions(VOTES, level=95),
+        lambda: stats.length_bias(VOTES, ANSWERS, level=95),
+        lambda: stats.relative_quality(games(VOTES), baseline="m", via="n", level=95),
+    ):
+        with pytest.raises(ValueError, match="level is 95"):
+            estimate()

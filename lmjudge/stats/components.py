@@ -18,6 +18,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
 from lmjudge.stats.grouping import by_name, on_questions
+from lmjudge.stats.intervals import t_quantile
 
 SOURCES = ("draw", "order", "judge", "answers", "question")
 
@@ -36,8 +37,6 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     high (delete-one-question jackknife), no_verdict (games; left out). Raises FrameError for games
     on fewer than three questions.
     """
-    from scipy.special import stdtrit
-
     if draws < 1:
         raise ValueError(f"draws is {draws!r}; expected how often each was asked, 1 or more")
     shown = by_name(on_questions(check(games, "games")))
@@ -72,7 +71,7 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     )
     spread = ((left - left.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     error = np.sqrt((count - 1) / count * spread)
-    half = stdtrit(count - 1, (1 + level) / 2) * error
+    half = t_quantile(np.array(count - 1), level) * error
     variance, number_of = whole[0][:, 0], whole[1][:, 0].round().astype(int)
     known = np.maximum(variance, 0)
     return pd.DataFrame(

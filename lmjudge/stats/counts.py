@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
+from lmjudge.stats.intervals import check_level
 
 
 def shares(
@@ -31,8 +32,7 @@ def shares(
             " name the columns by `count` and `n`",
             columns=missing,
         )
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+    check_level(level)
     made, of = (counts[name].to_numpy(float, na_value=np.nan) for name in (count, n))
     known = np.isfinite(made) & np.isfinite(of)
     whole = (made >= 0) & (made <= of) & (made == np.floor(made)) & (of == np.floor(of))

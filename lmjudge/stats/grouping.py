@@ -24,7 +24,7 @@ def grouped(
     Raises FrameError for a column that is not there, and for questions that hold a question_id
     twice or not at all.
     """
-    columns = [by] if isinstance(by, str) else list(by or ())
+    columns = [by] if isinstance(by, str) else list(dict.fromkeys(by or ()))
     if "category" in columns and questions is not None:
         if questions["question_id"].duplicated().any():
             raise FrameError(

@@ -48,8 +48,6 @@ def estimate(
     are missing where they cannot be known: fewer than two clusters, or, for means, no variance at
     all.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
     keys, group = groups(rows, by)
     count = len(keys)
     over = np.ones(len(rows)) if bottom is None else bottom.to_numpy(float, na_value=np.nan)
@@ -131,7 +129,7 @@ def t_interval(
     value: np.ndarray, variance: np.ndarray, dof: np.ndarray, *, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Student's interval with so many degrees of freedom; missing where nothing varies."""
-    half = _t(dof, level) * np.sqrt(np.where(variance > 0, variance, np.nan))
+    half = t_quantile(dof, level) * np.sqrt(np.where(variance > 0, variance, np.nan))
     return value - half, value + half
 
 
@@ -153,7 +151,7 @@ def share_interval(
     varies = (variance > 0) & (value > 0) & (value < 1)
     effective = np.divide(
         value * (1 - value), variance, out=clusters.astype(float), where=varies
-    ) * np.square(norm.ppf((1 + level) / 2) / _t(dof, level))
+    ) * np.square(norm.ppf((1 + level) / 2) / t_quantile(dof, level))
     low, high = wilson(value * effective, effective, level=level)
     return np.where(value == 0, low * 0, low), np.where(value == 1, high * 0 + 1, high)
 
@@ -164,6 +162,7 @@ def wilson(
     """Wilson's interval for `count` of `n` independent rows; missing where n is 0 or missing."""
     from statsmodels.stats.proportion import proportion_confint
 
+    check_level(level)
     known = np.isfinite(count) & (np.asarray(n, float) > 0)
     low, high = np.full(np.shape(n), np.nan), np.full(np.shape(n), np.nan)
     if known.any():
@@ -177,11 +176,18 @@ def wilson(
     return low, high
 
 
-def _t(dof: np.ndarray, level: float) -> np.ndarray:
+def t_quantile(dof: np.ndarray, level: float) -> np.ndarray:
     """Student's quantile; missing where the degrees of freedom are."""
     from scipy.special import stdtrit
 
+    check_level(level)
     return stdtrit(np.where(dof > 0, dof, np.nan), (1 + level) / 2)
+
+
+def check_level(level: float) -> None:
+    """Raise ValueError for a level that is none, such as 95."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
 
 
 def groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:

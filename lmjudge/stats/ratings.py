@@ -10,6 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError, InfiniteRating
 from lmjudge.stats import resampling, sandwich
 from lmjudge.stats.battles import Counts, Votes, batches, code, in_memory, tally
+from lmjudge.stats.intervals import check_level
 from lmjudge.stats.strengths import Fit, Ties, fit
 
 Anchor = tuple[str, float] | None
@@ -140,8 +141,7 @@ def student(clusters: int, level: float) -> float:
     """Student's quantile for an interval at `level` from so many clusters."""
     from scipy.special import stdtrit
 
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
+    check_level(level)
     return float(stdtrit(clusters - 1.0, (1 + level) / 2)) if clusters > 1 else float("nan")
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.intervals import FEW_CLUSTERS, codes
+from lmjudge.stats.intervals import FEW_CLUSTERS, check_level, codes, t_quantile
 
 
 def clustered_logit(
@@ -21,8 +21,7 @@ def clustered_logit(
     design is not of full rank, or its rows are separated, so that the best value is infinite;
     intervals are missing with fewer than two clusters, and flagged too_few with fewer than 20.
     """
-    from scipy.special import stdtrit
-
+    check_level(level)
     names, X, y = list(design.columns), design.to_numpy(float), won.to_numpy(float)
     made = pd.DataFrame(np.nan, index=names, columns=["value", "error", "dof", "low", "high"])
     number = codes(cluster.to_frame("question_id"))[:, 0]
@@ -59,7 +58,7 @@ def clustered_logit(
         trace = (norm[:, j] - lever).sum()
         square = (norm[:, j] ** 2).sum() - 2 * (norm[:, j] * lever).sum() + (cross * cross.T).sum()
         made.loc[name, "dof"] = trace**2 / square
-    half = stdtrit(made["dof"].to_numpy(), (1 + level) / 2) * made["error"]
+    half = t_quantile(made["dof"].to_numpy(), level) * made["error"]
     return made.assign(low=made["value"] - half, high=made["value"] + half)
 
 

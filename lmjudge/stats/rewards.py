@@ -10,7 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
 from lmjudge.stats.grouping import By, grouped
-from lmjudge.stats.intervals import FEW_CLUSTERS, estimate
+from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, t_quantile
 from lmjudge.stats.regression import clustered_logit
 
 
@@ -74,8 +74,6 @@ def reward_length(
     by the jackknife over prompts on Fisher's scale), no_verdict. Raises FrameError as
     `ranking_accuracy` does.
     """
-    from scipy.special import stdtrit
-
     rows = _with_pairs(check(rewards, "rewards"), pairs)
     words = [rows[side].str.split().str.len() for side in ("chosen", "rejected")]
     rows = rows.assign(
@@ -98,7 +96,7 @@ def reward_length(
             scale = np.arctanh(less[:, 0] / np.sqrt(less[:, 1] * less[:, 2]))
             count = len(sums)
             error = np.sqrt((count - 1) / count * ((scale - scale.mean()) ** 2).sum())
-            half = stdtrit(count - 1, (1 + level) / 2) * error if count > 1 else np.nan
+            half = t_quantile(np.array(count - 1), level) * error
             low, high = np.tanh(np.arctanh(found) - half), np.tanh(np.arctanh(found) + half)
         made.append(
             dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
@@ -147,15 +145,17 @@ def reward_calibration(
             f" {lost['question_id'].iloc[0]}; give rewards of all answers voted on",
             rows=lost,
         )
-    won = rows["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0})
-    won = won.where(a >= b, 1 - won)
+    won = rows["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
+    # Of two equal rewards neither side is the higher, and of equal gaps none is in a lower bin:
+    # which was shown, or stands, first must not tell.
+    won = won.where(a > b, 1 - won).mask((a == b) & won.notna(), 0.5)
     gap = pd.Series(np.abs(a - b), index=rows.index)
     rows = rows.assign(predicted=1 / (1 + np.exp(-gap)), gap=gap)
     rows["bin"] = (
-        (gap.rank(method="first") * bins / (len(gap) + 1e-9)).astype(int).clip(0, bins - 1)
+        (gap.rank(method="average") * bins / (len(gap) + 1e-9)).astype(int).clip(0, bins - 1)
     )
     made = estimate(rows, ["bin"], top=won, share=True, level=level)
-    made["predicted"] = rows[won.notna()].groupby("bin")["predicted"].mean().to_numpy()
+    made["predicted"] = made["bin"].map(rows[won.notna()].groupby("bin")["predicted"].mean())
     made["bin"] = (made["bin"] + 1).astype(object)
     whole = estimate(rows, [], top=won, share=True, level=level)
     cast = rows[won.notna()]

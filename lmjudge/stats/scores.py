@@ -58,7 +58,7 @@ def score_totals(
     without, sides are as shown. Source: the Vicuna blog's Table 2 and Figure 3 (30 March 2023).
     """
     rows, columns = grouped(_against(check(games, "games"), baseline), by, questions)
-    columns = ["model_a", "model_b", *columns]
+    columns = list(dict.fromkeys(["model_a", "model_b", *columns]))
     a, b = rows["score_a"].astype(float), rows["score_b"].astype(float)
     known = a.notna() & b.notna()
     rows = rows.assign(

@@ -100,7 +100,7 @@ def vote_shares(
     """
     rows, columns = grouped(check(votes, "votes"), by, questions)
     rows = by_name(rows)
-    columns = [*columns, "model_a", "model_b"]
+    columns = list(dict.fromkeys([*columns, "model_a", "model_b"]))
     made = pd.concat(
         [
             estimate(

@@ -27,6 +27,15 @@ def _nothing_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a store and reports of its own, where nothing is fetched and no model asked."""
+    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    return tmp_path
+
+
+@pytest.fixture
 def published_data() -> Path:
     """The folder of published rows; the test is skipped where LMJUDGE_DATA is unset."""
     folder = os.environ.get("LMJUDGE_DATA")

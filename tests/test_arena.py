@@ -157,14 +157,6 @@ def arena_file(path: Path) -> Path:
     return written(path, [rows[i] for i in order])
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
-    return tmp_path
-
-
 def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
     path = arena_file(place / "clean_battle_20231206.json")
     run(["arena-elo"], parameters={"battles": str(path), "n_boot": 30})

@@ -299,12 +299,9 @@ def test_parsers_show_what_they_change() -> None:
 
 
 def test_the_page_answers_from_files_and_the_store_alone(
-    study: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    study: object, place: Path, tmp_path: Path
 ) -> None:
     """Own votes in a CSV, own answers, two judges, all replayed: not a call is made."""
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
     questions, folder = tmp_path / "questions.jsonl", tmp_path / "answers"
     folder.mkdir()
     rows = study.questions[["question_id", "category", "turns"]].to_dict("records")
@@ -323,11 +320,11 @@ def test_the_page_answers_from_files_and_the_store_alone(
     read = lj.load_votes(csv)
     assert read["winner"].tolist() == human["winner"].tolist()
     own = lj.pair_up(lj.load_questions(questions), lj.load_answers(folder))
-    store = lj.Store(tmp_path / "cache", mode="record")
-    monkeypatch.delenv("LMJUDGE_OFFLINE")
-    for name in study.judges:
-        lj.judge_pairs(own, lj.Judge("pair", model=name), store=store, endpoint=study.endpoint)
-    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+    store = lj.Store(mode="record")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LMJUDGE_OFFLINE")
+        for name in study.judges:
+            lj.judge_pairs(own, lj.Judge("pair", model=name), store=store, endpoint=study.endpoint)
     names = run_cells(
         "judge-audit",
         votes=str(csv),
@@ -347,11 +344,8 @@ def test_the_page_answers_from_files_and_the_store_alone(
     assert names["corrected"][["n_human", "n"]].drop_duplicates().values.tolist() == [[36, 48]]
 
 
-def test_released_rows_fill_the_page(
-    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+@pytest.mark.usefixtures("place")
+def test_released_rows_fill_the_page(published_data: Path) -> None:
     names = run_cells("judge-audit", source="published")
     table = lj.read_table(names["saved"])
     people = table.query("row == 'people and people' and column == 'S2'").iloc[0]

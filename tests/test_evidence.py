@@ -29,10 +29,8 @@ from lmjudge.report.files import to_csv
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    return tmp_path / "reports"
+def folder(place: Path) -> Path:
+    return place / "reports"
 
 
 def judged(said: str = "Rating: [[{}]]", provider: str | None = None, n: int = 6) -> pd.DataFrame:

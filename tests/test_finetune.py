@@ -381,12 +381,10 @@ def test_expected_wins_are_what_judging_comes_to(tmp_path: Path) -> None:
 
 
 def test_a_reward_model_finds_planted_quality_and_ranks_by_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The notebook trains on a judge's grades of one study, and ranks five samples in another."""
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
     (made,) = run(["gpt4llm-reward"], parameters={"train": "true"})
     table = read_table(made.table)
     sample, *groups = table.to_dict("records")

@@ -273,10 +273,9 @@ def test_the_papers_conflicts_are_in_the_table() -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    return tmp_path
+def home(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("LMJUDGE_OFFLINE")
+    return place
 
 
 @pytest.fixture

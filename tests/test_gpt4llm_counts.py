@@ -25,14 +25,6 @@ CHOICES = """question_id,criterion,model_a,model_b,judge,choice
 """
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
-    return tmp_path
-
-
 def held(table: pd.DataFrame) -> float:
     return ((table["low"] <= table["planted"]) & (table["planted"] <= table["high"])).mean()
 

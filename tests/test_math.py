@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from endpoints import Memory
 from given import written
 
 import lmjudge as lj
@@ -19,14 +20,6 @@ PROMPTS = {"default": "pair-general", "cot": "pair-chain-of-thought", "reference
 WREN = SimulatedJudge(
     "wren", 0.64, position_bias=0.12, verbosity_bias=0.09, reasoned=0.79, guided=0.92
 )
-
-
-class Memory:
-    """What judging needs of a store, without a disk."""
-
-    def ask(self, requests, endpoint=None):
-        for request in requests:
-            yield request.key, endpoint.reply(request)
 
 
 def failures(study, judge):
@@ -93,10 +86,7 @@ class OnlyByReference:
         yield answer
 
 
-def test_the_notebook_with_a_judge_and_labels_of_ones_own(tmp_path, monkeypatch):
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
+def test_the_notebook_with_a_judge_and_labels_of_ones_own(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine, folder = tmp_path / "mine", tmp_path / "mine/reference_answer"
     folder.mkdir(parents=True)
@@ -145,20 +135,16 @@ def test_the_notebook_with_a_judge_and_labels_of_ones_own(tmp_path, monkeypatch)
     assert table.loc["rate", "value"].to_dict() == {"default": 50, "cot": 100, "reference": 0}
 
 
-def test_the_notebook_finds_what_was_planted(tmp_path, monkeypatch):
+def test_the_notebook_finds_what_was_planted(place, monkeypatch):
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(place)
     table = read_table(run(["judge-math"], parameters={"seed": "2"})[0].table)
     assert table["planted"].between(table["low"], table["high"]).all()
     assert table["planted"].is_monotonic_decreasing
 
 
-def test_the_notebook_on_released_rows(tmp_path, monkeypatch, published_data):
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.chdir(tmp_path)
+def test_the_notebook_on_released_rows(place, monkeypatch, published_data):
+    monkeypatch.chdir(place)
     made = run(["judge-math"], source="published")[0]
     table = read_table(made.table).set_index(["row", "column"])
     assert set(table["basis"]) == {"arithmetic"}

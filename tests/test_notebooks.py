@@ -152,11 +152,8 @@ def test_a_simulated_page_bears_no_papers_title(alone: Path) -> None:
 
 
 def test_the_tables_in_git_are_rebuilt_byte_for_byte(
-    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published_data: Path, place: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
     tracked = sorted((ROOT / "reports").glob("*.csv"))
     stems = [path.stem for path in tracked if path.stem != "sources"]
     assert set(stems) <= set(STEMS)
@@ -175,11 +172,7 @@ def test_the_tables_in_git_are_rebuilt_byte_for_byte(
     assert differing(checked).empty
 
 
-def test_own_files_are_shown_as_ones_own(
-    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+def test_own_files_are_shown_as_ones_own(published_data: Path, place: Path, tmp_path: Path) -> None:
     votes = tmp_path / "votes.jsonl"
     lines = (published_data / "mt_bench_human_judgments/human_judgments_turn1.jsonl").read_text()
     votes.write_text("".join(lines.splitlines(keepends=True)[:900]))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from endpoints import Memory
 from given import written
 from loopback import Loopback
 
@@ -232,9 +233,9 @@ def test_examples_are_seen_in_the_prompts_that_have_them() -> None:
 
 def test_habits_are_recovered() -> None:
     study = lj.simulate(3, per_category=20, models=TWINS, judges=MOVED[1:])
-    store = Memory(study)
+    ask: Any = {"store": Memory(), "endpoint": study.endpoint}
     games = {
-        prompt: lj.judge_pairs(study.pairings, lj.Judge(prompt, model="sim-linnet"), store=store)
+        prompt: lj.judge_pairs(study.pairings, lj.Judge(prompt, model="sim-linnet"), **ask)
         for prompt in ("pair", "pair-renamed", "score", "pair-few-shot")
     }
     sure = {"level": 0.9999}
@@ -249,9 +250,9 @@ def test_habits_are_recovered() -> None:
     true = study.planted("name_bias", judge="sim-linnet")
     tables.append(recovered(names, true, value="difference"))
     study = lj.simulate(3, per_category=10, judges=KIN)
+    ask["endpoint"] = study.endpoint
     judged = [
-        lj.judge_pairs(study.pairings, lj.Judge("pair", model=name), store=Memory(study))
-        for name in study.judges
+        lj.judge_pairs(study.pairings, lj.Judge("pair", model=name), **ask) for name in study.judges
     ]
     human = study.votes[(study.votes["group"] == "expert") & (study.votes["turn"] == 1)]
     found = lj.self_preference(pd.concat(map(lj.resolve, judged)), human=human, **sure)
@@ -275,17 +276,6 @@ def test_planted_values_follow_the_questions_asked() -> None:
     found = study.planted("position_bias", judge="sim-alder/pair", by=(), questions=some)
     expected = (2 * wide["maps"] + wide["math"]) / 3
     assert found["planted"].tolist() == pytest.approx(expected.tolist())
-
-
-class Memory:
-    """A store that keeps nothing, and asks the study."""
-
-    def __init__(self, study: Any) -> None:
-        self.study = study
-
-    def ask(self, requests: Any, endpoint: object = None) -> Any:
-        for request in requests:
-            yield request.key, self.study.endpoint.reply(request)
 
 
 # Judges of one's own.
@@ -312,11 +302,10 @@ def likes_a(body: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def mine(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Own questions and two choices of a model's answers, in a project of one's own."""
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache/judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.delenv("LMJUDGE_OFFLINE")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
     questions = [
         {"question_id": at, "category": category, "turns": [f"Question {at}?"]}

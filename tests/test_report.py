@@ -34,10 +34,8 @@ TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    return tmp_path / "reports"
+def folder(place: Path) -> Path:
+    return place / "reports"
 
 
 def table(**changes: object) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from endpoints import Memory
 
 import lmjudge as lj
 from lmjudge.errors import FrameError
@@ -37,14 +38,6 @@ def shown(verdicts, judge="j/pair", models=("m", "m+")):
         for (a, b), winner in zip((models, models[::-1]), two, strict=True)
     ]
     return frame("games", rows)
-
-
-class Memory:
-    """A store that keeps nothing."""
-
-    def ask(self, requests: Any, endpoint: Any = None) -> Any:
-        for request in requests:
-            yield request.key, endpoint.reply(request)
 
 
 def judged(study: Any, name: str) -> pd.DataFrame:

@@ -17,12 +17,10 @@ from lmjudge.simulate import recovered
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def own(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Questions and two models' answers as files, and places of their own for all else."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.delenv("LMJUDGE_OFFLINE", raising=False)
+    monkeypatch.delenv("LMJUDGE_OFFLINE")
     study = lj.simulate(0, per_category=1)
     two = study.answers[study.answers["model"].isin(["sim-alder", "sim-birch"])]
     formats.write_frame(study.questions, tmp_path / "questions.jsonl")
@@ -57,11 +55,8 @@ def test_one_planted_value_meets_one_estimate() -> None:
         recovered(pd.concat([found, found]), true)
 
 
-def test_a_models_cell_leads_to_its_own_games(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+@pytest.mark.usefixtures("place")
+def test_a_models_cell_leads_to_its_own_games() -> None:
     saved = run_cells("01-judge-your-own", source="simulated")["saved"]
     behind = json.loads(saved.with_suffix(".evidence.json").read_bytes())
     rows = {one["page"]: one["rows"] for one in behind["sets"]}

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+from endpoints import Memory
 from given import written
 from hypothesis import given, strategies as st
 
@@ -150,13 +151,9 @@ class LikesLength:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A folder with a store and reports of its own, in which nothing is asked."""
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def project(place, monkeypatch):
+    monkeypatch.chdir(place)
+    return place
 
 
 def test_the_notebook_attacks_a_judge_of_ones_own(project):
@@ -233,11 +230,3 @@ def test_planted_failures_are_covered():
             true = study.planted("attack_failures", judge="j/pair", rule=rule)["planted"].item()
             held.append(found["low"] < true < found["high"])
     assert sum(held) >= 13
-
-
-class Memory:
-    """What judging needs of a store, without a disk."""
-
-    def ask(self, requests, endpoint=None):
-        for request in requests:
-            yield request.key, endpoint.reply(request)

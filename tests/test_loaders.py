@@ -92,6 +92,11 @@ def test_reviews_of_ones_own_need_nothing_beside_them(tmp_path: Path) -> None:
     assert games["published_b"].tolist() == [9.0, 9.0]
     assert games["reason"].tolist()[1] == "no_verdict"
     assert set(games["origin"]) == {"not rendered"}
+    # Nor do questions that lie beside them make judgments.
+    written(tmp_path / "question.jsonl", QUESTION)
+    assert len(load_judgments(tmp_path)) == 2
+    with pytest.raises(BadRow, match="has category = None; expected str"):
+        load_questions(written(tmp_path / "odd.jsonl", QUESTION | {"category": None}))
 
 
 @pytest.mark.parametrize("load", [load_questions, load_answers, load_votes, load_judgments])

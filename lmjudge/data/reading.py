@@ -31,6 +31,7 @@ _OWN = {
     "score-lists": ("*.json",),
     "pairs": ("*.json", "*.jsonl"),
 }
+_NAMED = ("question.jsonl", "prompt.jsonl")
 
 
 def own_path(source: SourceOrPath) -> Path | None:
@@ -59,7 +60,11 @@ def files_of(source: SourceOrPath, role: str) -> list[tuple[Path, str]]:
     if own.is_file():
         return [(own, own.stem)]
     for pattern in _OWN.get(role, ()):
-        if found := sorted(own.glob(pattern)):
+        # Questions that lie beside answers or judgments are neither.
+        found = sorted(
+            path for path in own.glob(pattern) if path.name == pattern or path.name not in _NAMED
+        )
+        if found:
             return [(path, path.stem) for path in found]
     raise DataError(
         f"{own} holds no {role}; expected {' or '.join(_OWN.get(role, ()))} in it", path=own
@@ -90,7 +95,10 @@ def read_lines(path: Path, fields: Fields) -> Iterator[tuple[int, Row]]:
                     told = f"lacks {name!r}; it has {', '.join(row)}"
                     raise bad_row(path, number, f"{told}; lmjudge.formats reads other forms")
                 if not isinstance(row[name], kind):
-                    raise bad_row(path, number, f"has {name} = {row[name]!r:.60}; expected {kind}")
+                    kinds = kind if isinstance(kind, tuple) else (kind,)
+                    wanted = " or ".join(one.__name__ for one in kinds)
+                    told = f"has {name} = {row[name]!r:.60}; expected {wanted}"
+                    raise bad_row(path, number, told)
             yield number, _clean(row) if b"\\u" in line else row
     if empty:
         raise DataError(f"{path} is empty; expected one JSON object a line", path=path)

@@ -148,6 +148,11 @@ def test_repeatability_counts_requests():
     assert split["other_verdict"].to_dict() == {5.0: 1, 7.0: 0}
     shuffled = repeatability(scores.sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(repeatability(scores), shuffled)
+    # The same texts under another parser are another judge's verdicts, and nothing was asked again.
+    parsed = pd.concat([scores, scores.assign(judge="j/fastchat", score=1.0)], ignore_index=True)
+    lab = repeatability(parsed, by="judge")
+    assert lab["requests"].tolist() == [5, 5]
+    assert sorted(lab["other_verdict"]) == [0, 1]
     with pytest.raises(FrameError, match="there is no column 'request'"):
         repeatability(scores, key="request")
     with pytest.raises(FrameError, match="have no key"):

@@ -116,9 +116,9 @@ def repeatability(
 ) -> pd.DataFrame:
     """How often a judge who was asked the same again said something else.
 
-    Takes games or scores that hold several rows under one request; `key` names the column that
-    says which rows are of one request. `by` may name columns of the frame, "category", and
-    "verdict": the verdict that the request's first row holds.
+    Takes games or scores that hold several rows of a judge under one request; `key` names the
+    column that says which rows are of one request. `by` may name columns of the frame, "category",
+    and "verdict": the verdict that the request's first row holds.
 
     Columns: those of `by`, requests, asked_again, different_text and other_verdict (requests asked
     again whose texts, or whose readable verdicts, are not all the same), share (other_verdict
@@ -142,8 +142,11 @@ def repeatability(
             rows=frame[frame[key].isna()],
         )
     rows, columns = grouped(frame.assign(verdict=frame[verdict]), by, questions)
-    requests = rows.groupby(key, sort=False)
-    asked = rows.drop_duplicates(key)[list(dict.fromkeys([key, "question_id", *columns]))]
+    # One request under two judges' names was read by two parsers, not asked again.
+    one = rows.groupby([key, "judge"], sort=False, dropna=False).ngroup().rename("request")
+    requests = rows.groupby(one, sort=False)
+    asked = rows.assign(request=one).drop_duplicates("request")
+    key, asked = "request", asked[list(dict.fromkeys(["request", "question_id", *columns]))]
     again = asked[key].map(requests.size()) > 1
     readable = asked[key].map(requests["verdict"].count()) > 1
     changed = asked[key].map(requests["verdict"].nunique()) > 1

@@ -7,26 +7,24 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from lmjudge.errors import ReportError
 from lmjudge.places import reports
+from lmjudge.records import Record
 from lmjudge.report.checking import card_of, saved_tables
 from lmjudge.report.files import as_json, in_html, plain, write
 from lmjudge.report.page import whole_page
-
-if TYPE_CHECKING:
-    from lmjudge.records import Record
-    from lmjudge.store import Store
+from lmjudge.store import Store
 
 _TOLD = "question_id turn model model_a model_b judge sample winner score_a score_b score reason"
 _OURS = ("rows", "own", "simulated")
 _TEXTS_A_PAGE, _LINES_A_PAGE = 50, 1000
 _WITHHELD = "Its source states no licence, so the text is not passed on here; the store holds it."
 
-Records = Mapping[str, Sequence["Record"]]
+Records = Mapping[str, Sequence[Record]]
 
 
 def records_of(store: Store, keys: Iterable[str]) -> dict[str, list[Record]]:
@@ -141,8 +139,6 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
     none. The simulated ones make their own store, and are passed over. Raises ReportError for a
     stem that has no CSV.
     """
-    from lmjudge.store import Store
-
     held = Store() if store is None else store
     tables = [one for place in ("published", "own") for one in saved_tables(place)]
     chosen = {one.stem for one in tables} if stems is None else set(stems)

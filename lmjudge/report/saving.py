@@ -10,19 +10,18 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from lmjudge.errors import DataMissing
 from lmjudge.places import reports
+from lmjudge.prices import cost, prices
 from lmjudge.report.evidence import Records, digest_of, gather, records_of, write_evidence
 from lmjudge.report.files import as_json, read_csv, to_csv, write
 from lmjudge.report.tables import FLAGGED, PLACES, checked
 from lmjudge.report.typeset import write_typeset
-
-if TYPE_CHECKING:
-    from lmjudge.store import Store
+from lmjudge.store import Store
 
 _PACKAGES = ("lmjudge", "numpy", "pandas", "scipy", "statsmodels", "matplotlib", "openai")
 
@@ -99,8 +98,6 @@ def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
 
     Dollars are None where a price is unknown.
     """
-    from lmjudge.prices import cost, prices
-
     known = prices()
     costs = [cost(held[0].request, held[0].reply, known) for held in records.values()]
     return {

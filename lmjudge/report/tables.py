@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmjudge.errors import ReportError
-from lmjudge.published import TABLE_COLUMNS
+from lmjudge.published import TABLE_COLUMNS, published, stems
 from lmjudge.report.files import read_csv
 
 FLAGGED = "yes"
@@ -148,8 +148,6 @@ def _with_numbers(whole: pd.DataFrame, stem: str) -> pd.DataFrame:
 
 def _refuse_titles(whole: pd.DataFrame, stem: str) -> None:
     """ReportError where a simulated table bears the title of a paper's table."""
-    from lmjudge.published import published, stems
-
     titles = {title for name in stems() for title in published(name)["table"]}
     if shared := sorted(titles & set(whole["table"])):
         raise ReportError(

@@ -12,6 +12,7 @@ import pandas as pd
 from lmjudge.endpoints.checkpoints import need_torch
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import check
+from lmjudge.rewards.bases import TEMPLATE, open_base
 from lmjudge.rewards.pairs import digest_of
 from lmjudge.rewards.training import Item, Training
 
@@ -40,7 +41,6 @@ def train_answerer(
     Source: the Vicuna blog post (2023-03-30), "Training".
     """
     need_torch()
-    from lmjudge.rewards.bases import open_base
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Answering
 
@@ -74,8 +74,6 @@ def conversation_items(
     Items have `ids` and `said` (1 or 0, one a token), and none is longer than `longest`. The second
     is how many exchanges were cut, the third how many were left out, by reason.
     """
-    from lmjudge.rewards.bases import TEMPLATE
-
     check(lineup, "lineup")
     if not tokenizer.chat_template:
         tokenizer.chat_template = TEMPLATE

@@ -14,6 +14,7 @@ from lmjudge.endpoints.checkpoints import need_torch
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import check
 from lmjudge.judges import Judge, judge_requests
+from lmjudge.rewards.bases import open_base
 from lmjudge.rewards.pairs import digest_of, split_pairs, usable
 
 Item = dict[str, Any]
@@ -64,7 +65,6 @@ def train_reward_model(
     human feedback" (arXiv 2203.02155), section 3.5.
     """
     need_torch()
-    from lmjudge.rewards.bases import open_base
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Pairwise
 
@@ -141,7 +141,6 @@ def train_judge(
     Source: "Judging LLM-as-a-Judge" (arXiv 2306.05685), appendix F and Table 15: three classes.
     """
     need_torch()
-    from lmjudge.rewards.bases import open_base
     from lmjudge.rewards.fitting import fit
     from lmjudge.rewards.losses import Classified
 

@@ -17,6 +17,7 @@ from lmjudge.frames import WINNERS, check, frame
 from lmjudge.simulate.endpoint import _TOKEN, Fact, SimulatedEndpoint
 from lmjudge.simulate.planted import SimulatedJudge
 from lmjudge.simulate.study import Study, _token
+from lmjudge.simulate.truth import grade_chances
 
 # Which of these a word of an answer becomes says how good the answer is.
 SOUND = ("apt", "exact", "lucid", "sound", "useful", "valid")
@@ -106,8 +107,6 @@ def expected_totals(study: Study, pairings: pd.DataFrame, *, orders: str = "both
     are said to be of: a model's sample, or a rank. Both are graded in one judgment. Columns:
     model_a, model_b, planted.
     """
-    from lmjudge.simulate.truth import grade_chances
-
     who, grades = study.plan.judges[0], np.arange(1, 11)
     places = (1, -1) if orders == "both" else (1,)
     made = pairings[["model_a", "model_b"]].copy()

@@ -6,7 +6,7 @@ import hashlib
 from base64 import b32encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,9 +25,7 @@ from lmjudge.simulate.planted import (
     Plan,
     words_of,
 )
-
-if TYPE_CHECKING:
-    from lmjudge.store import Store
+from lmjudge.store import Store
 
 _WORDS = tuple(
     "about after again along among around because before below between careful certain clear"
@@ -112,8 +110,6 @@ class Study:
 
         Without a path it is `simulated`, beside the folder that `Store()` would take.
         """
-        from lmjudge.store import Store
-
         return Store(path or places.judgments().parent / "simulated", mode="record")
 
     def planted(self, quantity: str, **cut: Any) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -13,10 +13,8 @@ from lmjudge.canonical import clean_text
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, resolve
 from lmjudge.widgets import ballots
+from lmjudge.widgets.cases import Case
 from lmjudge.widgets.spans import parted, verdict_spans
-
-if TYPE_CHECKING:
-    from lmjudge.widgets.cases import Case
 
 _COLUMNS = "question_id turn model_a model_b judge about voted judged reasonable change tstamp"
 

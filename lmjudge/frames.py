@@ -110,7 +110,7 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     if len(unknown):
         raise FrameError(
             f"{len(unknown)} answers are to questions other than the {len(questions)} given, such"
-            f" as {unknown['question_id'].iloc[0]!r}; load the questions that they answer",
+            f" as {unknown['question_id'].tolist()[0]!r}; load the questions that they answer",
             rows=unknown,
         )
     # Without the further columns: one may be called as another frame's is.

@@ -36,7 +36,7 @@ def grouped(
         if len(unknown):
             raise FrameError(
                 f"{len(unknown)} rows are of questions that `questions` does not hold, such as"
-                f" {unknown['question_id'].iloc[0]!r}; give the questions that they belong to",
+                f" {unknown['question_id'].tolist()[0]!r}; give the questions that they belong to",
                 rows=unknown,
             )
         frame = frame.assign(category=category)

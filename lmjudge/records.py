@@ -188,7 +188,7 @@ class Record:
             record = cls(Request.from_json(whole["request"]), Reply(**whole["reply"]))
             if record.request.key == key and record.line == line:
                 return record
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UnknownRecord(
                 f"the record {key[:12]} is of no form that this lmjudge knows ({error}); update"
                 " lmjudge if a newer one wrote it, else leave it out",

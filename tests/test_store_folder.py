@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import shutil
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from lmjudge.errors import DamagedStore, Miss, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
+from lmjudge.store.reading import pack
 
 
 def some(count: int) -> list[Record]:
@@ -178,6 +180,37 @@ def test_a_damaged_record_is_asked_for_again_and_the_others_are_read(store: Stor
     assert len(list(store.ask([record.request for record in some(60)], endpoint))) == 60
     assert endpoint.asked == [keys[5]]
     assert exchange.verify(store.path).damaged == {}
+
+
+def signed(request: str) -> bytes:
+    """A record's line whose SHA-256 holds, with something else where the request stands."""
+    key = some(1)[0].request.key
+    body = f'{{"key":"{key}","reply":{{"text":"x"}},"request":{request}}}'.encode()
+    return body[:-1] + b',"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'"}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"junk", signed("[]"), signed('{"v":9,"model":[1],"messages":7}'), signed("[" * 9999)],
+    ids=["no JSON", "no object", "a newer version's", "deep"],
+)
+def test_no_record_hides_the_others(store: Store, tmp_path: Path, line: bytes) -> None:
+    key = some(1)[0].request.key
+    change(store, "UPDATE Cache SET value = ? WHERE key = ?", (pack([line]), key))
+    assert set(exchange.verify(store.path).damaged) == {key}
+    told = exchange.stats(store.path)
+    assert (told["keys"], told["records"], told["damaged"]) == (60, 59, 1)
+    with pytest.raises(Miss, match="the nearest stored request differs in model"):
+        list(Store(store.path).ask([Request("n", some(2)[1].request.messages)]))
+    added = exchange.merge(tmp_path / "mine", [store.path])[str(store.path)]
+    assert (added.new, len(added.refused)) == (59, 1)
+
+
+def test_a_record_under_anothers_key_is_not_handed_out(store: Store) -> None:
+    one, two = some(2)
+    change(store, "UPDATE Cache SET value = ? WHERE key = ?", (pack([two.line]), one.request.key))
+    with pytest.raises(DamagedStore, match="another key's record"):
+        list(store.records([one.request.key]))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ merging is set union: commutative, associative, idempotent.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sqlite3
 import tempfile
@@ -22,8 +21,8 @@ from typing import Any
 import zstandard
 
 from lmjudge.errors import DamagedStore, NotAStore, StoreError
-from lmjudge.records import Record, unite
-from lmjudge.store.reading import FILE, LARGEST, LOCK_WAIT, Reader, look_over
+from lmjudge.records import Record, reply_in, unite
+from lmjudge.store.reading import FILE, LARGEST, LOCK_WAIT, Reader, look_over, request_in
 from lmjudge.store.recording import check_ours
 from lmjudge.store.shelf import Added, Shelf
 
@@ -55,16 +54,18 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
     with closing(Reader(folder)) as reader:
         for _, lines in reader.every():
             keys += 1
-            if isinstance(lines, DamagedStore):
+            try:
+                if isinstance(lines, DamagedStore):
+                    raise lines
+                request, said = request_in(lines[0]), reply_in(lines[0]).model
+            except DamagedStore:
                 damaged += 1
                 continue
             records += len(lines)
-            whole = json.loads(lines[0])
-            request, said = whole["request"], whole["reply"].get("model")
-            models[request["model"]] += 1
-            if said not in (None, request["model"]):
-                served[f"{request['model']} as {said}"] += 1
-            providers[request.get("provider") or "none"] += 1
+            models[request.model] += 1
+            if said not in (None, request.model):
+                served[f"{request.model} as {said}"] += 1
+            providers[request.provider or "none"] += 1
     attempts = folder / "attempts.jsonl"
     return {
         "path": str(folder),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from lmjudge.canonical import JSON
-from lmjudge.errors import Miss
+from lmjudge.errors import DamagedStore, Miss
 from lmjudge.records import Request
+from lmjudge.store.reading import request_in
 
 if TYPE_CHECKING:
     from lmjudge.store.shelf import Shelf
@@ -44,9 +44,14 @@ def miss(
     shelf.misses += count
     requests = list(first.values())
     stored, differences = nearby
+    way = "give an endpoint and lj.Store(mode='record') (a notebook's parameter: record)"
+    if offline:
+        way = "unset LMJUDGE_OFFLINE"
+    # What to do stands before what differs: that may be long, and be cut off where it is told.
     told = (
         f"{count} requests (about {characters // 4} prompt tokens) have no reply in the store at"
-        f" {shelf.path}; the first asks {requests[0].model} (key {requests[0].key[:12]})"
+        f" {shelf.path}; to ask for them, {way}; lj.plan lists them all. The first asks"
+        f" {requests[0].model} (key {requests[0].key[:12]})"
     )
     if shelf.damaged:
         told += f", {len(shelf.damaged)} records are damaged"
@@ -58,11 +63,8 @@ def miss(
             for name, (asked, found) in list(differences.items())[:4]
         )
         told += f", and the nearest stored request differs in {shown or 'nothing'}"
-    way = "give an endpoint and lj.Store(mode='record') (a notebook's parameter: record)"
-    if offline:
-        way = "unset LMJUDGE_OFFLINE"
     return Miss(
-        f"{told}. lj.plan lists them all; to ask for them, {way}",
+        told,
         path=shelf.path,
         count=count,
         tokens=characters // 4,
@@ -79,19 +81,22 @@ def nearest(
     asked = _fields(request.as_json())
     least, best = float("inf"), None
     for lines in rows:
-        stored = json.loads(lines[0])["request"]
-        far = _distance(asked, _fields(stored))
+        try:
+            stored = request_in(lines[0])
+        except DamagedStore:
+            continue
+        far = _distance(asked, _fields(stored.as_json()))
         if far < least:
             least, best = far, stored
     if best is None:
         return None, {}
-    fields = _fields(best)
+    fields = _fields(best.as_json())
     differences = {
         name: (asked.get(name), fields.get(name))
         for name in sorted(asked.keys() | fields.keys())
         if asked.get(name) != fields.get(name)
     }
-    return Request.from_json(best), differences
+    return best, differences
 
 
 def _fields(whole: Mapping[str, JSON], at: str = "") -> dict[str, JSON]:

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import zstandard
 
 from lmjudge.errors import DamagedStore, NotAStore, ReadOnlyStore, StoreError
+from lmjudge.records import Request
 
 FILE = "cache.db"
 OURS = {
@@ -58,6 +59,15 @@ def unpack(row: Any, key: str) -> list[bytes]:
             keys=[key],
         ) from error
     return data.split(b"\n")
+
+
+def request_in(line: bytes) -> Request:
+    """The request in a record's line; DamagedStore where there is none that this lmjudge knows."""
+    try:
+        return Request.from_json(json.loads(line)["request"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        told = f"a record holds no request that this lmjudge knows ({type(error).__name__})"
+        raise DamagedStore(told, keys=[]) from error
 
 
 def _codec(name: str, make: Any) -> Any:

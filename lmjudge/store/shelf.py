@@ -87,10 +87,13 @@ class Shelf:
         Raises DamagedStore at the first record that is not what was written.
         """
         rows = self.reader.every() if keys is None else iter(self.reader.rows(keys).items())
-        for _, lines in rows:
+        for key, lines in rows:
             if isinstance(lines, DamagedStore):
                 raise lines
-            yield from map(Record.from_line, lines)
+            for record in map(Record.from_line, lines):
+                if record.request.key != key:
+                    raise DamagedStore(f"the row {key[:12]} holds another key's record", keys=[key])
+                yield record
 
     def digest(self, keys: Iterable[str] | None = None) -> str:
         """The SHA-256 over the records of these keys (of all), equal for equal records.

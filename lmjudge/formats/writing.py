@@ -39,7 +39,9 @@ def write_frame(frame: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
     """
     file = Path(path)
     if file.suffix == ".csv":
-        safe = frame.map(lambda cell: f"'{cell}" if _is_formula(cell) else cell)
+        safe = frame.map(
+            lambda cell: f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+        )
         # Else a lone carriage return stays bare, and what follows it is a row of its own.
         quoted = {"quoting": csv.QUOTE_NONNUMERIC, "lineterminator": "\n"}
         return _put(file, safe.to_csv(index=False, **quoted).encode())
@@ -181,10 +183,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if value is pd.NA or (isinstance(value, float) and value != value) else value
-
-
-def _is_formula(cell: Any) -> bool:
-    return isinstance(cell, str) and _FORMULA.match(cell) is not None
 
 
 def _put(file: Path, body: bytes) -> Path:

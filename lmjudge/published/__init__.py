@@ -109,11 +109,7 @@ def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFra
     if "too_few" in both:
         both["too_few"] = both["too_few"].astype("boolean")
     found = theirs.reindex(order)
-    both["printed"], both["n_printed"], both["status"] = (
-        found["printed"],
-        found["n"],
-        found["status"],
-    )
+    both[["printed", "n_printed", "status"]] = found[["printed", "n", "status"]]
     there = both["value"].notna() & found["printed"].notna()
     both["ours_printed"] = pd.Series(
         [

@@ -273,6 +273,9 @@ def test_a_batch_that_was_taken_is_found_again_and_not_sent_twice(tmp_path: Path
         server.forget_reply = False
         assert submit_batch(file, store, endpoint) == "batch_0"
         assert len(server.posts) == 2
+        with (store.path / "batches.jsonl").open("ab") as notes:
+            notes.write(b'{"sha256": "cut sh')  # by a full disk
+        assert submit_batch(file, store, endpoint) == "batch_0"
         server.batches["batch_0"] |= {
             "status": "failed",
             "errors": {"object": "list", "data": [{"code": "invalid_json", "message": "line 1"}]},

@@ -470,6 +470,33 @@ def test_any_json_is_read_and_every_reply_can_be_stored(status, body):
         assert Record.from_line(Record(question(), found).line).reply == found
 
 
+@pytest.mark.parametrize(
+    ("parts", "text", "reasoning"),
+    [
+        ([{"type": "text", "text": "So\n"}, {"type": "text", "text": "[[A]]"}], "So\n[[A]]", None),
+        (
+            [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "[[B]]?"}]},
+                {"type": "text", "text": "[[A]]"},
+            ],
+            "[[A]]",
+            "[[B]]?",
+        ),
+        ([{"type": "thinking", "thinking": "hm"}], "", "hm"),
+        ([], None, None),
+        ([{"type": "image_url", "image_url": {}}], None, None),
+        ([{"type": "text", "text": 7}], None, None),
+    ],
+)
+def test_an_answer_in_parts_is_one_text_and_its_reasoning_none_of_it(parts, text, reasoning):
+    whole = {"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}
+    found = read_reply(200, {}, json.dumps(whole).encode())
+    if text is None:
+        assert isinstance(found, Fault)
+    else:
+        assert (found.text, found.reasoning) == (text, reasoning)
+
+
 @pytest.mark.parametrize("ended", ["error", "abort", "insufficient_system_resource"])
 def test_what_the_server_gave_up_in_the_middle_is_asked_again(ended):
     choice = {"message": {"content": "B says [[B]]"}, "finish_reason": ended}

@@ -6,6 +6,7 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import pandas as pd
 import pytest
 from endpoints import Memory
 from given import written
@@ -125,6 +126,8 @@ def test_a_model_rewords_through_the_store(tmp_path):
     assert pairs["answer_b"].iloc[0] == ["Tips:\n1. One.\n2. Two.\n\n1. a0\n2. b0"]
     asked = rewordings(answers, "gpt-x")
     assert len(asked) == 4
+    never = pd.concat([answers, answers[:1].assign(turns=None)], ignore_index=True)
+    assert rewordings(never, "gpt-x") == asked
     again = lj.Store(tmp_path)
     assert lj.plan(asked, store=again).hits == 3
     kept = lj.repetitive_list(QUESTIONS, answers[:3], paraphraser="gpt-x", store=again)

@@ -12,7 +12,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -262,8 +262,11 @@ def _digest(path: Path) -> str:
 
 
 def _notes(store: Keeps) -> list[dict[str, Any]]:
-    path = store.path / _NOTES
-    return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    path, found = store.path / _NOTES, []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        with suppress(ValueError):  # a line cut short by a full disk or a loss of power
+            found.append(json.loads(line))
+    return [note for note in found if isinstance(note, dict)]
 
 
 def _noted(store: Keeps, digest: str) -> str | None:
@@ -277,7 +280,7 @@ def _note(store: Keeps, line: Mapping[str, Any]) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     file = os.open(store.path / _NOTES, flags, 0o600)
     try:
-        os.write(file, json.dumps(line).encode() + b"\n")
+        os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
         os.fsync(file)
     finally:
         os.close(file)

@@ -21,6 +21,7 @@ from lmjudge.canonical import JSON, clean_text
 from lmjudge.records import Reply
 
 _DEEPEST = 50
+_REASONING = ("reasoning_content", "reasoning")
 # Ends of what the server itself gave up in the middle: asked again, it may come to the end.
 _BROKEN_OFF = ("error", "abort", "insufficient_system_resource")
 # Statuses that no request of the run would escape, and what to do about each.
@@ -102,11 +103,8 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         return bad
-    text, refusal, finish = (
-        message.get("content"),
-        message.get("refusal"),
-        choice.get("finish_reason"),
-    )
+    text, thought = _in_parts(message.get("content"))
+    refusal, finish = message.get("refusal"), choice.get("finish_reason")
     if not text and (message.get("tool_calls") or message.get("function_call")):
         return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
     if text is None and (refusal or finish in ("length", "content_filter")):
@@ -125,8 +123,27 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
         usage=usage if isinstance(usage, dict) else None,
         model=_text(whole.get("model")),
         fingerprint=_text(whole.get("system_fingerprint")),
-        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
+        reasoning=next(filter(None, map(_text, (*map(message.get, _REASONING), thought))), None),
     )
+
+
+def _in_parts(content: JSON, thinking: bool = True) -> tuple[JSON, str | None]:
+    """A message's content as one text, and the reasoning in it, where it is a list of parts.
+
+    Mistral's models that reason reply so. The content as it is where a part is something else.
+    """
+    texts: list[str] = []
+    thoughts: list[str] = []
+    for part in content if isinstance(content, list) else ():
+        kind = part.get("type") if isinstance(part, dict) else None
+        said = part.get("text") if kind == "text" else None
+        if kind == "thinking" and thinking:
+            said = _in_parts(part.get("thinking"), thinking=False)[0]
+        if not isinstance(said, str):
+            return content, None
+        (texts if kind == "text" else thoughts).append(said)
+    whole = isinstance(content, list) and content
+    return ("".join(texts), "".join(thoughts)) if whole else (content, None)
 
 
 def _fault(status: int, headers: Mapping[str, str], error: JSON) -> Fault:

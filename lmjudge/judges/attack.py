@@ -101,7 +101,7 @@ def rewordings(answers: pd.DataFrame, paraphraser: str) -> list[Request]:
 
     They are what `repetitive_list` asks of a `paraphraser`: give them to `plan` first.
     """
-    lists = (find_list(turns[0]) for turns in answers["turns"])
+    lists = (find_list(turns[0]) for turns in answers["turns"].dropna())
     return [_request(found, paraphraser) for found in lists if found]
 
 

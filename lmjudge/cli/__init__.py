@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan = verb("plan", None, "tell what generate or judge would ask and cost; nothing is asked")
     batch = verb("batch", None, "ask by OpenAI's Batch API: half the price, within a day")
-    deeds = batch.add_subparsers(metavar="deed", required=True)
+    deeds = batch.add_subparsers(metavar="command", required=True)
     export = verb("export", None, "write what the store lacks as a file of requests", deeds)
     export.add_argument("file", type=Path, help="the .jsonl to write; more files are numbered")
     parents = {"plan": plan, "export": export}
@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     options.showing(show)
     store = verb("store", None, "look after the store of judgments")
     store.add_argument("--path", type=Path, help="its folder (default: the nearest one)")
-    deeds = store.add_subparsers(metavar="deed", required=True)
+    deeds = store.add_subparsers(metavar="command", required=True)
     verb("stats", storing.stats, "count what the store holds", deeds)
     verb("verify", storing.verify, "check every record against its SHA-256", deeds)
     out = verb("export", storing.export, "write all records to one file (.jsonl.zst)", deeds)

@@ -86,7 +86,8 @@ def explain(parsed: argparse.Namespace) -> int:
         text = sys.stdin.read() if path == "-" else parsed.request.read_text(encoding="utf-8")
         request = Request.from_json(json.loads(text))
     except (OSError, ValueError, AttributeError) as error:
-        raise RequestError(f"{path} holds no request ({error})", value=path, path="$") from error
+        told = f"{path} holds no request ({error}); give a file of one: its key alone is not enough"
+        raise RequestError(told, value=path, path="$") from error
     stored, differences = Store(_store(parsed)).explain(request)
     say(f"asked:  {request.key}")
     say(f"stored: {stored.key if stored else 'nothing'}")

@@ -41,7 +41,10 @@ def read_judgments(paths: Iterable[PathLike], *, baseline: str | None = None) ->
         for line, row in rows_of(path):
             kind, read = _kind(row)
             if read is None:
-                told = f"is no judgment that is known here; it has {', '.join(map(str, row))}"
+                told = (
+                    f"is no judgment that is known here; it has {', '.join(map(str, row))}: give a"
+                    " file of `lmjudge judge`, or of FastChat, AlpacaEval or Arena-Hard"
+                )
                 raise bad_row(path, line, told)
             try:
                 kinds.setdefault(kind, []).extend(map(_checked, read(row, ids, baseline)))

@@ -49,7 +49,8 @@ def _questions(path: Path) -> dict[Any, Row]:
     for line, row in rows_of(path):
         turns, question_id = question_of(row), ids.of(row)
         if turns is None:
-            raise bad_row(path, line, f"has no question; it has {', '.join(map(str, row))}")
+            told = f"has no question; it has {', '.join(map(str, row))}: name it question or prompt"
+            raise bad_row(path, line, told)
         if question_id in rows:
             raise bad_row(path, line, f"repeats the question {question_id}")
         rows[question_id] = {

@@ -27,7 +27,8 @@ def rows_of(path: PathLike) -> Iterator[tuple[int, Row]]:
     """
     file = Path(path)
     if not file.is_file():
-        raise DataError(f"{file} is not a file; give the path of one", path=file)
+        what = "a folder; give a file of it" if file.is_dir() else "not a file, nor a folder"
+        raise DataError(f"{file} is {what}", path=file)
     if file.suffix in (".csv", ".parquet"):
         yield from enumerate(_table(file), 2 if file.suffix == ".csv" else 1)
     elif file.suffix == ".json":

@@ -72,8 +72,8 @@ def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
     for stem in chosen:
         if stem not in saved:
             raise ReportError(
-                f"there is no table {stem}.csv in {reports()}; it has {', '.join(saved) or 'none'}:"
-                f" make it with lmjudge run {stem}",
+                f"there is no table {stem}.csv in {reports()}; make it with lmjudge run {stem}, or"
+                f" give one that is there: {', '.join(saved) or 'none is'}",
                 name=stem,
             )
         if stem in published_stems():

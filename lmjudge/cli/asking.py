@@ -151,6 +151,8 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
     if len(lost):
         what = "answer" if column == "turns" else "verdict"
         say(f"{len(lost):,} of {len(there):,} rows without {what}{_counts(Counter(lost))}")
+    if "no_verdict" in set(lost):
+        say("no_verdict: the parser reads none in the reply; see `text`, or take another --parser")
     other = "other_shard" in set(made["reason"])
     for reason, told in zip(_ELSEWHERE, ("not answered yet", "of other shards"), strict=True):
         if rest := int((made["reason"] == reason).sum()):

@@ -271,6 +271,8 @@ def test_plans_add_up_and_say_what_is_unknown(study: object, tmp_path: Path) -> 
     spent = sum(10 * use["prompt_tokens"] + 30 * use["completion_tokens"] for use in told) / 1e6
     assert costs["dollars"] == pytest.approx(spent)
     assert np.isnan(audit.call_costs(games, store, table={}).iloc[0]["dollars"])
+    lab = audit.call_costs(audit.parser_lab(games, ["strict", "fastchat"]), store, table=prices)
+    assert lab["dollars"].tolist() == [costs["dollars"]] * 2
     with pytest.raises(FrameError, match="no judge"):
         audit.plans(study.pairings, [], store=store)
 

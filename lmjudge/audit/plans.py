@@ -87,14 +87,15 @@ def call_costs(
     """What a call of each judge has cost: columns judge, calls, dollars, per_call.
 
     `frame` has games or scores, whose requests and replies the `store` holds; dollars are missing
-    where the price of the judge's model is unknown. `table` replaces the prices.
+    where the price of the judge's model is unknown. A call that two judges share (two parsers of
+    one text) is in both rows. `table` replaces the prices.
     """
     known = dict(prices() if table is None else table)
     paid = {
         record.request.key: cost(record.request, record.reply, known)
         for record in store.records(frame["key"].dropna().unique())
     }
-    rows = frame.dropna(subset="key").drop_duplicates("key")
+    rows = frame.dropna(subset="key").drop_duplicates(["judge", "key"])
     rows = rows.assign(dollars=rows["key"].map(paid).astype(float))
     made = rows.groupby("judge")["dollars"].agg(["size", "sum", "mean", "count"]).reset_index()
     made.loc[made["count"] == 0, "sum"] = float("nan")

@@ -130,6 +130,11 @@ def test_a_choice_of_models_categories_and_questions_is_ones_own(folder: Path) -
     whole = run_cells("mtbench-winrates", source="published", models=made.MODELS[:4])
     assert set(whole["rates"]["model"]) == set(made.MODELS[:4])
     assert whole["saved"].parent.name == "own"
+    # Others' votes than the experts' are no cell of the paper's either.
+    authors = run_cells("02-reproduce-a-paper", source="published", group="author")
+    assert authors["saved"].parent.name == "own"
+    with pytest.raises(FrameError, match="there is no group 'crowd' here; there are author"):
+        run_cells("mtbench-agreement", source="published", group="crowd")
 
 
 def verdict(body: dict[str, Any]) -> str:

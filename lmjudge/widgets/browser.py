@@ -13,6 +13,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import check
 from lmjudge.widgets.cell import bundle
 from lmjudge.widgets.marks import ONLY, marks
+from lmjudge.widgets.page import page
 from lmjudge.widgets.spans import parted, verdict_spans
 
 LISTED = 100
@@ -147,9 +148,13 @@ class Browser:
         Nothing is loaded; without JavaScript the cases stand one below the other, with it they can
         be filtered and searched.
         """
-        from lmjudge.widgets.page import page
-
-        return page(self, first)
+        cases, held = [], self.case_of[self._found]
+        for case in self.order[:first]:
+            rows = self._found[held == case]
+            only = [name for name, mark in self.marks.items() if mark[rows].any()]
+            category = str(self._category.iloc[self.first_rows[case]])
+            cases.append(self.case(case, self._found) | {"category": category, "only": only})
+        return page(cases, len(self._found), len(self.order))
 
     def label(self, case: int) -> str:
         """A case in a line: question, turn, category and models."""

@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lmjudge.report.files import in_html as text, plain
 from lmjudge.report.page import whole_page
 
-if TYPE_CHECKING:
-    from lmjudge.widgets.browser import Browser
 
-
-def page(browser: Browser, first: int | None) -> str:
-    """The first cases that a browser lets through as a page that loads nothing.
+def page(cases: list[dict[str, Any]], judgments: int, of: int) -> str:
+    """Cases of a browser as a page that loads nothing: those given, the first of `of`.
 
     Its one script, whose hash is the only one that the page's policy lets run, puts a search and
     filters above the cases and takes them from their attributes.
     """
     here = Path(__file__).parent
     script = (here / "page.js").read_text(encoding="utf-8")
-    cases = list(browser.order if first is None else browser.order[:first])
-    sections = "\n".join(_section(browser, case, at) for at, case in enumerate(cases, 1))
-    more = len(browser.order) - len(cases)
-    told = f"{len(browser.shown):,} judgments on {len(browser.order):,} cases" + (
-        f"; the first {len(cases):,} cases stand here" if more else ""
+    sections = "\n".join(_section(case, at) for at, case in enumerate(cases, 1))
+    told = f"{judgments:,} judgments on {of:,} cases" + (
+        f"; the first {len(cases):,} cases stand here" if len(cases) < of else ""
     )
     body = ["<h1>Judgments</h1>", f'<p class="soft">{told}.</p>', sections]
     more_style = (here / "page.css").read_text(encoding="utf-8")
     return whole_page("Judgments", body, more_style=more_style, script=script).decode()
 
 
-def _section(browser: Browser, case: int, at: int) -> str:
-    shown = browser.case(case, browser._found)
-    rows = browser._found[browser.case_of[browser._found] == case]
-    only = [name for name, mark in browser.marks.items() if mark[rows].any()]
+def _section(shown: dict[str, Any], at: int) -> str:
     told = {
-        "category": [str(browser._category.iloc[browser.first_rows[case]])],
+        "category": [shown["category"]],
         "model": [answer["model"] for answer in shown["answers"]],
         "judge": list(dict.fromkeys(judgment["judge"] for judgment in shown["judgments"])),
-        "only": only,
+        "only": shown["only"],
     }
     data = "".join(
         f' data-{name}="{text(chr(10).join(map(plain, values)))}"' for name, values in told.items()

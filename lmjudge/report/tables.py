@@ -77,8 +77,8 @@ def read_table(path: Path) -> pd.DataFrame:
     whole = read_csv(path)
     if tuple(whole.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
         raise ReportError(
-            f"{path.name} has the columns {', '.join(whole.columns)}; expected"
-            f" {', '.join(TABLE_COLUMNS)}: run its notebook, or write it with lmjudge.save_table",
+            f"{path} has the columns {', '.join(whole.columns)}; expected"
+            f" {', '.join(TABLE_COLUMNS)}: run its notebook again if it is ours, or move it away",
             name=path.name,
         )
     made = _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})

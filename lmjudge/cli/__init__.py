@@ -134,9 +134,12 @@ def _parser() -> argparse.ArgumentParser:
         says = "ask a model to answer questions"
         generate = verb("generate", judging.generate, says, parent, options.GENERATING)
         options.generating(generate)
+        # Twenty lines of options would bury the one that says what is wrong.
+        generate.usage = "%(prog)s [questions] (--model | --local) NAME [options: --help]"
         says = "ask judges for verdicts on answers"
         judge = verb("judge", judging.judge, says, parent, options.JUDGING)
         options.judging(judge)
+        judge.usage = "%(prog)s questions [answers ...] (--judge | --local) NAME [options: --help]"
         for one in (generate, judge):
             one.set_defaults(deed=deed)
     submit = verb("submit", batching.submit, "send files of requests, each once", deeds)

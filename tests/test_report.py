@@ -67,7 +67,7 @@ def test_equal_tables_give_equal_bytes(folder: Path) -> None:
         b"table,row,column,value,n,low,high,too_few,no_verdict,basis\n"
         b"T,a,x,1.5,3,1,,yes,,rows\nT,b,x,2,4,,,,,rows\n"
     )
-    assert read_table(path)["too_few"].tolist() == [True, False]  # no interval, no flag
+    assert read_table(str(path))["too_few"].tolist() == [True, False]  # no interval, no flag
     again = table(low=[1.0, float("nan")], too_few=[True, None])
     shuffled = again[["too_few", "low", "value", "n", "column", "row", "table"]]
     before = path.read_bytes()

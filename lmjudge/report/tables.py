@@ -72,8 +72,9 @@ def cells(
     return pd.concat(parts, ignore_index=True)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path | str) -> pd.DataFrame:
     """The table in a CSV that `save_table` wrote; ReportError where it is not one."""
+    path = Path(path)
     whole = read_csv(path)
     if tuple(whole.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
         raise ReportError(

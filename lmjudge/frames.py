@@ -133,7 +133,8 @@ def pair_up(
     models meet once, in the order in which they first appear. With `voted`, a votes frame, only
     pairs that its votes are on. A question that one of the two did not answer is left out.
     Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
-    answer_b. Raises FrameError for a baseline that gave no answers.
+    answer_b. Raises FrameError for a baseline that gave no answers, and for one
+    model alone.
     """
     lines = line_up(questions, answers)
     models = list(dict.fromkeys(lines["model"]))
@@ -142,6 +143,8 @@ def pair_up(
             f"the baseline {baseline!r} has no answers here; models with answers: {models}",
             rows=lines,
         )
+    if len(models) < 2:
+        raise FrameError(f"only {models} gave answers here; a pair takes two models", rows=lines)
     if baseline is None:
         meetings = list(combinations(models, 2))
     else:
@@ -154,19 +157,15 @@ def pair_up(
         meetings = [two for two in meetings if frozenset(two) in on]
     shared = ["question_id", "category", "sample", "question", "reference"]
     by_model = dict(tuple(lines.groupby("model", sort=False)))
-    made = [
-        by_model[a][[*shared, "model", "answer"]].merge(
-            by_model[b][["question_id", "sample", "model", "answer"]],
-            on=["question_id", "sample"],
-            suffixes=("_a", "_b"),
+    made = []
+    for a, b in meetings:
+        right = by_model[b][["question_id", "sample", "model", "answer"]]
+        part = by_model[a][[*shared, "model", "answer"]].merge(
+            right, on=["question_id", "sample"], suffixes=("_a", "_b")
         )
-        for a, b in meetings
-    ]
-    if voted is not None:
-        made = [
-            part[part["question_id"].isin(on[frozenset(two)])]
-            for two, part in zip(meetings, made, strict=True)
-        ]
+        made.append(
+            part if voted is None else part[part["question_id"].isin(on[frozenset((a, b))])]
+        )
     pairings = pd.concat(made, ignore_index=True) if made else frame("pairings")
     return pairings[list(COLUMNS["pairings"])]
 

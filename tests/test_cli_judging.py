@@ -375,8 +375,9 @@ def test_what_is_wrong_is_one_error_before_the_first_call(
     for question in QUESTIONS:
         turns = ["x"] * len(question["turns"])
         row = {"question_id": question["question_id"], "choices": [{"turns": turns}]}
-        with Path("model_answer/m.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        for name in "mk":
+            with Path(f"model_answer/{name}.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
     assert main(words.split()) == 1
     told = capsys.readouterr().err
     assert BAD[words] in told

@@ -401,3 +401,5 @@ def test_what_is_too_few_is_marked_wherever_a_table_is_shown(folder: Path) -> No
     path.write_text("table,row,column,value\nT,a,x,1\n")
     with pytest.raises(ReportError, match="run its notebook"):
         read_table(path)
+    page = write_index().read_text()
+    assert f"left out</strong>: {path} has the columns" in page

@@ -88,12 +88,26 @@ def differing(checked: pd.DataFrame) -> pd.DataFrame:
 
 
 def saved_tables(source: str) -> list[Saved]:
-    """The tables of one place, by stem, each with its run card if that is of these bytes."""
-    return [
-        Saved(path.stem, source, path, read_table(path), card_of(path))
-        for path in sorted((reports() / PLACES[source]).glob("*.csv"))
-        if path.name != "sources.csv"
-    ]
+    """The tables of one place, by stem, each with its run card if that is of these bytes.
+
+    Raises ReportError where a CSV that lies there is no table.
+    """
+    tables, strange = readable_tables(source)
+    if strange:
+        raise strange[0]
+    return tables
+
+
+def readable_tables(source: str) -> tuple[list[Saved], list[ReportError]]:
+    """Those of `saved_tables`, and what is wrong with each CSV there that is no table."""
+    tables, strange = [], []
+    for path in sorted((reports() / PLACES[source]).glob("*.csv")):
+        if path.name != "sources.csv":
+            try:
+                tables.append(Saved(path.stem, source, path, read_table(path), card_of(path)))
+            except ReportError as error:
+                strange.append(error)
+    return tables, strange
 
 
 def card_of(path: Path) -> dict[str, Any] | None:

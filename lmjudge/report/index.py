@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from lmjudge import places
 from lmjudge.places import reports
 from lmjudge.published import published, stems as published_stems
 from lmjudge.report.card import facts
-from lmjudge.report.checking import Saved, compared, largest_difference, saved_tables, source_notes
+from lmjudge.report.checking import (
+    Saved,
+    compared,
+    largest_difference,
+    readable_tables,
+    source_notes,
+)
 from lmjudge.report.evidence import evidence_of
 from lmjudge.report.files import as_json, number, plain, write
 from lmjudge.report.page import whole_page
@@ -43,10 +50,11 @@ def write_index() -> Path:
     """The path of reports/index.html, written from the tables that lie in the reports folder.
 
     First what was recomputed from released rows, here or by the maintainers, then tables of one's
-    own files, then the self-test on the simulated study. Equal tables and run cards give equal
-    bytes. manifest.json beside it has each table's run card and the SHA-256 of its files.
+    own files, then the self-test on the simulated study. A CSV that is no table is left out, and
+    told of at the top. Equal tables and run cards give equal bytes. manifest.json beside it has
+    each table's run card and the SHA-256 of its files.
     """
-    rows, own, simulated = (saved_tables(source) for source in PLACES)
+    (rows, own, simulated), strange = zip(*map(readable_tables, PLACES), strict=True)
     titles = places.titles()
     title = "Reproduced tables" if rows else "Tables"
     failed = [page.stem for page in sorted((reports() / "failed").glob("*.html"))]
@@ -55,6 +63,8 @@ def write_index() -> Path:
         many = "1 run" if len(failed) == 1 else f"{len(failed)} runs"
         links = ", ".join(_link(f"failed/{stem}.html", stem) for stem in failed)
         body.append(f'<p class="banner warn"><strong>{many} failed</strong>: {links}</p>')
+    for error in chain(*strange):
+        body.append(f'<p class="banner warn"><strong>left out</strong>: {escape(str(error))}</p>')
     if rows:
         body += [
             "<p>Each table is computed by a notebook from the rows that its authors released, and"

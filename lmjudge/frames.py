@@ -133,8 +133,7 @@ def pair_up(
     models meet once, in the order in which they first appear. With `voted`, a votes frame, only
     pairs that its votes are on. A question that one of the two did not answer is left out.
     Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
-    answer_b. Raises FrameError for a baseline that gave no answers, and for one
-    model alone.
+    answer_b. Raises FrameError for a baseline that gave no answers.
     """
     lines = line_up(questions, answers)
     models = list(dict.fromkeys(lines["model"]))
@@ -143,8 +142,6 @@ def pair_up(
             f"the baseline {baseline!r} has no answers here; models with answers: {models}",
             rows=lines,
         )
-    if len(models) < 2:
-        raise FrameError(f"only {models} gave answers here; a pair takes two models", rows=lines)
     if baseline is None:
         meetings = list(combinations(models, 2))
     else:

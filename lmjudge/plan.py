@@ -90,9 +90,10 @@ class Plan:
                 f" write (low / expected / high); {self._money()}"
             )
         if self.unguided:
+            many = "1 question" if self.unguided == 1 else f"{self.unguided:,} questions"
             told += (
-                f"; {self.unguided:,} questions of {', '.join(self.unguided_in)} have no"
-                " reference answer, and would be judged without one"
+                f"; without a reference answer {many} of {', '.join(self.unguided_in)} would be"
+                " judged"
             )
         return told
 

@@ -222,7 +222,7 @@ def test_findings_are_sentences_with_their_numbers() -> None:
     told = audit.finding(row, "{judge} leans by {value:.0%}", percent=True)
     assert told == "j leans by 12% (95 % interval 10.0 to 20.0 %, n 1,234, too few to be sure)."
     bare = audit.finding(row | {"low": float("nan")}, "{judge}", otherwise="no", null=0.0)
-    assert bare.startswith("no (no interval can be given")
+    assert bare.startswith("no (no interval can be given: too little to see one in")
     assert audit.finding({"judge": "j"}, "{judge} is here") == "j is here."
     assert audit.finding(row, "shown", otherwise="hidden", null=0.05).startswith("shown")
     with pytest.raises(FrameError, match="does not fit"):

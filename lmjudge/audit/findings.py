@@ -49,7 +49,8 @@ def finding(
         low, high = (f"{(100 if percent else 1) * end:.{digits}f}" for end in ends)
         more.append(f"95 % interval {low} to {high}{' %' if percent else ''}")
     elif "low" in known:
-        more.append("no interval can be given")
+        lost = "no interval can be given"
+        more.append(lost if null is None else f"{lost}: too little to see one in")
     if pd.notna(known.get("n")):
         more.append(f"n {int(float(str(known['n']))):,}")
     if bool(known.get("too_few", False)):

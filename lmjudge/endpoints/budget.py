@@ -106,9 +106,10 @@ class _Purse:
         if calls is not None and self.used.calls >= calls:
             return f"{calls:,} calls are made, as many as were allowed"
         if dollars is not None and self.used.dollars + self.held + dearest > dollars:
+            given = f"{dollars:,.2f}" if round(dollars, 2) == dollars else f"{dollars:,.4f}"
             return (
-                f"${self.used.dollars:,.4f} are spent of ${dollars:,.2f}, and the next call may"
-                f" cost ${dearest:,.4f}"
+                f"${self.used.dollars:,.4f} are spent of ${given}, and the next call may cost"
+                f" ${dearest:,.4f}"
             )
         return None
 

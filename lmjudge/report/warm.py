@@ -31,7 +31,7 @@ _FORK = get_context("fork")
 _AHEAD = (
     "lmjudge.data lmjudge.judges lmjudge.plan lmjudge.published lmjudge.simulate lmjudge.stats"
     " lmjudge.store scipy.sparse.csgraph scipy.stats statsmodels.stats.multitest"
-    " statsmodels.stats.proportion"
+    " statsmodels.stats.proportion statsmodels.genmod.generalized_linear_model"
     " matplotlib.figure matplotlib.backends.backend_agg pandas.io.formats.html pyarrow.parquet"
     " diskcache zstandard bleach nbconvert papermill lmjudge.report.executing"
     " ipykernel.ipkernel ipykernel.kernelapp ipykernel.debugger ipykernel_launcher pdb"

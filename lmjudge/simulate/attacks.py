@@ -46,7 +46,8 @@ def length_bias(plan: Plan, *, voters: str, turns: Sequence[int] = (1,)) -> pd.D
 
     Of a judge's votes (both orders, rule "tie"), or of a group of voters, whom length never moves.
     """
-    import statsmodels.api as sm
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
 
     kinds, chances = truth.comparisons(plan)
     used = kinds["turn"].isin(turns).to_numpy()
@@ -58,10 +59,10 @@ def length_bias(plan: Plan, *, voters: str, turns: Sequence[int] = (1,)) -> pd.D
         for a, b in zip(pairs["model_a"], pairs["model_b"], strict=True)
     ]
     constants = pd.get_dummies(pairs["model_a"] + " / " + pairs["model_b"], dtype=float)
-    fit = sm.GLM(
+    fit = GLM(
         ((votes[:, :, :NONE] @ [1, 0, 0.5]) / read).ravel(),
         np.column_stack([constants.to_numpy().repeat(len(STATES), 0), np.ravel(gaps)]),
-        family=sm.families.Binomial(),
+        family=Binomial(),
         freq_weights=(chances[used] * read).ravel(),
     ).fit()
     return pd.DataFrame({"planted": [np.exp(fit.params[-1])]})

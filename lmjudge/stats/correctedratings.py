@@ -29,11 +29,10 @@ def corrected_ratings(
     Columns: judge, model, judge_rating (the judge's votes alone, all keys), human_rating (the
     humans' alone), rating (corrected), weight, n_human (keys with human votes), effective (how many
     such keys the humans alone would have needed), too_few (fewer than 20 labelled questions), n
-    (keys), low, high (of rating; clustered by question), no_verdict (keys without
-    the judge's verdict: they pull neither way). Ratings are
-    missing where the labels don't give one: a model that only won or lost, or was not labelled.
-    Raises FrameError where both share no key. Source: Angelopoulos, Duchi and Zrnic 2023 (arXiv
-    2311.01453), section 6, for generalised linear models.
+    (keys), low, high (of rating; clustered by question), no_verdict (keys without the judge's
+    verdict: they pull neither way). Ratings are missing where the labels don't give one: a model
+    that only won or lost, or was not labelled. Raises FrameError where both share no key. Source:
+    Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453), section 6, for generalised linear models.
     """
     unit = scale / np.log(10)
     made = []

@@ -66,7 +66,9 @@ def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     """The coefficients by statsmodels, or None where there is no finite and single best."""
     import warnings
 
-    import statsmodels.api as sm
+    # statsmodels.api takes a second more.
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
     from statsmodels.tools.sm_exceptions import ConvergenceWarning, PerfectSeparationError
 
     if len(y) == 0 or np.linalg.matrix_rank(X) < X.shape[1] or y.max() == 0 or y.min() == 1:
@@ -75,7 +77,7 @@ def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
         # What goes wrong in the fit is seen in its result, below.
         warnings.simplefilter("ignore")
         try:
-            fit = sm.GLM(y, X, family=sm.families.Binomial()).fit(tol=1e-12)
+            fit = GLM(y, X, family=Binomial()).fit(tol=1e-12)
         except (PerfectSeparationError, ConvergenceWarning, np.linalg.LinAlgError, ValueError):
             return None
     beta = np.asarray(fit.params)

@@ -70,7 +70,7 @@ def lab(project: Path) -> Iterator[str]:
     finally:
         server.terminate()
         try:  # once its kernels have ended, JupyterLab may wait for a thread of its own for ever
-            server.wait(timeout=30)
+            server.wait(timeout=15)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()

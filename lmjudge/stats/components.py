@@ -17,7 +17,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.grouping import by_name, on_questions
+from lmjudge.stats.grouping import by_name, on_questions, worth_of
 from lmjudge.stats.intervals import t_quantile
 
 SOURCES = ("draw", "order", "judge", "answers", "question")
@@ -40,7 +40,7 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     if draws < 1:
         raise ValueError(f"draws is {draws!r}; expected how often each was asked, 1 or more")
     shown = by_name(on_questions(check(games, "games")))
-    worth = shown["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
+    worth = worth_of(shown["winner"])
     rows = shown.assign(worth=worth, answers=shown["sample"].astype(int) // draws)[worth.notna()]
     meeting = ["model_a", "model_b", "turn"]
     number, found = pd.factorize(rows["question_id"])

@@ -27,7 +27,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import on_questions, two_models
+from lmjudge.stats.grouping import on_questions, two_models, worth_of
 from lmjudge.stats.intervals import FEW_CLUSTERS, share_interval, t_interval
 
 
@@ -189,8 +189,8 @@ def _worths(votes: pd.DataFrame, key: list[str]) -> pd.Series:
     rows = two_models(check(votes, "votes"))
     turned = rows["model_a"] > rows["model_b"]
     rows = rows.where(~turned, swap(rows))
-    worth = rows["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
-    return rows.assign(worth=worth).groupby(key, dropna=False)["worth"].mean()
+    rows = rows.assign(worth=worth_of(rows["winner"]))
+    return rows.groupby(key, dropna=False)["worth"].mean()
 
 
 def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -> pd.DataFrame:

@@ -79,6 +79,11 @@ def by_name(frame: pd.DataFrame) -> pd.DataFrame:
     return made.assign(turned=turned)
 
 
+def worth_of(winner: pd.Series) -> pd.Series:
+    """What each vote is worth to model_a: 1, 1/2 for a tie, 0; missing without a verdict."""
+    return winner.map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
+
+
 def on_questions(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows as they are; FrameError for those without a question_id.
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.grouping import model_of, two_models
+from lmjudge.stats.grouping import model_of, two_models, worth_of
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
@@ -49,7 +49,7 @@ def judge_terms(
         raise FrameError(f"the anchor {first!r} did not play; models here: {models}", rows=games)
     unread = int(rows["winner"].isna().sum())
     rows = rows[rows["winner"].notna()].reset_index(drop=True)
-    won = rows["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
+    won = worth_of(rows["winner"])
     rated = [model for model in models if model != first]
     terms = {
         ("rating", model): 1.0 * (rows["model_a"] == model) - (rows["model_b"] == model)

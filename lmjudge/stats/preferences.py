@@ -13,7 +13,7 @@ from lmjudge.frames import check
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.bias import PAIR, in_both_orders
 from lmjudge.stats.compare import paired
-from lmjudge.stats.grouping import By, by_name, grouped, model_of, on_questions, totals
+from lmjudge.stats.grouping import By, by_name, grouped, model_of, on_questions, totals, worth_of
 from lmjudge.stats.intervals import estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -93,13 +93,13 @@ def length_bias(
     words = words_per_vote(rows, answers).clip(lower=1)
     rows = rows.join(words).assign(
         ratio=np.log2(words["words_a"] / words["words_b"]),
-        won=_worth(rows["winner"]),
+        won=worth_of(rows["winner"]),
         two=rows["model_a"].astype(str) + " / " + rows["model_b"].astype(str),
     )
     held: list[str] = []
     if human is not None:
         said = by_name(check(human, "votes"))
-        said = said.assign(human=_worth(said["winner"]) - 0.5)
+        said = said.assign(human=worth_of(said["winner"]) - 0.5)
         liked = said.groupby(KEY, dropna=False)["human"].mean().reset_index()
         rows, held = rows.merge(liked, on=KEY, how="left"), ["human"]
     rows, columns = grouped(rows, by, questions)
@@ -251,15 +251,10 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     return found[[*keys, *shares, *ends]]
 
 
-def _worth(winner: pd.Series) -> pd.Series:
-    """What a vote is worth to model_a: 1, 1/2 for a tie, 0; missing without a verdict."""
-    return winner.map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
-
-
 def _of_own(votes: pd.DataFrame, model: str) -> pd.DataFrame:
     """For each key on which the model takes part the mean of what the votes are worth to it."""
     rows = votes[(votes["model_a"] == model) | (votes["model_b"] == model)]
-    worth = _worth(rows["winner"])
+    worth = worth_of(rows["winner"])
     worth = worth.where(rows["model_a"] == model, 1 - worth)
     tie = (rows["winner"] == "tie").where(rows["winner"].notna())
     rows = rows[KEY].assign(worth=worth, tie=tie.astype(float))

@@ -10,7 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError, InfiniteRating
 from lmjudge.stats import resampling, sandwich
 from lmjudge.stats.battles import Counts, Votes, batches, code, in_memory, tally
-from lmjudge.stats.intervals import check_level
+from lmjudge.stats.intervals import t_quantile
 from lmjudge.stats.strengths import Fit, Ties, fit
 
 Anchor = tuple[str, float] | None
@@ -139,10 +139,7 @@ def percentiles(rounds: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarra
 
 def student(clusters: int, level: float) -> float:
     """Student's quantile for an interval at `level` from so many clusters."""
-    from scipy.special import stdtrit
-
-    check_level(level)
-    return float(stdtrit(clusters - 1.0, (1 + level) / 2)) if clusters > 1 else float("nan")
+    return float(t_quantile(np.array(clusters - 1.0), level))
 
 
 def _limits(strength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.grouping import By, grouped
+from lmjudge.stats.grouping import By, grouped, worth_of
 from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, t_quantile
 from lmjudge.stats.regression import clustered_logit
 
@@ -145,7 +145,7 @@ def reward_calibration(
             f" {lost['question_id'].iloc[0]}; give rewards of all answers voted on",
             rows=lost,
         )
-    won = rows["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
+    won = worth_of(rows["winner"])
     # Of two equal rewards neither side is the higher, and of equal gaps none is in a lower bin:
     # which was shown, or stands, first must not tell.
     won = won.where(a > b, 1 - won).mask((a == b) & won.notna(), 0.5)

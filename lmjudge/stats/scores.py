@@ -146,6 +146,6 @@ def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
 def _ratio(games: pd.DataFrame) -> tuple[float, pd.Series]:
     """The first side's total over the second's, and how much each question pulls it."""
     totals = games.groupby("question_id", dropna=False)[["score_a", "score_b"]].sum()
-    a, b = totals["score_a"].sum(), totals["score_b"].sum()
-    ratio = a / b if b else np.nan
-    return ratio, (totals["score_a"] - ratio * totals["score_b"]) / (b or np.nan)
+    whole = totals["score_b"].sum() or np.nan
+    ratio = totals["score_a"].sum() / whole
+    return ratio, (totals["score_a"] - ratio * totals["score_b"]) / whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lmjudge.report.files import in_html as text, plain
+from lmjudge.report.files import in_html, plain
 from lmjudge.report.page import whole_page
 
 
@@ -34,33 +34,35 @@ def _section(shown: dict[str, Any], at: int) -> str:
         "only": shown["only"],
     }
     data = "".join(
-        f' data-{name}="{text(chr(10).join(map(plain, values)))}"' for name, values in told.items()
+        f' data-{name}="{in_html(chr(10).join(map(plain, values)))}"'
+        for name, values in told.items()
     )
-    question = "".join(f'<pre class="said">{text(turn)}</pre>' for turn in shown["question"])
-    reference = "".join(f'<pre class="said">{text(turn)}</pre>' for turn in shown["reference"])
+    question = "".join(f'<pre class="said">{in_html(turn)}</pre>' for turn in shown["question"])
+    reference = "".join(f'<pre class="said">{in_html(turn)}</pre>' for turn in shown["reference"])
     if reference:
         reference = f"<details><summary>Reference answer</summary>{reference}</details>"
     answers = "".join(
-        f"<div><h3>{text(answer['model'])}</h3>"
-        + "".join(f'<pre class="said">{text(turn)}</pre>' for turn in answer["turns"])
+        f"<div><h3>{in_html(answer['model'])}</h3>"
+        + "".join(f'<pre class="said">{in_html(turn)}</pre>' for turn in answer["turns"])
         + "</div>"
         for answer in shown["answers"]
     )
     judgments = "".join(map(_judgment, shown["judgments"]))
     return (
-        f'<section class="case" id="case-{at}"{data}><h2>{text(shown["label"])}</h2>'
+        f'<section class="case" id="case-{at}"{data}><h2>{in_html(shown["label"])}</h2>'
         f'{question}{reference}<div class="sides">{answers}</div>{judgments}</section>'
     )
 
 
 def _judgment(judgment: dict[str, Any]) -> str:
     said = "".join(
-        f"<mark>{text(part)}</mark>" if marked else text(part) for part, marked in judgment["parts"]
+        f"<mark>{in_html(part)}</mark>" if marked else in_html(part)
+        for part, marked in judgment["parts"]
     )
-    key = f'<p class="soft">key {text(judgment["key"])}</p>' if judgment["key"] else ""
+    key = f'<p class="soft">key {in_html(judgment["key"])}</p>' if judgment["key"] else ""
     return (
-        f'<div class="judgment"><h3>{text(judgment["judge"])}: {text(judgment["verdict"])}</h3>'
-        f'<p class="soft">{text(judgment["about"])}</p>'
+        f'<div class="judgment"><h3>{in_html(judgment["judge"])}: {in_html(judgment["verdict"])}</h3>'
+        f'<p class="soft">{in_html(judgment["about"])}</p>'
         + (f'<pre class="said">{said}</pre>' if said else "")
         + f"{key}</div>"
     )

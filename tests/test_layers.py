@@ -169,12 +169,3 @@ def test_nothing_can_run_what_a_stranger_wrote() -> None:
                 for name, item in zip(node.keys, node.values, strict=True):
                     if name and ast.unparse(name) == "'trust_remote_code'":
                         assert ast.unparse(item) == "False", path
-
-
-def test_no_file_asks_what_two_things_it_is() -> None:
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in ROOT.rglob("*.py")
-        if (lines := len(path.read_text().splitlines())) > 300
-    }
-    assert long == {}

@@ -61,7 +61,8 @@ def _judgment(judgment: dict[str, Any]) -> str:
     )
     key = f'<p class="soft">key {in_html(judgment["key"])}</p>' if judgment["key"] else ""
     return (
-        f'<div class="judgment"><h3>{in_html(judgment["judge"])}: {in_html(judgment["verdict"])}</h3>'
+        f'<div class="judgment"><h3>{in_html(judgment["judge"])}:'
+        f" {in_html(judgment['verdict'])}</h3>"
         f'<p class="soft">{in_html(judgment["about"])}</p>'
         + (f'<pre class="said">{said}</pre>' if said else "")
         + f"{key}</div>"

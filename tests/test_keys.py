@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import canary
 import pytest
@@ -20,6 +22,7 @@ from lmjudge.cli import main
 from lmjudge.endpoints.batch import export_batch
 from lmjudge.endpoints.budget import Budget
 from lmjudge.endpoints.openai import OpenAIEndpoint
+from lmjudge.endpoints.replies import Fault, read_reply
 from lmjudge.errors import EndpointError, EndpointStopped
 from lmjudge.records import Record, Reply, Request
 from lmjudge.report import check_evidence, write_index
@@ -112,19 +115,72 @@ def test_the_key_is_found_nowhere(
     assert found_in(tmp_path) == set()
 
 
+def told_in(field: str, said: str) -> dict[str, Any]:
+    """A whole chat completion in which `field` holds `said`."""
+    reply = chat("[[A]]")
+    choice = reply["choices"][0]
+    tokens = [{"token": said[n : n + 3], "logprob": -0.1} for n in range(0, len(said), 3)]
+    bytes_ = [{"token": "?", "bytes": list(item["token"].encode())} for item in tokens]
+    if field == "text":
+        choice["message"]["content"] = f"The headers are: {said}."
+    elif field == "reasoning":
+        choice["message"]["reasoning_content"] = said
+    elif field == "finish_reason":
+        choice["finish_reason"] = said
+    elif field == "logprobs":
+        choice["logprobs"] = {"content": tokens}
+    elif field == "bytes":
+        choice["logprobs"] = {"content": bytes_}
+    elif field == "a name in usage":
+        reply["usage"] = {"details": [{said: 1}]}
+    else:
+        reply[field] = said
+    return reply
+
+
 @pytest.mark.parametrize(
-    "reply", [chat(f"The headers are: Bearer {KEY}"), chat("x", reasoning_content=f"key {KEY}")]
+    "field",
+    [
+        "text",
+        "reasoning",
+        "model",
+        "finish_reason",
+        "logprobs",
+        "bytes",
+        "system_fingerprint",
+        "a name in usage",
+    ],
 )
-def test_a_reply_that_holds_the_key_stops_the_run(tmp_path: Path, reply: dict[str, Any]) -> None:
-    """A proxy that shows what it was sent: what it shows is not kept."""
+def test_a_reply_that_holds_the_key_stops_the_run(tmp_path: Path, field: str) -> None:
+    """A proxy that shows what it was sent: what it shows is not kept, wherever it stands."""
     store = lj.Store(tmp_path / "store", mode="record")
-    with Loopback(lambda body: reply) as server:
+    with Loopback(lambda body: told_in(field, f"Bearer {KEY}")) as server:
         endpoint = OpenAIEndpoint(server.url, api_key=KEY)
         with pytest.raises(EndpointStopped, match="change the key") as told:
             list(store.ask([ask("1")], endpoint))
     assert told.value.reason == "key_returned"
     assert not tells(repr(told.value).encode())
     assert found_in(tmp_path) == set()
+
+
+SPELLED = {
+    **canary.encoded(),
+    "backwards": KEY[::-1],
+    "in escaped JSON": json.dumps({"k": KEY}).replace("/", "\\/"),
+    "in upper-case hex": KEY.encode().hex().upper(),
+    "in hex with spaces": KEY.encode().hex(" "),
+    "in a URL with small letters": quote(KEY, safe="").replace("%2F", "%2f"),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+@pytest.mark.parametrize("field", ["text", "system_fingerprint"])
+def test_no_spelling_of_the_key_is_kept(name: str, field: str) -> None:
+    body = json.dumps(told_in(field, SPELLED[name])).encode()
+    outcome = read_reply(200, {}, body, secret=KEY)
+    assert isinstance(outcome, Fault)
+    assert outcome.reason == "key_returned"
+    assert isinstance(read_reply(200, {}, body, secret="another" * 5), Reply)
 
 
 @pytest.mark.parametrize("key", ["lm-studio", "EMPTY", "x"])

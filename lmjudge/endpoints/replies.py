@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -79,8 +79,8 @@ def read_reply(
         whole = {}
     found = _chat_reply(whole) if status == 200 and not whole.get("error") else None
     if isinstance(found, Reply):
-        told = (found.text, found.refusal, found.reasoning, found.model, found.usage)
-        return _key_returned if is_told(secret, str(told)) else found
+        returned = any(is_told(secret, text) for text in _texts(found.as_json()))
+        return _key_returned if returned else found
     fault = found or _fault(status, headers, whole.get("error") or whole)
     said = redacted(body.decode("utf-8", "replace"), secret)[:500]
     return replace(fault, message=f"{redacted(fault.message, secret)}; it sent {said!r}")
@@ -217,17 +217,53 @@ def redacted(text: str, secret: str) -> str:
 
 
 def is_told(secret: str, text: str) -> bool:
-    """Whether a text tells a key, rather than a word that stands for one."""
-    return len(secret) >= _SHORTEST_KEY and secret in text
+    """Return whether a text holds a key in any of its `spellings`; short words are no keys."""
+    if len(secret) < _SHORTEST_KEY:
+        return False
+    lowered = text.lower()  # hex and URLs are written in either case
+    return any(part.lower() in lowered for part in spellings(secret))
+
+
+def _texts(value: JSON) -> Iterator[str]:
+    """Yield every text in a JSON value, and the text that the items of each list make together.
+
+    Log-probabilities cut a key into tokens, or tell it as lists of bytes.
+    """
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        yield "".join(map(_piece, value))
+        fields = [item for item in value if isinstance(item, dict)]
+        for name in {name for item in fields for name in item}:
+            yield "".join(_piece(item.get(name)) for item in fields)
+        for item in value:
+            yield from _texts(item)
+
+
+def _piece(value: JSON) -> str:
+    """Return the text that a value is: itself, or the characters of a list of bytes."""
+    if isinstance(value, list) and all(isinstance(one, int) and 0 <= one < 256 for one in value):
+        return bytes(value).decode("latin-1")
+    return value if isinstance(value, str) else ""
 
 
 @cache
 def spellings(secret: str) -> tuple[str, ...]:
-    """How a secret may stand in a text: as it is, in a URL, in hex, in base64 at any offset."""
+    """Return how a secret may stand in a text.
+
+    As it is, reversed, in JSON, in a URL, in hex, in base64 at any offset.
+    """
     if len(secret) < 8:
         return (secret,) if secret else ()
     data = secret.encode()
-    found = [secret, quote(secret), quote(secret, safe=""), data.hex(), data.hex().upper()]
+    in_url = [quote(secret), quote(secret, safe="")]
+    found = [secret, secret[::-1], json.dumps(secret)[1:-1], secret.replace("/", "\\/")]
+    found += in_url + [re.sub("%..", lambda part: part[0].lower(), text) for text in in_url]
+    found += [data.hex(), data.hex().upper(), data.hex(" "), data.hex(":")]
     for shift in range(3):
         coded = base64.b64encode(bytes(shift) + data).decode()
         coded = coded[(0, 2, 3)[shift] : (shift + len(data)) * 8 // 6]

@@ -29,17 +29,26 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 WINNERS = ("model_a", "model_b", "tie")
+# The frames whose rows are verdicts, and the criterion of those that name none.
+VERDICTS = ("games", "votes", "scores")
+OVERALL = "overall"
 _OTHER = {"model_a": "model_b", "model_b": "model_a"}
 
 Rule = Literal["tie", "net", "drop", "given"]
 
 
-def check(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The frame, once it has the columns of the frame `name` and only known winners.
+def check(frame: pd.DataFrame, name: str, by: str | Collection[str] | None = ()) -> pd.DataFrame:
+    """Return the frame after checking its columns, its winners and its criteria.
 
-    Categories, and texts whose missing value is pd.NA (as Parquet files and Arrow give them), come
-    back as plain texts. Raises FrameError naming the columns that are missing, or the rows whose
-    winner is none of model_a, model_b, tie or missing. Further columns are let through.
+    Games, votes and scores may have a `criterion` column, what each verdict is about; without it
+    every verdict is about `overall`. Verdicts on several criteria are never pooled: they pass only
+    where `by` holds "criterion". Categorical columns, and text columns whose missing value is pd.NA
+    (Parquet and Arrow), come back as plain objects. Further columns are kept. Raises FrameError for
+    missing columns, for unknown winners, and for several criteria without `by`.
+
+    >>> on = pd.DataFrame({"criterion": ["clarity", "style"]})
+    >>> check(on.reindex(columns=[*COLUMNS["scores"], "criterion"]), "scores", by="criterion").shape
+    (2, 10)
     """
     missing = [column for column in COLUMNS[name] if column not in frame.columns]
     if missing:
@@ -56,7 +65,23 @@ def check(frame: pd.DataFrame, name: str) -> pd.DataFrame:
                 " model_a, model_b, tie, or missing with the reason in `reason`",
                 rows=bad,
             )
+    if name in VERDICTS and "criterion" not in (by or ()):
+        one_criterion(frame)
     return _plain(frame, COLUMNS[name])
+
+
+def one_criterion(frame: pd.DataFrame) -> None:
+    """Raise FrameError where verdicts on several criteria would be pooled."""
+    if "criterion" not in frame:
+        return
+    criteria = frame["criterion"].fillna(OVERALL).unique()
+    if len(criteria) > 1:
+        raise FrameError(
+            f"the verdicts are about {len(criteria)} criteria ({', '.join(map(str, criteria[:5]))})"
+            ' and are not pooled; keep one with lj.subset(..., criterion=["..."]), or pass'
+            ' by="criterion" where it is accepted',
+            columns=["criterion"],
+        )
 
 
 def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
@@ -80,7 +105,8 @@ def frame(name: str, rows: object = ()) -> pd.DataFrame:
     """The frame `name` made of rows (mappings), its columns first and in order, checked."""
     made = pd.DataFrame(rows)
     ordered = [*COLUMNS[name], *(column for column in made.columns if column not in COLUMNS[name])]
-    return check(made.reindex(columns=ordered) if len(made) == 0 else made[ordered], name)
+    made = made.reindex(columns=ordered) if len(made) == 0 else made[ordered]
+    return check(made, name, by="criterion")
 
 
 def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
@@ -190,15 +216,17 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
     the pair's first game. Raises FrameError where a pair was not shown once in each order.
     """
     # Several judges' games put together may share an index, and what follows goes by it.
-    games = check(games, "games").reset_index(drop=True)
+    games = check(games, "games", by="criterion").reset_index(drop=True)
     if rule not in ("tie", "net", "drop", "given"):
         raise ValueError(f"rule is {rule!r}; expected 'tie', 'net', 'drop' or 'given'")
-    base = games.assign(group=group, time=float("nan"))[list(COLUMNS["votes"])]
+    about = [name for name in ("criterion",) if name in games]
+    base = games.assign(group=group, time=float("nan"))[[*COLUMNS["votes"], *about]]
     if rule == "given" or games.empty:
         return base.reset_index(drop=True)
     pair = [frozenset(two) for two in zip(games["model_a"], games["model_b"], strict=True)]
     by = [games["question_id"], games["turn"], pd.Series(pair, games.index), games["judge"]]
-    group_number = games.groupby([*by, games["sample"]], sort=False, dropna=False).ngroup()
+    by += [games[name] for name in ("sample", *about)]
+    group_number = games.groupby(by, sort=False, dropna=False).ngroup()
     order = group_number.sort_values(kind="stable").index
     first, second = order[0::2], order[1::2]
     paired = len(first) == len(second) and (

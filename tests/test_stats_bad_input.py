@@ -12,7 +12,7 @@ from test_stats_properties import scores, votes
 from lmjudge import stats
 from lmjudge.audit import judge_terms
 from lmjudge.errors import FrameError
-from lmjudge.frames import frame, swap
+from lmjudge.frames import frame, resolve, swap
 
 ANSWERS = frame(
     "answers",
@@ -85,6 +85,10 @@ REFUSED = {
     "a winner called nan": (lambda v: v.assign(winner=v["winner"].fillna("nan")), "such as 'nan'"),
     "a model playing itself": (lambda v: v.assign(model_b=v["model_a"]), "on both sides"),
     "a model without a name": (lambda v: v.assign(model_a=v["model_a"].where(v.index > 0)), "lack"),
+    "two criteria": (
+        lambda v: v.assign(criterion=v["question_id"].map({0: "style"}).fillna("overall")),
+        "about 2 criteria .* are not pooled",
+    ),
     "a missing column": (lambda v: v.drop(columns="winner"), "lacks winner"),
 }
 
@@ -95,6 +99,20 @@ def test_what_cannot_be_read_is_refused(name, what):
     change, said = REFUSED[what]
     with pytest.raises(FrameError, match=said):
         ESTIMATORS[name](change(VOTES))
+
+
+def test_by_criterion_each_is_estimated_alone():
+    two = [VOTES.assign(criterion=name) for name in ("style", "overall")]
+    made = stats.win_rates(pd.concat(two), by="criterion")
+    alone = stats.win_rates(VOTES)
+    for name, part in made.groupby("criterion"):
+        pd.testing.assert_frame_equal(
+            part.drop(columns="criterion").reset_index(drop=True), alone, obj=name
+        )
+    # Votes that resolve from games keep their criterion, and games of two are never one pair.
+    both = pd.concat([games(VOTES).assign(criterion=name) for name in ("style", "overall")])
+    assert set(resolve(both)["criterion"]) == {"style", "overall"}
+    assert stats.win_rates(VOTES.assign(criterion=None)).equals(alone)
 
 
 def numbers(made):

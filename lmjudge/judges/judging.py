@@ -203,7 +203,7 @@ def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.Da
     """
     check_parser(parser)
     kind = "games" if "model_a" in frame.columns else "scores"
-    frame = check(frame, kind)
+    frame = check(frame, kind, by="criterion")
     if kind == "scores" and parser in PAIRWISE_ONLY:
         raise PromptError(
             f"the parser {parser!r} reads pairwise judgments, and these are scores; take 'strict'"

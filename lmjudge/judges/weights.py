@@ -47,7 +47,7 @@ def weigh(frame: pd.DataFrame, store: LooksUp, *, scale: Scale = (1, 10)) -> pd.
     section 2) and the weighted preferences of AlpacaEval 2 (arXiv 2404.04475).
     """
     kind = "games" if "model_a" in frame.columns else "scores"
-    frame = check(frame, kind)
+    frame = check(frame, kind, by="criterion")
     names = {
         name: (parser_name(name), output_format(prompt_name(name), kind == "games"))
         for name in frame["judge"].dropna().unique()

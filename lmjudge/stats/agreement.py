@@ -163,7 +163,7 @@ def agreement_by_gap(
     of `agreement`, in the order of the gaps. Raises FrameError as `agreement` does. Source: arXiv
     2306.05685, Figure 2.
     """
-    rows, more = grouped(by_name(check(votes_y, "votes")), by, questions)
+    rows, more = grouped(by_name(check(votes_y, "votes", by)), by, questions)
     columns = list(dict.fromkeys(["model_a", "model_b", *more]))
     met = agreement(votes_x, votes_y, by=columns, ties=ties, questions=questions, level=level)
     rows = rows[rows["winner"].notna() & ~((ties == "drop") & (rows["winner"] == "tie"))]

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import WINNERS
+from lmjudge.frames import WINNERS, one_criterion
 
 Votes: TypeAlias = pd.DataFrame | str | Path
 _SIDES = ["model_a", "model_b", "winner"]
@@ -83,6 +83,7 @@ def in_memory(votes: Votes, columns: Sequence[str] = ()) -> pd.DataFrame:
     if not isinstance(votes, pd.DataFrame):
         return read_battles(votes, columns)
     _check_columns([str(column) for column in votes.columns], [*_SIDES, *columns], "a votes frame")
+    one_criterion(votes)
     return votes
 
 

@@ -47,7 +47,7 @@ def compare_models(
        difference  better_a  better_b  p_sign
     0         1.0         2         0     0.5
     """
-    rows, columns = grouped(check(scores, "scores"), by, questions)
+    rows, columns = grouped(check(scores, "scores", by), by, questions)
     if rows.duplicated([*_SCORED, "model"]).any():
         raise FrameError(
             "a model has two scores on one question, turn and sample by one judge; number repeats"

@@ -35,7 +35,7 @@ def mean_scores(
       model  score  n  no_verdict
     0     m    8.0  2           1
     """
-    rows, columns = grouped(check(scores, "scores"), by, questions)
+    rows, columns = grouped(check(scores, "scores", by), by, questions)
     made = estimate(rows, columns, top=rows["score"], level=level)
     made = made.rename(columns={"value": "score"})
     return made[[*columns, "score", "too_few", "n", "low", "high", "no_verdict"]]
@@ -57,7 +57,7 @@ def score_totals(
     they are left out of everything). With a `baseline` only its games count, and it is model_b;
     without, sides are as shown. Source: the Vicuna blog's Table 2 and Figure 3 (30 March 2023).
     """
-    rows, columns = grouped(_against(check(games, "games"), baseline), by, questions)
+    rows, columns = grouped(_against(check(games, "games", by), baseline), by, questions)
     columns = list(dict.fromkeys(["model_a", "model_b", *columns]))
     a, b = rows["score_a"].astype(float), rows["score_b"].astype(float)
     known = a.notna() & b.notna()

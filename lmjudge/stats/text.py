@@ -123,7 +123,7 @@ def score_counts(
     number of scores in the group, no_verdict that of rows without one. Source: arXiv 2304.03277,
     Figure 2, draws a density over them.
     """
-    rows, columns = grouped(check(scores, "scores"), by, questions)
+    rows, columns = grouped(check(scores, "scores", by), by, questions)
     if not columns:
         rows, columns = rows.assign(all="all"), ["all"]
     groups = rows.groupby(columns, dropna=False)["score"]

@@ -45,7 +45,7 @@ def win_rates(
             f"ties is {ties!r} and pool {pool!r}; expected ties 'half', 'drop' or 'keep', and pool"
             " 'votes' or 'opponents'"
         )
-    rows, columns = grouped(two_models(check(votes, "votes")), by, questions)
+    rows, columns = grouped(two_models(check(votes, "votes", by)), by, questions)
     rows = pd.concat([rows, swap(rows)], ignore_index=True)
     if baseline is not None:
         rows = rows[rows["model_b"] == baseline]
@@ -98,7 +98,7 @@ def vote_shares(
     >>> vote_shares(votes)["count"].tolist()
     [0, 2, 1]
     """
-    rows, columns = grouped(check(votes, "votes"), by, questions)
+    rows, columns = grouped(check(votes, "votes", by), by, questions)
     rows = by_name(rows)
     columns = list(dict.fromkeys([*columns, "model_a", "model_b"]))
     made = pd.concat(

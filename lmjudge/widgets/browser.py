@@ -52,7 +52,8 @@ class Browser:
         answers: pd.DataFrame | None = None,
     ) -> None:
         self.games = "model_a" in judged.columns
-        self.judged = check(judged, "games" if self.games else "scores").reset_index(drop=True)
+        kind = "games" if self.games else "scores"
+        self.judged = check(judged, kind, by="criterion").reset_index(drop=True)
         if self.judged.empty:
             raise FrameError("there are no judgments to browse; give at least one", rows=judged)
         self.questions: dict[object, dict[Any, Any]] = {}

@@ -21,6 +21,12 @@ from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store
 
 
+@pytest.fixture(autouse=True)
+def _a_proxy_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No batch goes through a proxy to a server on this machine."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+
 def ask(text: str, model: str = "m", **fields: Any) -> Request:
     message = {"role": "user", "content": text}
     return Request(model, [message], {"temperature": 0.0, "max_tokens": 5}, **fields)

@@ -528,6 +528,26 @@ def test_this_machine_needs_no_key_and_the_environment_is_read(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+def test_no_proxy_sees_a_request_to_this_machine(monkeypatch, name, host):
+    with Loopback() as proxy, Loopback() as server:
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+        [reply] = ask(endpoint(server.url.replace("127.0.0.1", host)), question())
+    assert isinstance(reply, Reply)
+    assert (len(proxy.calls), len(server.calls)) == (0, 1)
+
+
+def test_no_proxy_sees_a_plain_http_request(monkeypatch):
+    with Loopback() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removesuffix("/v1"))
+        [stopped] = ask(
+            endpoint("http://lmjudge.invalid/v1", allow_http=True, max_attempts=1), question()
+        )
+    assert stopped.reason == "unreachable"
+    assert not proxy.calls
+
+
 @pytest.mark.parametrize("end", ["", "/", "/?api-version=preview"])
 def test_the_route_stands_under_the_base_url(end):
     with Loopback() as server:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lmjudge.endpoints.batchfiles import ADDRESS, Asked, Writer, line_of, records
-from lmjudge.endpoints.openai import OpenAIEndpoint
+from lmjudge.endpoints.openai import OpenAIEndpoint, client_options
 from lmjudge.endpoints.replies import read_reply
 from lmjudge.errors import DataError, EndpointStopped
 from lmjudge.records import Failure, Record, Reply, Request
@@ -235,7 +235,7 @@ def _client(endpoint: OpenAIEndpoint) -> Iterator[openai.OpenAI]:
 
     url, key = endpoint.target()
     # A redirect would take the prompts to another host.
-    http = openai.DefaultHttpxClient(follow_redirects=False)
+    http = openai.DefaultHttpxClient(follow_redirects=False, **client_options(url))
     try:
         with openai.OpenAI(
             base_url=url, api_key=key or "none", http_client=http, timeout=endpoint.timeout

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from lmjudge.canonical import JSON
@@ -84,7 +84,11 @@ class OpenAIEndpoint:
         from lmjudge.endpoints.wire import connect
 
         async with connect(
-            url, key or "none", concurrency=self.concurrency, max_bytes=self.max_bytes
+            url,
+            key or "none",
+            concurrency=self.concurrency,
+            max_bytes=self.max_bytes,
+            **client_options(url),
         ) as post:
             yield _Session(self, post, key).answer
 
@@ -126,6 +130,22 @@ class OpenAIEndpoint:
                 status=None,
             )
         return url, key
+
+
+def client_options(url: str) -> dict[str, Any]:
+    """Return the options of an HTTP client for a base URL: which proxy it uses, if any.
+
+    A proxy sees all of a plain http request, the key included, so only https uses the
+    environment's proxy, and this machine never does.
+    """
+    import httpx2
+
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        # The environment's CA file holds without its proxy too.
+        verify = {"verify": httpx2.create_ssl_context()}
+        return {"trust_env": not _is_loopback(parts.hostname or ""), **verify}
+    return {"trust_env": False}
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import aiohttp
 import httpx2
@@ -31,12 +31,15 @@ Post: TypeAlias = Callable[[bytes], Awaitable[Returned | Fault]]
 
 @asynccontextmanager
 async def connect(
-    base_url: str, api_key: str, *, concurrency: int, max_bytes: int
+    base_url: str, api_key: str, *, concurrency: int, max_bytes: int, **options: Any
 ) -> AsyncIterator[Post]:
-    """A coroutine function that posts a chat request: what came back, a Fault if nothing whole."""
+    """Yield a coroutine function that posts a chat request and returns what came back.
+
+    It returns a Fault where no whole response did. `options` go to the HTTP client.
+    """
     # No limit on time here: the SDK's is per read, so one byte a second would outlast it.
     http = openai.DefaultAioHttpClient(
-        timeout=None, limits=httpx2.Limits(max_connections=concurrency)
+        timeout=None, limits=httpx2.Limits(max_connections=concurrency), **options
     )
     async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key, http_client=http) as client:
         # The SDK says what is sent where; sending it by client.post would cost as much again, and

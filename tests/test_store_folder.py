@@ -145,6 +145,66 @@ def test_a_strangers_store_is_read_and_merged_but_never_opened_for_writing(
     assert added.new == 60
 
 
+OURS = "cache.db cache.db-wal cache.db-shm cache.db-journal claims attempts.jsonl batches.jsonl"
+
+
+@pytest.mark.parametrize("name", OURS.split())
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_link_in_a_strangers_folder_is_refused_and_not_followed(
+    store: Store, tmp_path: Path, name: str, dangling: bool
+) -> None:
+    target = tmp_path / "bashrc"
+    if not dangling:
+        target.write_bytes(b"mine\n")
+    store.close()
+    (store.path / name).unlink(missing_ok=True)
+    (store.path / name).symlink_to(target)
+    acts = (
+        lambda: Store(store.path),
+        lambda: list(store.ask([some(61)[60].request], Echo(fail=frozenset({"q60"})))),
+        lambda: store.add(some(61)),
+        lambda: exchange.seal(store.path),
+        lambda: exchange.merge(store.path, [store.path]),
+        lambda: store.note(name, {"id": "batch"}, sync=True),
+    )
+    for act in acts:
+        with pytest.raises(NotAStore, match="is a link"):
+            act()
+    assert target.read_bytes() == b"mine\n" if not dangling else not target.exists()
+
+
+@pytest.mark.parametrize("name", ["claims", "attempts.jsonl", "cache.db"])
+def test_a_file_of_two_names_is_read_and_not_written(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    store.close()
+    (store.path / name).touch()
+    os.link(store.path / name, tmp_path / "bashrc")
+    before = (tmp_path / "bashrc").read_bytes()
+    assert len(Store(store.path).look_up(record.request.key for record in some(60))) == 60
+    with pytest.raises(NotAStore, match="hard link"):
+        list(store.ask([some(61)[60].request], Echo(fail=frozenset({"q60"}))))
+    assert (tmp_path / "bashrc").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["cache.db", "claims", "cache.db-wal"])
+def test_a_pipe_in_a_strangers_folder_is_refused_at_once(store: Store, name: str) -> None:
+    store.close()
+    (store.path / name).unlink(missing_ok=True)
+    os.mkfifo(store.path / name)
+    with pytest.raises(NotAStore, match="no plain file"):
+        Store(store.path)
+    with pytest.raises(NotAStore, match="no plain file"):
+        exchange.verify(store.path)
+
+
+def test_a_batch_is_not_noted_in_a_strangers_store(store: Store) -> None:
+    change(store, "CREATE TABLE more (x)")
+    with pytest.raises(NotAStore, match="merge it"):
+        store.note("batches.jsonl", {"id": "batch"}, sync=True)
+    assert not (store.path / "batches.jsonl").exists()
+
+
 def test_a_view_in_the_place_of_the_rows_is_no_store(store: Store) -> None:
     change(store, "ALTER TABLE Cache RENAME TO Rows")
     change(store, "CREATE VIEW Cache AS SELECT * FROM Rows")

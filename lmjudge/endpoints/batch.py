@@ -7,12 +7,11 @@ that a result finds its place whenever, and however often, it is read.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -48,6 +47,14 @@ class Keeps(Protocol):
 
     def note_attempt(self, key: str, failure: Failure) -> None:
         """Note a failure beside the store."""
+        ...
+
+    def note(self, name: str, line: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Append a line of JSON to a file beside the store."""
+        ...
+
+    def notes(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a file beside the store."""
         ...
 
 
@@ -143,7 +150,8 @@ def submit_batch(
                 reason="bad_reply",
                 status=None,
             )
-    _note(store, {"file": file.name, "sha256": digest, "id": batch.id, "time": time.time()})
+    line = {"file": file.name, "sha256": digest, "id": batch.id, "time": time.time()}
+    store.note(_NOTES, line, sync=True)
     return batch.id
 
 
@@ -177,12 +185,11 @@ def collect_batch(
     with closing(Asked(file)) as asked:
         added = store.add(records(asked, found, failures))
     digest = hashlib.sha256("".join(map(_digest, found)).encode()).hexdigest()
-    if failures and not any(note.get("read") == digest for note in _notes(store)):
-        os.makedirs(store.path, mode=0o700, exist_ok=True)
+    if failures and not any(note.get("read") == digest for note in store.notes(_NOTES)):
         for key, failure in failures:
             if key in asked.at:
                 store.note_attempt(key, failure)
-        _note(store, {"read": digest, "time": time.time()})
+        store.note(_NOTES, {"read": digest, "time": time.time()}, sync=True)
     return Collected(
         status,
         added.new,
@@ -261,26 +268,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _notes(store: Keeps) -> list[dict[str, Any]]:
-    path, found = store.path / _NOTES, []
-    for line in path.read_bytes().splitlines() if path.exists() else ():
-        with suppress(ValueError):  # a line cut short by a full disk or a loss of power
-            found.append(json.loads(line))
-    return [note for note in found if isinstance(note, dict)]
-
-
 def _noted(store: Keeps, digest: str) -> str | None:
     """The id under which the file of that SHA-256 was sent last."""
-    ids = [note["id"] for note in _notes(store) if note.get("sha256") == digest]
+    ids = [note["id"] for note in store.notes(_NOTES) if note.get("sha256") == digest]
     return ids[-1] if ids else None
-
-
-def _note(store: Keeps, line: Mapping[str, Any]) -> None:
-    os.makedirs(store.path, mode=0o700, exist_ok=True)
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    file = os.open(store.path / _NOTES, flags, 0o600)
-    try:
-        os.write(file, b"\n" + json.dumps(line).encode() + b"\n")
-        os.fsync(file)
-    finally:
-        os.close(file)

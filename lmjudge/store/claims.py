@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lmjudge.store.reading import open_plain
+
 _OPEN: dict[tuple[int, str], Claims] = {}
 _OPEN_LOCK = threading.Lock()
 _CREATION = 2**62  # past every key's offset
@@ -22,7 +24,7 @@ _CREATION = 2**62  # past every key's offset
 
 def claims_of(folder: Path) -> Claims:
     """The claims of this process on the store in `folder`; the folder must exist."""
-    path = os.path.realpath(folder / "claims")
+    path = os.path.join(os.path.realpath(folder), "claims")
     with _OPEN_LOCK:
         known = _OPEN.get((os.getpid(), path))
         if known is None or not known.is_current():
@@ -35,7 +37,7 @@ class Claims:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = open_plain(Path(path), os.O_RDWR)
         self._mine: set[int] = set()
         self._lock = threading.Lock()
         self._creating = threading.Lock()
@@ -43,7 +45,7 @@ class Claims:
     def is_current(self) -> bool:
         """Whether the open file is still the one that lies at the path."""
         try:
-            return os.path.samestat(os.fstat(self._file), os.stat(self._path))
+            return os.path.samestat(os.fstat(self._file), os.lstat(self._path))
         except FileNotFoundError:
             return False
 

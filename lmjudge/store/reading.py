@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -76,12 +77,54 @@ def _codec(name: str, make: Any) -> Any:
     return getattr(_local, name)
 
 
+def check_plain(path: Path, *, for_writing: bool = False) -> bool:
+    """Return whether a file of a store is there; NotAStore where it is a link, or no plain file.
+
+    A folder from elsewhere can hold a link to any file of yours, which writing would change.
+    Reading takes a file of two names (a hard link); writing does not.
+    """
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    problem = None
+    if stat.S_ISLNK(status.st_mode):
+        problem = "is a link"
+    elif not stat.S_ISREG(status.st_mode):
+        problem = "is no plain file"
+    elif for_writing and status.st_nlink > 1:
+        problem = "has a second name (a hard link), under which it would change too"
+    if problem:
+        raise NotAStore(
+            f"{path} {problem}. Delete it, or put a plain copy in its place.", path=path.parent
+        )
+    return True
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """Return a descriptor of a store's file, made if need be; NotAStore as `check_plain`.
+
+    On POSIX the system also refuses a link that appears after the check (O_NOFOLLOW). Windows has
+    no such flag.
+    """
+    check_plain(path, for_writing=True)
+    flags |= os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.open(path, flags, 0o600)
+
+
+def check_folder(folder: Path, *, for_writing: bool = False) -> None:
+    """Raise NotAStore where a file of the store in `folder` is one that `check_plain` refuses."""
+    for name in sorted(OURS):
+        check_plain(folder / name, for_writing=for_writing)
+
+
 def look_over(folder: Path) -> bool:
-    """Whether a store's file lies in `folder`; NotAStore where something else does."""
+    """Return whether a store's file lies in `folder`; NotAStore where something else does."""
     if folder.exists() and not folder.is_dir():
         raise NotAStore(f"{folder} is a file; a store is a folder", path=folder)
     if not folder.exists():
         return False
+    check_folder(folder)
     names = set(os.listdir(folder))
     if FILE in names:
         return True
@@ -217,13 +260,14 @@ class Reader:
         path = self.folder / FILE
         with self._lock:
             try:
-                status = os.stat(path)
+                status = os.lstat(path)
             except (FileNotFoundError, NotADirectoryError):
                 return False
             here = (os.getpid(), status.st_dev, status.st_ino)
             if self._connection is not None and self._opened == here:
                 return True
             self.close()
+            check_folder(self.folder)  # SQLite writes to cache.db-shm even where it only reads
             flags = "mode=ro"
             if not os.access(self.folder, os.W_OK):
                 logs = [self.folder / f"{FILE}{end}" for end in ("-wal", "-journal")]

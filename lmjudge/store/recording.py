@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import DamagedStore, NotAStore, ReadOnlyStore, StoreError
 from lmjudge.store.claims import claims_of
-from lmjudge.store.reading import FILE, LOCK_WAIT, RAW, Reader, look_over
+from lmjudge.store.reading import FILE, LOCK_WAIT, RAW, Reader, check_folder, look_over
 
 if TYPE_CHECKING:
     import diskcache
@@ -176,7 +176,11 @@ def _create(folder: Path) -> None:
 
 
 def check_ours(folder: Path) -> None:
-    """Raise NotAStore unless schema, triggers and settings are those that diskcache makes here."""
+    """Raise NotAStore unless schema, triggers and settings are those that diskcache makes here.
+
+    Links are refused too.
+    """
+    check_folder(folder, for_writing=True)
     with closing(Reader(folder)) as reader:
         odd = _schema(reader) ^ _expected()
     if odd:

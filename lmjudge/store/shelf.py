@@ -8,16 +8,17 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import DamagedStore, UnknownRecord
 from lmjudge.prices import Price, cost, same_model
 from lmjudge.records import Failure, Record, Reply, Request, check_line, reply_in, unite
 from lmjudge.store import recording
-from lmjudge.store.reading import Reader, look_over, pack
+from lmjudge.store.reading import Reader, check_plain, look_over, open_plain, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -167,16 +168,36 @@ class Shelf:
         return f"{self.hits} from the store, {self.failures.total()} failed, {spent}"
 
     def note_attempt(self, key: str, failure: Failure) -> None:
-        """Append a failure to the list of attempts beside the store; it is no reply."""
+        """Append a failure to `attempts.jsonl` beside the store; it is no reply."""
         self.failures[failure.reason] += 1
         self.last_failure = failure
-        line = {"time": time.time(), "key": key, **failure.__dict__}
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        file = os.open(self.path / "attempts.jsonl", flags, 0o600)
+        self.note("attempts.jsonl", {"time": time.time(), "key": key, **failure.__dict__})
+
+    def note(self, name: str, line: Mapping[str, Any], *, sync: bool = False) -> None:
+        """Append a line of JSON to a file beside the records; with `sync` it is on the disk then.
+
+        Raises NotAStore where that file is a link; with `sync` also for a stranger's store.
+        """
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        if sync and look_over(self.path):
+            recording.check_ours(self.path)
+        file = open_plain(self.path / name, os.O_RDWR | os.O_APPEND)
         try:
-            os.write(file, json.dumps(line).encode() + b"\n")
+            size = os.fstat(file).st_size
+            cut_short = size and os.pread(file, 1, size - 1) != b"\n"  # by a full disk, or a kill
+            os.write(file, b"\n" * bool(cut_short) + json.dumps(line).encode() + b"\n")
+            if sync:
+                os.fsync(file)
         finally:
             os.close(file)
+
+    def notes(self, name: str) -> list[dict[str, Any]]:
+        """Return the lines of JSON in a file beside the records, without those cut short."""
+        path, found = self.path / name, []
+        for line in path.read_bytes().splitlines() if check_plain(path) else ():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return [note for note in found if isinstance(note, dict)]
 
 
 def _salvage(lines: list[bytes] | DamagedStore) -> list[Record]:

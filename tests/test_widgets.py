@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from endpoints import Echo
 from hostile import AWAY, PAGES as HOSTILE, RUN
-from hypothesis import example, given, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, FrameError
@@ -336,6 +336,10 @@ def turned(pairings: pd.DataFrame) -> pd.DataFrame:
     return pairings.rename(columns=names)
 
 
+def named_in(state: dict) -> list[str]:
+    return [model for model in MODELS if model in json.dumps(state)]
+
+
 def test_votes_are_blind_kept_and_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "votes" / "ann.jsonl"
     ballot = lj.vote(pairs(), voter="ann", path=path)
@@ -351,7 +355,7 @@ def test_votes_are_blind_kept_and_gone_on_with(tmp_path: Path) -> None:
             {"a": by[case.answers[0][0]], "b": by[case.answers[1][0]]}.get(choice, "tie")
         )
         ballot.cast(choice)
-        assert ballot.last == {"a": case.models[0], "b": case.models[1]}
+        assert not named_in(ballot.state())
         if turn == 3:
             ballot = lj.vote(pairs(), voter="ann", path=path)
             assert ballot.done == 4
@@ -371,6 +375,63 @@ def test_votes_are_blind_kept_and_gone_on_with(tmp_path: Path) -> None:
         ballot.cast("a")
     assert ballot.state()["case"] is None
     assert ballot.done == 12
+
+
+def test_models_are_named_once_the_voter_ends_the_session(tmp_path: Path) -> None:
+    ballot = lj.vote(pairs(2), voter="ann", path=tmp_path / "v.jsonl")
+    with pytest.raises(ValueError, match="6 pairs have no vote of ann yet"):
+        ballot.finish()
+    shown: dict[str, tuple[str, str]] = {}
+    while case := ballot.current:
+        shown[f"{case.question_id}, {sorted(case.models)}"] = case.models
+        assert not ballot.state()["may_finish"]
+        ballot.act({"choice": "b", "place": ballot.state()["place"]})
+    assert ballot.state()["may_finish"]
+    assert ballot.state()["named"] == []
+    ballot.undo()
+    assert not ballot.state()["may_finish"]
+    ballot.cast("b")
+    assert not named_in(ballot.state())
+    ballot.act({"finish": True})
+    named = ballot.state()["named"]
+    assert [one["vote"] for one in named] == ["B"] * 6
+    assert [(one["a"], one["b"]) for one in named] == list(shown.values())
+    assert ballot.finish()["model_a"].tolist() == [one["a"] for one in named]
+    with pytest.raises(ValueError, match="no longer be changed"):
+        ballot.undo()
+    with pytest.raises(ValueError, match="session has ended"):
+        ballot.cast("a")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 9),
+    steps=st.lists(
+        st.tuples(st.sampled_from("xyz"), st.sampled_from("ab"), st.booleans()), max_size=12
+    ),
+)
+def test_the_pair_with_the_fewest_votes_is_next(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, steps: list[tuple[str, str, bool]]
+) -> None:
+    path = tmp_path_factory.mktemp("votes") / "v.jsonl"
+    opened = {voter: lj.vote(pairs(2), voter=voter, path=path, seed=seed) for voter in "xyz"}
+    for voter, choice, again in steps:
+        # A session that is opened again goes on as one that was never closed does after a vote.
+        if again or (ballot := opened[voter]).current is None:
+            ballot = opened[voter] = lj.vote(pairs(2), voter=voter, path=path, seed=seed)
+        if (case := ballot.current) is None:
+            continue
+        cast = [ballots.pair_of(vote) for vote in ballots.read(path)]
+        if again:
+            still = [pair for pair in ballot.cases if pair not in ballot._voted]
+            fewest = min(cast.count(pair) for pair in still)
+            assert cast.count(case.pair) == fewest
+            met = [pair[2] for pair in cast]
+            level = [pair for pair in still if cast.count(pair) == fewest]
+            assert met.count(case.pair[2]) == min(met.count(pair[2]) for pair in level)
+        ballot.cast(choice)
+        fresh = lj.vote(pairs(2), voter=voter, path=path, seed=seed)
+        assert fresh.current == ballot.current
 
 
 def test_sides_and_order_are_drawn_and_the_same_again(tmp_path: Path) -> None:
@@ -515,7 +576,12 @@ def test_the_judge_is_shown_where_the_vote_differs(tmp_path: Path) -> None:
         ballot.cast("tie")
         if review := ballot.state()["review"]:
             shown += 1
-            assert review["winner"] == "model-one"
+            assert not named_in(ballot.state())
+            voted = ballot.waiting[0]
+            assert voted.models["AB".index(review["winner"])] == "model-one"
+            first = voted.models.index(judged.iloc[0]["model_a"])
+            assert review["judgments"][0]["about"].startswith(f"the judge saw your {'AB'[first]}")
+            assert review["case"]["a"] == list(voted.answers[0])
             assert review["judgments"][0]["parts"][-1] == ("[[A]]", True)
             with pytest.raises(ValueError, match="opinion is due"):
                 ballot.cast("a")
@@ -563,6 +629,17 @@ def test_keys_vote_filter_and_go_on(chromium: Browser, tmp_path: Path) -> None:
         page.keyboard.press(key)
     sent = page.evaluate("model.sent")
     assert [one.get("choice", "undo") for one in sent] == ["a", "b", "tie", "both_bad", "undo"]
+    while ballot.current:
+        ballot.cast("a")
+    page.evaluate("state => model.put(state)", ballot.state())
+    page.get_by_role("button", name="End and name the models").click()
+    assert page.evaluate("model.sent.at(-1)") == {"finish": True}
+    assert not any(model in page.inner_text("main") for model in MODELS)
+    ballot.act({"finish": True})
+    page.evaluate("state => model.put(state)", ballot.state())
+    assert page.locator(".lmj-named tr").count() == 13
+    assert all(model in page.inner_text("main") for model in MODELS)
+    assert page.get_by_role("button").count() == 0
     three = lj.vote(pairs(), voter="ann", path=tmp_path / "w.jsonl", form="hhh")
     page, _ = open_panel(chromium, three.state())
     page.locator(".lmj").focus()
@@ -588,7 +665,7 @@ def test_an_arena_answers_live_and_keeps_what_was_voted(tmp_path: Path) -> None:
     arena = lj.arena(asked, live, path=tmp_path / "v.jsonl", **how)
     assert one.asked == two.asked == []
     while (shown := arena.state())["case"]:
-        assert not any(model in json.dumps(shown["case"]) for model in MODELS)
+        assert not named_in(shown)
         assert shown["case"]["a"] == [f"echo {shown['case']['question'][0]}"]
         winner = "a" if arena.current.models[0] == "model-one" else "b"
         arena.act({"choice": winner, "place": shown["place"]})
@@ -605,15 +682,40 @@ def test_an_arena_answers_live_and_keeps_what_was_voted(tmp_path: Path) -> None:
     assert typed.state()["case"] is None
     typed.act({"prompt": "Hail?"})
     typed.act({"choice": "tie", "place": typed.state()["place"]})
+    assert not named_in(typed.state())
     assert typed.votes["question_id"].str.startswith("prompt-").all()
     with pytest.raises(ValueError, match="the prompt is empty"):
         typed.ask(" ")
+    assert typed.state()["may_finish"]
+    typed.act({"finish": True})
+    assert {typed.state()["named"][0][side] for side in "ab"} == {"model-one", "model-two"}
+    with pytest.raises(ValueError, match="the session has ended"):
+        typed.ask("Sleet?")
     with pytest.raises(ValueError, match="two or more"):
         lj.arena("Rain?", {"model-one": one}, path=tmp_path / "v.jsonl", **how)
     # Again, and nothing that was answered is asked a second time.
     again = lj.arena(asked, live, path=tmp_path / "v.jsonl", **how)
     assert again.state()["of"] == 3
+    again.cast("tie")
+    assert again.state()["case"] is None
     assert len(one.asked) == 5  # the one that failed
+
+
+def test_an_arena_spreads_its_battles_over_all_pairs_of_models(tmp_path: Path) -> None:
+    names = [f"model {n}" for n in range(4)]
+    how = {"store": lj.Store(tmp_path / "store", mode="record"), "path": tmp_path / "v.jsonl"}
+    asked = questions([f"text {n}" for n in range(6)])
+    arena = lj.arena(asked, {name: Echo() for name in names}, voter="ann", **how)
+    met, about = [], []
+    while case := arena.current:
+        assert arena.state()["case"]
+        met.append(case.pair[2])
+        about.append(case.question_id)
+        arena.cast("tie")
+    for rounds in range(6):  # every pair of models meets once before one meets again
+        assert len(set(met[6 * rounds : 6 * rounds + 6])) == 6
+    assert about != sorted(about)
+    assert len(set(zip(met, about, strict=True))) == 36
 
 
 def test_objects_show_themselves_in_a_cell_as_text(tmp_path: Path) -> None:

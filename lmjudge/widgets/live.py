@@ -29,14 +29,16 @@ def arena(
     path: str | os.PathLike[str],
     seed: int = 0,
 ) -> Arena:
-    """An Arena: a Ballot on which models answer live, two at a time, without their names.
+    """Return an Arena: a Ballot on which models answer live, two at a time, without their names.
 
     `questions` are a questions frame (first turns are asked), one prompt, or None for prompts typed
     into the cell. `endpoints` maps each model, or Answerer, to the endpoint that answers for it; of
-    more than two every pair meets. Answers come through the store, so that they are paid for once,
-    and both are shown only once both are there. Votes are kept, read and undone as `vote` does;
-    `.ratings()` are the Bradley-Terry ratings that they amount to. Raises ValueError for fewer than
-    two models; a case of which an answer failed is passed over, and says so.
+    more than two every pair meets, and the next pair is the one with the fewest votes. Answers come
+    through the store, so that you pay for each once, and the cell shows both answers together.
+    Votes are kept, read and undone as `vote` does, and no model is named before the session ends;
+    with typed prompts you can end it at any time. `.ratings()` gives the Bradley-Terry ratings of
+    the votes. A case whose answer failed is passed over, and the cell says why. Raises ValueError
+    for fewer than two models.
     """
     return Arena(questions, endpoints, store=store, voter=voter, path=path, seed=seed)
 
@@ -73,19 +75,25 @@ class Arena(Ballot):
         elif questions is not None:
             for row in check(questions, "questions").to_dict("records"):
                 self._add(row["question_id"], row["turns"][0], row["category"])
+            self._draw_order()
+
+    def _open(self) -> list[Case]:
+        return [case for case in super()._open() if case.pair not in self.failed]
 
     @property
-    def current(self) -> Case | None:
-        """The case to vote on, none of whose answers failed."""
-        over = self._voted | self.failed.keys()
-        return next((case for pair, case in self.cases.items() if pair not in over), None)
+    def may_finish(self) -> bool:
+        """Whether the session can end; prompts that are typed have no last one."""
+        return super().may_finish or self.typed
 
     def ask(self, prompt: str) -> None:
-        """Puts a prompt of the voter's own to the models; ValueError for an empty one."""
+        """Put a prompt of the voter's to the models; ValueError if it is empty or all has ended."""
+        if self.finished:
+            raise ValueError("the session has ended; run the cell again for a new one")
         if not prompt.strip():
             raise ValueError("the prompt is empty; ask something")
         name = hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest()[:16]
         self._add(f"prompt-{name}", prompt, "arena")
+        self._draw_order()
 
     def ratings(self, **how: Any) -> pd.DataFrame:
         """The models' Bradley-Terry ratings by the votes in the file; `how` is bradley_terry's."""

@@ -98,6 +98,7 @@ function vote(model, root, send) {
   let chosen = {};
   const cast = choice => send({ choice, place: model.get("state").place });
   const undo = () => send({ undo: true });
+  const finish = () => send({ finish: true });
   let opinion = {};
   const choose = (name, option) => {
     chosen[name] = option;
@@ -121,6 +122,19 @@ function vote(model, root, send) {
     return box("lmj-bar", button("A is better (a)", () => cast("a")), button("B is better (b)", () => cast("b")),
       button("tie (t)", () => cast("tie")), button("both are bad (x)", () => cast("both_bad")));
   };
+  const sides = shown => [...shown.question.map(turn => said(turn)),
+    box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), ...shown[side].map(turn => said(turn)))))];
+  const names = rows => {
+    const table = make("table", null, { class: "lmj-named" });
+    const line = (kind, texts) => {
+      const row = make("tr");
+      row.append(...texts.map(text => make(kind, text)));
+      table.append(row);
+    };
+    line("th", ["Question", "A", "B", "Your vote"]);
+    for (const row of rows) line("td", [row.question, row.a, row.b, row.vote]);
+    return table;
+  };
   const show = () => {
     const state = model.get("state");
     if (state.place !== place) {
@@ -131,21 +145,20 @@ function vote(model, root, send) {
     content.replaceChildren();
     content.append(box("lmj-bar",
       make("strong", state.prompts ? `${state.done} voted on` : `${state.done} of ${state.of} voted on`, { role: "status" }),
-      make("span", `voter: ${state.voter}`, { class: "lmj-soft" }), button("undo (u)", undo)));
-    if (state.last) content.append(make("div", `Just voted on: A was ${state.last.a}, B was ${state.last.b}.`, { class: "lmj-soft lmj-last" }));
+      make("span", `voter: ${state.voter}`, { class: "lmj-soft" }), !state.named.length && button("undo (u)", undo)));
     if (state.error) content.append(make("div", state.error, { class: "lmj-error", role: "alert" }));
     if (state.review) {
       const answer = (name, label) => box("lmj-bar", make("strong", label),
         ...[["yes", true], ["no", false]].map(([word, value]) => button(word, () => think(name, value), { "aria-pressed": String(opinion[name] === value), "data-asked": `${name}-${word}` })));
-      content.append(make("h3", `${state.review.judge} judged otherwise: ${state.review.winner}`),
+      content.append(make("h3", `${state.review.judge} judged otherwise: ${state.review.winner}`), ...sides(state.review.case),
         ...state.review.judgments.map(one => box("lmj-judgment", make("div", one.about, { class: "lmj-soft" }), marked(one.parts))),
         answer("reasonable", "Is this judgment reasonable? "), answer("change", "Would you change your vote? "));
     } else if (state.case) {
-      content.append(...state.case.question.map(turn => said(turn)),
-        box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), ...state.case[side].map(turn => said(turn))))),
-        ballot(state));
-    } else if (!state.prompts) content.append(make("p", "All is voted on. Thank you."));
-    if (state.prompts && !state.case && !state.review) {
+      content.append(...sides(state.case), ballot(state));
+    } else if (!state.prompts) content.append(make("p", "All pairs have your vote. Thank you."));
+    if (state.named.length) content.append(make("p", "The session has ended. These are the models:"), names(state.named));
+    else if (state.may_finish && !state.review) content.append(box("lmj-bar", button("End and name the models", finish)));
+    if (state.prompts && !state.named.length && !state.case && !state.review) {
       const text = make("textarea", null, { "aria-label": "Prompt", placeholder: "Ask both models something" });
       const ask = button("Ask both", () => {
         ask.disabled = true;
@@ -160,7 +173,7 @@ function vote(model, root, send) {
     if (typing(event.target)) return false;
     const state = model.get("state");
     const plain = { a: "a", b: "b", t: "tie", x: "both_bad" };
-    if (event.key === "u") undo();
+    if (event.key === "u" && !state.named.length) undo();
     else if (state.review || !state.case) return false;
     else if (state.form === "hhh") {
       const open = state.criteria.find(name => !chosen[name]);

@@ -53,13 +53,15 @@ class Opinions:
         return winner is not None and winner != _won(vote)
 
     def shown(self, case: Case) -> dict[str, Any]:
-        """The judge's judgments of a case, in full, as plain JSON."""
+        """The judge's judgments of a case, as plain JSON, with the voter's A and B for models."""
+        letters = dict(zip(case.models, ("A", "B"), strict=True))
         return {
             "judge": clean_text(str(self.games[case.pair][0]["judge"])),
-            "winner": clean_text(str(self._winner(case.pair))),
+            "winner": letters.get(str(self._winner(case.pair)), "tie"),
             "judgments": [
                 {
-                    "about": clean_text(f"shown first: {row['model_a']}, second: {row['model_b']}"),
+                    "about": f"the judge saw your {letters[str(row['model_a'])]} first,"
+                    f" your {letters[str(row['model_b'])]} second",
                     "parts": _parts(row),
                 }
                 for row in self.games[case.pair]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -43,13 +44,16 @@ def vote(
     judged: pd.DataFrame | None = None,
     seed: int = 0,
 ) -> Ballot:
-    """A Ballot: the pairs of answers, blind, for one voter to vote on in a cell.
+    """Return a Ballot: a widget in which one voter compares pairs of answers without model names.
 
-    Order and sides are drawn from the seed and the voter's name; models' names stay in Python until
-    the vote is cast. Each vote is a line of the file `path` (.jsonl), on the disk before the next
-    pair is shown: `lj.load_votes(path)`, or `.votes`, is a votes frame in which model_a was shown
-    on the left. Run again, it goes on where it stopped: one vote a voter and pair. A voter named
-    `expert_...` or `author_...` is of that group, any other of the crowd.
+    The next pair is the one with the fewest votes in the file, then the one whose two models met
+    least often; among equals, seed and voter's name draw it, and its sides. The cell names no model
+    until the voter ends the session (a button once all pairs have votes, or `.finish()`).
+
+    Each vote is a line of the file `path` (.jsonl), on the disk before the next pair is shown:
+    `lj.load_votes(path)`, or `.votes`, is a votes frame in which model_a was shown on the left. Run
+    the cell again to continue: one vote a voter and pair. A voter named `expert_...` or
+    `author_...` is of that group, any other of the crowd.
 
     form="hhh" asks three times, which answer is more helpful, honest and harmless, in five options
     merged to three; the votes' judges are then `voter/helpful` and so on. With `judged` (games of
@@ -96,12 +100,11 @@ class Ballot:
                     rows=case,
                 )
             self.cases[case.pair] = self._sided(case)
-        drawn = sorted(self.cases.items(), key=lambda item: self._drawn("order", item[1]))
-        self.cases = dict(drawn)
+        self._draw_order()
         self.opinions_of = None if judged is None else Opinions(judged, self.path, voter)
         self.waiting: tuple[Case, str] | None = None  # voted on, and the opinion still asked for
-        self.last: dict[str, str] | None = None
-        self._done()
+        self.finished = False
+        self._read_votes()
 
     def __repr__(self) -> str:
         told = f"{self.done} of {len(self.cases)} voted on, in {self.path.name}"
@@ -134,8 +137,17 @@ class Ballot:
 
     @property
     def current(self) -> Case | None:
-        """The case to vote on; None once all are voted on."""
-        return next((case for pair, case in self.cases.items() if pair not in self._voted), None)
+        """The case to vote on: the one with the fewest votes; None once all have this voter's."""
+        open_cases = [] if self.finished else self._open()
+        return min(open_cases, key=self._votes_before, default=None)
+
+    def _open(self) -> list[Case]:
+        """The cases that this voter has not voted on, in the order drawn."""
+        return [case for pair, case in self.cases.items() if pair not in self._voted]
+
+    def _votes_before(self, case: Case) -> tuple[int, int]:
+        """How many voters have voted on the case, and how many votes its two models have."""
+        return self._of_case[case.pair], self._of_models[case.pair[2]]
 
     def cast(self, choice: str | Mapping[str, int]) -> None:
         """Votes on the current case: "a" (the left), "b", "tie" or "both_bad".
@@ -145,7 +157,10 @@ class Ballot:
         """
         case = self.current
         if case is None or self.waiting:
-            raise ValueError("there is nothing to vote on; all is voted on, or an opinion is due")
+            raise ValueError(
+                "there is nothing to vote on: all pairs have votes, an opinion is due, or the"
+                " session has ended"
+            )
         if isinstance(choice, str) and self.form == "better" and choice in CHOICES:
             given: dict[str, dict[str, Any]] = {self.voter: {"winner": CHOICES[choice]}}
         elif (
@@ -172,10 +187,9 @@ class Ballot:
         now = time.time()
         rows = [about | told | {"judge": judge, "tstamp": now} for judge, told in given.items()]
         if not ballots.append(self.path, rows, _same):
-            self._done()
+            self._read_votes()
             raise ValueError("this voter has voted on that pair elsewhere; here is the next")
-        self._done()
-        self.last = {"a": case.models[0], "b": case.models[1]}
+        self._read_votes()
         if self.opinions_of and self.opinions_of.differs(case.pair, rows[0]):
             self.waiting = case, str(rows[0]["winner"])
 
@@ -189,8 +203,11 @@ class Ballot:
     def undo(self) -> None:
         """Takes back this voter's last vote, which is then to be cast again.
 
-        Raises ValueError where the file's last vote is another's or on other pairs.
+        Raises ValueError where the file's last vote is another's or on other pairs, and once the
+        models were named.
         """
+        if self.finished:
+            raise ValueError("the models were named; a vote can no longer be changed")
         votes = ballots.read(self.path)
         pair = ballots.pair_of(votes[-1]) if votes and votes[-1]["judge"] in self.judges else None
         if pair not in self.cases:
@@ -202,8 +219,32 @@ class Ballot:
             self.opinions_of.take_back(
                 lambda one: one["judge"] == self.voter and ballots.pair_of(one) == pair
             )
-        self.waiting = self.last = None
-        self._done()
+        self.waiting = None
+        self._read_votes()
+
+    def finish(self) -> pd.DataFrame:
+        """End the session and return this voter's votes on its pairs; the cell then names models.
+
+        Columns: question_id, turn, model_a (shown as A), model_b (shown as B), judge, winner.
+        Raises ValueError while pairs are without a vote: named models would show in them.
+        """
+        if not self.may_finish:
+            raise ValueError(
+                f"{len(self._open())} pairs have no vote of {self.voter} yet; vote on them first"
+            )
+        self.finished = True
+        rows = [
+            vote
+            for vote in ballots.read(self.path)
+            if vote["judge"] in self.judges and ballots.pair_of(vote) in self.cases
+        ]
+        columns = ["question_id", "turn", "model_a", "model_b", "judge", "winner"]
+        return pd.DataFrame(rows, columns=columns)
+
+    @property
+    def may_finish(self) -> bool:
+        """Whether the session can end: no pair of it waits for a vote or an opinion."""
+        return self.finished or not (self.waiting or self._open())
 
     def state(self) -> dict[str, Any]:
         """What the widget shows: texts without names, or the judgment that an opinion is due on."""
@@ -211,7 +252,8 @@ class Ballot:
         shown = case and self.read_by_voter(case)
         review = None
         if self.waiting and self.opinions_of:
-            review = self.opinions_of.shown(self.waiting[0])
+            voted = self.waiting[0]
+            review = self.opinions_of.shown(voted) | {"case": self.read_by_voter(voted)}
         return {
             "view": "vote",
             "form": self.form,
@@ -222,7 +264,8 @@ class Ballot:
             "options": [label for label, _ in OPTIONS.values()],
             "case": shown,
             "place": self._place(case) if case else "",
-            "last": self.last,
+            "may_finish": self.may_finish and self.done > 0,
+            "named": self._named() if self.finished else [],
             "review": review,
             "prompts": False,
             "error": "",
@@ -235,18 +278,39 @@ class Ballot:
         return {name: list(map(clean_text, text)) for name, text in zip(names, texts, strict=True)}
 
     def act(self, message: dict[str, Any]) -> None:
-        """Vote, think or undo, as the widget was told to; of a case no longer shown, nothing."""
+        """Vote, think, undo or finish, as the widget was told to; of a case not shown, nothing."""
         if message.get("undo"):
             self.undo()
+        elif message.get("finish"):
+            self.finish()
         elif "opinion" in message and self.waiting:
             told = message["opinion"]
             self.think(reasonable=bool(told["reasonable"]), change=bool(told["change"]))
         elif (case := self.current) and message.get("place") == self._place(case):
             self.cast(message["choice"])
 
-    def _done(self) -> None:
-        mine = [one for one in ballots.read(self.path) if one["judge"] in self.judges]
-        self._voted = {ballots.pair_of(one) for one in mine}
+    def _named(self) -> list[dict[str, str]]:
+        """Which models each pair showed and what the vote was, for the cell."""
+        rows = self.finish().to_dict("records")
+        return [
+            {
+                "question": clean_text(f"{row['question_id']}, turn {row['turn']}"),
+                "a": clean_text(row["model_a"]),
+                "b": clean_text(row["model_b"]),
+                "vote": {"model_a": "A", "model_b": "B"}.get(row["winner"], "tie")
+                + (f" ({row['judge'].rpartition('/')[2]})" if self.form == "hhh" else ""),
+            }
+            for row in rows
+        ]
+
+    def _read_votes(self) -> None:
+        """Count the votes in the file; until the next call, others' votes change no order."""
+        votes = ballots.read(self.path)
+        self._voted = {ballots.pair_of(vote) for vote in votes if vote["judge"] in self.judges}
+        # With the form "hhh" a voter's three rows on a pair are one vote.
+        cast = {(ballots.pair_of(vote), vote["judge"].partition("/")[0]) for vote in votes}
+        self._of_case = Counter(pair for pair, _ in cast)
+        self._of_models = Counter(pair[2] for pair, _ in cast)
 
     def _sided(self, case: Case) -> Case:
         """The case with its sides drawn, alike whichever of the two was given first."""
@@ -255,6 +319,11 @@ class Ballot:
         a, b = case.models
         answers = case.answers and (case.answers[1], case.answers[0])
         return Case(case.question_id, case.turn, case.question, (b, a), answers)
+
+    def _draw_order(self) -> None:
+        """Put the cases into the order that seed and voter draw."""
+        drawn = sorted(self.cases.items(), key=lambda item: self._drawn("order", item[1]))
+        self.cases = dict(drawn)
 
     def _place(self, case: Case) -> str:
         return self._drawn("place", case)[:16]

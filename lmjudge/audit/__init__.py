@@ -12,6 +12,7 @@
 nbs/judge-audit.ipynb puts all of it on one page.
 """
 
+from lmjudge.audit.choice import Choice, Finding, choose_judge, rank_judges
 from lmjudge.audit.findings import finding
 from lmjudge.audit.habits import biases, longer_wins
 from lmjudge.audit.lab import parser_lab
@@ -24,8 +25,11 @@ from lmjudge.stats.judgeterms import judge_terms
 from lmjudge.stats.power import labels_needed, power
 
 __all__ = [
+    "Choice",
+    "Finding",
     "biases",
     "call_costs",
+    "choose_judge",
     "components",
     "corrected_ratings",
     "corrected_scores",
@@ -40,4 +44,5 @@ __all__ = [
     "parser_lab",
     "plans",
     "power",
+    "rank_judges",
 ]

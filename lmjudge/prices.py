@@ -6,11 +6,13 @@ import csv
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lmjudge.canonical import JSON
 from lmjudge.errors import PriceError
-from lmjudge.records import Reply, Request
+from lmjudge.records import Attempt, Reply, Request
 
 CHARACTERS_A_TOKEN = 4.0  # of English prose, where a server has not said how many tokens it read
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
@@ -61,7 +63,7 @@ def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
     return found
 
 
-def price_of(model: str, table: dict[str, Price] | None = None) -> Price | None:
+def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | None:
     """The price of a model, or of the same model without the date in its name; None if unknown.
 
     >>> price_of("gpt-4o-mini-2024-07-18").input, price_of("my-model")
@@ -82,25 +84,61 @@ def same_model(asked: str, served: str | None) -> bool:
     return served.startswith(asked) and bool(_MORE.fullmatch(served[len(asked) :]))
 
 
-def tokens(request: Request, reply: Reply | None = None) -> tuple[float, float]:
-    """The tokens read and written: as the server said, else by the length of the texts."""
+def tokens(
+    request: Request, reply: Reply | None = None, usage: Mapping[str, JSON] | None = None
+) -> tuple[float, float]:
+    """Return the tokens read and written: as the server said, else by the length of the texts.
+
+    `usage` is the server's count where there is no reply that holds it.
+    """
     characters = sum(len(str(message.get("content") or "")) for message in request.messages)
-    usage = (reply.usage if reply else None) or {}
-    guesses = {
-        "prompt_tokens": characters / CHARACTERS_A_TOKEN,
-        "completion_tokens": len(reply.text) / CHARACTERS_A_TOKEN if reply else 0.0,
-    }
-    read, written = (
-        float(said) if isinstance(said := usage.get(name), (int, float)) and said > 0 else guess
-        for name, guess in guesses.items()
+    written = len(reply.text) + len(reply.reasoning or "") if reply else 0
+    counted = usage or (reply.usage if reply else None) or {}
+    read = _counted(counted, "prompt_tokens", "input_tokens")
+    wrote = _counted(counted, "completion_tokens", "output_tokens")
+    return (
+        characters / CHARACTERS_A_TOKEN if read is None else read,
+        written / CHARACTERS_A_TOKEN if wrote is None else wrote,
     )
-    return read, written
 
 
-def cost(request: Request, reply: Reply, table: dict[str, Price] | None = None) -> float | None:
+def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:
+    """The first of these counts that is a number above 0."""
+    for name in names:
+        count = usage.get(name)
+        if isinstance(count, (int, float)) and count > 0:
+            return float(count)
+    return None
+
+
+def cost(request: Request, reply: Reply, table: Mapping[str, Price] | None = None) -> float | None:
     """The dollars that a reply cost, or would cost again; None where the price is unknown."""
     price = price_of(request.model, table)
     return None if price is None else price.of(*tokens(request, reply))
+
+
+def charge(attempt: Attempt, table: Mapping[str, Price] | None = None) -> float | None:
+    """Return the dollars that an attempt may have cost; None where the price is unknown.
+
+    The server's own count where it told one. Without one, a refused attempt costs nothing, a reply
+    its length, and an attempt that ended in the middle its `dearest`: the server may have charged
+    for all of it.
+    """
+    price, request = price_of(attempt.request.model, table), attempt.request
+    if price is None:
+        return None
+    told = bool(attempt.usage or (attempt.reply and attempt.reply.usage))
+    if attempt.refused and not told:
+        return 0.0
+    if attempt.reply is None and not told:
+        return dearest(request, price) * max(attempt.count, 0)
+    return price.of(*tokens(request, attempt.reply, attempt.usage))
+
+
+def dearest(request: Request, price: Price) -> float:
+    """Return the most dollars that a call may cost, by its prompt and the bound on its reply."""
+    read, _ = tokens(request)
+    return price.of(2 * read, longest(request) or 0.0)  # dense text has up to twice the tokens
 
 
 def longest(request: Request) -> float | None:

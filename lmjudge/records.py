@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lmjudge.canonical import JSON, canonical_json
-from lmjudge.errors import DamagedStore, RequestError, UnknownRecord
+from lmjudge.errors import DamagedStore, EndpointError, RequestError, UnknownRecord
 
 _KEY_PREFIX = b'{"key":"'
 _REPLY_PREFIX = b'","reply":'
@@ -260,6 +260,76 @@ def unite(records: Iterable[Record]) -> list[Record]:
 def _age(record: Record) -> tuple[float, str]:
     created = record.reply.created
     return (-math.inf if created is None else created, record.digest)
+
+
+@dataclass
+class Attempt:
+    """One sending of a request: how it ended, and what the server says it used.
+
+    `reply` is what came of it, `usage` the tokens told in a response that is no reply, `reason` why
+    there is no reply. `refused` is True where the server charges nothing: it answered with an
+    error, or was never reached. `count` is the number of sendings that it stands for.
+    """
+
+    request: Request
+    reply: Reply | None = None
+    usage: Mapping[str, JSON] | None = None
+    reason: str | None = None
+    refused: bool = False
+    count: int = 1
+
+
+class Meter(Protocol):
+    """What counts every sending of a request, before it leaves and after it ended."""
+
+    async def begin(self, request: Request) -> Attempt:
+        """Let a request leave, or raise EndpointStopped where it may not."""
+        ...
+
+    def end(self, attempt: Attempt) -> None:
+        """Count an attempt that ended, cancelled ones included."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """An endpoint that sends a request more than once, and tells a meter of each sending."""
+
+    def metered_session(
+        self, meter: Meter
+    ) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
+        """Open a session as `Endpoint.session` does, every sending counted by the meter."""
+        ...
+
+
+@asynccontextmanager
+async def metered(
+    endpoint: Endpoint, meter: Meter
+) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
+    """Open an endpoint's session so that the meter counts each sending.
+
+    Of an endpoint that is not `Metered`, a request is one attempt, or as many as its failure says.
+    """
+    if isinstance(endpoint, Metered):
+        async with endpoint.metered_session(meter) as answer:
+            yield answer
+        return
+    async with endpoint.session() as ask:
+
+        async def counted(request: Request) -> Reply:
+            attempt = await meter.begin(request)
+            try:
+                attempt.reply = await ask(request)
+                return attempt.reply
+            except EndpointError as failure:
+                attempt.reason = getattr(failure, "reason", None)
+                attempt.refused = (getattr(failure, "status", None) or 0) >= 400
+                attempt.count = getattr(failure, "attempts", 1)
+                raise
+            finally:
+                meter.end(attempt)
+
+        yield counted
 
 
 class Endpoint(Protocol):

@@ -136,12 +136,17 @@ def _part(parsed: argparse.Namespace, store: Any) -> Any:
 
 def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence[Path]) -> None:
     failed = store.failures
-    flying = store.calls - store.kept - failed.total()  # when the run stopped
+    flying = store.requests - store.kept - failed.total()  # when the run stopped
     cut = f", {flying:,} stopped without a reply, {store.kept:,} kept" if flying > 0 else ""
     say(
         f"asked for {store.hits + store.misses:,} replies: {store.hits:,} from the store,"
         f" {store.calls:,} calls, {failed.total():,} failed{_counts(failed)}{cut}; {_spent(store)}"
     )
+    if store.calls > store.requests:
+        say(
+            f"{store.calls - store.requests:,} calls were sent again after a failed attempt"
+            f"{_counts(store.unanswered)}; the server may charge for each"
+        )
     if store.served:
         say(f"the server answered as another model than was asked for{_counts(store.served)}")
     if store.last_failure is not None:

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from lmjudge.errors import EndpointStopped, PriceError
-from lmjudge.prices import Price, longest, price_of, prices, tokens
-from lmjudge.records import Endpoint, Reply, Request
+from lmjudge.prices import Price, charge, dearest, longest, price_of, prices
+from lmjudge.records import Attempt, Endpoint, Meter, Reply, Request, metered
 
 
 @dataclass
@@ -24,12 +24,15 @@ class Used:
 class Budget:
     """An endpoint in front of another, which answers while `calls` and `dollars` last.
 
-    A request is let through only if all that is spent, all that is in flight at its dearest (the
-    longest reply that it may have) and the request itself are within `dollars`; if what is in
-    flight is in the way, it waits for it, and so it does before it stops: what is paid for is kept,
-    and the same run with a new budget goes on. Spent is what the server's own count of tokens
-    costs; of a failed call, its prompt. One budget is spent once, over all that is asked through
-    it. Answering raises EndpointStopped (reason "budget") when it is used up, and PriceError for a
+    Every sending counts, a repeated one too. It is let through only if all that is spent, all that
+    is in flight at its dearest (the longest reply that it may have) and itself are within
+    `dollars`. If what is in flight is in the way, it waits for that, and so it does before it
+    stops: what is paid for is kept, and the same run with a new budget goes on. Spent is what
+    `prices.charge` says: the server's own count of tokens, and the dearest where a call ended in
+    the middle. A server that charges more than the dearest can exceed `dollars` by the calls in
+    flight, and no more. One budget is spent once, over all that is asked through it.
+
+    Answering raises EndpointStopped (reason "budget") when it is used up, and PriceError for a
     model whose price is unknown, or a request without a bound on its length.
     """
 
@@ -57,68 +60,83 @@ class Budget:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-        """An async context manager that gives the coroutine function `answer(request)`."""
-        async with self.endpoint.session() as answer:
-            yield _Purse(self, answer).answer
+        """Open a session: an async context manager that gives `answer(request)`."""
+        async with metered(self.endpoint, _Purse(self)) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def metered_session(
+        self, meter: Meter
+    ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
+        """Open a session whose every sending `meter` counts too."""
+        async with metered(self.endpoint, _Purse(self, meter)) as answer:
+            yield answer
 
 
 class _Purse:
     """What a session may still have to spend for what is in flight, beside what is used."""
 
-    def __init__(self, budget: Budget, ask: Callable[[Request], Awaitable[Reply]]) -> None:
-        self.budget, self.ask = budget, ask
+    def __init__(self, budget: Budget, outer: Meter | None = None) -> None:
+        self.budget, self.outer, self.used = budget, outer, budget.used
         self.table = dict(prices() if budget.table is None else budget.table)
-        self.changed = asyncio.Condition()
-        self.used, self.held, self.flying = budget.used, 0.0, 0
+        self.changed = asyncio.Event()
+        self.held, self.flying = 0.0, 0
 
-    async def answer(self, request: Request) -> Reply:
-        price, dearest = self._dearest(request)
-        await self._let_through(dearest)
-        reply = None
+    async def begin(self, request: Request) -> Attempt:
+        """Count a call, once it is within the budget."""
+        most = self._most(request)
+        while why := self._in_the_way(most):
+            if self.flying == 0:
+                raise EndpointStopped(
+                    f"the budget is used up: {why}; what was answered is kept, and the same run"
+                    " with a new budget goes on",
+                    reason="budget",
+                    status=None,
+                )
+            self.changed.clear()
+            await self.changed.wait()
+        self.held += most
+        self.flying += 1
+        self.used.calls += 1
+        if self.outer is None:
+            return Attempt(request)
         try:
-            reply = await self.ask(request)
-            return reply
-        finally:
-            async with self.changed:
-                self.held -= dearest
-                self.flying -= 1
-                if price is not None:
-                    self.used.dollars += price.of(*tokens(request, reply))
-                self.changed.notify_all()
+            return await self.outer.begin(request)
+        except BaseException:
+            self.used.calls -= 1
+            self._land(most)
+            raise
 
-    async def _let_through(self, dearest: float) -> None:
-        async with self.changed:
-            while why := self._in_the_way(dearest):
-                if self.flying == 0:
-                    raise EndpointStopped(
-                        f"the budget is used up: {why}; what was answered is kept, and the same run"
-                        " with a new budget goes on",
-                        reason="budget",
-                        status=None,
-                    )
-                await self.changed.wait()
-            self.held += dearest
-            self.used.calls += 1
-            self.flying += 1
+    def end(self, attempt: Attempt) -> None:
+        """Count what a call may have cost, and let others through."""
+        self.used.calls += attempt.count - 1
+        self.used.dollars += charge(attempt, self.table) or 0.0
+        if self.outer is not None:
+            self.outer.end(attempt)
+        self._land(self._most(attempt.request))
 
-    def _in_the_way(self, dearest: float) -> str | None:
+    def _land(self, most: float) -> None:
+        self.held -= most
+        self.flying -= 1
+        self.changed.set()
+
+    def _in_the_way(self, most: float) -> str | None:
         calls, dollars = self.budget.calls, self.budget.dollars
         if calls is not None and self.used.calls >= calls:
             return f"{calls:,} calls are made, as many as were allowed"
-        if dollars is not None and self.used.dollars + self.held + dearest > dollars:
+        if dollars is not None and self.used.dollars + self.held + most > dollars:
             given = f"{dollars:,.2f}" if round(dollars, 2) == dollars else f"{dollars:,.4f}"
             return (
                 f"${self.used.dollars:,.4f} are spent of ${given}, and the next call may cost"
-                f" ${dearest:,.4f}"
+                f" ${most:,.4f}"
             )
         return None
 
-    def _dearest(self, request: Request) -> tuple[Price | None, float]:
-        price = price_of(request.model, self.table)
+    def _most(self, request: Request) -> float:
         if self.budget.dollars is None:
-            return price, 0.0
-        bound = longest(request)
-        if price is None or bound is None:
+            return 0.0
+        price = price_of(request.model, self.table)
+        if price is None or longest(request) is None:
             lacks, give = "sets no bound on its replies' length", "a max_tokens"
             if price is None:
                 lacks = "has no price"
@@ -128,5 +146,4 @@ class _Purse:
                 " or a number of calls (--max-calls) instead",
                 model=request.model,
             )
-        read, _ = tokens(request)
-        return price, price.of(2 * read, bound)  # dense text has up to twice the tokens
+        return dearest(request, price)

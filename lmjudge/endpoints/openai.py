@@ -14,6 +14,7 @@ import math
 import os
 import random
 import re
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -25,7 +26,7 @@ from lmjudge.canonical import JSON
 from lmjudge.endpoints.replies import Fault, is_told, read_reply, redacted
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.prices import same_model
-from lmjudge.records import Reply, Request
+from lmjudge.records import Attempt, Meter, Reply, Request
 
 if TYPE_CHECKING:
     from lmjudge.endpoints.wire import Post
@@ -79,7 +80,15 @@ class OpenAIEndpoint:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-        """An async context manager that gives the coroutine function `answer(request)`."""
+        """Open a session: an async context manager that gives `answer(request)`."""
+        async with self.metered_session(_Unmetered()) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def metered_session(
+        self, meter: Meter
+    ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
+        """Open a session that tells `meter` of every attempt."""
         url, key = self.target()
         from lmjudge.endpoints.wire import connect
 
@@ -90,7 +99,7 @@ class OpenAIEndpoint:
             max_bytes=self.max_bytes,
             **client_options(url),
         ) as post:
-            yield _Session(self, post, key).answer
+            yield _Session(self, post, key, meter).answer
 
     def target(self) -> tuple[str, str]:
         """The base URL and the key, "" where none is needed."""
@@ -141,11 +150,12 @@ def client_options(url: str) -> dict[str, Any]:
     import httpx2
 
     parts = urlsplit(url)
-    if parts.scheme == "https":
-        # The environment's CA file holds without its proxy too.
-        verify = {"verify": httpx2.create_ssl_context()}
-        return {"trust_env": not _is_loopback(parts.hostname or ""), **verify}
-    return {"trust_env": False}
+    if parts.scheme != "https":
+        # A context that trusts no certificate: loading the real ones takes longer than a reply.
+        return {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
+    # The environment's CA file holds without its proxy too.
+    verify = {"verify": httpx2.create_ssl_context()}
+    return {"trust_env": not _is_loopback(parts.hostname or ""), **verify}
 
 
 def _is_loopback(host: str) -> bool:
@@ -155,11 +165,21 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class _Unmetered:
+    """A meter that lets every request leave and counts nothing."""
+
+    async def begin(self, request: Request) -> Attempt:
+        return Attempt(request)
+
+    def end(self, attempt: Attempt) -> None:
+        pass
+
+
 class _Session:
     """What the workers of one run share: the connection, the pause, and the reason to stop."""
 
-    def __init__(self, endpoint: OpenAIEndpoint, post: Post, key: str) -> None:
-        self.endpoint, self.post, self.key = endpoint, post, key
+    def __init__(self, endpoint: OpenAIEndpoint, post: Post, key: str, meter: Meter) -> None:
+        self.endpoint, self.post, self.key, self.meter = endpoint, post, key, meter
         self.clock = asyncio.get_running_loop().time
         self.resume = -math.inf
         self.stopped: Fault | None = None
@@ -180,9 +200,18 @@ class _Session:
             and await self._rest(at, ends)
         ):
             attempts += 1
-            outcome = await self._attempt(body, ends)
-            if isinstance(outcome, Reply) and self.endpoint.same_model:
-                outcome = _of_the_same(request.model, outcome)
+            attempt = await self.meter.begin(request)
+            try:
+                outcome = await self._attempt(body, ends)
+                if isinstance(outcome, Reply):
+                    attempt.reply = outcome
+                    if self.endpoint.same_model:
+                        outcome = _of_the_same(request.model, outcome)
+                else:
+                    attempt.usage, attempt.refused = outcome.usage, outcome.refused
+                    attempt.reason = outcome.reason
+            finally:
+                self.meter.end(attempt)
             if isinstance(outcome, Reply):
                 return outcome
             fault = self._heeded(outcome, ends)

@@ -54,7 +54,9 @@ _SECRET = re.compile(r"(?i)bearer\s+[^\s\"']+|\bsk-[^\s\"',]+")
 class Fault:
     """Why an attempt gave no reply, and what follows: `again`, `fail` or `stop`.
 
-    `wait` is how many seconds the server asked to be left alone.
+    `wait` is how many seconds the server asked to be left alone, `usage` the tokens that it says
+    it used. `refused` is True for an error response and for a server never reached: neither is
+    charged for.
     """
 
     reason: str
@@ -62,6 +64,8 @@ class Fault:
     status: int | None = None
     then: str = "again"
     wait: float | None = None
+    usage: Mapping[str, JSON] | None = None
+    refused: bool = False
 
 
 def read_reply(
@@ -80,10 +84,15 @@ def read_reply(
     found = _chat_reply(whole) if status == 200 and not whole.get("error") else None
     if isinstance(found, Reply):
         returned = any(is_told(secret, text) for text in _texts(found.as_json()))
-        return _key_returned if returned else found
+        return replace(_key_returned, usage=found.usage) if returned else found
     fault = found or _fault(status, headers, whole.get("error") or whole)
     said = redacted(body.decode("utf-8", "replace"), secret)[:500]
-    return replace(fault, message=f"{redacted(fault.message, secret)}; it sent {said!r}")
+    return replace(
+        fault,
+        message=f"{redacted(fault.message, secret)}; it sent {said!r}",
+        usage=_usage(whole),
+        refused=found is None,
+    )
 
 
 _key_returned = Fault(
@@ -112,7 +121,8 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
     if not isinstance(text, str) or finish in _BROKEN_OFF:
         return bad
     try:
-        logprobs, usage = _plain(choice.get("logprobs")), _plain(whole.get("usage"))
+        logprobs = _plain(choice.get("logprobs"))
+        _plain(whole.get("usage"))
     except ValueError:
         return bad
     return Reply(
@@ -120,7 +130,7 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
         finish_reason=_text(finish),
         refusal=_text(refusal),
         logprobs=logprobs,
-        usage=usage if isinstance(usage, dict) else None,
+        usage=_usage(whole),
         model=_text(whole.get("model")),
         fingerprint=_text(whole.get("system_fingerprint")),
         reasoning=next(filter(None, map(_text, (*map(message.get, _REASONING), thought))), None),
@@ -269,6 +279,15 @@ def spellings(secret: str) -> tuple[str, ...]:
         coded = coded[(0, 2, 3)[shift] : (shift + len(data)) * 8 // 6]
         found += [coded, coded.translate(str.maketrans("+/", "-_"))]
     return tuple(dict.fromkeys(found))
+
+
+def _usage(whole: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
+    """The server's count of tokens, None where it tells none that can be read."""
+    try:
+        usage = _plain(whole.get("usage"))
+    except ValueError:
+        return None
+    return usage if isinstance(usage, dict) else None
 
 
 def _text(value: JSON) -> str | None:

@@ -78,5 +78,6 @@ def _cut_short(error: BaseException, base_url: str) -> Fault:
     said = f"({type(error).__name__}: {str(error)[:300]})"
     if refused:
         advice = "start the server, or check the base URL"
-        return Fault("unreachable", f"nothing answers at {base_url}; {advice} {said}")
+        message = f"nothing answers at {base_url}; {advice} {said}"
+        return Fault("unreachable", message, refused=True)
     return Fault("connection", f"no whole reply came back {said}")

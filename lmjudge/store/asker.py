@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import RequestFailed
 from lmjudge.prices import prices
-from lmjudge.records import Endpoint, Failure, Record, Reply, Request
+from lmjudge.records import Attempt, Endpoint, Failure, Record, Reply, Request, metered
 from lmjudge.store import recording
 from lmjudge.store.claims import Claims, claims_of
 
@@ -133,7 +133,7 @@ class _Run:
                 writer, lambda: opened(recording.recording(self.shelf.path))
             )
             try:
-                async with self.asker.endpoint.session() as answer:
+                async with metered(self.asker.endpoint, self) as answer:
                     try:
                         await self._answer_all(answer, cache, writer)
                     finally:
@@ -210,8 +210,8 @@ class _Run:
     async def _answer(
         self, answer: Callable[[Request], Awaitable[Reply]], request: Request
     ) -> None:
+        self.shelf.requests += 1
         try:
-            self.shelf.calls += 1
             reply = await answer(request)  # awaited first: `finished` is another list by then
             self.finished.append((request, reply))
         except RequestFailed as error:
@@ -223,10 +223,18 @@ class _Run:
             )
             self.finished.append((request, failure))
         except Exception as error:  # EndpointStopped, or a fault in the endpoint: the run stops
-            self.shelf.calls -= getattr(error, "reason", None) == "budget"  # it was never sent
             self.stop = self.stop or error
         finally:
             self.asker.wake.set()
+
+    async def begin(self, request: Request) -> Attempt:
+        """Count a call that leaves, as a `Meter`."""
+        self.shelf.calls += 1
+        return Attempt(request)
+
+    def end(self, attempt: Attempt) -> None:
+        """Count what a call may have cost."""
+        self.shelf.charge(attempt, self.asker.prices)
 
     def _drain(self) -> list[tuple[Request, Reply | Failure]]:
         finished, self.finished = self.finished, []
@@ -241,7 +249,7 @@ class _Run:
             if isinstance(result, Failure):
                 self.shelf.note_attempt(request.key, result)
             else:
-                self.shelf.pay(request, result, self.asker.prices)
+                self.shelf.count_kept(request, result)
         results = {request.key: result for request, result in batch}
         self.claims.drop(results)
         self.claimed.difference_update(results)

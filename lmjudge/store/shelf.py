@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import DamagedStore, UnknownRecord
-from lmjudge.prices import Price, cost, same_model
-from lmjudge.records import Failure, Record, Reply, Request, check_line, reply_in, unite
+from lmjudge.prices import Price, charge, same_model
+from lmjudge.records import Attempt, Failure, Record, Reply, Request, check_line, reply_in, unite
 from lmjudge.store import recording
 from lmjudge.store.reading import Reader, check_plain, look_over, open_plain, pack
 
@@ -54,8 +54,9 @@ class Shelf:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.hits = self.misses = self.calls = self.kept = 0
+        self.hits = self.misses = self.requests = self.calls = self.kept = 0
         self.failures: Counter[str] = Counter()
+        self.unanswered: Counter[str] = Counter()
         self.last_failure: Failure | None = None
         self.served: Counter[str] = Counter()
         self.spent: float | None = 0.0
@@ -151,16 +152,22 @@ class Shelf:
             recording.insert(cache, fresh.items())
         return Added(new, known, observations, tuple(changed))
 
-    def pay(self, request: Request, reply: Reply, table: Mapping[str, Price]) -> None:
-        """Count a reply as `kept`, what it cost into `spent`: None once a price is unknown.
-
-        Another model than was asked for, as the server names it, is counted into `served`.
-        """
+    def count_kept(self, request: Request, reply: Reply) -> None:
+        """Count a reply as `kept`; one of another model than asked for, into `served`."""
         self.kept += 1
         if not same_model(request.model, reply.model):
             self.served[f"{request.model} as {reply.model}"] += 1
-        price = cost(request, reply, dict(table))
-        self.spent = None if price is None or self.spent is None else self.spent + price
+
+    def charge(self, attempt: Attempt, table: Mapping[str, Price]) -> None:
+        """Count an attempt that ended, and what it may have cost: None once a price is unknown.
+
+        An attempt that gave no reply is counted by its reason in `unanswered`.
+        """
+        self.calls += attempt.count - 1
+        if attempt.reply is None:
+            self.unanswered[attempt.reason or "interrupted"] += max(attempt.count, 0)
+        dollars = charge(attempt, table)
+        self.spent = None if dollars is None or self.spent is None else self.spent + dollars
 
     def told(self) -> str:
         """What was answered from here, what failed, and what the calls cost, in a few words."""

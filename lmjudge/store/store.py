@@ -25,9 +25,10 @@ class Store(Shelf):
     Without a `path` it is `$LMJUDGE_CACHE`, else the nearest `cache/judgments` upward from here.
     `mode` "replay" only reads, so that nothing can be spent: a miss is an error. "record" asks the
     endpoint for what is missing. LMJUDGE_OFFLINE=1 forces replay for endpoints that use a network.
-    `hits`, `misses` and `calls` count what this object was asked for and what it sent, `failures`
-    the requests without a reply by reason, `served` the replies of another model than was asked
-    for, `spent` the dollars (None where a price is unknown).
+    `hits`, `misses` and `calls` count what this object was asked for and what it sent, repeated
+    sendings included. `failures` counts the requests without a reply by reason, `unanswered` the
+    calls without one, `served` the replies of another model than was asked for. `spent` is the
+    dollars that all calls may have cost (None where a price is unknown).
 
     Raises NotAStore for a folder that is something else, DamagedStore for a file that was cut off.
     """

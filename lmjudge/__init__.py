@@ -103,6 +103,7 @@ _HOME = {
     "histogram": "report",
     "intervals": "report",
     "save_table": "report",
+    "side_by_side": "report",
     "read_table": "report",
     "browse": "widgets",
     "vote": "widgets",
@@ -180,6 +181,7 @@ if TYPE_CHECKING:
         radar as radar,
         read_table as read_table,
         save_table as save_table,
+        side_by_side as side_by_side,
     )
     from lmjudge.rewards import (
         reward_answers as reward_answers,

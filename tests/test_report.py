@@ -222,7 +222,7 @@ def test_the_index_tells_what_each_cell_rests_on(folder: Path) -> None:
     path.with_suffix(".run.json").unlink()
     html = write_index().read_text()
     assert '<span class="badge rows">rows, maintainers</span>' in html
-    assert "lmjudge run vicuna-scores --source published" in html
+    assert "<dd>lmjudge run vicuna-scores</dd>" in html
     assert '<td class="name">by the maintainers</td>' in html
     (folder / "failed").mkdir()
     (folder / "failed/vicuna-scores.html").touch()

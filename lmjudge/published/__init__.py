@@ -31,7 +31,7 @@ import pandas as pd
 from lmjudge.errors import DataMissing, ReportError
 
 TABLE_COLUMNS = tuple("table row column value n low high too_few no_verdict basis".split())
-BASES = ("rows", "rows, maintainers", "arithmetic", "unreleased", "own", "simulated")
+BASES = ("rows", "rows, maintainers", "arithmetic", "unreleased", "own", "demo", "simulated")
 STATUSES = ("printed", "figure", "copy", "recomputed", "unverified")
 
 _CELL = ["table", "row", "column"]

@@ -11,7 +11,7 @@ from lmjudge.report.page import page_of
 from lmjudge.report.runner import notebooks, run
 from lmjudge.report.saving import save_table
 from lmjudge.report.tables import cells, read_table
-from lmjudge.report.typeset import typeset
+from lmjudge.report.typeset import side_by_side, typeset
 
 __all__ = [
     "Figure",
@@ -32,6 +32,7 @@ __all__ = [
     "read_table",
     "run",
     "save_table",
+    "side_by_side",
     "typeset",
     "write_index",
 ]

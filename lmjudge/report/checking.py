@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,12 @@ from lmjudge.published import compare, stems as published_stems
 from lmjudge.report.files import read_csv
 from lmjudge.report.tables import PLACES, read_table
 
-CHECKED = "stem table row column ours_printed printed n n_printed same same_n difference".split()
+COMPARED = ("published", "full")  # the places whose tables are held against the papers
+CHECKED = (
+    "stem place table row column ours_printed printed n n_printed same same_n difference".split()
+)
+
+_DIGEST = re.compile(r"-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class Saved:
                 for source, files in self.card["sources"].items()
                 for file, sha256 in files.items()
             ]
-        path = reports() / "sources.csv"
-        if self.source != "published" or not path.exists():
+        path = self.path.parent / "sources.csv"
+        if self.source not in COMPARED or not path.exists():
             return []
         noted = read_csv(path)
         return noted[noted["stem"] == self.stem].to_dict("records")
@@ -60,24 +66,26 @@ class Saved:
 
 
 def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
-    """Every cell of basis rows in the reports folder's CSVs that a paper printed, ours beside it.
+    """Compare every cell of basis rows in the reports folder that a paper printed.
 
-    Columns: stem, table, row, column, ours_printed (our value in the printed digits), printed, n,
-    n_printed, same, same_n, difference. `stems` None means all; a table that no paper printed is
-    passed over. Raises ReportError for a stem that has no CSV there.
+    Columns: stem, place ("published" for <stem>.csv, "full" for full/<stem>.csv), table, row,
+    column, ours_printed (our value in the printed digits), printed, n, n_printed, same, same_n,
+    difference. `stems` None means all; a table that no paper printed is passed over. Raises
+    ReportError for a stem that has no CSV there.
     """
-    saved = {one.stem: one for one in saved_tables("published")}
-    chosen = list(saved) if stems is None else list(stems)
+    saved = [one for place in COMPARED for one in saved_tables(place)]
+    known = list(dict.fromkeys(one.stem for one in saved))
+    chosen = known if stems is None else list(stems)
+    if unknown := [stem for stem in chosen if stem not in known]:
+        raise ReportError(
+            f"there is no table {unknown[0]}.csv in {reports()}; make it with lmjudge run"
+            f" {unknown[0]}, or give one that is there: {', '.join(known) or 'none is'}",
+            name=unknown[0],
+        )
     parts = [pd.DataFrame(columns=CHECKED)]
-    for stem in chosen:
-        if stem not in saved:
-            raise ReportError(
-                f"there is no table {stem}.csv in {reports()}; make it with lmjudge run {stem}, or"
-                f" give one that is there: {', '.join(saved) or 'none is'}",
-                name=stem,
-            )
-        if stem in published_stems():
-            cells = compare(saved[stem].table, stem).assign(stem=stem)
+    for one in saved:
+        if one.stem in chosen and one.stem in published_stems():
+            cells = compare(one.table, one.stem).assign(stem=one.stem, place=one.source)
             parts.append(cells.loc[cells["same"].notna(), CHECKED])
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
@@ -110,6 +118,14 @@ def readable_tables(source: str) -> tuple[list[Saved], list[ReportError]]:
     return tables, strange
 
 
+def paths_of(stem: str) -> dict[Path, str]:
+    """Return the CSVs that a notebook's tables lie in or would lie in, each with its place."""
+    folder = reports()
+    paths = {folder / below / f"{stem}.csv": place for place, below in PLACES.items()}
+    own = (folder / PLACES["own"]).glob(f"{stem}-*.csv")
+    return paths | {path: "own" for path in sorted(own) if _DIGEST.fullmatch(path.stem, len(stem))}
+
+
 def card_of(path: Path) -> dict[str, Any] | None:
     """The run card of a table's CSV, if it is of these very bytes."""
     beside = path.with_suffix(".run.json")
@@ -129,7 +145,7 @@ def source_notes(names: Iterable[str]) -> list[str]:
 
 def compared(one: Saved) -> pd.DataFrame:
     """The table's cells beside the published, or the table with empty places for them."""
-    if one.source == "published" and one.stem in published_stems():
+    if one.source in COMPARED and one.stem in published_stems():
         return compare(one.table, one.stem)
     empty = ("printed", "status", "ours_printed", "same", "same_n", "difference")
     return one.table.assign(**dict.fromkeys(empty))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lmjudge.errors import ReportError
+from lmjudge.report.files import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKS = ("o", "s", "^", "D", "v", "P")
 _DPI = 144
+_TOLD = 12  # values in a default text
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,21 @@ def matrices(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
         for name in ("value", "low", "high")
     )
     return value, low, high
+
+
+def described(table: pd.DataFrame, kind: str, unit: str = "") -> str:
+    """Return the alternative text of a figure: what it is, of what, and its first numbers.
+
+    >>> cells = pd.DataFrame({"row": ["a", "b"], "column": "won", "value": [0.75, 0.5]})
+    >>> described(cells, "Bars", "share")
+    'Bars (share): a, won 0.75; b, won 0.5'
+    """
+    drawn = table[table["value"].notna()]
+    cells = drawn.head(_TOLD)[["row", "column", "value"]].itertuples(index=False)
+    parts = [f"{row}, {column} {number(value)}" for row, column, value in cells]
+    if len(drawn) > _TOLD:
+        parts.append(f"and {len(drawn) - _TOLD} more values")
+    return f"{kind}{f' ({unit})' if unit else ''}: {'; '.join(parts)}"
 
 
 @contextmanager

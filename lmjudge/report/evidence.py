@@ -20,7 +20,7 @@ from lmjudge.report.page import whole_page
 from lmjudge.store import Store
 
 _TOLD = "question_id turn model model_a model_b judge sample winner score_a score_b score reason"
-_OURS = ("rows", "own", "simulated")
+_OURS = ("rows", "own", "demo", "simulated")
 _TEXTS_A_PAGE, _LINES_A_PAGE = 50, 1000
 _WITHHELD = "Its source states no licence, so the text is not passed on here; the store holds it."
 
@@ -140,7 +140,7 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
     stem that has no CSV.
     """
     held = Store() if store is None else store
-    tables = [one for place in ("published", "own") for one in saved_tables(place)]
+    tables = [one for place in ("published", "full", "own") for one in saved_tables(place)]
     chosen = {one.stem for one in tables} if stems is None else set(stems)
     if unknown := sorted(chosen - {one.stem for one in tables}):
         raise ReportError(

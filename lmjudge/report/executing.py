@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmjudge.endpoints.replies import spellings
 from lmjudge.places import reports
+from lmjudge.report.checking import paths_of
 from lmjudge.report.files import as_json, plain, write
 from lmjudge.report.page import page_of, quiet
 from lmjudge.report.tables import PLACES
@@ -75,43 +76,45 @@ def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping
         except PapermillExecutionError as failure:
             starts = plain(failure.source.strip().partition("\n")[0])[:60]
             told = f"{failure.ename}: {plain(failure.evalue)[:500]}"
-            error = _without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {told}")
+            error = without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {told}")
         except (RuntimeError, OSError, ValueError) as failure:
             error = f"could not be run: {type(failure).__name__}: {plain(failure)[:500]}"
         done = nbformat.read(out, as_version=4) if out.exists() else None
-    wrote = [place for place, stamp in _cards(stem).items() if stamp != before[place]]
-    source = wrote[-1] if wrote else None
+    wrote = [path for path, stamp in _cards(stem).items() if stamp != before.get(path)]
+    table = wrote[-1] if wrote else None
+    source = paths_of(stem)[table] if table else None
     if done is None:
         return Run(stem, error=error)
     timed = (cell.metadata.get("papermill", {}) for cell in done.cells)
     seconds = sum(times.get("duration") or 0.0 for times in timed)
     done = _tidied(done, parameters)
-    folder = reports() / ("failed" if error else PLACES[source or "own"])
-    write(folder / f"{stem}.ipynb", (nbformat.writes(done) + "\n").encode())
-    page = folder / f"{stem}.html"
-    if source is not None and not error:
-        card = folder / f"{stem}.run.json"
-        told = json.loads(card.read_bytes()) | {
-            "parameters": dict(parameters),
-            "inputs": dict(inputs),
-        }
+    if error:
+        page = reports() / "failed" / f"{stem}.html"
+    else:
+        page = (table or reports() / PLACES["own"] / f"{stem}.csv").with_suffix(".html")
+    write(page.with_suffix(".ipynb"), (nbformat.writes(done) + "\n").encode())
+    if table is not None and not error:
+        card = table.with_suffix(".run.json")
+        told = json.loads(card.read_bytes()) | {"inputs": dict(inputs)}
+        told["parameters"] = told["parameters"] or dict(parameters)
         write(card, as_json(told))
-    write(page, page_of(done, stem, source, error).encode())
+    write(page, page_of(done, page.stem, source, error).encode())
     if not error:
         for old in (reports() / "failed").glob(f"{stem}.*"):
             old.unlink()
     if error or source is None:
         return Run(stem, source, page=page, error=error, seconds=seconds)
-    return Run(stem, source, folder / f"{stem}.csv", page, seconds=seconds)
+    return Run(stem, source, table, page, seconds=seconds)
 
 
-def _cards(stem: str) -> dict[str, tuple[int, int] | None]:
-    """Which run cards of the stem lie in each place: a card written anew is another file."""
-    found: dict[str, tuple[int, int] | None] = {}
-    for source, place in PLACES.items():
-        path = reports() / place / f"{stem}.run.json"
-        found[source] = (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
-    return found
+def _cards(stem: str) -> dict[Path, tuple[int, int]]:
+    """Return the stem's tables that have a run card, with its stamp: a new card is a new file."""
+    stamps = {}
+    for path in paths_of(stem):
+        card = path.with_suffix(".run.json")
+        if card.exists():
+            stamps[path] = (card.stat().st_ino, card.stat().st_mtime_ns)
+    return stamps
 
 
 def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
@@ -135,10 +138,10 @@ def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNo
         cell.metadata = {"tags": tags} if tags else {}
         if tags and "injected-parameters" in tags:
             cell["id"] = f"injected-{number}"
-    return nbformat.from_dict(_without_secrets(notebook))
+    return nbformat.from_dict(without_secrets(notebook))
 
 
-def _without_secrets(value: Any) -> Any:
+def without_secrets(value: Any) -> Any:
     """The JSON value with every secret in its texts blacked out; pictures are left as they are."""
     if isinstance(value, str):
         for secret in secrets():
@@ -146,12 +149,10 @@ def _without_secrets(value: Any) -> Any:
         return SECRET_TEXT.sub("[secret]", value)
     if isinstance(value, Mapping):
         return {
-            name: item
-            if name.startswith("image/") and "svg" not in name
-            else _without_secrets(item)
+            name: item if name.startswith("image/") and "svg" not in name else without_secrets(item)
             for name, item in value.items()
         }
-    return [_without_secrets(item) for item in value] if isinstance(value, list) else value
+    return [without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
 def secrets() -> list[str]:

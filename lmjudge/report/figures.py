@@ -17,6 +17,7 @@ from lmjudge.report.drawing import (
     MARKS,
     Figure,
     axes_of,
+    described,
     finish,
     legend,
     matrices,
@@ -24,7 +25,7 @@ from lmjudge.report.drawing import (
 
 
 def bars(
-    table: pd.DataFrame, *, alt: str, unit: str = "", stacked: bool = False, digits: int = 1
+    table: pd.DataFrame, *, alt: str = "", unit: str = "", stacked: bool = False, digits: int = 1
 ) -> Figure:
     """A figure of horizontal bars: a group a row of the table's cells, a bar a column.
 
@@ -81,10 +82,10 @@ def bars(
         axes.tick_params(axis="y", length=0)
         if columns > 1:
             legend(axes)
-    return finish(drawn, alt)
+    return finish(drawn, alt or described(table, "Bars", unit))
 
 
-def radar(table: pd.DataFrame, *, alt: str, limit: float) -> Figure:
+def radar(table: pd.DataFrame, *, alt: str = "", limit: float) -> Figure:
     """A figure with an axis for each column of the table's cells and a line for each row.
 
     `limit` is the value at the rim, 0 stands in the middle.
@@ -93,7 +94,7 @@ def radar(table: pd.DataFrame, *, alt: str, limit: float) -> Figure:
     if len(wide.columns) < 3:
         raise ReportError(
             f"a radar figure needs three columns or more; found {len(wide.columns)}: use bars",
-            name=alt,
+            name="radar",
         )
     angles = [2 * math.pi * i / len(wide.columns) for i in range(len(wide.columns))]
     drawn = BytesIO()
@@ -112,11 +113,16 @@ def radar(table: pd.DataFrame, *, alt: str, limit: float) -> Figure:
         axes.tick_params(axis="y", labelsize=7, labelcolor="#555555")
         axes.tick_params(axis="x", pad=10)
         legend(axes)
-    return finish(drawn, alt)
+    return finish(drawn, alt or described(table, "Radar"))
 
 
 def curves(
-    table: pd.DataFrame, *, alt: str, unit: str = "", along: str = "", level: float | None = None
+    table: pd.DataFrame,
+    *,
+    alt: str = "",
+    unit: str = "",
+    along: str = "",
+    level: float | None = None,
 ) -> Figure:
     """A figure of lines: one for each column of the table's cells, over its rows.
 
@@ -154,13 +160,13 @@ def curves(
         axes.spines[["top", "right"]].set_visible(False)
         if len(wide.columns) > 1:
             legend(axes)
-    return finish(drawn, alt)
+    return finish(drawn, alt or described(table, "Curves", unit))
 
 
 def heatmap(
     table: pd.DataFrame,
     *,
-    alt: str,
+    alt: str = "",
     unit: str = "",
     digits: int = 2,
     limits: tuple[float, float] | None = None,
@@ -205,10 +211,10 @@ def heatmap(
                     )
         scale = axes.figure.colorbar(picture, ax=axes, shrink=0.8, label=unit)
         scale.outline.set_visible(False)
-    return finish(drawn, alt)
+    return finish(drawn, alt or described(table, "Heat map", unit))
 
 
-def intervals(table: pd.DataFrame, *, alt: str, unit: str = "", digits: int = 0) -> Figure:
+def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int = 0) -> Figure:
     """A figure of marks with whiskers: a line for each row of the table's cells, a mark a column.
 
     The whiskers run from low to high where these are known; each row's first value stands at the
@@ -249,11 +255,11 @@ def intervals(table: pd.DataFrame, *, alt: str, unit: str = "", digits: int = 0)
         axes.tick_params(axis="y", length=0)
         if columns > 1:
             legend(axes)
-    return finish(drawn, alt)
+    return finish(drawn, alt or described(table, "Marks with intervals", unit))
 
 
 def histogram(
-    table: pd.DataFrame, *, edges: Iterable[float], alt: str, unit: str = "", along: str = ""
+    table: pd.DataFrame, *, edges: Iterable[float], alt: str = "", unit: str = "", along: str = ""
 ) -> Figure:
     """A figure of steps: a bin for each row of the table's cells, an outline for each column.
 
@@ -264,7 +270,8 @@ def histogram(
     edges = list(edges)
     if len(edges) != len(wide) + 1:
         raise ReportError(
-            f"{len(wide)} bins have {len(edges)} edges; give {len(wide) + 1}, one more", name=alt
+            f"{len(wide)} bins have {len(edges)} edges; give {len(wide) + 1}, one more",
+            name="histogram",
         )
     drawn = BytesIO()
     with axes_of(3.4, drawn) as axes:
@@ -280,4 +287,4 @@ def histogram(
         axes.spines[["top", "right"]].set_visible(False)
         if len(wide.columns) > 1:
             legend(axes)
-    return finish(drawn, alt)
+    return finish(drawn, alt or described(table, "Histogram", unit))

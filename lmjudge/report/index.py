@@ -15,6 +15,7 @@ from lmjudge.places import reports
 from lmjudge.published import published, stems as published_stems
 from lmjudge.report.card import facts
 from lmjudge.report.checking import (
+    COMPARED,
     Saved,
     compared,
     largest_difference,
@@ -54,7 +55,12 @@ def write_index() -> Path:
     told of at the top. Equal tables and run cards give equal bytes. manifest.json beside it has
     each table's run card and the SHA-256 of its files.
     """
-    (rows, own, simulated), strange = zip(*map(readable_tables, PLACES), strict=True)
+    found = {place: readable_tables(place) for place in PLACES}
+    strange = [errors for _, errors in found.values()]
+    shipped, full, own, simulated = (tables for tables, _ in found.values())
+    fuller = {one.stem: one for one in full}
+    rows = [fuller.get(one.stem, one) for one in shipped]
+    rows += [one for one in full if one.stem not in {other.stem for other in shipped}]
     titles = places.titles()
     title = "Reproduced tables" if rows else "Tables"
     failed = [page.stem for page in sorted((reports() / "failed").glob("*.html"))]
@@ -149,7 +155,7 @@ def _section(one: Saved, titles: dict[str, str]) -> str:
     missing = int(one.table["no_verdict"].fillna(0).max())
     parts = [
         f'<section class="stem" id="{one.source}-{escape(one.stem)}">'
-        if one.source != "published"
+        if one.source not in COMPARED
         else f'<section class="stem" id="{escape(one.stem)}">',
         f"<h3>{escape(title)}</h3>",
         f'<p class="soft">{" · ".join(_facts(one, cells, missing))}</p>',
@@ -173,7 +179,7 @@ def _facts(one: Saved, cells: pd.DataFrame, missing: int) -> list[str]:
         behind = one.address(f"evidence/{one.stem}/index.html")
         facts.append(_link(behind, "the judgments behind each cell"))
     facts.append(_link(one.address(one.path.name), "CSV"))
-    if one.source == "published" and one.stem in published_stems():
+    if one.source in COMPARED and one.stem in published_stems():
         works = published(one.stem)[["work", "version"]].drop_duplicates()
         facts += [escape(f"{work}, {version}") for work, version in works.itertuples(index=False)]
         if largest := number(largest_difference(cells)):

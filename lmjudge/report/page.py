@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lmjudge.places import reports
 from lmjudge.report.card import facts
-from lmjudge.report.checking import card_of, source_notes
+from lmjudge.report.checking import COMPARED, card_of, source_notes
 from lmjudge.report.tables import PLACES
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     place = PLACES.get(source or "") if not error else None
     card = None if place is None else card_of(reports() / place / f"{stem}.csv")
     resources = {
-        "notes": source_notes(card["sources"]) if card and source == "published" else [],
+        "notes": source_notes(card["sources"]) if card and source in COMPARED else [],
         "card": facts(card) if card else [],
         "sources": ", ".join(card["sources"]) if card else "",
         "evidence": f"evidence/{stem}/index.html" if card and card.get("evidence") else "",
@@ -123,7 +123,7 @@ def style() -> str:
 def clean_html(html: object) -> str:
     """The HTML with only tags of text and tables left; any other tag is shown, not obeyed.
 
-    No attribute stays but a cell's span and a link's address, so nothing loads, runs or styles.
+    No attribute stays but a cell's span, a class and a link's address: nothing loads or runs.
     """
     import bleach
 
@@ -131,9 +131,11 @@ def clean_html(html: object) -> str:
     text = re.sub(r"<style\b[^>]*>[^<]*</style>", "", str(html), flags=re.I)
     tags = "a b blockquote br code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre span strong sub sup"
     tables = "caption table tbody td tfoot th thead tr ul"
-    attributes = {"a": ["href"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]}
-    # Highlighted code is ours, and its classes carry the colours.
-    attributes["span"] = attributes["div"] = ["class"]
+    attributes = {"a": ["href"]} | {name: ["colspan", "rowspan"] for name in ("td", "th")}
+    # Highlighted code is ours, and its classes carry the colours; so do side_by_side's.
+    attributes |= {name: ["class"] for name in ("span", "div", "table", "tr", "p")}
+    for name in ("td", "th"):
+        attributes[name].append("class")
     cleaned: str = bleach.clean(
         text,
         tags={*tags.split(), *tables.split()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import atexit
 import difflib
 import json
@@ -20,6 +19,7 @@ from typing import IO, Any, cast
 from lmjudge import places
 from lmjudge.errors import ReportError
 from lmjudge.report.executing import SECRET_NAME, SECRET_TEXT, Run, execute, secrets
+from lmjudge.report.saving import literal, notebook_parameters
 from lmjudge.report.unchanged import inputs, surroundings, unchanged
 
 _ONE_AT_A_TIME = Lock()
@@ -61,7 +61,7 @@ def run(
     `runs` and the `failed` among them.
     """
     chosen = _chosen(stems)
-    known = {stem: _parameters(path) for stem, path in chosen.items()}
+    known = {stem: notebook_parameters(path) for stem, path in chosen.items()}
     given = dict(parameters or {})
     _refuse_unknown(given, known)
     _refuse_secrets(given)
@@ -80,7 +80,7 @@ def run(
             for name, value in given.items()
             if name in known[stem]
         }
-        defaults = map(_literal, known[stem].values())
+        defaults = map(literal, known[stem].values())
         rests_on = around | inputs(path, typed, defaults)
         if changed and (left := unchanged(stem, rests_on)):
             runs[stem] = left
@@ -183,27 +183,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"there are {', '.join(names)}" if names else "there are none"
 
 
-def _parameters(path: Path) -> dict[str, str]:
-    """The parameters cell's names with the source of their defaults."""
-    try:
-        cells = json.loads(path.read_bytes())["cells"]
-        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
-        lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
-    except (ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise ReportError(
-            f"{path.name} is not a notebook that can be read here ({type(error).__name__}:"
-            f" {error}); expected nbformat 4, its parameters assigned in Python",
-            name=path.stem,
-        ) from error
-    found = {}
-    for line in lines:
-        if isinstance(line, ast.AnnAssign) and line.value:
-            found[ast.unparse(line.target)] = ast.unparse(line.value)
-        elif isinstance(line, ast.Assign):
-            found |= {ast.unparse(target): ast.unparse(line.value) for target in line.targets}
-    return found
-
-
 def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> None:
     names = dict.fromkeys(name for parameters in known.values() for name in parameters)
     for name in given:
@@ -230,17 +209,9 @@ def _refuse_secrets(given: Mapping[str, Any]) -> None:
             )
 
 
-def _literal(default: str) -> Any:
-    """The value that the default's source stands for; the source itself where it is no literal."""
-    try:
-        return ast.literal_eval(default)
-    except (ValueError, SyntaxError):
-        return default
-
-
 def _typed(name: str, value: Any, default: str) -> Any:
     """The value as the type of the notebook's default literal."""
-    meant = _literal(default)
+    meant = literal(default)
     if meant == default and isinstance(meant, str):
         return value
     kind = type(meant)
@@ -249,7 +220,7 @@ def _typed(name: str, value: Any, default: str) -> Any:
     elif kind is bool and value.lower() in ("true", "false"):
         read = value.lower() == "true"
     else:
-        read = _literal(value)
+        read = literal(value)
     if kind is float and type(read) is int:
         read = float(read)
     if kind not in (type(read), type(None)):

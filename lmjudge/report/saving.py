@@ -1,12 +1,15 @@
-"""Saves the tables that notebooks write: one CSV a stem, placed by its source, and a run card."""
+"""Saves the tables that notebooks write: one CSV a stem, placed by its parameters, and a card."""
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
+import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,23 +17,40 @@ from typing import Any
 
 import pandas as pd
 
-from lmjudge.errors import DataMissing
+from lmjudge import places
+from lmjudge.errors import DataMissing, ReportError
 from lmjudge.places import reports
 from lmjudge.prices import cost, prices
 from lmjudge.report.evidence import Records, digest_of, gather, records_of, write_evidence
+from lmjudge.report.executing import without_secrets
 from lmjudge.report.files import as_json, read_csv, to_csv, write
 from lmjudge.report.tables import FLAGGED, PLACES, checked
 from lmjudge.report.typeset import write_typeset
 from lmjudge.store import Store
 
 _PACKAGES = ("lmjudge", "numpy", "pandas", "scipy", "statsmodels", "matplotlib", "openai")
+_ORIGINAL = "/original"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a table goes: the CSV's path, its place (a key of PLACES), and its cells' basis.
+
+    `changed` holds the parameters that are not the notebook's defaults.
+    """
+
+    path: Path
+    place: str
+    basis: str
+    changed: Mapping[str, Any]
 
 
 def save_table(
-    table: pd.DataFrame,
+    tables: pd.DataFrame | Iterable[pd.DataFrame],
     stem: str,
     *,
-    source: str,
+    parameters: Mapping[str, Any] | None = None,
+    source: str | None = None,
     sources: Iterable[str] = (),
     store: Store | None = None,
     keys: Iterable[str] = (),
@@ -39,33 +59,48 @@ def save_table(
     evidence: pd.DataFrame | None = None,
     by: Iterable[str] = (),
 ) -> Path:
-    """The path of the CSV written: `table` in long form, in the place that its `source` has.
+    """Save tables in long form as one CSV and return its path.
 
-    `table` has table, row, column and value, and where there are any n, low, high, too_few,
-    no_verdict, basis (by default "rows", "own" or "simulated", as the source is) and, in a
-    simulated table, planted. Place: <stem>.csv in the reports folder for "published", below it own/
-    or simulated/. Equal tables give equal bytes: cells in their order, numbers to ten significant
-    digits, and text that a spreadsheet would run as a formula led by an apostrophe. A run card
-    beside it (<stem>.run.json) tells the `sources`' files with their hashes, what the `store` was
-    asked, the digest of its records under `keys` (themselves in <stem>.keys), and the versions;
-    `notes` stand on the page. <stem>.tex and <stem>.md are the table, typeset. A published table of
-    new bytes gets its rows in sources.csv. With `part`, a choice of the published rows, it is one's
-    own. With `evidence`, the games or scores that the table rests on, each cell leads to pages of
-    its judgments (evidence/<stem>/): those rows that are of the cell's group in the columns `by`,
-    all rows where it has none; `keys` are theirs.
+    `tables` are frames of `cells`, with table, row, column, value, and where there are any n, low,
+    high, too_few, no_verdict, basis. `parameters` are those of the notebook. With the defaults of
+    the packaged notebook `stem` the CSV is <stem>.csv in the reports folder. Where only sources
+    changed, to "<source>/original", it is full/<stem>.csv. Anything else, and a stem that is no
+    packaged notebook, goes to own/<stem>-<digest>.csv, where the digest is of the parameters and of
+    the files that they name: no table replaces one of other parameters. Without parameters, your
+    own stem goes to own/<stem>.csv. A cell that names no basis
+    has "rows", or "own" where a changed parameter names a file or the stem is your own.
 
-    Raises ReportError, with nothing written, for a stem, source, basis or table that does not fit.
+    Equal tables give equal bytes: cells in their order, numbers to ten significant digits, and text
+    that a spreadsheet would run as a formula led by an apostrophe. Beside the CSV lie <stem>.tex
+    and <stem>.md, the table typeset, and a run card, <stem>.run.json: parameters, the files read
+    with their SHA-256, what the `store` was asked, the digest of its records under `keys`
+    (themselves in <stem>.keys) and versions. The files are those of the sources that `parameters`
+    name, and of `sources`. `notes` stand on the page. With `evidence`, the games or scores behind
+    the table, each cell has pages of its judgments (evidence/<stem>/): the rows of the cell's group
+    in the columns `by`, or all rows. `keys` are then theirs.
+
+    Raises ReportError, with nothing written, for a stem, basis or table that does not fit.
     """
-    folder = reports()
-    if part and source == "published":
-        source = "own"
-        table = table.assign(table="A choice of rows: " + table["table"], basis="own")
-    whole = checked(table.drop(columns="of", errors="ignore"), stem, source)
+    frames = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
+    table = pd.concat(frames, ignore_index=True)
+    if source is None:
+        to = _destination(stem, parameters)
+        names = [*sources, *_sources_in(parameters or {})]
+    else:
+        if part and source == "published":
+            source = "own"
+            table = table.assign(table="A choice of rows: " + table["table"], basis="own")
+        if source not in PLACES:
+            raise ReportError(f"source is {source!r}; expected {', '.join(PLACES)}", name=stem)
+        basis = "rows" if source == "published" else source
+        folder = reports() / PLACES[source]
+        to, names = Destination(folder / f"{stem}.csv", source, basis, {}), list(sources)
+    whole = checked(table.drop(columns="of", errors="ignore"), stem, to.basis)
     written = whole.assign(too_few=whole["too_few"].map({True: FLAGGED}))
     body = to_csv([list(written.columns), *written.itertuples(index=False)])
-    files = _hashes(sources)
-    given = keys if evidence is None else evidence["key"]
-    used = sorted({key for key in given if isinstance(key, str)})
+    hashes = _hashes(names)
+    behind_keys = keys if evidence is None else evidence["key"]
+    used = sorted({key for key in behind_keys if isinstance(key, str)})
     records = {} if store is None else records_of(store, used)
     behind = None
     if evidence is not None:
@@ -73,24 +108,118 @@ def save_table(
         behind = gather(groups, evidence, list(by), records)
     card = {
         "stem": stem,
-        "source": source,
+        "source": to.place,
+        "parameters": without_secrets(dict(to.changed)),
         "table_sha256": hashlib.sha256(body).hexdigest(),
-        "sources": files,
+        "sources": hashes,
         "notes": notes,
         "versions": versions(),
         "store": None if store is None else _asked(store, used, records),
     }
-    path = folder / PLACES[source] / f"{stem}.csv"
+    path = to.path
     changed = not path.exists() or path.read_bytes() != body
     write(path, body)
-    write_typeset(path, whole)
+    write_typeset(path, whole, stem if to.place in ("published", "full") else None)
     if behind is not None:
         card["evidence"] = write_evidence(path, behind, records)
     write(path.with_suffix(".run.json"), as_json(card))
     write(path.with_suffix(".keys"), "".join(f"{key}\n" for key in used).encode())
-    if source == "published" and changed:
-        _note_sources(folder, stem, files)
+    if to.place in ("published", "full") and changed:
+        _note_sources(to, stem, hashes)
     return path
+
+
+def notebook_parameters(path: Path) -> dict[str, str]:
+    """Return the names in a notebook's parameters cell, each with the source of its default.
+
+    Raises ReportError for a file that is no notebook, or whose parameters are not assignments.
+    """
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
+        lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
+    except (ValueError, KeyError, TypeError, SyntaxError) as error:
+        raise ReportError(
+            f"{path.name} is not a notebook that can be read here ({type(error).__name__}:"
+            f" {error}); expected nbformat 4, its parameters assigned in Python",
+            name=path.stem,
+        ) from error
+    parameters = {}
+    for line in lines:
+        if isinstance(line, ast.AnnAssign) and line.value:
+            parameters[ast.unparse(line.target)] = ast.unparse(line.value)
+        elif isinstance(line, ast.Assign):
+            source = ast.unparse(line.value)
+            parameters |= {ast.unparse(target): source for target in line.targets}
+    return parameters
+
+
+def literal(source: str) -> Any:
+    """Return the value of a Python literal, or the source itself where it is none."""
+    try:
+        return ast.literal_eval(source)
+    except (ValueError, SyntaxError):
+        return source
+
+
+def _destination(stem: str, parameters: Mapping[str, Any] | None) -> Destination:
+    """Return where a table of these parameters goes."""
+    from lmjudge.data import SOURCES
+
+    packaged = places.notebooks().get(stem)
+    if packaged is not None and parameters is None:
+        raise ReportError(
+            f"{stem} is a packaged notebook: pass its parameters=dict(...), or choose another stem",
+            name=stem,
+        )
+    values = dict(parameters or {})
+    sources = {} if packaged is None else notebook_parameters(packaged)
+    defaults = {name: literal(source) for name, source in sources.items()}
+    changed = {
+        name: value
+        for name, value in values.items()
+        if name not in defaults or defaults[name] != value
+    }
+    named = {
+        item: _content(Path(item))
+        for value in values.values()
+        for item in (value if isinstance(value, list | tuple) else [value])
+        if isinstance(item, str) and item and item not in SOURCES and Path(item).exists()
+    }
+    folder = reports()
+    basis = "rows" if packaged is not None and not named else "own"
+    if packaged is not None and not changed:
+        return Destination(folder / f"{stem}.csv", "published", basis, {})
+    full = all(
+        isinstance(value, str)
+        and value.endswith(_ORIGINAL)
+        and (source := value.removesuffix(_ORIGINAL)) in SOURCES
+        and defaults.get(name) in ("", source)
+        for name, value in changed.items()
+    )
+    if packaged is not None and full:
+        return Destination(folder / PLACES["full"] / f"{stem}.csv", "full", basis, changed)
+    digest = hashlib.sha256(as_json([values, sorted(named.values())])).hexdigest()[:8]
+    name = f"{stem}-{digest}.csv" if values else f"{stem}.csv"
+    return Destination(folder / PLACES["own"] / name, "own", basis, changed)
+
+
+def _content(path: Path) -> str:
+    """Return the SHA-256 of a file, or of all files below a folder with their names."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    below = sorted(file for file in path.rglob("*") if file.is_file())
+    return hashlib.sha256(
+        as_json([[file.relative_to(path).as_posix(), _content(file)] for file in below])
+    ).hexdigest()
+
+
+def _sources_in(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the sources that parameters name, as they name them."""
+    from lmjudge.data import SOURCES
+
+    texts = [value for value in parameters.values() if isinstance(value, str)]
+    return [text for text in texts if text.removesuffix(_ORIGINAL) in SOURCES]
 
 
 def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
@@ -112,31 +241,50 @@ def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
 
 
 def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The SHA-256 of every file that each source is read from here, as {source: {file: sha256}}."""
+    """Return the SHA-256 of every file that each source is read from, as {source: {file: sha256}}.
+
+    A source's plain name reads the rows shipped with the package, where there are any.
+    """
     from lmjudge.data import SOURCES, find
 
-    found: dict[str, dict[str, str]] = {}
-    for name in sorted(sources):
-        found[name] = {}
-        for file in SOURCES[name].files:
+    hashes: dict[str, dict[str, str]] = {}
+    for name in sorted(set(sources)):
+        source = name.removesuffix(_ORIGINAL)
+        shipped = [rows for rows in _shipped() if rows.name.partition(".")[0] == source]
+        if name == source and shipped:
+            hashes[source] = {
+                f"rows/{rows.name}": hashlib.sha256(rows.read_bytes()).hexdigest()
+                for rows in shipped
+            }
+            continue
+        hashes[source] = {}
+        for file in SOURCES[source].files:
             try:
-                path = find(name, file)
+                path = find(source, file)
             except DataMissing:
                 continue
-            found[name][file.path] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return found
+            hashes[source][file.path] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashes
 
 
-def _note_sources(folder: Path, stem: str, files: Mapping[str, Mapping[str, str]]) -> None:
-    """Writes what a published table came from into sources.csv, in place of what stood there."""
+def _shipped() -> list[Path]:
+    """Return the files of rows that ship with the package, in order."""
+    return sorted((Path(__file__).parents[1] / "data" / "rows").glob("*.csv"))
+
+
+def _note_sources(to: Destination, stem: str, hashes: Mapping[str, Mapping[str, str]]) -> None:
+    """Write what a table came from into sources.csv beside it, in place of its former lines."""
     header = ["stem", "source", "file", "sha256", "command", "date"]
+    folder = to.path.parent
     path = folder / "sources.csv"
-    made = (f"lmjudge run {stem} --source published", datetime.now(UTC).date().isoformat())
+    changed = without_secrets(dict(to.changed))
+    given = "".join(f" -p {name}={value}" for name, value in changed.items())
+    run = (f"lmjudge run {stem}{given}", datetime.now(UTC).date().isoformat())
     new = [
-        (stem, source, file, sha256, *made)
-        for source, hashes in files.items()
-        for file, sha256 in hashes.items()
-    ] or [(stem, "", "", "", *made)]
+        (stem, source, file, sha256, *run)
+        for source, files in hashes.items()
+        for file, sha256 in files.items()
+    ] or [(stem, "", "", "", *run)]
     # Notebooks that run at the same time add to the one file: the folder is their lock.
     lock = os.open(folder, os.O_RDONLY)
     try:

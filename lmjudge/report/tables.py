@@ -14,13 +14,9 @@ from lmjudge.report.files import read_csv
 
 FLAGGED = "yes"
 NUMBERS = ("value", "n", "low", "high", "no_verdict", "planted")
-# Each source's place below the reports folder, and the bases that its cells may have there.
-PLACES = {"published": "", "own": "own", "simulated": "simulated"}
-_BASES = {
-    "published": ("rows", "arithmetic", "unreleased"),
-    "own": ("own",),
-    "simulated": ("simulated",),
-}
+# The folders below the reports folder: shipped rows, originals, the user's own runs, self-test.
+PLACES = {"published": "", "full": "full", "own": "own", "simulated": "simulated"}
+_BASES = ("rows", "arithmetic", "unreleased", "own", "demo")
 # What estimators group rows by, and so what tells the rows behind a cell.
 GROUPS = "category group judge model model_a model_b question_id sample turn".split()
 
@@ -32,42 +28,60 @@ def cells(
     row: str,
     values: str | Mapping[str, str],
     column: str | None = None,
+    names: Mapping[str, str] | None = None,
+    scale: float = 1,
+    basis: str | None = None,
 ) -> pd.DataFrame:
-    """An estimator's frame as the cells of a table: table, row, column, value, n, low, high,
-    too_few, no_verdict.
+    """Return an estimator's frame as the cells of one table, in long form.
 
-    `row` names the frame's column that holds the rows' names. With `column`, that column holds the
-    cells' columns and `values` names the one value; without, `values` maps each value to the name
-    of its column. n, low, high, too_few and no_verdict go along where the frame has them, low, high
-    and too_few only where there is one value, whose interval it is. `of` tells each cell's
-    group by the frame's names (judge, model, category ...), for evidence; it is in no CSV.
+    Columns: table, row, column, value, and n, low, high, too_few, no_verdict where the frame has
+    them. `row` names the frame's column that holds the rows' names. With `column`, that column
+    holds the names of the table's columns, and `values` names the one value; without, `values` maps
+    each value to the name of its column. low, high and too_few go along only where there is one
+    value, whose interval it is. `names` renames rows and columns as the paper has them; `scale`
+    multiplies the value and its interval (100 turns shares into percent); `basis` says what the
+    cells rest on where it is not released rows (arithmetic, unreleased, own, demo). The column `of`
+    keeps each cell's group by the frame's names, for evidence; `save_table` writes it nowhere.
 
-    >>> scores = pd.DataFrame({"model": ["a", "b"], "mean": [7.5, 6.0], "n": [80, 79]})
-    >>> cells(scores, "Scores", row="model", values={"mean": "score"})["column"].tolist()
-    ['score', 'score']
+    Raises ReportError for a column that the frame lacks.
+
+    >>> scores = pd.DataFrame({"model": ["a", "b"], "mean": [0.75, 0.6], "n": [80, 79]})
+    >>> shown = cells(scores, "T", row="model", values={"mean": "won"}, names={"a": "A"}, scale=100)
+    >>> shown[["row", "column", "value"]].to_numpy().tolist()
+    [['A', 'won', 75.0], ['b', 'won', 60.0]]
     """
-    named = {values: values} if isinstance(values, str) else dict(values)
-    wanted = [row, *([] if column is None else [column]), *named]
-    if missing := [name for name in wanted if name not in frame.columns]:
+    columns = {values: values} if isinstance(values, str) else dict(values)
+    needed = [row, *([] if column is None else [column]), *columns]
+    if missing := [name for name in needed if name not in frame.columns]:
         raise ReportError(
             f"the frame for table {table!r} lacks {', '.join(missing)}; it has"
             f" {', '.join(map(str, frame.columns))}",
             name=table,
         )
-    along = ["n", "no_verdict", *(["low", "high", "too_few", "planted"] if len(named) == 1 else [])]
+    ends = ["low", "high", "planted"] if len(columns) == 1 else []
+    kept = ["n", "no_verdict", *(["too_few"] if ends else [])]
+    labels = dict(names or {})
     groups = [[(name, str(item)) for item in frame[name]] for name in GROUPS if name in frame]
+    shared = {name: frame[name] for name in kept if name in frame.columns}
+    shared |= {name: scale * frame[name] for name in ends if name in frame.columns}
+    if basis is not None:
+        shared["basis"] = basis
     parts = [
         pd.DataFrame(
             {
                 "table": table,
-                "row": frame[row].astype(str),
-                "column": name if column is None else frame[column].astype(str),
-                "value": frame[value],
+                "row": frame[row].astype(str).replace(labels),
+                "column": (
+                    labels.get(name, name)
+                    if column is None
+                    else frame[column].astype(str).replace(labels)
+                ),
+                "value": scale * frame[value],
             }
-            | {item: frame[item] for item in along if item in frame.columns}
+            | shared
             | {"of": list(zip(*groups, strict=True)) or [()] * len(frame)}
         )
-        for value, name in named.items()
+        for value, name in columns.items()
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -87,22 +101,20 @@ def read_table(path: Path | str) -> pd.DataFrame:
     return made.astype({"n": "Int64", "no_verdict": "Int64"})
 
 
-def checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
-    """The table with all its columns in order and a basis in each cell, or ReportError.
+def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
+    """Return the table with all its columns in order and a basis in each cell, or ReportError.
 
-    too_few is of an interval: without one a cell has no flag.
+    `basis` is that of cells which name none. Only a cell with an interval can be too_few.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", stem):
         raise ReportError(f"stem {stem!r} is not lower-case words joined by hyphens", name=stem)
-    if source not in PLACES:
-        raise ReportError(f"source is {source!r}; expected {', '.join(PLACES)}", name=stem)
-    allowed = (*TABLE_COLUMNS, "planted") if source == "simulated" else TABLE_COLUMNS
+    allowed = (*TABLE_COLUMNS, "planted") if basis == "simulated" else TABLE_COLUMNS
     missing = [name for name in TABLE_COLUMNS[:4] if name not in table.columns]
     unknown = [str(name) for name in table.columns if name not in allowed]
     if missing or unknown:
         raise ReportError(
             f"table {stem} lacks {missing or 'nothing'} and has {unknown or 'nothing'} unknown;"
-            f" a {source} table has {', '.join(allowed)}",
+            f" its columns can be {', '.join(allowed)}",
             name=stem,
         )
     whole = table.reindex(
@@ -110,13 +122,11 @@ def checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
     )
     whole = _with_numbers(whole, stem)
     whole["too_few"] = whole["too_few"].eq(True) & whole["low"].notna()
-    whole["basis"] = whole["basis"].where(whole["basis"].notna(), _BASES[source][0])
-    odd = sorted(set(whole["basis"]) - set(_BASES[source]))
-    if odd:
+    whole["basis"] = whole["basis"].where(whole["basis"].notna(), basis)
+    bases = ("simulated",) if basis == "simulated" else _BASES
+    if odd := sorted(set(whole["basis"]) - set(bases)):
         raise ReportError(
-            f"table {stem} has cells of basis {', '.join(odd)}; from source {source!r} they can be"
-            f" {', '.join(_BASES[source])}",
-            name=stem,
+            f"table {stem} has cells of basis {', '.join(odd)}; use {', '.join(bases)}", name=stem
         )
     if valued := int((whole["value"].notna() & (whole["basis"] == "unreleased")).sum()):
         raise ReportError(
@@ -132,8 +142,13 @@ def checked(table: pd.DataFrame, stem: str, source: str) -> pd.DataFrame:
             f" {first['row']} / {first['column']}",
             name=stem,
         )
-    if source == "simulated":
-        _refuse_titles(whole, stem)
+    titles = {title for name in stems() for title in published(name)["table"]}
+    played = whole.loc[whole["basis"].isin(["simulated", "demo"]), "table"]
+    if shared := sorted(titles & set(played)):
+        raise ReportError(
+            f"the simulated table {shared[0]!r} has the title of a paper's table; rename it",
+            name=stem,
+        )
     return whole
 
 
@@ -145,13 +160,3 @@ def _with_numbers(whole: pd.DataFrame, stem: str) -> pd.DataFrame:
     except (TypeError, ValueError) as error:
         told = f"table {stem} has a value that is no number ({error})"
         raise ReportError(told, name=stem) from error
-
-
-def _refuse_titles(whole: pd.DataFrame, stem: str) -> None:
-    """ReportError where a simulated table bears the title of a paper's table."""
-    titles = {title for name in stems() for title in published(name)["table"]}
-    if shared := sorted(titles & set(whole["table"])):
-        raise ReportError(
-            f"the simulated table {shared[0]!r} bears the title of a paper's; name it otherwise",
-            name=stem,
-        )

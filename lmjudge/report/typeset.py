@@ -1,14 +1,34 @@
-"""A saved table as LaTeX and as Markdown: what goes into a paper, and into a README."""
+"""Tables as people read them: side by side with the paper, as LaTeX, and as Markdown."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from lmjudge.published import STATUSES, TABLE_COLUMNS, as_printed, beside, published, stems
 from lmjudge.report.files import number, plain, write
+
+PRINTED = "printed"
+SIGNS = {
+    "same": "= as printed",
+    "differs": "≠ differs from the printed number",
+    "arithmetic": "(=) or (≠) computed from other printed numbers, not from rows",
+    "missing": "– not computed from these rows",
+    "unreleased": "no rows: never released",
+}
+# In JupyterLab; the pages have a style sheet of their own.
+_STYLE = """<style>
+.lj-table td.same { color: var(--jp-success-color1, #176b3a); }
+.lj-table td.differs { color: var(--jp-error-color1, #a3271b); font-weight: 600; }
+.lj-table .printed, .lj-table .arithmetic, .lj-table .missing, .lj-table .legend { opacity: .7; }
+.lj-table th, .lj-table td { white-space: nowrap; }
+</style>"""
+_ENDS = ("low", "high")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -19,18 +39,171 @@ _LATEX = {
     # After the end of a row these two would be read as its arguments.
     "[": "{[}",
     "*": "{*}",
+    "≠": r"$\neq$",
+    "–": "--",
 } | {char: f"\\{char}" for char in "&%$#_{}"}
 _TO_LATEX = str.maketrans(_LATEX)
 
 
-def typeset(table: pd.DataFrame, form: Literal["latex", "markdown"]) -> str:
-    r"""The tables in a frame of `read_table`, one after the other, as LaTeX (booktabs) or Markdown.
+class SideBySide(pd.DataFrame):
+    """A frame of texts that shows itself as a table of a paper, whole and with a legend.
 
-    Each has its rows and columns in their order, or the other way about where it has more than
-    eight columns, and more columns than rows; a cell holds the value to four digits and its
-    interval, with an asterisk where it is one of too few. The title tells the basis ("simulated"
-    among them) and how many rows of data the cells rest on. Cells without a value are left out.
-    Texts are escaped.
+    `kinds` holds each cell's class (same, differs, arithmetic, missing, printed or nothing). What
+    is computed from it is an ordinary DataFrame.
+    """
+
+    _metadata = ("kinds", "caption")
+    kinds: list[list[str]]
+    caption: str
+
+    @property
+    def _constructor(self) -> Callable[..., pd.DataFrame]:
+        return pd.DataFrame
+
+    def __repr__(self) -> str:
+        return self.to_string()
+
+    def _repr_html_(self) -> str:
+        """Return the table as HTML, without a limit on rows, columns or widths."""
+        wide = self.columns
+        lines, group = [], None
+        for (index, row), kinds in zip(self.iterrows(), self.kinds, strict=True):
+            names = index if isinstance(index, tuple) else (None, index)
+            if names[0] != group:
+                group = names[0]
+                lines.append(f'<tr><th colspan="{len(wide) + 1}">{escape(plain(group))}</th></tr>')
+            cells = "".join(
+                f'<td class="{kind}">{escape(plain(text))}</td>' if kind else "<td></td>"
+                for text, kind in zip(row, kinds, strict=True)
+            )
+            below = ' class="printed"' if names[1] == PRINTED else ""
+            lines.append(f"<tr{below}><th{below}>{escape(plain(names[1]))}</th>{cells}</tr>")
+        heads = "".join(f"<th>{escape(plain(name))}</th>" for name in wide)
+        return (
+            f'{_STYLE}<table class="lj-table"><caption>{escape(plain(self.caption))}</caption>'
+            f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+            f'<p class="legend">{escape(self.legend)}</p>'
+        )
+
+    @property
+    def legend(self) -> str:
+        """The meaning of the signs that the table uses."""
+        used = {kind for kinds in self.kinds for kind in kinds}
+        signs = [text for kind, text in SIGNS.items() if kind in used]
+        few = self.map(lambda text: "*" in str(text)).any(axis=None)
+        return " · ".join([*signs, *(["* too few rows for a reliable interval"] if few else [])])
+
+
+def side_by_side(table: pd.DataFrame, stem: str) -> SideBySide:
+    """Return cells in the rows and columns of the paper, ours above the printed number.
+
+    `table` has the columns of `cells`; `stem` names the published tables. Rows and columns stand in
+    the published order, then ours that the paper lacks. A cell of ours is the value in the printed
+    digits, its interval, n where it varies, and a sign: "=" as printed, "≠" differs, in brackets
+    where it follows from other printed numbers, "–" where ours is missing. Numbers that no source
+    confirms are left out. Several tables stand one below the other.
+
+    Raises ReportError for a frame that is no table.
+
+    >>> cell = {"table": "Table 2", "row": "LLaMA-13B", "column": "baseline", "value": 513.0}
+    >>> shown = side_by_side(pd.DataFrame([cell | {"n": 80}]), "vicuna-scores")
+    >>> shown["baseline"].tolist()[:2], shown.index.tolist()[:2]
+    (['513.0 =', '513.0'], ['LLaMA-13B', 'printed'])
+    """
+    ours = table.drop(columns="of", errors="ignore").reindex(columns=[*TABLE_COLUMNS])
+    ours["basis"] = ours["basis"].where(ours["basis"].notna(), "rows")
+    titles = list(ours["table"].unique())
+    theirs = published(stem) if stem in stems() else published(stems()[0]).head(0)
+    theirs = theirs[theirs["table"].isin(titles) & theirs["status"].isin(STATUSES[:3])]
+    both = beside(ours, theirs, name=stem)
+    rules = theirs.set_index(["table", "row", "column"])["rounding"].to_dict()
+    columns = list(dict.fromkeys([*theirs["column"], *ours["column"]]))
+    names: list[Any] = []
+    texts: list[list[str]] = []
+    kinds: list[list[str]] = []
+    for title in titles:
+        part = both[both["table"] == title]
+        counted = max(part["n"].nunique(), part["n_printed"].nunique()) > 1
+        found = {(cell["row"], cell["column"]): cell for cell in part.to_dict("records")}
+        order = [frame.loc[frame["table"] == title, "row"] for frame in (theirs, ours)]
+        for row in dict.fromkeys(pd.concat(order)):
+            cells = [found.get((row, column), {}) for column in columns]
+            shown = [
+                _ours(cell, rules.get((title, row, cell.get("column"))), counted) for cell in cells
+            ]
+            names.append((title, row))
+            texts.append([text for text, _ in shown])
+            kinds.append([kind for _, kind in shown])
+            if any(isinstance(cell.get("printed"), str) for cell in cells):
+                names.append((title, PRINTED))
+                texts.append([_theirs(cell, counted) for cell in cells])
+                kinds.append(["printed"] * len(cells))
+    one = len(titles) == 1
+    frame = SideBySide(
+        texts,
+        index=[row for _, row in names] if one else pd.MultiIndex.from_tuples(names),
+        columns=[column.replace("_", " ") for column in columns],
+        dtype=object,
+    )
+    frame.kinds, frame.caption = kinds, _caption(theirs, both, titles[0] if one else "")
+    return frame
+
+
+def _ours(cell: dict[str, Any], rounding: str | None, counted: bool) -> tuple[str, str]:
+    """Return the text and the kind of a cell of ours."""
+    known = isinstance(cell.get("printed"), str)
+    if not cell or pd.isna(cell["value"]):
+        if cell.get("basis") == "unreleased":
+            return "no rows", "unreleased"
+        return ("–", "missing") if known else ("", "")
+    text, ends = number(cell["value"]), [number(cell["low"]), number(cell["high"])]
+    if known:
+        text = cell["ours_printed"]
+        decimals = len(cell["printed"].partition(".")[2])
+        if rounding is not None and all(ends):
+            ends = [as_printed(cell[end], f"0.{'0' * decimals}", "half-even") for end in _ENDS]
+            ends = [end if decimals else end.partition(".")[0] for end in ends]
+    few = "*" if cell["too_few"] is True else ""
+    text += f" ({' to '.join(ends)}){few}" if all(ends) else ""
+    other_n = cell["same_n"] is False
+    if not pd.isna(cell["n"]) and (counted or other_n):
+        text += f", n {int(cell['n']):,}"
+    if cell["basis"] == "arithmetic" and known:
+        return f"{text} ({'=' if cell['ours_printed'] == cell['printed'] else '≠'})", "arithmetic"
+    if pd.isna(cell["same"]):
+        return text, cell["basis"]
+    same = bool(cell["same"]) and not other_n
+    return f"{text} {'=' if same else '≠'}", "same" if same else "differs"
+
+
+def _theirs(cell: dict[str, Any], counted: bool) -> str:
+    """Return the printed number of a cell, with its n where that varies."""
+    if not isinstance(cell.get("printed"), str):
+        return ""
+    varies = counted or cell["same_n"] is False
+    told = not pd.isna(cell["n_printed"]) and varies
+    return cell["printed"] + (f", n {int(cell['n_printed']):,}" if told else "")
+
+
+def _caption(theirs: pd.DataFrame, both: pd.DataFrame, title: str) -> str:
+    """Return the title with work and version, and n where all cells share it."""
+    works = theirs[["work", "version"]].drop_duplicates()
+    sources = [f"{work} ({version})" for work, version in works.itertuples(index=False)]
+    counts = both["n"].dropna().unique()
+    alike = [f"n {int(counts[0]):,}"] if len(counts) == 1 else []
+    return ", ".join(part for part in [title, *sources, *alike] if part)
+
+
+def typeset(
+    table: pd.DataFrame, form: Literal["latex", "markdown"], stem: str | None = None
+) -> str:
+    r"""Return the tables in a frame of `read_table` as LaTeX (booktabs) or Markdown.
+
+    The tables that the papers print under `stem` are as `side_by_side` shows them. Each other table
+    has its rows and columns in their order, or the other way about where it has more than eight
+    columns, and more columns than rows; a cell holds the value to four digits and its interval,
+    with an asterisk where it is one of too few. The title has the basis and the n. Cells without a
+    value are left out. Texts are escaped.
 
     >>> cell = {"table": "Own 50%", "row": "a_b", "column": "wins", "value": 0.5, "n": 9}
     >>> frame = pd.DataFrame([cell | {"low": 0.25, "high": 0.75, "basis": "own"}])
@@ -45,15 +218,24 @@ def typeset(table: pd.DataFrame, form: Literal["latex", "markdown"]) -> str:
     a\_b & 0.5 (0.25 to 0.75) \\
     """
     write = _latex if form == "latex" else _markdown
-    held = table[table["value"].notna()]
-    parts = [write(name, part) for name, part in held.groupby("table", sort=False)]
+    known = set() if stem is None or stem not in stems() else set(published(stem)["table"])
+    parts = []
+    for name, part in table.groupby("table", sort=False):
+        held = part[part["value"].notna()]
+        if name in known:
+            shown = side_by_side(part, str(stem))
+            rows = zip(shown.index, shown.itertuples(index=False, name=None), strict=True)
+            grid = [["", *shown.columns], *([row, *texts] for row, texts in rows)]
+            parts.append(write(f"{shown.caption}{_bases(held)}", grid))
+        elif len(held):
+            parts.append(write(_title(name, held), _grid(held)))
     return "\n".join(parts)
 
 
-def write_typeset(path: Path, table: pd.DataFrame) -> None:
-    """Writes both forms beside a table's CSV."""
-    write(path.with_suffix(".tex"), typeset(table, "latex").encode())
-    write(path.with_suffix(".md"), typeset(table, "markdown").encode())
+def write_typeset(path: Path, table: pd.DataFrame, stem: str | None = None) -> None:
+    """Write both forms beside a table's CSV."""
+    write(path.with_suffix(".tex"), typeset(table, "latex", stem).encode())
+    write(path.with_suffix(".md"), typeset(table, "markdown", stem).encode())
 
 
 def in_markdown(text: object) -> str:
@@ -66,12 +248,12 @@ def _escaped(found: re.Match[str]) -> str:
     return "".join(f"\\{char}" for char in found[0])
 
 
-def _latex(name: Any, cells: pd.DataFrame) -> str:
-    head, *rows = [[_in_latex(item) for item in row] for row in _grid(cells)]
+def _latex(title: str, grid: list[list[str]]) -> str:
+    head, *rows = [[_in_latex(item) for item in row] for row in grid]
     return "\n".join(
         [
             r"\begin{table}  % \usepackage{booktabs}",
-            rf"\caption{{{_in_latex(_title(name, cells))}}}",
+            rf"\caption{{{_in_latex(title)}}}",
             rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
             r"\toprule",
             rf"{' & '.join(head)} \\",
@@ -85,11 +267,11 @@ def _latex(name: Any, cells: pd.DataFrame) -> str:
     )
 
 
-def _markdown(name: Any, cells: pd.DataFrame) -> str:
-    head, *rows = [[in_markdown(item) for item in row] for row in _grid(cells)]
+def _markdown(title: str, grid: list[list[str]]) -> str:
+    head, *rows = [[in_markdown(item) for item in row] for row in grid]
     lines = [head, ["---"] * len(head), *rows]
     told = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"**{in_markdown(_title(name, cells))}**\n\n{told}"
+    return f"**{in_markdown(title)}**\n\n{told}"
 
 
 def _grid(cells: pd.DataFrame) -> list[list[str]]:
@@ -115,6 +297,12 @@ def _title(name: Any, cells: pd.DataFrame) -> str:
     if "too_few" in cells and cells["too_few"].any():
         told.append("* too few to be sure of")
     return f"{name} ({'; '.join(told)})"
+
+
+def _bases(cells: pd.DataFrame) -> str:
+    """Return the bases in brackets, where they are others than released rows."""
+    bases = [basis for basis in cells["basis"].unique() if basis != "rows"]
+    return f" ({', '.join(bases)})" if bases else ""
 
 
 def _in_latex(text: object) -> str:

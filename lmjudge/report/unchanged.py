@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from lmjudge import places
-from lmjudge.report.checking import card_of
+from lmjudge.report.checking import card_of, paths_of
 from lmjudge.report.executing import Run
 from lmjudge.report.files import as_json
 from lmjudge.report.saving import versions
-from lmjudge.report.tables import PLACES
 
 # Without these some cells do nothing, or something else.
 _EXTRAS = ("torch", "transformers", "scikit-learn", "nltk", "spacy")
@@ -69,9 +68,8 @@ def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
     folder = places.reports()
     if (folder / "failed" / f"{stem}.html").exists():
         return None
-    for source, place in PLACES.items():
-        table, page = folder / place / f"{stem}.csv", folder / place / f"{stem}.html"
-        card = card_of(table)
+    for table, source in paths_of(stem).items():
+        page, card = table.with_suffix(".html"), card_of(table)
         if (
             card
             and page.exists()

@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         "--source", default="auto", choices=("auto", "published", "simulated"), help="the rows used"
     )
     run.add_argument(
+        "--full", action="store_true", help="read the original files of the sources fetched here"
+    )
+    run.add_argument(
         "--jobs", type=options.count, default=1, metavar="n", help="how many run at a time"
     )
     run.add_argument(

@@ -46,6 +46,7 @@ def run(parsed: argparse.Namespace) -> int:
         parsed.stems or None,
         source=parsed.source,
         parameters=dict(parsed.p),
+        full=parsed.full,
         jobs=parsed.jobs,
         changed=parsed.changed,
     )

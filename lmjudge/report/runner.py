@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 from lmjudge import places
 from lmjudge.errors import ReportError
 from lmjudge.report.executing import SECRET_NAME, SECRET_TEXT, Run, execute, secrets
-from lmjudge.report.saving import literal, notebook_parameters
+from lmjudge.report.saving import ORIGINAL, literal, notebook_parameters
 from lmjudge.report.unchanged import inputs, surroundings, unchanged
 
 _ONE_AT_A_TIME = Lock()
@@ -41,17 +41,19 @@ def run(
     *,
     source: str = "auto",
     parameters: Mapping[str, Any] | None = None,
+    full: bool = False,
     jobs: int = 1,
     changed: bool = False,
     each: Callable[[Run], object] | None = None,
 ) -> list[Run]:
-    """What each notebook wrote: its table, the executed notebook and a page, in the reports folder.
+    """Run notebooks; each writes its table, the executed notebook and a page.
 
-    `stems` name notebooks of the project, or are paths of one's own (*.ipynb); None means all.
+    `stems` name notebooks of the project, or are paths of your own (*.ipynb); None means all.
     `source` is given to those that have that parameter. Each of `parameters` must be one of some
     notebook's that is run, and is given to those that have it; text is read as the type that its
-    default has. Every notebook has processes of its own, so that nothing which one does changes
-    what another finds; up to `jobs` run at a time (on Linux; elsewhere one). A notebook that fails
+    default has. With `full` each notebook reads the original files of its sources, where they were
+    fetched; notebooks without any are left out. Every notebook has processes of its own, so that
+    nothing which one does changes what another finds; up to `jobs` run at a time (on Linux; elsewhere one). A notebook that fails
     does not keep the others from running. With `changed` only those run whose cells, parameters,
     files, data, records, code or versions are not those of the table that lies there; the others
     are `skipped`. `each` is told of every run as it ends.
@@ -71,11 +73,14 @@ def run(
         )
     if source != "auto":
         given.setdefault("source", source)
+    originals = {stem: _originals(path) for stem, path in chosen.items()} if full else {}
+    if full:
+        chosen = {stem: path for stem, path in chosen.items() if originals[stem]}
     around = surroundings()
     runs: dict[str, Run] = {}
     tasks = []
     for stem, path in chosen.items():
-        typed = {
+        typed = originals.get(stem, {}) | {
             name: _typed(name, value, known[stem][name])
             for name, value in given.items()
             if name in known[stem]
@@ -106,6 +111,23 @@ def run(
             failed=failed,
         )
     return ordered
+
+
+def _originals(path: Path) -> dict[str, Any]:
+    """Return the parameters of a full run: the sources' original files, of those fetched here.
+
+    A notebook names them in its metadata; else they are its parameters that name a source.
+    """
+    from lmjudge.data import SOURCES, at_hand
+
+    metadata = json.loads(path.read_bytes())["metadata"]
+    sources = {name: literal(value) for name, value in notebook_parameters(path).items()}
+    full = metadata.get("lmjudge", {}).get("full") or {
+        name: f"{source}{ORIGINAL}"
+        for name, source in sources.items()
+        if isinstance(source, str) and source in SOURCES
+    }
+    return {name: value for name, value in full.items() if at_hand(value.removesuffix(ORIGINAL))}
 
 
 def _executed(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:

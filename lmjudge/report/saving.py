@@ -29,7 +29,7 @@ from lmjudge.report.typeset import write_typeset
 from lmjudge.store import Store
 
 _PACKAGES = ("lmjudge", "numpy", "pandas", "scipy", "statsmodels", "matplotlib", "openai")
-_ORIGINAL = "/original"
+ORIGINAL = "/original"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def save_table(
     (themselves in <stem>.keys) and versions. The files are those of the sources that `parameters`
     name, and of `sources`. `notes` stand on the page. With `evidence`, the games or scores behind
     the table, each cell has pages of its judgments (evidence/<stem>/): the rows of the cell's group
-    in the columns `by`, or all rows. `keys` are then theirs.
+    in the columns `by`, or all rows. `keys` are then theirs. Where the store has none of their
+    texts, as after reading shipped rows, there are no such pages.
 
     Raises ReportError, with nothing written, for a stem, basis or table that does not fit.
     """
@@ -103,7 +104,7 @@ def save_table(
     used = sorted({key for key in behind_keys if isinstance(key, str)})
     records = {} if store is None else records_of(store, used)
     behind = None
-    if evidence is not None:
+    if evidence is not None and records:
         groups = whole.assign(of=list(table["of"]) if "of" in table else None)
         behind = gather(groups, evidence, list(by), records)
     card = {
@@ -192,8 +193,8 @@ def _destination(stem: str, parameters: Mapping[str, Any] | None) -> Destination
         return Destination(folder / f"{stem}.csv", "published", basis, {})
     full = all(
         isinstance(value, str)
-        and value.endswith(_ORIGINAL)
-        and (source := value.removesuffix(_ORIGINAL)) in SOURCES
+        and value.endswith(ORIGINAL)
+        and (source := value.removesuffix(ORIGINAL)) in SOURCES
         and defaults.get(name) in ("", source)
         for name, value in changed.items()
     )
@@ -219,7 +220,7 @@ def _sources_in(parameters: Mapping[str, Any]) -> list[str]:
     from lmjudge.data import SOURCES
 
     texts = [value for value in parameters.values() if isinstance(value, str)]
-    return [text for text in texts if text.removesuffix(_ORIGINAL) in SOURCES]
+    return [text for text in texts if text.removesuffix(ORIGINAL) in SOURCES]
 
 
 def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
 
     hashes: dict[str, dict[str, str]] = {}
     for name in sorted(set(sources)):
-        source = name.removesuffix(_ORIGINAL)
+        source = name.removesuffix(ORIGINAL)
         shipped = [rows for rows in _shipped() if rows.name.partition(".")[0] == source]
         if name == source and shipped:
             hashes[source] = {

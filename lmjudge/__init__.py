@@ -102,6 +102,7 @@ _HOME = {
     "heatmap": "report",
     "histogram": "report",
     "intervals": "report",
+    "sunburst": "report",
     "save_table": "report",
     "side_by_side": "report",
     "read_table": "report",
@@ -182,6 +183,7 @@ if TYPE_CHECKING:
         read_table as read_table,
         save_table as save_table,
         side_by_side as side_by_side,
+        sunburst as sunburst,
     )
     from lmjudge.rewards import (
         reward_answers as reward_answers,

@@ -13,6 +13,7 @@ import pytest
 from hostile import CELLS, PAGES, TERMINAL
 from hypothesis import given, settings, strategies as st
 from nbformat.v4 import new_notebook
+from PIL import Image
 
 import lmjudge as lj
 from lmjudge.data import SOURCES
@@ -28,6 +29,7 @@ from lmjudge.report import (
     typeset,
     write_index,
 )
+from lmjudge.report.drawing import COLOURS, INK
 from lmjudge.report.files import to_csv, write
 
 TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\0")
@@ -295,6 +297,7 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
         lj.heatmap(cells[:4], alt="Bars.", limits=(0, 4)),
         lj.intervals(cells, alt="Bars."),
         lj.histogram(cells, edges=[0, 1, 2], alt="Bars."),
+        lj.sunburst(cells[:3].assign(row=["a/b", "a/$c$", "d/"]), alt="Bars."),
     ):
         data, told = figure._repr_mimebundle_()
         assert figure.png.startswith(b"\x89PNG")
@@ -302,10 +305,37 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
         assert data["text/plain"] == "Figure: Bars."
         assert isinstance(figure, Figure)
     assert lj.bars(cells, alt="").png == lj.bars(cells, alt="").png
+    assert lj.bars(cells, unit="votes").alt.startswith("Bars (votes): $a$, x 2; $a$, y 2")
+    with pytest.raises(ReportError, match="inner/outer"):
+        lj.sunburst(cells)
     with pytest.raises(ReportError, match="twice"):
         lj.bars(pd.concat([cells, cells]), alt="")
     with pytest.raises(ReportError, match="three columns"):
         lj.radar(cells[cells["column"] == "x"], alt="", limit=4)
+
+
+def contrast(colour: str, ground: str) -> float:
+    """The contrast of two colours by WCAG 2.2."""
+    parts = [[int(text[at : at + 2], 16) / 255 for at in (1, 3, 5)] for text in (colour, ground)]
+    linear = [
+        [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in p] for p in parts
+    ]
+    one, two = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (two + 0.05) / (one + 0.05)
+
+
+def test_figures_read_on_light_and_dark_pages() -> None:
+    style = (Path(lj.__file__).parent / "report/style.css").read_text()
+    grounds = re.findall(r"--ground: (#\w+);", style)
+    pages = [ground if len(ground) == 7 else f"#{ground[1:] * 2}" for ground in grounds[:2]]
+    assert len(pages) == 2
+    for page in pages:
+        assert contrast(INK, page) > 4
+        assert all(contrast(colour, page) > 3 for colour in COLOURS)
+    cells = pd.DataFrame({"row": ["a", "b"], "column": "x", "value": [1.0, 2.0]})
+    picture = Image.open(io.BytesIO(lj.bars(cells).png))
+    assert picture.mode == "RGBA"
+    assert picture.getpixel((0, 0))[3] == 0
 
 
 def test_a_choice_of_published_rows_is_ones_own(

@@ -4,7 +4,7 @@ from lmjudge.report.checking import check, differing
 from lmjudge.report.drawing import Figure
 from lmjudge.report.evidence import check_evidence
 from lmjudge.report.executing import Run
-from lmjudge.report.figures import bars, curves, heatmap, histogram, intervals, radar
+from lmjudge.report.figures import bars, curves, heatmap, histogram, intervals, radar, sunburst
 from lmjudge.report.files import plain
 from lmjudge.report.index import write_index
 from lmjudge.report.page import page_of
@@ -33,6 +33,7 @@ __all__ = [
     "run",
     "save_table",
     "side_by_side",
+    "sunburst",
     "typeset",
     "write_index",
 ]

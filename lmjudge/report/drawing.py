@@ -1,7 +1,8 @@
-"""What every figure shares: one style, readable in grey, and a text that says what it shows."""
+"""Shared by all figures: a style that reads on light and dark, in grey, with a describing text."""
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +18,18 @@ from lmjudge.report.files import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, safe for colour-blind eyes, in an order whose greys also differ; the
-# hatches, lines and marks tell neighbours apart in print.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#999999")
+# The ground is transparent, and each colour has a contrast of 3 or more to a white page and to a
+# dark one. Hues after Okabe and Ito, safe for colour-blind eyes; hatches, lines and marks tell
+# neighbours apart in print.
+COLOURS = ("#1f7fc4", "#c98200", "#0a9a70", "#d4611a", "#8b6fd6", "#8c8c8c")
+INK = "#7a7f87"  # text, axes and lines: more than 4 to 1 on both
+DARK = "#1a1c1f"  # text on a light box
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKS = ("o", "s", "^", "D", "v", "P")
 _DPI = 144
+_WIDE = 5.8  # inches: on a phone the text shrinks to two thirds
+_LETTERS = 80  # in a line of a legend
 _TOLD = 12  # values in a default text
 
 
@@ -83,22 +89,42 @@ def axes_of(tall: float, drawn: BytesIO, **how: Any) -> Iterator[Axes]:
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    style: Any = {"font.size": 9, "font.family": "DejaVu Sans", "hatch.linewidth": 0.6}
+    inked = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color grid.color"
+    style: Any = dict.fromkeys(inked.split(), INK)
+    style |= {"font.size": 9.5, "font.family": "DejaVu Sans", "hatch.linewidth": 0.6}
     with matplotlib.rc_context(style):
-        canvas = Canvas(figsize=(6.8, tall), layout="constrained")
+        canvas = Canvas(figsize=(_WIDE, tall), layout="constrained")
         yield canvas.add_subplot(**how)
         # No software version in the file: equal figures give equal bytes.
-        canvas.savefig(drawn, format="png", dpi=_DPI, metadata={"Software": None})
+        canvas.savefig(drawn, format="png", dpi=_DPI, transparent=True, metadata={"Software": None})
 
 
 def legend(axes: Axes) -> None:
-    """The names of what is drawn, above the axes."""
+    """Put the names of what is drawn above the axes."""
     handles, labels = axes.get_legend_handles_labels()
-    made = axes.figure.legend(
-        handles, labels, loc="outside upper center", ncols=min(len(labels), 3), frameon=False
+    names = [label(text) for text in labels]
+    columns = max(1, min(3, _LETTERS // (max(map(len, names)) + 6)))
+    names_shown = axes.figure.legend(
+        handles, names, loc="outside upper center", ncols=columns, frameon=False
     )
-    for text in made.get_texts():
+    for text in names_shown.get_texts():
         text.set_parse_math(False)
+
+
+def label(name: object) -> str:
+    """Return the name of a row or column as a figure shows it; a model's name stays as it is.
+
+    >>> label("vicuna_wins"), label("vicuna_13b")
+    ('vicuna wins', 'vicuna_13b')
+    """
+    text = str(name)
+    return text.replace("_", " ") if re.fullmatch(r"[a-z_]+", text) else text
+
+
+def whisker(axes: Axes, starts: list[float], ends: list[float], at: list[float]) -> None:
+    """Draw horizontal intervals that read on a bar and beside it, on light and dark pages."""
+    axes.hlines(at, starts, ends, color="white", linewidth=3, alpha=0.85, zorder=3)
+    axes.hlines(at, starts, ends, color=DARK, linewidth=1.1, zorder=4)
 
 
 def finish(drawn: BytesIO, alt: str) -> Figure:

@@ -1,4 +1,8 @@
-"""Figures of a table's cells: bars, radar, curves, heat maps, intervals, histograms."""
+"""Figures of a table's cells: bars, radar, curves, heat maps, intervals, histograms, sunbursts.
+
+Each takes cells in long form (row, column, value, and low and high where they are known). `alt` is
+the alternative text; left out, it is computed from the cells.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +16,40 @@ import pandas as pd
 from lmjudge.errors import ReportError
 from lmjudge.report.drawing import (
     COLOURS,
+    DARK,
     HATCHES,
+    INK,
     LINES,
     MARKS,
     Figure,
     axes_of,
     described,
     finish,
+    label,
     legend,
     matrices,
+    whisker,
 )
+
+_NARROW = 0.06  # of a stacked row: no number fits in less
+_VERBS, _OBJECTS = 20, 4  # a sunburst's inner and outer slices, as in the paper's figure
 
 
 def bars(
     table: pd.DataFrame, *, alt: str = "", unit: str = "", stacked: bool = False, digits: int = 1
 ) -> Figure:
-    """A figure of horizontal bars: a group a row of the table's cells, a bar a column.
+    """Draw horizontal bars: a group for each row of the table's cells, a bar for each column.
 
-    `table` is in long form (row, column, value, and low and high where they are known, drawn as
-    whiskers); `stacked` puts a row's bars end to end; `unit` stands at the axis.
+    low and high, where they are known, are whiskers; `stacked` puts a row's bars end to end; `unit`
+    stands at the axis.
     """
     wide, low, high = matrices(table)
     rows, columns = len(wide.index), len(wide.columns)
-    tall = 1.0 + rows * (0.45 if stacked else 0.14 + 0.24 * columns)
+    tall = 0.9 + rows * (0.42 if stacked else 0.16 + 0.24 * columns)
     drawn = BytesIO()
     with axes_of(tall, drawn) as axes:
         for number, column in enumerate(wide.columns):
-            thick = 0.62 if stacked else 0.8 / columns
+            thick = 0.66 if stacked else 0.8 / columns
             places = [
                 at + (0 if stacked else (number - (columns - 1) / 2) * thick) for at in range(rows)
             ]
@@ -53,28 +64,33 @@ def bars(
                 color=COLOURS[number % 6],
                 hatch=HATCHES[number % 6],
                 edgecolor="white",
+                linewidth=0.5,
             )
+            total = wide.sum(axis=1).max()
             for place, start, value, below, above in zip(
                 places, starts, values, low[column], high[column], strict=True
             ):
-                if math.isnan(value) or (stacked and value == 0):
+                if math.isnan(value) or (stacked and abs(value) < _NARROW * total):
                     continue
-                whisker = not stacked and not math.isnan(below) and not math.isnan(above)
-                if whisker:
-                    axes.plot([below, above], [place, place], color="black", linewidth=1)
+                known = not stacked and not math.isnan(below) and not math.isnan(above)
+                if known:
+                    whisker(axes, [below], [above], [place])
                 axes.annotate(
                     f"{value:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:.0f}",
-                    (start + value / 2, place) if stacked else (above if whisker else value, place),
+                    (start + value / 2, place)
+                    if stacked
+                    else (max(above, value) if known else value, place),
                     xytext=(0, 0) if stacked else (4, 0),
                     textcoords="offset points",
                     ha="center" if stacked else "left",
                     va="center",
-                    fontsize=8,
+                    fontsize=8.5,
+                    color=DARK if stacked else INK,
                     bbox={"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none"}
                     if stacked
                     else None,
                 )
-        axes.set_yticks(range(rows), [str(row) for row in wide.index], parse_math=False)
+        axes.set_yticks(range(rows), [label(row) for row in wide.index], parse_math=False)
         axes.invert_yaxis()
         axes.set_xlabel(unit)
         axes.margins(x=0.02 if stacked else 0.1)
@@ -86,9 +102,10 @@ def bars(
 
 
 def radar(table: pd.DataFrame, *, alt: str = "", limit: float) -> Figure:
-    """A figure with an axis for each column of the table's cells and a line for each row.
+    """Draw an axis for each column of the table's cells, clockwise from the top, a line for a row.
 
-    `limit` is the value at the rim, 0 stands in the middle.
+    `limit` is the value at the rim, 0 is in the middle. Raises ReportError for fewer than three
+    columns.
     """
     wide, _, _ = matrices(table)
     if len(wide.columns) < 3:
@@ -98,7 +115,10 @@ def radar(table: pd.DataFrame, *, alt: str = "", limit: float) -> Figure:
         )
     angles = [2 * math.pi * i / len(wide.columns) for i in range(len(wide.columns))]
     drawn = BytesIO()
-    with axes_of(5.6, drawn, projection="polar") as axes:
+    with axes_of(5.6, drawn, projection="polar") as canvas:
+        axes: Any = canvas
+        axes.set_theta_zero_location("N")
+        axes.set_theta_direction(-1)
         for number, (row, values) in enumerate(wide.iterrows()):
             axes.plot(
                 [*angles, angles[0]],
@@ -108,10 +128,17 @@ def radar(table: pd.DataFrame, *, alt: str = "", limit: float) -> Figure:
                 linestyle=LINES[number % 6],
                 linewidth=2,
             )
-        axes.set_xticks(angles, [str(name) for name in wide.columns], parse_math=False)
+        axes.set_xticks(angles, [label(name) for name in wide.columns], parse_math=False)
+        for angle, text in zip(angles, axes.get_xticklabels(), strict=True):
+            side = math.sin(angle)
+            text.set_horizontalalignment(
+                "center" if abs(side) < 0.1 else "left" if side > 0 else "right"
+            )
         axes.set_ylim(0, limit)
-        axes.tick_params(axis="y", labelsize=7, labelcolor="#555555")
-        axes.tick_params(axis="x", pad=10)
+        axes.set_rlabel_position(180 / len(wide.columns))
+        axes.tick_params(axis="y", labelsize=8)
+        axes.patch.set_alpha(0)
+        axes.grid(alpha=0.45, linewidth=0.7)
         legend(axes)
     return finish(drawn, alt or described(table, "Radar"))
 
@@ -124,7 +151,7 @@ def curves(
     along: str = "",
     level: float | None = None,
 ) -> Figure:
-    """A figure of lines: one for each column of the table's cells, over its rows.
+    """Draw a line for each column of the table's cells, over its rows.
 
     Rows whose names are numbers lie where these are, others side by side; low and high, where they
     are known, are a band. `along` stands at the rows' axis, `unit` at the other; `level` is drawn
@@ -137,7 +164,7 @@ def curves(
     drawn = BytesIO()
     with axes_of(3.9, drawn) as axes:
         if level is not None:
-            axes.axhline(level, color="#555555", linewidth=0.8, zorder=0)
+            axes.axhline(level, color=INK, linewidth=0.8, zorder=0)
         for number, column in enumerate(wide.columns):
             colour = COLOURS[number % 6]
             axes.plot(
@@ -154,7 +181,12 @@ def curves(
                 at, low[column].tolist(), high[column].tolist(), alpha=0.18, color=colour
             )
         if named:
-            axes.set_xticks(at, [str(row) for row in wide.index], parse_math=False)
+            names = [label(row) for row in wide.index]
+            axes.set_xticks(at, names, parse_math=False)
+            if sum(map(len, names)) > 45:
+                axes.tick_params(axis="x", labelrotation=30)
+                for text in axes.get_xticklabels():
+                    text.set(horizontalalignment="right", rotation_mode="anchor")
         axes.set_xlabel(along)
         axes.set_ylabel(unit)
         axes.spines[["top", "right"]].set_visible(False)
@@ -171,7 +203,7 @@ def heatmap(
     digits: int = 2,
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """A figure of squares: the table's rows down, its columns across, darker where more.
+    """Draw squares: the table's rows down, its columns across, darker where the value is higher.
 
     Each square bears its value (up to twenty columns; beyond, shades alone), cells without a value
     are left white. Models against models stand in one order both ways. `limits` are the values of
@@ -190,9 +222,9 @@ def heatmap(
     with axes_of(1.6 + rows * min(0.42, 4.8 / columns), drawn) as axes:
         picture = axes.imshow(wide, cmap="Blues", vmin=least, vmax=most, aspect="auto")
         axes.set_xticks(
-            range(columns), [str(name) for name in wide.columns], rotation=90, parse_math=False
+            range(columns), [label(name) for name in wide.columns], rotation=90, parse_math=False
         )
-        axes.set_yticks(range(rows), [str(name) for name in wide.index], parse_math=False)
+        axes.set_yticks(range(rows), [label(name) for name in wide.index], parse_math=False)
         axes.xaxis.tick_top()
         axes.tick_params(length=0, labelsize=small)
         axes.spines[:].set_visible(False)
@@ -207,7 +239,7 @@ def heatmap(
                         ha="center",
                         va="center",
                         fontsize=small,
-                        color="white" if dark else "black",
+                        color="white" if dark else DARK,
                     )
         scale = axes.figure.colorbar(picture, ax=axes, shrink=0.8, label=unit)
         scale.outline.set_visible(False)
@@ -215,7 +247,7 @@ def heatmap(
 
 
 def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int = 0) -> Figure:
-    """A figure of marks with whiskers: a line for each row of the table's cells, a mark a column.
+    """Draw marks with intervals: a line for each row of the table's cells, a mark for each column.
 
     The whiskers run from low to high where these are known; each row's first value stands at the
     right. `unit` stands at the axis.
@@ -247,10 +279,10 @@ def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int
                     va="center",
                     fontsize=8,
                 )
-        axes.set_yticks(range(rows), [str(row) for row in wide.index], parse_math=False)
+        axes.set_yticks(range(rows), [label(row) for row in wide.index], parse_math=False)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.set_xlabel(unit)
-        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.grid(axis="y", alpha=0.3, linewidth=0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
         if columns > 1:
@@ -261,7 +293,7 @@ def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int
 def histogram(
     table: pd.DataFrame, *, edges: Iterable[float], alt: str = "", unit: str = "", along: str = ""
 ) -> Figure:
-    """A figure of steps: a bin for each row of the table's cells, an outline for each column.
+    """Draw steps: a bin for each row of the table's cells, an outline for each column.
 
     `edges` are the bins' ends, one more than rows, in their order; `along` stands at their axis,
     `unit` at the values'. Raises ReportError where rows and edges do not fit.
@@ -288,3 +320,82 @@ def histogram(
         if len(wide.columns) > 1:
             legend(axes)
     return finish(drawn, alt or described(table, "Histogram", unit))
+
+
+def sunburst(table: pd.DataFrame, *, alt: str = "") -> Figure:
+    """Draw two rings of one column of cells whose rows are "inner/outer", such as "write/story".
+
+    A slice's angle is its share of the values. The inner ring has the 20 largest groups, the outer
+    ring up to four of each, in the order of their values; the other outer slices are left open.
+    Source: self-instruct's figure of verbs and their objects, which arXiv 2304.03277 draws too.
+    Raises ReportError for cells whose rows have no slash.
+    """
+    parts = table["row"].astype(str).str.partition("/")
+    if not (parts[1] == "/").all():
+        raise ReportError(
+            'a sunburst takes cells whose rows are "inner/outer"; join two columns by'
+            ' row=["verb", "object"]',
+            name="sunburst",
+        )
+    values = pd.DataFrame(
+        {"inner": parts[0], "outer": parts[2], "value": table["value"].astype(float)}
+    )
+    sums = values.groupby("inner")["value"].sum().sort_values(ascending=False, kind="stable")
+    sums = sums.head(_VERBS)
+    scale, start = 2 * math.pi / sums.sum(), 0.0
+    drawn = BytesIO()
+    with axes_of(5.8, drawn, projection="polar") as canvas:
+        axes: Any = canvas
+        axes.set_theta_zero_location("N")
+        axes.set_theta_direction(-1)
+        for number, (inner, total) in enumerate(sums.items()):
+            colour = COLOURS[number % 5]
+            _slice(axes, start, total * scale, (0.35, 0.67), colour, inner)
+            group = values[values["inner"] == inner].nlargest(_OBJECTS, "value")
+            at = start
+            for outer, value in zip(group["outer"], group["value"], strict=True):
+                _slice(axes, at, value * scale, (0.68, 1.0), colour, outer, alpha=0.85)
+                at += value * scale
+            start += total * scale
+        axes.set_ylim(0, 1)
+        axes.set_axis_off()
+    return finish(drawn, alt or described(table.nlargest(12, "value"), "Sunburst"))
+
+
+def _slice(
+    axes: Any,
+    start: float,
+    angle: float,
+    ring: tuple[float, float],
+    colour: str,
+    name: object,
+    alpha: float = 1.0,
+) -> None:
+    """Draw one slice with its name along the radius, where that fits."""
+    inner, outer = ring
+    middle = start + angle / 2
+    axes.bar(
+        middle,
+        outer - inner,
+        angle,
+        bottom=inner,
+        color=colour,
+        alpha=alpha,
+        edgecolor="white",
+        linewidth=0.8,
+    )
+    if angle * (inner + outer) / 2 > 0.03:
+        turn = 90 - math.degrees(middle)
+        axes.text(
+            middle,
+            (inner + outer) / 2,
+            label(name),
+            rotation=turn if math.sin(middle) >= 0 else turn + 180,
+            rotation_mode="anchor",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white",
+            fontweight="bold",
+            parse_math=False,
+        )

@@ -53,10 +53,10 @@ def run(
     notebook's that is run, and is given to those that have it; text is read as the type that its
     default has. With `full` each notebook reads the original files of its sources, where they were
     fetched; notebooks without any are left out. Every notebook has processes of its own, so that
-    nothing which one does changes what another finds; up to `jobs` run at a time (on Linux; elsewhere one). A notebook that fails
-    does not keep the others from running. With `changed` only those run whose cells, parameters,
-    files, data, records, code or versions are not those of the table that lies there; the others
-    are `skipped`. `each` is told of every run as it ends.
+    nothing which one does changes what another finds; up to `jobs` run at a time (on Linux;
+    elsewhere one). A notebook that fails does not keep the others from running. With `changed` only
+    those run whose cells, parameters, files, data, records, code or versions are not those of the
+    table that lies there; the others are `skipped`. `each` is called with every run as it ends.
 
     Raises ReportError before anything runs for an unknown notebook, an unknown or misspelt
     parameter, or one that looks like a secret; and at the end where notebooks failed, with all

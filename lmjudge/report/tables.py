@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,9 +25,9 @@ def cells(
     frame: pd.DataFrame,
     table: str,
     *,
-    row: str,
+    row: str | Sequence[str],
     values: str | Mapping[str, str],
-    column: str | None = None,
+    column: str | Sequence[str] | None = None,
     names: Mapping[str, str] | None = None,
     scale: float = 1,
     basis: str | None = None,
@@ -35,13 +35,14 @@ def cells(
     """Return an estimator's frame as the cells of one table, in long form.
 
     Columns: table, row, column, value, and n, low, high, too_few, no_verdict where the frame has
-    them. `row` names the frame's column that holds the rows' names. With `column`, that column
-    holds the names of the table's columns, and `values` names the one value; without, `values` maps
-    each value to the name of its column. low, high and too_few go along only where there is one
-    value, whose interval it is. `names` renames rows and columns as the paper has them; `scale`
-    multiplies the value and its interval (100 turns shares into percent); `basis` says what the
-    cells rest on where it is not released rows (arithmetic, unreleased, own, demo). The column `of`
-    keeps each cell's group by the frame's names, for evidence; `save_table` writes it nowhere.
+    them. `row` names the frame's column that holds the rows' names, or several whose texts are
+    joined by a slash. With `column`, the same for the table's columns, `values` names the one
+    value; without, `values` maps each value to the name of its column. low, high and too_few go
+    along only where there is one value, whose interval it is. `names` renames rows and columns as
+    the paper has them; `scale` multiplies the value and its interval (100 turns shares into
+    percent); `basis` says what the cells rest on where it is not released rows (arithmetic,
+    unreleased, own, demo). The column `of` keeps each cell's group by the frame's names, for
+    evidence; `save_table` writes it nowhere.
 
     Raises ReportError for a column that the frame lacks.
 
@@ -51,7 +52,8 @@ def cells(
     [['A', 'won', 75.0], ['b', 'won', 60.0]]
     """
     columns = {values: values} if isinstance(values, str) else dict(values)
-    needed = [row, *([] if column is None else [column]), *columns]
+    rows, across = ([item] if isinstance(item, str) else item for item in (row, column or []))
+    needed = [*rows, *across, *columns]
     if missing := [name for name in needed if name not in frame.columns]:
         raise ReportError(
             f"the frame for table {table!r} lacks {', '.join(missing)}; it has"
@@ -70,12 +72,8 @@ def cells(
         pd.DataFrame(
             {
                 "table": table,
-                "row": frame[row].astype(str).replace(labels),
-                "column": (
-                    labels.get(name, name)
-                    if column is None
-                    else frame[column].astype(str).replace(labels)
-                ),
+                "row": _labels(frame, rows, labels),
+                "column": _labels(frame, across, labels) if across else labels.get(name, name),
                 "value": scale * frame[value],
             }
             | shared
@@ -84,6 +82,14 @@ def cells(
         for value, name in columns.items()
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def _labels(frame: pd.DataFrame, names: Sequence[str], labels: Mapping[str, str]) -> pd.Series:
+    """Return the texts of these columns, renamed and joined by a slash."""
+    first, *others = (frame[name].astype(str).replace(labels) for name in names)
+    for other in others:
+        first = first + "/" + other
+    return first
 
 
 def read_table(path: Path | str) -> pd.DataFrame:

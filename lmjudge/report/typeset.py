@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from lmjudge.published import STATUSES, TABLE_COLUMNS, as_printed, beside, published, stems
+from lmjudge.report.drawing import label
 from lmjudge.report.files import number, plain, write
 
 PRINTED = "printed"
@@ -142,7 +143,7 @@ def side_by_side(table: pd.DataFrame, stem: str) -> SideBySide:
     frame = SideBySide(
         texts,
         index=[row for _, row in names] if one else pd.MultiIndex.from_tuples(names),
-        columns=[column.replace("_", " ") for column in columns],
+        columns=[label(column) for column in columns],
         dtype=object,
     )
     frame.kinds, frame.caption = kinds, _caption(theirs, both, titles[0] if one else "")
@@ -223,10 +224,10 @@ def typeset(
     for name, part in table.groupby("table", sort=False):
         held = part[part["value"].notna()]
         if name in known:
-            shown = side_by_side(part, str(stem))
-            rows = zip(shown.index, shown.itertuples(index=False, name=None), strict=True)
-            grid = [["", *shown.columns], *([row, *texts] for row, texts in rows)]
-            parts.append(write(f"{shown.caption}{_bases(held)}", grid))
+            paper = side_by_side(part, str(stem))
+            rows = zip(paper.index, paper.itertuples(index=False, name=None), strict=True)
+            grid = [["", *paper.columns], *([row, *texts] for row, texts in rows)]
+            parts.append(write(f"{paper.caption}{_bases(held)}", grid))
         elif len(held):
             parts.append(write(_title(name, held), _grid(held)))
     return "\n".join(parts)

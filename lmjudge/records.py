@@ -115,8 +115,8 @@ class Reply:
     """What came back: the text and all that was told about it.
 
     `created` is in seconds since 1970 (None where unknown), `latency` in seconds; `model` and
-    `fingerprint` are what the server said it was. A reply is never an error message: failures are
-    `Failure`s and are not stored under a key.
+    `fingerprint` are what the server said it was. A reply is never an error message: a failed
+    request gives a `Failure`, which is not stored under a key.
     """
 
     text: str

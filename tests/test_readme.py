@@ -77,7 +77,9 @@ def test_the_two_commands_are_there() -> None:
 def test_every_file_that_is_linked_is_there() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
-            if "://" not in link:
+            # The site makes these pages when it is built, which is a test of its own.
+            made = link == "cli.md" or link.startswith(("api/", "notebooks/"))
+            if "://" not in link and not made:
                 assert (document.parent / link).exists(), f"{document.name}: {link}"
 
 

@@ -128,7 +128,7 @@ TRANSIENT: dict[str, Sequence[Part]] = {
     "no-choices": [http(200, {**chat("x"), "choices": []})],
     "choices-null": [http(200, {**chat("x"), "choices": None})],
     "message-null": [http(200, {**chat("x"), "choices": [{"index": 0, "message": None}]})],
-    "content-null": [http(200, chat(None))],
+    "content-null": [http(200, chat(None, None))],
     "content-number": [http(200, chat(7))],
     "error-in-200": [http(200, error("overloaded", kind="server_error"))],
     "error-choice": [http(200, chat("half an ans", "error"))],

@@ -71,7 +71,18 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     ),
     "refusal, filter, nothing, cut off": (
         READ,
-        ["refused", "filtered", "silent", "cut off", "cut off after a quote", "cut in thought"],
+        [
+            *("null", "thought alone", "a part unknown", "cut by the window", "cut unheard of"),
+            *("prohibited", "whole in capitals"),
+            *(
+                "refused",
+                "filtered",
+                "silent",
+                "cut off",
+                "cut off after a quote",
+                "cut in thought",
+            ),
+        ],
     ),
     "several verdicts, quoted verdicts": (
         READ,
@@ -87,8 +98,23 @@ SAID: dict[str, tuple[dict[str, Any], str, str | float]] = {
     "refused": (chat(None, refusal="I would rather not [[A]]."), "pair", "refusal"),
     "filtered": (chat("So [[A]]", "content_filter"), "pair", "content_filter"),
     "silent": (chat(""), "pair", "no_verdict"),
+    "null": (chat(None), "pair", "no_verdict"),
+    "thought alone": (chat(None, reasoning_content="[[A]]"), "pair", "no_verdict"),
+    "a part unknown": (
+        chat([{"type": "reasoning", "summary": [{"text": "[[A]]"}]}, {"text": "So\n[[B]]"}]),
+        "pair",
+        "model_b",
+    ),
     "cut off": (chat("Both are", "length"), "pair", "truncated"),
     "cut off after a quote": (chat('It ends in "\n[[B]]', "length"), "pair", "truncated"),
+    "cut by the window": (
+        chat("It ends in\n[[B]]", "model_context_window_exceeded"),
+        "pair",
+        "truncated",
+    ),
+    "cut unheard of": (chat("It ends in\n[[B]]", "lost_interest"), "pair", "truncated"),
+    "prohibited": (chat("It ends in\n[[B]]", "PROHIBITED_CONTENT"), "pair", "content_filter"),
+    "whole in capitals": (chat("It ends in\n[[B]]", "STOP"), "pair", "model_b"),
     "cut in thought": (chat("<think>Say [[A]]\n[[A]]"), "pair", "no_verdict"),
     "two": (chat("[[A]] or [[B]]"), "pair", "ambiguous"),
     "two lines": (chat("[[A]]\nNo: [[B]]"), "pair", "model_b"),

@@ -129,6 +129,9 @@ def test_keeps_all_that_was_told():
         (chat(None, "content_filter"), "", "content_filter", None),
         (chat(None, "length", reasoning="hm"), "", "length", None),
         (chat("", "stop"), "", "stop", None),
+        (chat(None, "stop"), "", "stop", None),
+        (chat(None, "network lost"), "", "network lost", None),
+        (chat(None, None, reasoning="hm"), "", None, None),
         (chat("words", "tool_calls", tool_calls=[{}]), "words", "tool_calls", None),
         (chat("words", None), "words", None, None),
     ],
@@ -483,9 +486,23 @@ def test_any_json_is_read_and_every_reply_can_be_stored(status, body):
             "[[B]]?",
         ),
         ([{"type": "thinking", "thinking": "hm"}], "", "hm"),
-        ([], None, None),
-        ([{"type": "image_url", "image_url": {}}], None, None),
-        ([{"type": "text", "text": 7}], None, None),
+        (
+            [
+                {"type": "reasoning", "summary": [{"type": "summary_text", "text": "[[B]]?"}]},
+                {"type": "text", "text": "[[A]]"},
+            ],
+            "[[A]]",
+            "[[B]]?",
+        ),
+        (["So\n", "[[A]]"], "So\n[[A]]", None),
+        ({"type": "text", "text": "[[A]]"}, "[[A]]", None),
+        ([{"text": "[[A]]"}, {"type": "citation", "text": "no"}], "[[A]]", None),
+        ([{"type": "output_text", "text": "[[A]]"}, {"type": "image_url"}], "[[A]]", None),
+        ([], "", None),
+        ([{"type": "image_url", "image_url": {}}], "", None),
+        ([{"type": "text", "text": 7}], "", None),
+        ([7], None, None),
+        (7, None, None),
     ],
 )
 def test_an_answer_in_parts_is_one_text_and_its_reasoning_none_of_it(parts, text, reasoning):
@@ -497,12 +514,339 @@ def test_an_answer_in_parts_is_one_text_and_its_reasoning_none_of_it(parts, text
         assert (found.text, found.reasoning) == (text, reasoning)
 
 
-@pytest.mark.parametrize("ended", ["error", "abort", "insufficient_system_resource"])
-def test_what_the_server_gave_up_in_the_middle_is_asked_again(ended):
+STREAMED = [
+    {"model": "m-1", "choices": [{"delta": {"role": "assistant", "content": ""}}]},
+    {"choices": [{"delta": {"reasoning_content": "[[B]]"}}]},
+    {"choices": [{"delta": {"reasoning_content": "?"}}]},
+    {"choices": [{"delta": {"content": "So\n"}, "finish_reason": None}]},
+    {"choices": [{"delta": {"content": "[[A]]"}}]},
+    {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+    {"choices": [], "usage": {"prompt_tokens": 7}},
+]
+
+
+def test_streamed_pieces_are_one_reply():
+    lines = [f"data: {json.dumps(piece)}\r\n\r\n" for piece in STREAMED]
+    stream = ": ping\n\n" + "".join(lines) + "data: [DONE]\n\n"
+    reply = read_reply(200, {}, stream.encode())
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("So\n[[A]]", "[[B]]?", "stop")
+    assert (reply.model, reply.usage) == ("m-1", {"prompt_tokens": 7})
+    cut = read_reply(200, {}, "".join(lines[:5]).encode())
+    assert (cut.reason, cut.then) == ("bad_reply", "again")
+    assert "broke the reply off" in cut.message
+    died = read_reply(200, {}, b'data: {"error": {"code": 402, "message": "pay"}}\n\n')
+    assert (died.reason, died.then) == ("quota", "stop")
+
+
+def test_a_piece_in_place_of_a_message_is_read():
+    whole = {"choices": [{"delta": {"content": "[[A]]"}, "finish_reason": "stop"}]}
+    assert read_reply(200, {}, json.dumps(whole).encode()).text == "[[A]]"
+
+
+@pytest.mark.parametrize(
+    "ended", ["error", "ERROR", "abort", "insufficient_system_resource", "network_error"]
+)
+def test_what_the_server_gave_up_in_the_middle_is_asked_again_and_counted(ended):
     choice = {"message": {"content": "B says [[B]]"}, "finish_reason": ended}
-    found = read_reply(200, {}, json.dumps({"choices": [choice]}).encode())
-    assert isinstance(found, Fault)
-    assert (found.reason, found.then) == ("bad_reply", "again")
+    whole = {"choices": [choice], "usage": {"prompt_tokens": 3}}
+    fault = read_reply(200, {}, json.dumps(whole).encode())
+    assert (fault.reason, fault.then, fault.usage) == ("bad_reply", "again", {"prompt_tokens": 3})
+    with Loopback(script=always([http(200, whole)])) as server:
+        [failure] = ask(endpoint(server.url), question())
+    assert (failure.reason, failure.attempts, len(server.calls)) == ("bad_reply", 3, 3)
+    assert "B says" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("error_", "finish", "expected"),
+    [
+        ({"code": 402, "message": "pay"}, "stop", ("quota", "stop")),
+        ({"code": 502, "message": "provider died"}, "stop", ("server_error", "again")),
+        ({"message": "died"}, "error", ("bad_reply", "again")),
+    ],
+)
+def test_an_error_inside_the_choice_is_an_error(error_, finish, expected):
+    choice = {"message": {"content": "half [[9]]"}, "finish_reason": finish, "error": error_}
+    fault = read_reply(200, {}, json.dumps({"choices": [choice]}).encode())
+    assert (fault.reason, fault.then) == expected
+
+
+# -- Words that servers have for it ---------------------------------------------------------------
+
+REFUSALS = {
+    "anthropic": (
+        error("`temperature` is deprecated for this model.", None, "invalid_request_error"),
+        "'temperature'",
+    ),
+    "mistral": (
+        {
+            "object": "error",
+            "message": {
+                "detail": [
+                    {
+                        "type": "extra_forbidden",
+                        "loc": ["body", "seed"],
+                        "msg": "Extra inputs are not permitted",
+                        "input": 0,
+                    }
+                ]
+            },
+            "type": "invalid_request_error",
+        },
+        "'seed'",
+    ),
+    "fastapi": (
+        {"detail": [{"loc": ["body", "logprobs"], "msg": "value is not a valid boolean"}]},
+        "'logprobs'",
+    ),
+    "xai": (
+        {
+            "code": "Client specified an invalid argument",
+            "error": "Model grok-4 does not support parameter presencePenalty.",
+        },
+        "'presencePenalty'",
+    ),
+    "xai, on this model": (
+        {"code": "invalid", "error": "Argument not supported on this model: stop"},
+        "'stop'",
+    ),
+    "gemini": (
+        [{"error": {"code": 400, "message": 'Invalid JSON payload. Unknown name "seed": Cannot'}}],
+        "'seed'",
+    ),
+}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refused_param_stops_the_run_and_is_named(name, status):
+    body, named = REFUSALS[name]
+    fault = read_reply(status, {}, json.dumps(body).encode())
+    assert (fault.reason, fault.then) == ("bad_param", "stop")
+    assert f"the param {named} as sent" in fault.message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This model only support stream mode, please enable the stream parameter",
+        "The model qwq only supports streaming",
+        "parameter stream must be true for this model",
+    ],
+)
+def test_a_server_that_only_streams_stops_the_run(words):
+    fault = read_reply(400, {}, json.dumps(error(words)).encode())
+    assert (fault.reason, fault.then) == ("bad_request", "stop")
+    assert "only streams" in fault.message
+
+
+TOO_LONG = {
+    "gemini": (400, error("The input token count (120) exceeds the maximum number of tokens")),
+    "anthropic": (400, error("prompt is too long: 210000 tokens > 200000 maximum")),
+    "bedrock": (400, error("Input is too long for requested model.")),
+    "openrouter": (
+        400,
+        {
+            "error": {
+                "message": "Provider returned error",
+                "code": 400,
+                "metadata": {"raw": '{"message":"This model\'s maximum context length is 4096"}'},
+            }
+        },
+    ),
+    "lm studio": (
+        200,
+        {
+            "error": "Trying to keep the first 5000 tokens when context the overflows. However,"
+            " the model is loaded with context length of only 4096 tokens"
+        },
+    ),
+    "llama.cpp": (500, error("the request exceeds the available context size")),
+    "groq": (413, error("Request too large for model: Limit 6000", "rate_limit_exceeded")),
+    "openai": (429, error("Request too large for gpt-4 on tokens per min (TPM): Limit 10000")),
+    "xai": (400, {"error": "This model's maximum prompt length is 131072"}),
+    "vllm": (400, error("The prompt (length 9) is longer than the maximum model length of 4")),
+    "mistral": (400, {"message": "Prompt contains 9 tokens, too large for model with 4"}),
+    "nginx": (413, "<h1>413 Request Entity Too Large</h1>"),
+    "tgi": (422, {"error": "`inputs` tokens + `max_new_tokens` must be <= 4096."}),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_a_prompt_too_long_is_typed_after_one_attempt(name):
+    status, body = TOO_LONG[name]
+    with Loopback(script=always([http(status, body)])) as server:
+        [failure] = ask(endpoint(server.url), question())
+    assert (failure.reason, len(server.calls)) == ("context_length", 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        (
+            {
+                "error": {
+                    "code": 429,
+                    "message": "Quota exceeded for metric",
+                    "status": "RESOURCE_EXHAUSTED",
+                    "details": [
+                        {"@type": "type.googleapis.com/google.rpc.Help"},
+                        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "19s"},
+                    ],
+                }
+            },
+            19,
+        ),
+        (error("Rate limit reached. Please try again in 20s. Visit"), 20),
+        (error("Please try again in 6m0s."), 360),
+        (error("Please retry in 12.5s."), 12.5),
+        (error("Please retry after 17 seconds."), 17),
+        (error("try again in 250ms"), 0.25),
+        (error("Wait for 2 minutes 3 seconds"), 123),
+        ({"message": "limited", "retry_after": 1.5}, 1.5),
+        (error("slow down, 20 requests a second"), None),
+    ],
+)
+def test_a_wait_told_in_the_body_is_read(body, seconds):
+    for whole in (body, [body]):
+        fault = read_reply(429, {}, json.dumps(whole).encode())
+        if whole is body or "error" in body:
+            assert (fault.reason, fault.then, fault.wait) == ("rate_limited", "again", seconds)
+
+
+def test_a_wait_told_in_the_body_is_waited_for():
+    with Loopback(script=once([http(429, error("Please try again in 400ms."))])) as server:
+        [reply] = ask(endpoint(server.url), question())
+    assert isinstance(reply, Reply)
+    assert server.calls[1].at - server.calls[0].at >= 0.4
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {
+            "error": {
+                "code": 429,
+                "message": "You exceeded your current quota",
+                "details": [
+                    {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}]},
+                    {"retryDelay": "19s"},
+                ],
+            }
+        },
+        error("Rate limit reached on requests per day (RPD): try again in 7m12s"),
+        error("Daily limit of free models reached"),
+    ],
+)
+def test_a_quota_of_a_day_stops_the_run(body):
+    fault = read_reply(429, {}, json.dumps(body).encode())
+    assert (fault.reason, fault.then) == ("quota", "stop")
+    assert "run again when it is renewed" in fault.message
+
+
+# -- A handful alike ------------------------------------------------------------------------------
+
+
+def in_turn(point, count):
+    """What each of so many requests came to, four at a time."""
+
+    async def run():
+        async with point.session() as answer:
+            free = asyncio.Semaphore(4)
+
+            async def work(request):
+                async with free:
+                    return await answer(request)
+
+            asked = [question(f"question {i}") for i in range(count)]
+            return await asyncio.gather(*map(work, asked), return_exceptions=True)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [400, 406, 422])
+def test_the_same_refusal_of_the_first_requests_stops_the_run(status):
+    script = lambda body, nth: [http(status, error(f"odd {name_of(body)} (id {nth}7)"))]  # noqa: E731
+    with Loopback(script=script) as server:
+        outcomes = in_turn(endpoint(server.url), 40)
+    assert len(server.calls) <= 8
+    reasons = {(type(outcome), outcome.reason) for outcome in outcomes}
+    assert reasons == {(RequestFailed, "bad_request"), (EndpointStopped, "bad_request")}
+    assert "the server refused 3 requests in a row" in str(outcomes[-1])
+    assert "odd question" in str(outcomes[-1])
+
+
+def test_refusals_of_single_requests_stop_nothing():
+    """A reply came first: what is refused after it is refused for itself."""
+    script = lambda body, nth: None if "n 0" in str(body) else "400"  # noqa: E731
+    with Loopback(script=script) as server:
+        point = endpoint(server.url, concurrency=1)
+
+        async def run():
+            async with point.session() as answer:
+                asked = [answer(question(f"question {i}")) for i in range(9)]
+                return [(await asyncio.gather(one, return_exceptions=True))[0] for one in asked]
+
+        first, *others = asyncio.run(run())
+    assert isinstance(first, Reply)
+    assert [other.reason for other in others] == ["bad_request"] * 8
+
+
+@pytest.mark.parametrize("body", [chat(7), "<html>Log in</html>", {"choices": []}])
+def test_a_handful_of_alike_unfit_replies_stops_the_run(body):
+    def script(asked, nth):
+        said = body if isinstance(body, str) else body | {"id": f"chatcmpl-{nth}{len(str(asked))}"}
+        return [http(200, said)]
+
+    with Loopback(script=script) as server:
+        outcomes = in_turn(endpoint(server.url, max_attempts=6), 40)
+    assert len(server.calls) <= 3 * 8
+    assert outcomes[-1].reason == "bad_reply"
+    assert isinstance(outcomes[-1], EndpointStopped)
+    assert "unfit reply came to 5 requests in a row" in str(outcomes[-1])
+
+
+# -- Slow servers ---------------------------------------------------------------------------------
+
+
+def test_a_server_with_one_slot_answers_all_though_its_queue_is_longer_than_the_timeout():
+    """40 questions of 40 ms each, all sent at once: the last waits four timeouts."""
+
+    def answer(body):
+        time.sleep(0.04)  # in the server's own thread: nothing else is answered meanwhile
+        return echo(body)
+
+    with Loopback(answer) as server:
+        point = endpoint(server.url, timeout=0.4, deadline=0.8)
+        outcomes = ask(point, *[question(str(i)) for i in range(40)])
+        assert [type(outcome) for outcome in outcomes] == [Reply] * 40
+        assert len(server.calls) == 40
+
+
+def test_a_request_that_hangs_among_others_times_out_all_the_same():
+    script = lambda body, nth: "hang" if name_of(body) == "hangs" and nth == 0 else None  # noqa: E731
+    with Loopback(script=script, delay=0.02) as server:
+        point = endpoint(server.url, timeout=0.5, concurrency=4)
+
+        async def run():
+            async with point.session() as answer, asyncio.timeout(10):
+                hung = asyncio.create_task(answer(question("hangs")))
+                while not hung.done():
+                    await answer(question(str(len(server.calls))))
+                return hung.result()
+
+        assert isinstance(asyncio.run(run()), Reply)
+        hangs = [call.at for call in server.calls if name_of(call.body) == "hangs"]
+    assert len(hangs) == 2
+    assert hangs[1] - hangs[0] < 2
+
+
+def test_a_timeout_names_what_to_change():
+    with Loopback(script=always("hang")) as server:
+        [failure] = ask(endpoint(server.url, timeout=0.1, max_attempts=1), question())
+    assert "may still be working on it" in str(failure)
+    assert "--timeout" in str(failure)
+    assert "--concurrency" in str(failure)
 
 
 def test_an_unset_key_is_one_clear_error(monkeypatch):

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from lmjudge.endpoints.wire import Post
 
 _LONGEST_BACKOFF = 60.0
+# How often a request is sent for a reply that is unfit each time: each may be charged for.
+_UNFIT_ATTEMPTS = 3
+# After so many requests in a row with the same unfit reply, or the same refusal, the run stops.
+_ALIKE = {"bad_reply": 5, "bad_request": 3}
 _KEY_IN_URL = re.compile(r"(?i)[?&#][^=&]*(key|token|secret|sig|auth)[^=&]*=")
 # What the openai package's client takes; in a body it would be stored, and do nothing.
 _CLIENTS = {"api_key", "base_url", "extra_body", "extra_headers", "extra_query", "headers"}
@@ -39,24 +43,28 @@ _CLIENTS = {"api_key", "base_url", "extra_body", "extra_headers", "extra_query",
 
 @dataclass(frozen=True)
 class OpenAIEndpoint:
-    """Answers chat requests through an OpenAI-compatible server.
+    """Answer chat requests through an OpenAI-compatible server.
 
-    `base_url` and `api_key` are taken from OPENAI_BASE_URL and OPENAI_API_KEY where they are not
-    given; a server on this machine needs no key. `timeout` bounds one attempt, connecting and
-    reading included, `deadline` the whole request with its at most `max_attempts` attempts and
-    the pauses between them, both in seconds; pauses are random up to `backoff`, doubled at each
-    attempt, or as long as the server's Retry-After says, and then all workers pause. An answer
-    larger than `max_bytes` is refused (raise it for log-probabilities of long answers). Plain
-    http is for this machine only, unless `allow_http`. With `same_model` a reply of another model
-    than was asked for, by the server's own word, stops the run (another_model) and is not kept.
+    `base_url` and `api_key` default to OPENAI_BASE_URL and OPENAI_API_KEY; a server on this machine
+    needs no key. `timeout` bounds one attempt, `deadline` the whole request with its attempts and
+    the pauses between them, both in seconds. Neither runs while the server still answers requests
+    that were sent no later, so a slow server may queue. Pauses are random up to `backoff`, doubled
+    at each attempt, or as long as the server asks; then all workers pause. `max_bytes` is the
+    largest response read (raise it for log-probabilities of long answers). Plain http is for this
+    machine only, unless `allow_http`. With `same_model`, a reply of another model than you asked
+    for, by the server's own word, stops the run (another_model) and is not kept.
 
-    Entering a session raises EndpointStopped without a key and EndpointError for a base URL that
-    cannot be used. Answering raises RequestFailed (context_length, content_filter, tool_call,
-    too_large, bad_request; after all attempts rate_limited, server_error, timeout, connection,
-    bad_reply) or EndpointStopped (unauthorized, forbidden, not_found, quota, redirect,
-    rate_limited, unreachable; key_returned, for a reply that holds the key; bad_param, whose
-    message names what to drop from params). Both quote at most 500 characters of the server's text,
-    never the key.
+    A reply that is paid for is kept, whatever its shape. An unfit one is asked for at most three
+    times. The run stops when five requests in a row get the same unfit reply twice, or when the
+    first three are refused in the same words.
+
+    Entering a session raises EndpointStopped without a key, EndpointError for an unusable base URL.
+    Answering raises RequestFailed (context_length, content_filter, tool_call, too_large,
+    bad_request; after all attempts rate_limited, server_error, timeout, connection, bad_reply) or
+    EndpointStopped (unauthorized, forbidden, not_found, quota, redirect, rate_limited, unreachable,
+    bad_request, bad_reply; key_returned, for a reply that holds the key; bad_param, whose message
+    names what to drop from params). Both quote at most 500 characters of the server's text, never
+    the key.
     """
 
     base_url: str | None = None
@@ -184,6 +192,10 @@ class _Session:
         self.resume = -math.inf
         self.stopped: Fault | None = None
         self.stop = asyncio.Event()
+        self.answered = False
+        self.alike: dict[str, set[str]] = {}
+        self.progress: dict[int, float] = {}
+        self.grain = endpoint.timeout / 20
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, after as many attempts as it takes and may take."""
@@ -194,27 +206,26 @@ class _Session:
         body = text.encode()
         ends = self.clock() + self.endpoint.deadline
         fault, attempts, at = Fault("timeout", "the deadline passed in a pause"), 0, -math.inf
+        unfit = 0
         while (
             fault.then == "again"
             and attempts < self.endpoint.max_attempts
+            and unfit < _UNFIT_ATTEMPTS
             and await self._rest(at, ends)
         ):
             attempts += 1
+            asked = self.clock()
             attempt = await self.meter.begin(request)
-            try:
-                outcome = await self._attempt(body, ends)
-                if isinstance(outcome, Reply):
-                    attempt.reply = outcome
-                    if self.endpoint.same_model:
-                        outcome = _of_the_same(request.model, outcome)
-                else:
-                    attempt.usage, attempt.refused = outcome.usage, outcome.refused
-                    attempt.reason = outcome.reason
-            finally:
-                self.meter.end(attempt)
+            begun = self.clock()
+            ends += begun - asked
+            outcome = await self._send(attempt, body, ends)
             if isinstance(outcome, Reply):
                 return outcome
+            ends += self._queued(begun)
+            unfit += outcome.reason == "bad_reply"
             fault = self._heeded(outcome, ends)
+            if unfit != 1:  # one unfit reply may be an accident
+                fault = self._alike(request, fault)
             longest = min(self.endpoint.backoff * 2 ** (attempts - 1), _LONGEST_BACKOFF)
             at = self.clock() + random.uniform(0, longest)
         if fault.then == "stop" or fault.reason == "unreachable":
@@ -227,6 +238,40 @@ class _Session:
             status=fault.status,
             attempts=attempts,
         )
+
+    async def _send(self, attempt: Attempt, body: bytes, ends: float) -> Reply | Fault:
+        """Send a request once, and tell the meter how it ended."""
+        try:
+            outcome = await self._attempt(body, ends)
+            if isinstance(outcome, Reply):
+                attempt.reply = outcome
+                if self.endpoint.same_model:
+                    outcome = _of_the_same(attempt.request.model, outcome)
+            else:
+                attempt.usage, attempt.refused = outcome.usage, outcome.refused
+                attempt.reason = outcome.reason
+        finally:
+            self.meter.end(attempt)
+        if isinstance(outcome, Reply):
+            self.answered = True
+            self.alike.clear()
+        return outcome
+
+    def _alike(self, request: Request, fault: Fault) -> Fault:
+        """Return the fault, as a stop once several requests in a row had one like it.
+
+        A refusal counts until the first reply: after it, it is about that request.
+        """
+        most = _ALIKE.get(fault.reason)
+        if fault.then == "stop" or most is None or (fault.then == "fail" and self.answered):
+            return fault
+        requests = self.alike.setdefault(fault.alike, set())
+        requests.add(request.key)
+        if len(requests) < most:
+            return fault
+        what = "the same unfit reply came to" if fault.then == "again" else "the server refused"
+        message = f"{what} {len(requests)} requests in a row, so the run stops: {fault.message}"
+        return replace(fault, message=message, then="stop")
 
     def _heeded(self, fault: Fault, ends: float) -> Fault:
         """The fault, once the pause that it asks for is everyone's; too long a pause is a stop."""
@@ -260,16 +305,59 @@ class _Session:
         begun = self.clock()
         limit = min(self.endpoint.timeout, ends - begun)
         try:
-            async with asyncio.timeout(limit):
-                returned = await self.post(body)
+            async with asyncio.timeout(None) as patience:
+                watch = _Watch(patience, limit, lambda: begun + self._queued(begun))
+                try:
+                    returned = await self.post(body)
+                finally:
+                    watch.timer.cancel()
         except TimeoutError:
-            return Fault("timeout", f"no whole reply within {limit:.3g} s")
+            return Fault(
+                "timeout",
+                f"no whole reply within {limit:.3g} s, and the server may still be working on it;"
+                " raise timeout (--timeout) or lower concurrency (--concurrency)",
+            )
         if isinstance(returned, Fault):
             return replace(returned, message=redacted(returned.message, self.key))
         outcome = read_reply(*returned, secret=self.key)
         if isinstance(outcome, Reply):
+            self._note(begun)
             return replace(outcome, created=time.time(), latency=self.clock() - begun)
         return outcome
+
+    def _note(self, begun: float) -> None:
+        """Remember that a reply came just now to an attempt begun then."""
+        now = self.clock()
+        self.progress[int(begun // self.grain)] = now
+        if len(self.progress) > 64:
+            since = now - self.endpoint.timeout
+            self.progress = {b: last for b, last in self.progress.items() if last > since}
+
+    def _queued(self, begun: float) -> float:
+        """Return the seconds that an attempt waited while replies came to those ahead of it.
+
+        A server with few slots answers in the order of arrival: while it answers what was sent no
+        later, the attempt waits in its queue, and that is not its own time.
+        """
+        ahead = int(begun // self.grain) + 1
+        last = max((last for b, last in self.progress.items() if b <= ahead), default=begun)
+        return max(0.0, last - begun)
+
+
+class _Watch:
+    """The end of an attempt: so many seconds after its turn came, as `turn()` tells it."""
+
+    def __init__(self, patience: asyncio.Timeout, limit: float, turn: Callable[[], float]) -> None:
+        self.patience, self.limit, self.turn = patience, limit, turn
+        self.loop = asyncio.get_running_loop()
+        self.timer = self.loop.call_at(turn() + limit, self._look)
+
+    def _look(self) -> None:
+        due = self.turn() + self.limit
+        if due > self.loop.time():
+            self.timer = self.loop.call_at(due, self._look)
+        else:
+            self.patience.reschedule(due)
 
 
 def _of_the_same(asked: str, reply: Reply) -> Reply | Fault:

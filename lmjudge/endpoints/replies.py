@@ -10,7 +10,7 @@ import base64
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -22,8 +22,11 @@ from lmjudge.records import Reply
 
 _DEEPEST = 50
 _REASONING = ("reasoning_content", "reasoning")
-# Ends of what the server itself gave up in the middle: asked again, it may come to the end.
-_BROKEN_OFF = ("error", "abort", "insufficient_system_resource")
+# Endings of a reply that the server gave up in the middle: it may finish when asked again.
+_BROKEN_OFF = {
+    *("error", "abort", "aborted", "cancelled", "insufficient_system_resource"),
+    *("network_error", "server_error", "internal_error", "timeout"),
+}
 # Statuses that no request of the run would escape, and what to do about each.
 _STOPS = {
     401: ("unauthorized", "check api_key or OPENAI_API_KEY"),
@@ -35,14 +38,33 @@ _STOPS = {
 }
 _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _TOO_LONG = re.compile(
-    r"context.{0,20}(length|size|window)|prompt is too long|too many (input )?tokens|max_new_tokens"
+    r"context.{0,20}(length|size|window)|context (the )?overflow|too many (input )?tokens"
+    r"|max_new_tokens|maximum (prompt|input|sequence|model) length|reduce (the length|your message)"
+    r"|(prompt|input|request|messages?|text) (is )?too (long|large)"
+    r"|(prompt|input)[^.]{0,60} (exceeds?|too large)|exceeds? the maximum number of tokens"
 )
 _FILTERED = re.compile(
     r"content.?filter|content.{0,20}policy|responsibleaipolicy|data_inspection_failed|moderation"
 )
 _BAD_PARAM = re.compile(
-    r"un(supported|known|recogni[sz]ed|expected).{0,12}(parameter|argument|value|field)"
+    r"un(supported|known|recogni[sz]ed|expected).{0,12}(parameter|argument|value|field|name)"
+    r"|(parameter|argument|field).{0,40} not (supported|permitted|allowed)"
+    r"|deprecated for this model|(parameter|argument).{0,60} deprecated"
+    r"|not support (the )?(parameter|argument)|extra.(inputs.are.not.permitted|forbidden)"
 )
+_NAMED = re.compile(
+    r"['\"`]([A-Za-z_]\w*)|supplied: (\w+)|(\w+) is deprecated|(?:model|permitted): (\w+)"
+    r"|(?i:parameter|argument):? (?!not\b|is\b|supplied\b)(\w+)"
+)
+_STREAMS_ONLY = re.compile(r"only supports? stream|stream.{0,20}(required|must be true)")
+_A_DAY = re.compile(r"per.?day|daily|\b[rt]pd\b")
+_WAIT = re.compile(
+    r"(?:try again|retry|wait)\D{0,30}?\s((?:\d+(?:\.\d+)?\s?(?:ms|milli[a-z]*|[hms][a-z]*)\s?)+)"
+)
+_UNITS = {"ms": 0.001, "mi": 60.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+# The fields of an error, at any depth, whose texts say what was wrong.
+_SAYING = {"message", "msg", "detail", "details", "error", "errors", "code", "type", "status"}
+_SAYING |= {"reason", "metadata", "raw", "violations", "quotaId", "title", "description"}
 # What a server may blame in one request and not in the next.
 _OF_A_REQUEST = ("messages", "input", "prompt", "max_tokens", "max_completion_tokens")
 # Shorter keys are words that servers on this machine are given for want of one, as "lm-studio".
@@ -56,7 +78,7 @@ class Fault:
 
     `wait` is how many seconds the server asked to be left alone, `usage` the tokens that it says
     it used. `refused` is True for an error response and for a server never reached: neither is
-    charged for.
+    charged for. `alike` is equal for two responses that differ in numbers and ids only.
     """
 
     reason: str
@@ -66,33 +88,78 @@ class Fault:
     wait: float | None = None
     usage: Mapping[str, JSON] | None = None
     refused: bool = False
+    alike: str = ""
 
 
 def read_reply(
     status: int, headers: Mapping[str, str], body: bytes, *, secret: str = ""
 ) -> Reply | Fault:
-    """The reply in what a server sent back, or the Fault that stands there in its place.
+    """Return the reply in what a server sent back, or the Fault that stands in its place.
 
-    Faults quote the first 500 characters of the body, without `secret`.
+    A reply that came in pieces (server-sent events) is put together. Faults quote the first 500
+    characters of the body, without `secret`.
     """
-    try:
-        whole = json.loads(body, parse_constant=str)
-    except (ValueError, RecursionError):
-        whole = None
+    whole = _json(body)
+    if whole is None and status == 200:
+        whole = _joined(body)
+    if isinstance(whole, list):  # Gemini wraps its errors so
+        whole = next((item for item in whole if isinstance(item, dict) and "error" in item), None)
     if not isinstance(whole, dict):
         whole = {}
-    found = _chat_reply(whole) if status == 200 and not whole.get("error") else None
-    if isinstance(found, Reply):
-        returned = any(is_told(secret, text) for text in _texts(found.as_json()))
-        return replace(_key_returned, usage=found.usage) if returned else found
-    fault = found or _fault(status, headers, whole.get("error") or whole)
-    said = redacted(body.decode("utf-8", "replace"), secret)[:500]
+    error = whole.get("error") or _first(whole).get("error")
+    outcome = _chat_reply(whole) if status == 200 and not error else None
+    if isinstance(outcome, Reply):
+        returned = any(is_told(secret, text) for text in _texts(outcome.as_json()))
+        return replace(_key_returned, usage=outcome.usage) if returned else outcome
+    fault = outcome or _fault(status, headers, whole, error or whole)
+    quote = redacted(body.decode("utf-8", "replace"), secret)[:500]
+    telling = re.search(r'"(choices|error|detail|message)"', quote)
+    shape = re.sub(r"\w*\d\w*", "#", quote[telling.start() if telling else 0 :][:120])
     return replace(
         fault,
-        message=f"{redacted(fault.message, secret)}; it sent {said!r}",
+        message=f"{redacted(fault.message, secret)}; it sent {quote!r}",
         usage=_usage(whole),
-        refused=found is None,
+        refused=outcome is None,
+        alike=f"{fault.reason} {fault.status} {shape}",
     )
+
+
+def _json(body: bytes) -> JSON:
+    try:
+        return json.loads(body, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _first(whole: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Return the first choice of a completion, {} where it has none."""
+    choices = whole.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice if isinstance(choice, dict) else {}
+
+
+def _joined(body: bytes) -> dict[str, JSON] | None:
+    """Return the completion that a stream's pieces make together, None where there is none.
+
+    A stream that stops without an ending or [DONE] was broken off.
+    """
+    lines = [line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")]
+    pieces = [piece for piece in map(_json, lines) if isinstance(piece, dict)]
+    whole: dict[str, JSON] = {}
+    message: dict[str, JSON] = {}
+    finish: JSON = None if b"[DONE]" in lines else "error"
+    for piece in pieces:
+        whole |= {name: value for name, value in piece.items() if value is not None}
+        choice = _first(piece)
+        delta = choice.get("delta") or choice.get("message")
+        for name, value in delta.items() if isinstance(delta, dict) else ():
+            before = message.get(name)
+            joins = isinstance(before, str) and isinstance(value, str)
+            message[name] = f"{before}{value}" if joins else (value or before)
+        finish = choice.get("finish_reason") or finish
+    if not any(_first(piece) for piece in pieces):
+        return whole if "error" in whole else None
+    return whole | {"choices": [{"message": message, "finish_reason": finish}]}
 
 
 _key_returned = Fault(
@@ -105,20 +172,23 @@ _key_returned = Fault(
 
 
 def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
-    """The reply in a chat completion, or the Fault for what is none."""
+    """Return the reply in a chat completion, or the Fault for what is none."""
     bad = Fault("bad_reply", "what came back is no chat completion", 200)
-    choices = whole.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
+    choice = _first(whole)
+    message = choice.get("message") or choice.get("delta")
+    if not isinstance(message, dict):
         return bad
     text, thought = _in_parts(message.get("content"))
-    refusal, finish = message.get("refusal"), choice.get("finish_reason")
+    refusal, finish = _text(message.get("refusal")), _text(choice.get("finish_reason"))
+    if finish and finish.lower() in _BROKEN_OFF:
+        return replace(bad, message=f"the server broke the reply off (finish_reason {finish!r})")
     if not text and (message.get("tool_calls") or message.get("function_call")):
         return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
-    if text is None and (refusal or finish in ("length", "content_filter")):
-        text = ""
-    if not isinstance(text, str) or finish in _BROKEN_OFF:
+    thoughts = [_text(message.get(name)) for name in _REASONING] + [_text(thought)]
+    reasoning = next(filter(None, thoughts), None)
+    if message.get("content") in (None, []) and (refusal or finish or reasoning):
+        text = ""  # it was paid for, and asked again it would say as little
+    if text is None:
         return bad
     try:
         logprobs = _plain(choice.get("logprobs"))
@@ -127,41 +197,59 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
         return bad
     return Reply(
         text=clean_text(text),
-        finish_reason=_text(finish),
-        refusal=_text(refusal),
+        finish_reason=finish,
+        refusal=refusal,
         logprobs=logprobs,
         usage=_usage(whole),
         model=_text(whole.get("model")),
         fingerprint=_text(whole.get("system_fingerprint")),
-        reasoning=next(filter(None, map(_text, (*map(message.get, _REASONING), thought))), None),
+        reasoning=reasoning,
     )
 
 
-def _in_parts(content: JSON, thinking: bool = True) -> tuple[JSON, str | None]:
-    """A message's content as one text, and the reasoning in it, where it is a list of parts.
+def _in_parts(content: JSON) -> tuple[str | None, str]:
+    """Return a message's content as one text, and the reasoning in it.
 
-    Mistral's models that reason reply so. The content as it is where a part is something else.
+    Content is a text, a list of parts, or one part; a part is a text, or an object whose `text` it
+    is. Parts that hold reasoning have a type that says so; other parts (pictures) are left out. The
+    text is None where the content is nothing of the kind.
     """
+    if isinstance(content, str):
+        return content, ""
+    parts = content if isinstance(content, list) else [content]
+    if not parts or not all(isinstance(part, (str, dict)) for part in parts):
+        return None, ""
     texts: list[str] = []
     thoughts: list[str] = []
-    for part in content if isinstance(content, list) else ():
+    for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
-        said = part.get("text") if kind == "text" else None
-        if kind == "thinking" and thinking:
-            said = _in_parts(part.get("thinking"), thinking=False)[0]
-        if not isinstance(said, str):
-            return content, None
-        (texts if kind == "text" else thoughts).append(said)
-    whole = isinstance(content, list) and content
-    return ("".join(texts), "".join(thoughts)) if whole else (content, None)
+        if isinstance(kind, str) and re.search("think|reason|thought", kind):
+            thoughts += _inside(part, ("text", "thinking", "reasoning", "summary", "content"))
+        elif kind is None or "text" in str(kind):
+            texts += _inside(part, ("text",))
+    return "".join(texts), "".join(thoughts)
 
 
-def _fault(status: int, headers: Mapping[str, str], error: JSON) -> Fault:
-    """What an error means, by code, status and, where the request is to blame, by its words."""
-    fields = error if isinstance(error, dict) else {"message": error}
-    code, kind, words = (
-        str(fields.get(name) or "").lower() for name in ("code", "type", "message")
-    )
+def _inside(part: JSON, names: Sequence[str], depth: int = 0) -> list[str]:
+    """Return the texts of a part: itself, or those in the first of these fields that it has."""
+    if isinstance(part, str):
+        return [part]
+    if isinstance(part, list) and depth < 4:
+        return [text for item in part for text in _inside(item, names, depth + 1)]
+    if isinstance(part, dict) and depth < 4:
+        field = next((name for name in names if part.get(name)), None)
+        return _inside(part[field], names, depth + 1) if field else []
+    return []
+
+
+def _fault(
+    status: int, headers: Mapping[str, str], whole: Mapping[str, JSON], error: JSON
+) -> Fault:
+    """Return what an error means, by code, status and, where the request is to blame, its words."""
+    fields = error if isinstance(error, dict) else {**whole, "message": error}
+    code, kind = (str(fields.get(name) or "").lower() for name in ("code", "type"))
+    saying = "; ".join(_words(fields))
+    words = saying.lower()
     if status == 200 and re.fullmatch("[45][0-9][0-9]", code):
         status = int(code)
     message = f"the server replied {status}"
@@ -170,33 +258,82 @@ def _fault(status: int, headers: Mapping[str, str], error: JSON) -> Fault:
     if 300 <= status < 400:
         message += f" and redirects to {headers.get('location')!r}, where no prompt is sent"
         return Fault("redirect", f"{message}; give the final address as base_url", status, "stop")
-    blamed = f"{code} {kind} {words}" if status in (400, 403, 413, 422) else f"{code} {kind}"
-    for reason, pattern in (("context_length", _TOO_LONG), ("content_filter", _FILTERED)):
-        if pattern.search(blamed):
-            return Fault(reason, message, status, "fail")
+    blamed = words if status in (200, 400, 403, 413, 422, 500) else f"{code} {kind}"
+    too_long = status == 413 or _TOO_LONG.search(blamed) or "request too large" in words
+    if status not in (401, 402, 404) and too_long:
+        return Fault("context_length", message, status, "fail")
+    if _FILTERED.search(blamed):
+        return Fault("content_filter", message, status, "fail")
     if status in _STOPS:
         reason, advice = _STOPS[status]
         return Fault(reason, f"{message}; {advice}", status, "stop")
-    if status in (400, 422) and (named := _refused_param(fields, f"{code} {words}")):
+    if status in (400, 422) and _STREAMS_ONLY.search(words):
+        message += "; it only streams replies, and lmjudge asks for whole ones: use another server"
+        return Fault("bad_request", f"{message} or model", status, "stop")
+    if status in (400, 422) and (named := _refused_param(fields, saying)):
         message += f"; it does not take the param {named} as sent; change it or leave it out of"
         return Fault("bad_param", f"{message} params, which replace the defaults", status, "stop")
     if 400 <= status < 500 and status not in (408, 409, 425, 429):
         return Fault("bad_request", message, status, "fail")
+    if status == 429 and _A_DAY.search(words):
+        message += ": the quota of a day is used up; run again when it is renewed"
+        return Fault("quota", f"{message}: what was answered is kept", status, "stop")
     reason = {200: "bad_reply", 429: "rate_limited"}.get(status, "server_error")
-    return Fault(reason, message, status, wait=retry_after(headers, time.time()))
+    asked = retry_after(headers, time.time())
+    return Fault(reason, message, status, wait=_wait_in(fields, words) if asked is None else asked)
+
+
+def _words(value: JSON, depth: int = 0) -> Iterator[str]:
+    """Yield the texts of an error that say what was wrong; not what it echoes of the request."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)) and depth < 8:
+        kept = value if isinstance(value, list) else [value[n] for n in value if n in _SAYING]
+        for item in kept:
+            yield from _words(item, depth + 1)
+
+
+def _wait_in(error: Mapping[str, JSON], words: str) -> float | None:
+    """Return the seconds that an error asks to wait, in a field (Google's) or in its words.
+
+    >>> _wait_in({}, "please try again in 1m0.5s.")
+    60.5
+    """
+    details = error.get("details")
+    for item in [error, *(details if isinstance(details, list) else ())]:
+        delay = item.get("retryDelay", item.get("retry_after")) if isinstance(item, dict) else None
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s?", str(delay)):
+            return float(str(delay).rstrip("s"))
+    found = _WAIT.search(words)
+    if found is None:
+        return None
+    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mi|[hms])", found[1])
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _refused_param(fields: Mapping[str, JSON], words: str) -> str | None:
-    """The param that a server will take in no request of this run, None where it blames none."""
-    param, said = fields.get("param"), str(fields.get("message") or "")
+    """Return the param that a server takes in no request of this run, None where it blames none."""
+    param = fields.get("param") or _located(fields)
     named = param if isinstance(param, str) and param else None
-    if _BAD_PARAM.search(words.replace("_", " ")):
-        quoted = re.search(r"['\"`]([A-Za-z_]\w*)|supplied: (\w+)", said)
-        found = named or (quoted and (quoted[1] or quoted[2]))
-        return repr(found) if found else "that its message names"
+    if _BAD_PARAM.search(words.lower().replace("_", " ")):
+        quoted = _NAMED.search(words)
+        name = named or (quoted and next(filter(None, quoted.groups())))
+        return repr(name) if name else "that its message names"
     if named is None or re.split(r"[.\[]", named)[0] in _OF_A_REQUEST:
         return None
     return repr(named)
+
+
+def _located(value: JSON, depth: int = 0) -> str | None:
+    """Return the field of the body that an error's `loc` names, as FastAPI's servers tell it."""
+    if isinstance(value, dict):
+        loc = value.get("loc")
+        if isinstance(loc, list) and len(loc) > 1 and loc[0] == "body":
+            return str(loc[1])
+    items = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (list, dict)) and depth < 8:
+        return next(filter(None, (_located(item, depth + 1) for item in items)), None)
+    return None
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

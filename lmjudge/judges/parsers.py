@@ -68,11 +68,18 @@ FIELDS = {
     RATINGS: ("score_a", "score_b"),
     LISTED: ("scores",),
 }
-# As OpenAI's server says it, and as Anthropic's, Mistral's, DeepSeek's, Google's and vLLM do.
+# The endings of a reply that is whole; servers differ in words and in case. Of any other, that is
+# unknown here too, no verdict is read.
+_WHOLE = {
+    *("stop", "stop_sequence", "stop_token", "end_turn", "eos", "eos_token", "end", "done"),
+    *("complete", "completed", "finish", "finished", "tool_calls", "tool_use", "function_call"),
+}
 _CUT_SHORT = {
-    **dict.fromkeys(("length", "max_tokens", "model_length", "max_output_tokens"), "truncated"),
-    **dict.fromkeys(("abort", "incomplete", "insufficient_system_resource"), "truncated"),
-    **dict.fromkeys(("content_filter", "safety", "recitation"), "content_filter"),
+    **dict.fromkeys(
+        ("content_filter", "content_filtered", "safety", "recitation"), "content_filter"
+    ),
+    **dict.fromkeys(("prohibited_content", "blocklist", "spii", "sensitive"), "content_filter"),
+    **dict.fromkeys(("guardrail_intervened", "image_safety"), "content_filter"),
     "refusal": "refusal",
 }
 _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
@@ -243,8 +250,13 @@ READ_LISTS = ("strict", "json")
 
 
 def cut_short(finish_reason: str | None) -> str | None:
-    """Why a reply that ended so is not whole; None where it is."""
-    return _CUT_SHORT.get((finish_reason or "").lower())
+    """Return why a reply is not whole, by how it ended: None where it is, or where none was told.
+
+    >>> cut_short("STOP"), cut_short("length"), cut_short("network_error"), cut_short("SAFETY")
+    (None, 'truncated', 'truncated', 'content_filter')
+    """
+    ending = (finish_reason or "stop").lower().removeprefix("finish_reason_")
+    return None if ending in _WHOLE else _CUT_SHORT.get(ending, "truncated")
 
 
 def read(

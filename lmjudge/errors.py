@@ -20,7 +20,8 @@ LmjudgeError
 ├── TrainingError       data that nothing can be learned from, or a loss that is no number
 └── ReportError         a notebook, a parameter or a table that does not fit
 
-One warning: InfiniteRating, of models that only won or only lost.
+Two warnings: InfiniteRating, of models that only won or only lost, and OrderFlips, of judges whose
+verdict often changes with the order of the answers.
 """
 
 from __future__ import annotations
@@ -167,3 +168,11 @@ class InfiniteRating(UserWarning):
     def __init__(self, message: str, models: list[str]) -> None:
         super().__init__(message)
         self.models = models
+
+
+class OrderFlips(UserWarning):
+    """Judges whose verdict changes with the order of the answers: `judges` are their names."""
+
+    def __init__(self, message: str, judges: list[str]) -> None:
+        super().__init__(message)
+        self.judges = judges

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import infer_dtype
 
 from lmjudge.errors import FrameError
 
@@ -84,6 +85,44 @@ def one_criterion(frame: pd.DataFrame) -> None:
         )
 
 
+def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
+    """The frames with question_ids that can be compared: all as text where one has texts.
+
+    An integral number becomes integer text, as in `1` against `"1"`; texts stay as they are.
+    """
+    kinds = {infer_dtype(rows["question_id"], skipna=True) for rows in frames if len(rows)}
+    if len(kinds) < 2 or kinds <= {"integer", "floating", "mixed-integer-float"}:
+        return list(frames)
+    return [rows.assign(question_id=_as_text(rows["question_id"])) for rows in frames]
+
+
+def never_meet(what: str, one: pd.DataFrame, other: pd.DataFrame) -> FrameError:
+    """The error for two inputs without a common key: it shows some ids of both."""
+    shown = []
+    for rows in (one, other):
+        ids = ", ".join(repr(name) for name in pd.unique(rows["question_id"].dropna())[:3])
+        names = [side for side in ("model_a", "model_b", "model") if side in rows.columns]
+        models = ", ".join(map(repr, pd.unique(rows[names].to_numpy().ravel())[:3]))
+        turns = ", ".join(map(repr, pd.unique(rows["turn"].dropna())[:3].tolist()))
+        shown.append(f"question_id {ids} (turn {turns or 'missing'}, models {models})")
+    return FrameError(
+        f"{what}: the first have {shown[0]}, the second {shown[1]}. Write ids, turns and models"
+        " alike in both.",
+        rows=one,
+    )
+
+
+def _as_text(ids: pd.Series) -> pd.Series:
+    """Integral numbers as integer text, other ids as their text, missing ones as None."""
+    found = {
+        name: str(int(name))
+        if isinstance(name, (int, float, np.number)) and name == int(name)
+        else str(name)
+        for name in pd.unique(ids.dropna())
+    }
+    return ids.astype(object).map(found).astype(object).where(ids.notna(), None)
+
+
 def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
     """The frame without what comparing, sorting and merging stumble over."""
     plain = {}
@@ -94,6 +133,11 @@ def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
         elif getattr(dtype, "na_value", None) is pd.NA and pd.api.types.is_string_dtype(dtype):
             texts = column.astype(object)  # pd.NA is neither equal to a winner nor not
             plain[name] = texts.where(texts.notna(), None)
+        elif (
+            name == "question_id" and dtype.kind == "O" and infer_dtype(column).startswith("mixed")
+        ):
+            if {isinstance(value, str) for value in column.dropna()} == {True, False}:
+                plain[name] = _as_text(column)  # 1 and "1" are one question
         elif name == "turn" and dtype.kind == "O" and column.isna().all():
             plain[name] = column.astype(float)  # as a frame with some turns has its missing ones
     if set(frame.index.names) & set(frame.columns):
@@ -117,7 +161,7 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     left out. Raises FrameError for answers to unknown questions and for two answers of one model,
     question and sample.
     """
-    questions, answers = check(questions, "questions"), check(answers, "answers")
+    questions, answers = same_ids(check(questions, "questions"), check(answers, "answers"))
     answers = answers[answers["turns"].notna()]
     twice = answers.duplicated(["question_id", "model", "sample"])
     if twice.any():
@@ -213,7 +257,9 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
     side), "drop" (missing); their `reason` is `inconsistent`. Where either verdict is missing the
     vote is missing, with that game's reason. "given" takes every game as a vote, for experiments
     that showed one order: position bias is then not controlled. The sides of a vote are those of
-    the pair's first game. Raises FrameError where a pair was not shown once in each order.
+    the pair's first game. Where both orders were shown, the further column `order_flip` says
+    whether the two verdicts differ (missing where one of them is). Raises FrameError where a pair
+    was not shown once in each order.
     """
     # Several judges' games put together may share an index, and what follows goes by it.
     games = check(games, "games", by="criterion").reset_index(drop=True)
@@ -256,6 +302,7 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
         winner = winner.where(~(differ & (one == "tie")), two)
         winner = winner.where(~(differ & (two == "tie")), one)
     votes["winner"] = winner.where(~missing)
+    votes["order_flip"] = differ.astype("boolean").mask(missing)
     votes["reason"] = (
         votes["reason"].where(~missing, why).where(missing | differ).mask(differ, "inconsistent")
     )
@@ -294,7 +341,9 @@ def subset(
     if models and sides:
         _known("model", models, pd.unique(frame[sides].to_numpy().ravel()), frame)
         frame = frame[frame[sides].isin(list(models)).all(axis=1)]
-    known = frame if questions is None else questions
+    known = frame
+    if questions is not None:
+        known, frame = same_ids(questions, frame)
     if categories:
         if "category" not in known.columns:
             raise FrameError(

@@ -59,6 +59,15 @@ def test_battles_are_read_in_the_order_of_their_time(tmp_path: Path, name: str) 
     assert list(votes.columns[:9]) == list(COLUMNS["votes"])
 
 
+def test_anony_is_read_from_texts_too(tmp_path: Path) -> None:
+    said = ["False", "true", False, True, 0, 1]
+    rows = [battle(at, anony=value) for at, value in enumerate(said)]
+    votes = lj.load_battles(written(tmp_path / "b.jsonl", rows))
+    assert votes["anony"].tolist() == [False, True] * 3
+    with pytest.raises(BadRow, match=r"line 1 of .*anony 'perhaps'; expected true or false"):
+        lj.load_battles(written(tmp_path / "c.jsonl", [battle(0, anony="perhaps")]))
+
+
 def test_the_first_files_call_the_winner_win(tmp_path: Path) -> None:
     rows = [{name: value for name, value in battle().items() if name != "winner"}]
     votes = lj.load_battles(written(tmp_path / "b.json", [{**rows[0], "win": "model_a"}]))

@@ -16,7 +16,7 @@ from scipy import stats
 
 import lmjudge as lj
 from lmjudge import audit
-from lmjudge.errors import FrameError, PromptError
+from lmjudge.errors import FrameError, OrderFlips, PromptError
 from lmjudge.frames import frame
 from lmjudge.prices import Price
 
@@ -106,6 +106,51 @@ def test_power_adds_up_and_prices_designs() -> None:
         audit.power(found, chance=1)
 
 
+def in_both_orders(**follows: float) -> pd.DataFrame:
+    """Games on 40 questions: of each judge the share that prefers the first place throughout."""
+    rows = []
+    for judge, share in follows.items():
+        for question in range(40):
+            better = "x" if question % 4 else "y"
+            for a, b in (("x", "y"), ("y", "x")):
+                said = a if question < 40 * share else better
+                winner = "model_a" if said == a else "model_b"
+                rows.append((question, a, b, f"{judge}/pair", 0, winner))
+    names = ("question_id", "model_a", "model_b", "judge", "sample", "winner")
+    empty = dict.fromkeys(("score_a", "score_b", "reason", "text", "key")) | {"turn": 1}
+    return frame("games", [dict(zip(names, row, strict=True)) | empty for row in rows])
+
+
+def test_a_judge_that_always_prefers_the_first_answer_is_no_fair_judge() -> None:
+    games = in_both_orders(always=1.0, quarter=0.25, fair=0.0)
+    votes = lj.resolve(games)
+    with pytest.warns(OrderFlips, match=r"always/pair \(40 of 40 pairs\), quarter/pair \(10 of 40"):
+        table = lj.win_rates(votes, by="judge")
+    assert table.drop_duplicates("judge")["order_flips"].tolist() == [40, 0, 10]
+    measures = audit.biases(games, votes=votes).set_index(["measure", "judge"])
+    assert measures.loc["changes with the order", "order_flips"].tolist() == [40, 0, 10]
+    for judge, part in games.groupby("judge"):
+        found = audit.components(part)
+        assert (found["order_flips"] == {"a": 1, "q": 0.25, "f": 0}[judge[0]]).all()
+        told = audit.power(found)["smallest_gap"]
+        assert told.isna().all() if judge == "always/pair" else told.notna().all()
+    terms = audit.judge_terms(games[games["judge"] == "always/pair"])
+    row = terms[terms["kind"] == "position"].iloc[0]
+    sentence = audit.finding(row, "{value}", otherwise="no effect can be seen", null=1.0)
+    assert "no effect" not in sentence
+    assert "cannot be estimated" in sentence
+
+
+def test_flips_are_told_only_where_both_orders_were_shown() -> None:
+    games = in_both_orders(fair=0.0)
+    assert "order_flips" in lj.win_rates(lj.resolve(games))
+    given = lj.resolve(games, "given")
+    assert "order_flips" not in lj.win_rates(given)
+    with_people = pd.concat([lj.resolve(games), given.assign(judge="ann")])
+    told = lj.win_rates(with_people, by="judge").set_index("judge")["order_flips"]
+    assert told.to_dict() == {"ann": 0, "fair/pair": 0}
+
+
 def test_votes_do_not_depend_on_the_index_of_the_games() -> None:
     games = played(5)
     games = games[games["sample"] == 0]
@@ -129,6 +174,8 @@ def test_labels_needed_take_what_compare_judges_found() -> None:
     assert made["needed"] > made["n"] == 40
     assert made["more"] == made["needed"] - 40
     assert made["at_best"] < made["needed"]
+    equal = compared.assign(difference=-6e-18)
+    assert audit.labels_needed(equal)["needed"].isna().all()
     with pytest.raises(FrameError, match="compare_judges"):
         audit.labels_needed(votes)
 
@@ -177,7 +224,7 @@ def test_drift_refuses_what_is_not_two_versions_of_one_judge() -> None:
         audit.flips(games, one)
     with pytest.raises(FrameError, match="one item"):
         audit.flips(pd.concat([one, one]), one)
-    with pytest.raises(FrameError, match="no item"):
+    with pytest.raises(FrameError, match="No item"):
         audit.flips(one, one.assign(turn=2))
 
 
@@ -222,7 +269,11 @@ def test_findings_are_sentences_with_their_numbers() -> None:
     told = audit.finding(row, "{judge} leans by {value:.0%}", percent=True)
     assert told == "j leans by 12% (95 % interval 10.0 to 20.0 %, n 1,234, too few to be sure)."
     bare = audit.finding(row | {"low": float("nan")}, "{judge}", otherwise="no", null=0.0)
-    assert bare.startswith("no (no interval can be given: too little to see one in")
+    assert bare.endswith(
+        "cannot be estimated (no interval can be given, n 1,234, too few to be sure)."
+    )
+    named = audit.finding(row | {"low": float("nan")}, "{judge}", unknown="{judge}?", null=0.0)
+    assert named.startswith(f"{row['judge']}? (")
     assert audit.finding({"judge": "j"}, "{judge} is here") == "j is here."
     assert audit.finding(row, "shown", otherwise="hidden", null=0.05).startswith("shown")
     with pytest.raises(FrameError, match="does not fit"):

@@ -118,10 +118,37 @@ def test_generate_judge_in_three_modes_and_show(
     assert len(games) == 2 * 2 * 2 * 2  # models, questions, turns, orders
     assert lmjudge("show pairs.jsonl --baseline small") == 0
     told = capsys.readouterr().out
-    assert re.search(r"judge-1/pair +org/Big +4 +0 +0 +1.000 +0.000 +1.000", told)
-    assert "small" not in told[told.index("win_rate_adjusted") :]
+    assert re.search(r"judge-1/pair +org/Big +4 +0 +0 +0 +1.000 +0.000 +1.000", told)
+    assert "small" not in told[told.index("win_rate") :]
     assert lmjudge(f"{judge} --mode pairwise-all --turns 1 --out all.csv") == 0
     assert len(pd.read_csv(here / "all.csv")) == 3 * 3 * 2
+
+
+def test_show_warns_of_a_judge_that_prefers_the_first_answer(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for question in range(10):
+        for a, b in (("x", "y"), ("y", "x")):
+            said = {"question_id": question, "turn": 1, "model_a": a, "model_b": b, "sample": 0}
+            said |= {"score_a": None, "score_b": None, "reason": None, "text": "[[A]]"}
+            fair = "tie" if question == 0 else "model_a" if a == "x" else "model_b"
+            for judge, winner in (("judge-y/pair", "model_a"), ("judge-z/pair", fair)):
+                key = f"{judge}{question}{a}"
+                rows.append(said | {"judge": judge, "winner": winner, "key": key})
+    formats.write_frame(pd.DataFrame(rows), here / "flips.jsonl")
+    assert lmjudge("show flips.jsonl --out flips.csv") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"judge-y/pair +x +0 +0 +10 +10 +0.000 +0.000 +0.500", told)
+    assert "Warning: The verdict changes with the order of the answers" in told
+    assert "judge-y/pair (10 of 10 pairs)" in told
+    assert "judge-z" not in told[told.index("Warning") :]
+    table = pd.read_csv(here / "flips.csv").set_index(["judge", "model"])
+    assert table.loc[("judge-z/pair", "x"), "win_rate"] == 0.95
+    ours = lj.win_rates(
+        lj.resolve(formats.read_judgments(["flips.jsonl"])).query("judge != 'judge-y/pair'")
+    )
+    assert ours.set_index("model")["win_rate"].to_dict() == {"x": 0.95, "y": pytest.approx(0.05)}
 
 
 def test_the_same_by_cells(here: Path, server: Loopback) -> None:

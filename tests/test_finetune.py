@@ -71,6 +71,22 @@ def test_accuracy_by_section_weighs_pairs_and_counts_ties_as_wrong() -> None:
         ranking_accuracy(rewards, by="section", sections={"x": ["a"], "y": ["a"]})
 
 
+def test_rewardbench_counts_math_prm_as_984_pairs() -> None:
+    """Its Reasoning section: 402 of 447 right in math-prm, 787 of 984 in the code subsets."""
+    gaps = np.repeat([1, -1, 1, -1], [402, 45, 787, 197]).tolist()
+    rewards = rewards_of(gaps, subset=np.repeat(["math-prm", "hep-python"], [447, 984]))
+    how = {"by": "section", "sections": {"Reasoning": ["math-prm", "hep-python"]}}
+    row = ranking_accuracy(rewards, **how).iloc[0]
+    assert row["accuracy"] == pytest.approx((402 / 447 + 787 / 984) / 2)
+    assert round(row["accuracy"], 4) == 0.8496
+    assert row["n"] == 1431
+    # The two halves' variances, at half of each: what independent pairs amount to.
+    spread = sum(p * (1 - p) / n for p, n in ((402 / 447, 447), (787 / 984, 984))) / 4
+    assert (row["high"] - row["low"]) / 2 / 1.96 == pytest.approx(spread**0.5, rel=0.02)
+    plain = ranking_accuracy(rewards, **how, sizes={}).iloc[0]
+    assert round(plain["accuracy"], 4) == 0.8309
+
+
 def test_intervals_are_clustered_by_prompt() -> None:
     """Every prompt said twice is no more than said once."""
     rng = np.random.default_rng(0)

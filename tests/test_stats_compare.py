@@ -9,6 +9,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from lmjudge import audit
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame
 from lmjudge.stats import agreement, compare_judges, compare_models, win_rates
@@ -157,3 +158,24 @@ def test_voters_who_lean_widen_two_way_intervals():
     assert two["high"] - two["low"] > 1.5 * (one["high"] - one["low"])
     with pytest.raises(FrameError, match="expected one or two of the columns"):
         win_rates(x, cluster=("question_id", "voter"))
+
+
+def test_ids_are_compared_as_text() -> None:
+    said = [_key(q, judge, w) for q in range(6) for judge, w in (("i", "model_a"), ("j", "tie"))]
+    judges = frame("votes", said)
+    people = frame("votes", [_key(q, "ann", "model_a") for q in range(6)])
+    texts = people.assign(question_id=people["question_id"].astype(str))
+    mixed = people.assign(question_id=[0, "1", 2.0, "3", "4", 5])
+    ours = compare_judges(judges, people)
+    assert ours["difference"].tolist() == [1.0]
+    for other in (texts, mixed):
+        pd.testing.assert_frame_equal(compare_judges(judges, other), ours)
+        assert agreement(judges, other)["n"].tolist() == [12]
+        assert audit.corrected_win_rates(judges, other)["n_human"].tolist() == [6] * 4
+    with pytest.raises(FrameError, match=r"the first have question_id '0', '1', '2' .*'q0'"):
+        compare_judges(judges, people.assign(question_id=[f"q{q}" for q in range(6)]))
+
+
+def _key(question: int, judge: str, winner: str) -> dict[str, object]:
+    more = {"turn": 1, "model_a": "x", "model_b": "y", "reason": None, "time": None}
+    return {"question_id": question, "judge": judge, "group": "g", "winner": winner, **more}

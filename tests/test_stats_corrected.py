@@ -138,7 +138,7 @@ def test_a_baseline_and_a_judge_who_is_right_make_intervals_narrower() -> None:
 
 def test_labels_that_meet_no_vote_are_refused() -> None:
     human, votes = drawn(3)
-    with pytest.raises(FrameError, match="written alike"):
+    with pytest.raises(FrameError, match="Write ids, turns and models"):
         audit.corrected_win_rates(votes, human.assign(turn=2))
 
 

@@ -229,7 +229,7 @@ def test_names_move_a_judge_or_not():
     assert found.loc["biased_first", "high"] < 0
     same = name_bias(default, default.assign(judge="j/other"))
     assert same["difference"].tolist() == [0] * 5
-    with pytest.raises(FrameError, match="no pair stands in both"):
+    with pytest.raises(FrameError, match="No pair of one judge model"):
         name_bias(default, renamed.assign(judge="k/rename"))
     with pytest.raises(FrameError, match="several prompts of one judge"):
         name_bias(pd.concat([default, renamed]), renamed)

@@ -14,6 +14,7 @@ def finding(
     says: str,
     *,
     otherwise: str = "",
+    unknown: str = "",
     null: float | None = None,
     percent: bool = False,
     digits: int = 1,
@@ -24,7 +25,9 @@ def finding(
     {agreement:.0%} of votes". Where `null` (no effect: 0 for a difference, 1 for odds) lies in the
     interval the row does not show it, and the sentence is `otherwise`. The interval and n follow in
     brackets, in percent where that is the unit, and "too few to be sure" where the row says so.
-    Raises FrameError for a row without a column that the sentence names.
+    Without an interval a row shows neither an effect nor that there is none: the sentence is then
+    `unknown`, by default that the value cannot be estimated. Raises FrameError for a row without a
+    column that the sentence names.
 
     >>> row = {"judge": "x", "share": 0.25, "low": 0.2, "high": 0.31, "n": 240, "too_few": False}
     >>> finding(row, "{judge} changes its mind in {share:.0%} of pairs", percent=True, digits=0)
@@ -36,6 +39,9 @@ def finding(
     ends = [float(str(known[end])) for end in ("low", "high") if pd.notna(known.get(end))]
     hidden = null is not None and not (len(ends) == 2 and (ends[0] > null or ends[1] < null))
     sentence = (otherwise or says) if hidden else says
+    if null is not None and len(ends) < 2:
+        names = ", ".join(value for value in known.values() if isinstance(value, str))
+        sentence = unknown or f"{names}: this cannot be estimated".replace("{", "").replace("}", "")
     try:
         told = sentence.format(**known)
     except (KeyError, TypeError, ValueError) as error:
@@ -49,8 +55,7 @@ def finding(
         low, high = (f"{(100 if percent else 1) * end:.{digits}f}" for end in ends)
         more.append(f"95 % interval {low} to {high}{' %' if percent else ''}")
     elif "low" in known:
-        lost = "no interval can be given"
-        more.append(lost if null is None else f"{lost}: too little to see one in")
+        more.append("no interval can be given")
     if pd.notna(known.get("n")):
         more.append(f"n {int(float(str(known['n']))):,}")
     if bool(known.get("too_few", False)):

@@ -15,9 +15,10 @@ from lmjudge.stats import (
     scores_as_votes,
     self_preference,
 )
+from lmjudge.stats.bias import flips_with_order
 from lmjudge.stats.grouping import model_of
 
-_ENDS = ["measure", "value", "unit", "tie_rate", "failure_rate", "too_few", "n", "low", "high"]
+_ENDS = ["measure", "value", "unit", "tie_rate", "failure_rate", "order_flips", "too_few", "n"]
 
 
 def longer_wins(answers: pd.DataFrame, *, judge: str = "longer answer") -> pd.DataFrame:
@@ -46,18 +47,22 @@ def biases(
     """Every bias that these games can show, beside ties and failures: a row a judge and measure.
 
     Measures: "prefers the first place" and "prefers the second place" (both orders alike, shares of
-    the pairs; `games` in both orders), "odds for twice the words" (with `answers`; held beside the
-    `human` votes where there are any), "own answers less others' view" (where a judge is among the
-    models, see `self_preference`), "another verdict when asked again" (`again`: games with a column
-    `asked` that says which are of one request), "first place, renamed less default" (`renamed`:
-    the same pairs with the names exchanged). `votes` are what `games` were resolved to.
+    the pairs; `games` in both orders), "changes with the order" (the share of the pairs whose two
+    verdicts differ, with their number in `order_flips`), "odds for twice the words" (with
+    `answers`; held beside the `human` votes where there are any), "own answers less others' view"
+    (where a judge is among the models, see `self_preference`), "another verdict when asked again"
+    (`again`: games with a column `asked` that says which are of one request), "first place, renamed
+    less default" (`renamed`: the same pairs with the names exchanged). `votes` are what `games`
+    were resolved to.
 
     Columns: judge, measure, value, unit ("share" or "odds": no bias is 0, or 1), tie_rate,
-    failure_rate (the share of the judge's games without a verdict), too_few, n, low, high,
-    no_verdict. A high tie rate can hide a bias; failures can be where it is. Raises what the
+    failure_rate (the share of the judge's games without a verdict), order_flips, too_few, n, low,
+    high, no_verdict. A high tie rate can hide a bias; failures can be where it is. Raises what the
     estimators raise.
     """
     parts = [position_bias(games).query("outcome in ('biased_first', 'biased_second')")]
+    flips = flips_with_order(games)
+    parts.append(flips.assign(measure="changes with the order", value=flips["share"]))
     places = {"biased_first": "prefers the first place", "biased_second": "the second place"}
     places["biased_second"] = f"prefers {places['biased_second']}"
     parts[0] = parts[0].assign(measure=parts[0]["outcome"].map(places), value=parts[0]["share"])
@@ -84,7 +89,9 @@ def biases(
         parts.append(
             found.assign(judge=found["judge"].map(full), measure=told, value=found["difference"])
         )
-    made = pd.concat(parts, ignore_index=True).reindex(columns=["judge", *_ENDS, "no_verdict"])
+    made = pd.concat(parts, ignore_index=True).reindex(
+        columns=["judge", *_ENDS, "low", "high", "no_verdict"]
+    )
     read = games[games["winner"].notna()].groupby("judge")["winner"]
     ties = made["judge"].map(read.agg(lambda verdicts: (verdicts == "tie").mean()))
     failed = made["judge"].map(games["winner"].isna().groupby(games["judge"]).mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from typing import TYPE_CHECKING
 
 from lmjudge.cli.saying import say
@@ -20,12 +21,16 @@ def show(parsed: argparse.Namespace) -> int:
     judged = formats.read_judgments(parsed.judgments, baseline=parsed.baseline)
     if parsed.models:
         judged = subset(judged, models=[*parsed.models, *filter(None, [parsed.baseline])])
+    cautions: list[str] = []
     if "model" in judged.columns:
         if parsed.baseline:
             raise FrameError("single grades have no baseline; leave --baseline out", rows=judged)
         tables = _graded(judged)
     else:
-        tables = _compared(judged, parsed.baseline, parsed.rule)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            tables = _compared(judged, parsed.baseline, parsed.rule)
+        cautions += [str(one.message) for one in warned]
     for at, (title, table) in enumerate(tables.items()):
         if at:
             say("")
@@ -33,10 +38,12 @@ def show(parsed: argparse.Namespace) -> int:
     if any(table["too_few"].any() for table in tables.values()):
         say("  (* fewer than 20 questions, or nearly all verdicts alike: it may be too short)")
     if "model" not in judged.columns:
-        told = "the interval is of win_rate_adjusted, in which a tie is half a win"
+        told = "in win_rate a tie is half a win; win_share and loss_share are of all verdicts"
         if "group" not in judged.columns:
             told += f"; two orders that differ: --rule {parsed.rule}"
         say(f"  ({told})")
+    for caution in cautions:
+        say(f"  Warning: {caution}")
     if parsed.out:
         from lmjudge.report.files import to_csv, write
 
@@ -63,19 +70,18 @@ def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _compared(games: pd.DataFrame, baseline: str | None, rule: str) -> dict[str, pd.DataFrame]:
-    """Wins, losses, ties and rates by judge, the best first; intervals are of the adjusted."""
+    """Wins, losses, ties and rates by judge, the best first; intervals are of the win rate."""
     from lmjudge.frames import resolve
     from lmjudge.stats import win_rates
 
     votes = games if "group" in games.columns else resolve(games, rule)  # type: ignore[arg-type]
-    table = win_rates(votes, baseline=baseline, by=["judge"]).rename(
-        columns={"win_rate": "win_rate_adjusted", "wins": "win", "losses": "loss", "ties": "tie"}
-    )
-    for name in ("win", "loss"):
-        table[f"{name}_rate"] = table[name] / table["n"]
-    names = "judge model win loss tie win_rate loss_rate win_rate_adjusted".split()
-    ends = ["too_few", "n", "low", "high", "no_verdict"]
-    order = {"by": ["judge", "win_rate_adjusted"], "ascending": [True, False]}
+    table = win_rates(votes, baseline=baseline, by=["judge"])
+    for name, count in (("win_share", "wins"), ("loss_share", "losses")):
+        table[name] = table[count] / table["n"]
+    flips = ["order_flips"] if "order_flips" in table else []
+    names = ["judge", "model", "wins", "losses", "ties", *flips, "win_share", "loss_share"]
+    ends = ["win_rate", "too_few", "n", "low", "high", "no_verdict"]
+    order = {"by": ["judge", "win_rate"], "ascending": [True, False]}
     title = "pairwise" if baseline is None else f"against {baseline}"
     return {title: table[[*names, *ends]].sort_values(**order, kind="stable")}
 

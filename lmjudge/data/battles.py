@@ -34,8 +34,8 @@ def load_battles(path: SourceOrPath) -> pd.DataFrame:
     they were), language and day ("2023-05-22", at the arena's place, Pacific time) let the caller.
 
     Raises DataMissing where nothing is at `path`, DataError for a file that cannot be read or lacks
-    columns, BadRow for a row with another winner, with a model against itself or without a model.
-    Source: FastChat, `clean_battle_data.py`.
+    columns, BadRow for a row with another winner or anony, with a model against itself or without a
+    model. Source: FastChat, `clean_battle_data.py`.
     """
     path = Path(path)
     if not path.is_file():
@@ -58,12 +58,24 @@ def load_battles(path: SourceOrPath) -> pd.DataFrame:
         winner=rows["winner"].map(_WINNERS),
         reason=rows["winner"].map({"tie (bothbad)": "both_bad"}).astype(object),
         time=pd.to_numeric(rows.get("tstamp", pd.Series(float("nan"), rows.index))).astype(float),
-        anony=rows["anony"].astype(bool) if "anony" in rows else True,
+        anony=_hidden(rows["anony"], path) if "anony" in rows else True,
         language=rows.get("language"),
     )
     when = pd.to_datetime(made["time"], unit="s", utc=True).dt.tz_convert(_HERE)
     made["day"] = when.dt.strftime("%Y-%m-%d")
     return made.sort_values("time", kind="stable", ignore_index=True)
+
+
+def _hidden(anony: pd.Series, path: Path) -> pd.Series:
+    """Whether the names were hidden, from booleans, 0 and 1, or their texts."""
+    texts = anony.astype(str).str.strip().str.lower()
+    read = texts.map(
+        {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    )
+    if read.isna().any():
+        at = int(read.isna().to_numpy().argmax())
+        raise bad_row(path, at + 1, f"has anony {anony.iloc[at]!r}; expected true or false")
+    return read.astype(bool)
 
 
 def _rows(path: Path) -> pd.DataFrame:

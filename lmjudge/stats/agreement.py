@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import WINNERS, check
+from lmjudge.frames import WINNERS, check, never_meet, same_ids
 from lmjudge.stats.grouping import By, by_name, grouped, on_questions, totals
 from lmjudge.stats.intervals import estimate
 
@@ -177,9 +177,12 @@ def agreement_by_gap(
 
 def met_by_judge(votes_x: pd.DataFrame, votes_y: pd.DataFrame) -> pd.DataFrame:
     """For each common key and judge of x what comes of its votes meeting each of y."""
+    votes_x, votes_y = same_ids(check(votes_x, "votes"), check(votes_y, "votes"))
     x, y = _sum(_verdicts(votes_x), [*KEY, "judge"]), _sum(_verdicts(votes_y), KEY)
     keys = x.index.droplevel("judge")
     x, keys = x[keys.isin(y.index)], keys[keys.isin(y.index)]
+    if x.empty and len(votes_x) and len(votes_y):
+        raise never_meet("The judges' and the others' votes share no key", votes_x, votes_y)
     theirs = y.loc[keys]
     theirs.index = x.index
     return _products(x, theirs)
@@ -187,14 +190,12 @@ def met_by_judge(votes_x: pd.DataFrame, votes_y: pd.DataFrame) -> pd.DataFrame:
 
 def _between(votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool) -> pd.DataFrame:
     """For each common key what comes of each vote of x meeting each of y."""
+    votes_x, votes_y = same_ids(check(votes_x, "votes"), check(votes_y, "votes"))
     x, y = _verdicts(votes_x), _verdicts(votes_y)
     met = _meet(_sum(x, KEY), _sum(y, KEY))
     if met.empty and len(x) and len(y):
-        raise FrameError(
-            f"the {len(x)} and the {len(y)} votes share no question, turn and pair of models;"
-            " check that ids, turns and names of models are written alike in both",
-            rows=votes_x,
-        )
+        what = f"The {len(x)} and the {len(y)} votes share no question, turn and pair of models"
+        raise never_meet(what, votes_x, votes_y)
     if distinct:
         same = _sum(_meet(_sum(x, [*KEY, "judge"]), _sum(y, [*KEY, "judge"])), KEY)
         met = met - same.reindex(met.index, fill_value=0)

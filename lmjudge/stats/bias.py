@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import pandas as pd
 
-from lmjudge.errors import FrameError
+from lmjudge.errors import FrameError, OrderFlips
 from lmjudge.frames import check
 from lmjudge.stats.grouping import By, by_name, grouped, totals
 from lmjudge.stats.intervals import estimate
 
 PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
+# A judge that says one of two sides at random in half of its verdicts flips a quarter of pairs.
+MANY_FLIPS = 0.25
 
 
 def position_bias(
@@ -104,6 +107,51 @@ def in_both_orders(
     elif rule == "net":
         outcomes["consistent"] |= outcomes.pop("mixed")
     return pairs, outcomes
+
+
+def flips_with_order(
+    games: pd.DataFrame, *, by: By = ("judge",), level: float = 0.95
+) -> pd.DataFrame:
+    """How often the verdict on a pair changes with the order: a row per group of `by`.
+
+    Columns: those of `by`, order_flips (pairs), share, too_few, n (pairs with a verdict in both
+    orders), low, high (clustered by question), no_verdict. Raises FrameError where a pair was not
+    shown once in each order.
+    """
+    pairs, outcomes = in_both_orders(games)
+    rows, columns = grouped(pairs, by, None)
+    flip = (~outcomes["consistent"]).astype(float).where(~outcomes["error"])
+    made = estimate(rows, columns, top=flip, share=True, level=level)
+    made["order_flips"] = (made["value"] * made["n"]).fillna(0).round().astype(int)
+    ends = ["order_flips", "value", "too_few", "n", "low", "high", "no_verdict"]
+    return made[[*columns, *ends]].rename(columns={"value": "share"})
+
+
+def order_flips(votes: pd.DataFrame) -> pd.Series | None:
+    """Whether the verdict on each pair changed with the order: 1, 0, or missing where unknown.
+
+    None where no vote says so (see `resolve`). Warns OrderFlips of judges whose verdict changed in
+    a quarter of their pairs or more.
+    """
+    if "order_flip" not in votes.columns or votes["order_flip"].isna().all():
+        return None
+    flip = votes["order_flip"].astype(object).map({True: 1.0, False: 0.0}).astype(float)
+    by_judge = flip.groupby(votes["judge"], dropna=False, sort=True).agg(["sum", "count"])
+    often = by_judge[by_judge["sum"] >= MANY_FLIPS * by_judge["count"].where(by_judge["count"] > 0)]
+    if len(often):
+        counts = [
+            f"{judge} ({int(flips)} of {int(pairs)} pairs)"
+            for judge, flips, pairs in often.itertuples()
+        ]
+        warnings.warn(
+            OrderFlips(
+                f"The verdict changes with the order of the answers: {', '.join(counts)}. Part"
+                " of their ties and win rates is position, not quality.",
+                judges=[str(judge) for judge in often.index],
+            ),
+            stacklevel=3,
+        )
+    return flip
 
 
 def repeatability(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import WINNERS, check
+from lmjudge.frames import WINNERS, check, never_meet, same_ids
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import By, by_name, grouped, how_many, on_questions
 from lmjudge.stats.intervals import FEW_CLUSTERS, codes, groups, share_interval, skewed
@@ -69,10 +69,13 @@ def kappa(
     if of == "cohen" and votes_y is None:
         raise ValueError("Cohen's kappa is between two judges; give the second one's votes too")
     labels = WINNERS if ties == "keep" else WINNERS[:2]
-    frames = [check(votes, "votes") for votes in (votes_x, votes_y) if votes is not None]
+    frames = same_ids(*(check(rows, "votes") for rows in (votes_x, votes_y) if rows is not None))
     counts = [_counts(votes, labels) for votes in frames]
     if of == "cohen":
         parts = _cohen(*counts)
+        if all(map(len, counts)) and not counts[0].index.isin(counts[1].index).any():
+            what = "The two judges' votes share no question, turn and pair of models"
+            raise never_meet(what, *frames)
     else:
         merged = counts[0] if len(counts) == 1 else counts[0].add(counts[1], fill_value=0)
         parts = _many(merged, len(labels), of)
@@ -140,12 +143,6 @@ def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
                 rows=twice,
             )
     common = x.index.intersection(y.index)
-    if common.empty and len(x) and len(y):
-        raise FrameError(
-            f"the {len(x)} and the {len(y)} keys voted on share no question, turn and pair of"
-            " models; check that ids, turns and names of models are written alike in both",
-            rows=x,
-        )
     x, y = x.loc[common], y.loc[common]
     both = (x.sum(axis=1) == 1) & (y.sum(axis=1) == 1)
     x, y = x[both], y[both]

@@ -30,11 +30,13 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     judge, answers (other samples of both models' answers), question. What never varies here (one
     draw, one order, one judge, one sample) can't be told apart from the next source, which then
     holds it: its variance is missing. The mean of each judge, order and pair of models is taken
-    off first, so that a judge's lean to a place is no noise. `draws` says how many draws of the
-    judge stand for each sample of the answers (the `samples=` of `judge_pairs`).
+    off first, so that a judge's lean to a place is no noise, nor is it skill: `order_flips` says in
+    which share of the pairs judged in both orders the verdict changed with it. `draws` says how
+    many draws of the judge stand for each sample of the answers (the `samples=` of `judge_pairs`).
 
     Columns: source, variance, share (of those that are known), n (pairs of games it rests on), low,
-    high (delete-one-question jackknife), no_verdict (games; left out). Raises FrameError for games
+    high (delete-one-question jackknife), no_verdict (games; left out), order_flips (the same in
+    every row; missing where no pair was judged in both orders). Raises FrameError for games
     on fewer than three questions.
     """
     if draws < 1:
@@ -83,8 +85,17 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
             "low": variance - half,
             "high": variance + half,
             "no_verdict": int(worth.isna().sum()),
+            "order_flips": _flipped(rows.assign(worth=worth)),
         }
     )
+
+
+def _flipped(rows: pd.DataFrame) -> float:
+    """The share of the pairs judged in both orders whose mean verdicts in the two differ."""
+    pair = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
+    by_order = rows.groupby([*pair, "turned"], dropna=False)["worth"].mean().unstack("turned")
+    both = by_order.dropna()
+    return float((both[False] != both[True]).mean()) if both.shape[1] == 2 else np.nan
 
 
 def _pairs(

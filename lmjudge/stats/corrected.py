@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, swap
+from lmjudge.frames import check, never_meet, same_ids, swap
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import on_questions, two_models, worth_of
 from lmjudge.stats.intervals import FEW_CLUSTERS, share_interval, t_interval
@@ -131,16 +131,15 @@ def corrected_scores(
     is a point too kind is corrected by that point. Source: arXiv 2311.01453.
     """
     key = ["question_id", "turn", "model"]
-    given = check(human, "scores").groupby(key, dropna=False)["score"].mean()
-    said = (
-        on_questions(check(scores, "scores")).groupby(["judge", *key], dropna=False)["score"].mean()
-    )
+    scores, human = same_ids(on_questions(check(scores, "scores")), check(human, "scores"))
+    given = human.groupby(key, dropna=False)["score"].mean()
+    said = scores.groupby(["judge", *key], dropna=False)["score"].mean()
     rows = (
         said.rename("said")
         .reset_index()
         .merge(given.rename("human").reset_index(), on=key, how="left")
     )
-    _meets(rows, scores)
+    _meets(rows, scores, human)
     made = []
     for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
         one = _of(part, "human", "said")
@@ -177,16 +176,17 @@ def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
 
     Raises FrameError where both share no key.
     """
+    votes, human = same_ids(on_questions(check(votes, "votes")), check(human, "votes"))
     given = _worths(human, KEY).rename("human").reset_index()
-    said = _worths(on_questions(votes), ["judge", *KEY]).rename("said").reset_index()
+    said = _worths(votes, ["judge", *KEY]).rename("said").reset_index()
     rows = said.merge(given, on=KEY, how="left")
-    _meets(rows, votes)
+    _meets(rows, votes, human)
     return rows
 
 
 def _worths(votes: pd.DataFrame, key: list[str]) -> pd.Series:
     """What the votes on each key are worth to model_a, on average; sides in the names' order."""
-    rows = two_models(check(votes, "votes"))
+    rows = two_models(votes)
     turned = rows["model_a"] > rows["model_b"]
     rows = rows.where(~turned, swap(rows))
     rows = rows.assign(worth=worth_of(rows["winner"]))
@@ -214,14 +214,10 @@ def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -
     return both[both["other"] == baseline]
 
 
-def _meets(rows: pd.DataFrame, frame: pd.DataFrame) -> None:
-    if rows["human"].notna().any():
-        return
-    raise FrameError(
-        f"the humans' labels are on none of the {len(rows)} keys that the judges labelled; check"
-        " that ids, turns and names of models are written alike in both",
-        rows=frame,
-    )
+def _meets(rows: pd.DataFrame, said: pd.DataFrame, human: pd.DataFrame) -> None:
+    if not rows["human"].notna().any():
+        what = f"The humans' labels are on none of the {len(rows)} keys that the judges labelled"
+        raise never_meet(what, said, human)
 
 
 def _of(part: pd.DataFrame, human: str, said: str) -> Corrected:

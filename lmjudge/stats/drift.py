@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import WINNERS, check, swap
+from lmjudge.frames import WINNERS, check, never_meet, same_ids, swap
 from lmjudge.stats.compare import paired
 from lmjudge.stats.grouping import By, grouped, two_models
 from lmjudge.stats.intervals import estimate
@@ -114,8 +114,10 @@ def _matched(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     games = "sample" in before.columns
     key = ["question_id", "turn", "model_a", "model_b", *(["sample"] if games else [])]
     sides = []
+    name = "games" if games else "votes"
+    before, after = same_ids(check(before, name), check(after, name))
     for frame in (before, after):
-        rows = two_models(check(frame, "games" if games else "votes"))
+        rows = two_models(frame)
         if rows["judge"].nunique() > 1:
             raise FrameError(
                 f"{rows['judge'].nunique()} judges stand in one frame, such as"
@@ -135,10 +137,7 @@ def _matched(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         sides.append(rows[[*key, "winner"]])
     both = sides[0].merge(sides[1], on=key, suffixes=("_before", "_after"))
     if both.empty:
-        raise FrameError(
-            "no item stands in both versions; judge the same questions and pairs again",
-            rows=before,
-        )
+        raise never_meet("No item stands in both versions", before, after)
     found = both.rename(columns={"winner_before": "before", "winner_after": "after"})
     return found.assign(
         **{name: found[name].astype(object).replace({np.nan: None}) for name in _TWO}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import swap
+from lmjudge.frames import same_ids, swap
 
 By: TypeAlias = str | Sequence[str] | None
 # What a judge's name may end in beside its prompt (a test compares with the parsers themselves).
@@ -31,6 +31,7 @@ def grouped(
                 "a question_id stands twice in `questions`; give each question once",
                 rows=questions[questions["question_id"].duplicated(keep=False)],
             )
+        questions, frame = same_ids(questions, frame)
         category = frame["question_id"].map(questions.set_index("question_id")["category"])
         unknown = frame[~frame["question_id"].isin(questions["question_id"])]
         if len(unknown):

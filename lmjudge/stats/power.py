@@ -11,6 +11,12 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.stats.components import SOURCES
 
+# A judge that follows the order in a share f of its verdicts, and says one of two sides at random
+# in the others, flips f + (1 - f) / 2 of its pairs: three quarters where f is a half.
+FOLLOWS_ORDER = 0.75
+# Differences of means that are equal but for floating-point sums.
+_NO_DIFFERENCE = 1e-9
+
 
 def power(
     variances: pd.DataFrame,
@@ -32,8 +38,11 @@ def power(
     part being the variance that its source adds; one order also lets the judge's lean to a place
     into every win rate, which no number of questions takes out. `smallest_gap` is how far from one
     half the win rate of one model against another must be to be told from it with the `chance`
-    given (a test at 1 - `level`, both sides). `per_call` are the dollars of one call of a judge,
-    `per_answer` of generating one answer (two a question and sample).
+    given (a test at 1 - `level`, both sides). error, smallest_gap and information are missing where
+    no verdict varied, and where `order_flips` is three quarters or more: such a judge follows the
+    order in at least half of its verdicts, and its small variance is no power. `per_call` are the
+    dollars of one call of a judge, `per_answer` of generating one answer (two a question and
+    sample).
 
     Columns: questions, answers, judges, orders, draws, error (of the win rate), smallest_gap,
     calls, dollars (missing where `per_call` is), information (how much a dollar buys, 1 / error**2
@@ -47,6 +56,8 @@ def power(
     [[0.04, 0.112, 100.0], [0.036, 0.101, 400.0]]
     """
     part = _variances(variances)
+    flips = variances["order_flips"].max() if "order_flips" in variances.columns else np.nan
+    powerless = sum(part.values()) == 0 or flips >= FOLLOWS_ORDER
     rows = []
     for n, s, j, o, r in product(questions, answers, judges, orders, draws):
         if min(n, s, j, o, r) < 1 or o > 2:
@@ -58,7 +69,8 @@ def power(
         each = part["question"] + (part["answers"] + (part["judge"] + draw / o) / j) / s
         calls = n * s * j * o * r
         dollars = None if per_call is None else calls * per_call + 2 * n * s * per_answer
-        rows.append((n, s, j, o, r, np.sqrt(each / n), calls, dollars))
+        error = np.nan if powerless else np.sqrt(each / n)
+        rows.append((n, s, j, o, r, error, calls, dollars))
     names = ["questions", "answers", "judges", "orders", "draws", "error", "calls", "dollars"]
     made = pd.DataFrame(rows, columns=names).astype({"error": float, "dollars": float})
     made.insert(6, "smallest_gap", made["error"] * _reach(chance, level))
@@ -80,7 +92,7 @@ def labels_needed(
 
     Columns: those that name the two and all before difference; difference, n, low, high, needed
     (labels in all), more (beyond the n there are; 0 where they suffice), at_best (in all). Numbers
-    are missing where there is no interval or no difference.
+    are missing where there is no interval or no difference (less than 1e-9).
 
     >>> seen = pd.DataFrame({"judge_a": ["x"], "judge_b": ["y"], "difference": [0.04], "n": [100],
     ...                      "low": [-0.02], "high": [0.10]})
@@ -99,7 +111,8 @@ def labels_needed(
     error = (compared["high"] - compared["low"]) / 2 / norm.ppf((1 + level) / 2)
     reach = compared["n"] * (_reach(chance, level) * error) ** 2
     farthest = compared[["low", "high"]].abs().max(axis=1)
-    needed = np.ceil(reach / (compared["difference"] ** 2).where(compared["difference"] != 0))
+    seen = compared["difference"].where(compared["difference"].abs() > _NO_DIFFERENCE)
+    needed = np.ceil(reach / seen**2)
     firsts = list(compared.columns[: list(compared.columns).index("difference")])
     return compared[[*firsts, *needs]].assign(
         needed=needed,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check
+from lmjudge.frames import check, never_meet, same_ids
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.bias import PAIR, in_both_orders
 from lmjudge.stats.compare import paired
@@ -98,7 +98,7 @@ def length_bias(
     )
     held: list[str] = []
     if human is not None:
-        said = by_name(check(human, "votes"))
+        rows, said = same_ids(rows, by_name(check(human, "votes")))
         said = said.assign(human=worth_of(said["winner"]) - 0.5)
         liked = said.groupby(KEY, dropna=False)["human"].mean().reset_index()
         rows, held = rows.merge(liked, on=KEY, how="left"), ["human"]
@@ -158,9 +158,12 @@ def self_preference(
     named = {judge: model_of(judge, taking) for judge in rows["judge"].unique()}
     is_model = {**named, **(own or {})}
     model = rows["judge"].map(is_model)
-    groups = {"judges": rows.assign(as_model=model)}
+    said = None
     if human is not None:
-        groups["human"] = by_name(check(human, "votes")).assign(as_model=None)
+        rows, said = same_ids(rows, by_name(check(human, "votes")))
+    groups = {"judges": rows.assign(as_model=model)}
+    if said is not None:
+        groups["human"] = said.assign(as_model=None)
     made = []
     for judge in sorted(set(rows["judge"][model.isin(taking)]), key=str):
         me = is_model[judge]
@@ -207,7 +210,7 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     arXiv 2306.05685, Table 2 ("default" and "rename").
     """
     sides = []
-    for shown in (games, renamed):
+    for shown in same_ids(check(games, "games"), check(renamed, "games")):
         pairs, outcomes = in_both_orders(shown)
         names = pairs["judge"].map(model_of)
         sides.append(pairs.assign(judge=names, **{f"is_{k}": v for k, v in outcomes.items()}))
@@ -219,11 +222,7 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
         )
     both = sides[0].merge(sides[1], on=PAIR, suffixes=("", "_renamed"))
     if both.empty and len(sides[0]):
-        raise FrameError(
-            "no pair stands in both frames; both prompts are to be given to the same judge models"
-            " on the same questions and pairs",
-            rows=games,
-        )
+        raise never_meet("No pair of one judge model stands in both frames", games, renamed)
     both["error"] = (both["missing"] + both["missing_renamed"]) > 0
     made = []
     for outcome in ("consistent", "biased_first", "biased_second", "mixed", "error"):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check
+from lmjudge.frames import check, same_ids
 from lmjudge.stats.intervals import FEW_CLUSTERS, check_level, codes, t_quantile
 
 
@@ -92,7 +92,7 @@ def words_per_vote(votes: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     A vote without a turn is on all turns together. Raises FrameError for votes on answers that are
     not there, and for several samples of one answer.
     """
-    rows = check(answers, "answers")
+    votes, rows = same_ids(votes, check(answers, "answers"))
     rows = rows[rows["turns"].notna()]
     twice = rows.duplicated(["question_id", "model"], keep=False)
     if twice.any():

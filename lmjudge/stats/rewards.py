@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check
+from lmjudge.frames import check, same_ids
 from lmjudge.stats.grouping import By, grouped, worth_of
 from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, t_quantile
 from lmjudge.stats.regression import clustered_logit
+
+# RewardBench weighs math-prm as if it had as many pairs as the code subsets of its section have.
+REWARDBENCH_SIZES: Mapping[str, float] = MappingProxyType({"math-prm": 984})
 
 
 def ranking_accuracy(
@@ -19,6 +23,7 @@ def ranking_accuracy(
     *,
     by: By = ("model", "subset"),
     sections: Mapping[str, Sequence[str]] | None = None,
+    sizes: Mapping[str, float] = REWARDBENCH_SIZES,
     pairs: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -27,8 +32,10 @@ def ranking_accuracy(
     The chosen reward must be strictly higher: equal rewards count as wrong, as in RewardBench.
     `by` may name "section" where `sections` maps sections to their subsets: a section's accuracy
     is then over all its pairs, so that each subset weighs by its size, and pairs of no section are
-    left out. `pairs` brings the prompts, by pair_id, which intervals are clustered by (and any
-    column of it that `by` names); without it every pair counts as independent.
+    left out. `sizes` says how much a subset weighs in its section where that is not how many pairs
+    it has: RewardBench gives the 447 pairs of math-prm the weight of 984. `pairs` brings the
+    prompts, by pair_id, which intervals are clustered by (and any column of it that `by` names);
+    without it every pair counts as independent.
 
     Columns: those of `by`, accuracy, ties (pairs with equal rewards), too_few, n (pairs), low,
     high, no_verdict (pairs without two rewards; left out). Raises FrameError for a subset in two
@@ -53,13 +60,32 @@ def ranking_accuracy(
     rows, columns = grouped(rows, by, None)
     gap = rows["reward_chosen"].astype(float) - rows["reward_rejected"].astype(float)
     right = (gap > 0).astype(float).where(gap.notna())
-    made = estimate(rows, columns, top=right, share=True, cluster=["prompt"], level=level)
+    weighed = {"top": right}
+    if "section" in columns:
+        weighed = _sized(rows, right, columns, sizes)
+    made = estimate(rows, columns, **weighed, share=True, cluster=["prompt"], level=level)
     equal = (gap == 0).groupby([rows[name] for name in columns], dropna=False, sort=True).sum()
     return made[columns].assign(
         accuracy=made["value"],
         ties=equal.to_numpy() if columns else int((gap == 0).sum()),
         **made[["too_few", "n", "low", "high", "no_verdict"]],
     )
+
+
+def _sized(
+    rows: pd.DataFrame, right: pd.Series, columns: list[str], sizes: Mapping[str, float]
+) -> dict[str, pd.Series]:
+    """What `estimate` takes (top, bottom, squares) where subsets weigh as much as `sizes` says."""
+    keys = [rows[name] for name in columns]
+    pairs = right.groupby([*keys, rows["subset"]], dropna=False).transform("count")
+    weight = (rows["subset"].map(dict(sizes)).astype(float) / pairs).fillna(1.0)
+    weight = weight.where(right.notna())
+    top = right * weight
+    value = top.groupby(keys, dropna=False).transform("sum") / weight.groupby(
+        keys, dropna=False
+    ).transform("sum")
+    squares = (weight * (right - value)) ** 2 + weight * value**2
+    return {"top": top, "bottom": weight, "squares": squares}
 
 
 def reward_length(
@@ -130,6 +156,7 @@ def reward_calibration(
     votes = check(votes, "votes")
     if missing := [n for n in ("question_id", "model", "reward") if n not in rewards.columns]:
         raise FrameError(f"the rewards lack {', '.join(missing)}", columns=missing)
+    votes, rewards = same_ids(votes, rewards)
     first = rewards[rewards["sample"] == 0] if "sample" in rewards.columns else rewards
     known = first.drop_duplicates(["question_id", "model"])
     known = known.set_index(["question_id", "model"])["reward"].astype(float)

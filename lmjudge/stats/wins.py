@@ -10,6 +10,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, swap
+from lmjudge.stats.bias import order_flips
 from lmjudge.stats.grouping import By, by_name, grouped, two_models
 from lmjudge.stats.intervals import estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
@@ -36,9 +37,12 @@ def win_rates(
 
     Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
     with: fewer than 20 questions, or than ten effective votes on the rarer side), n (votes
-    counted), low, high, no_verdict. The baseline has no row. Raises FrameError for a baseline that
-    never played, a model that meets itself, or a frame, `by` or `cluster` that does not fit.
-    Source: FastChat's show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
+    counted), low, high, no_verdict; and order_flips (pairs whose verdict changed with the order)
+    where votes come from games in both orders (see `resolve`). The baseline has no row. Warns
+    OrderFlips of judges whose verdict changed in a quarter of their pairs or more: part of
+    their ties and win rates is position, not quality. Raises FrameError for a baseline that never
+    played, a model that meets itself, or a frame, `by` or `cluster` that does not fit. Source:
+    FastChat's show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
     """
     if ties not in ("half", "drop", "keep") or pool not in ("votes", "opponents"):
         raise ValueError(
@@ -46,6 +50,9 @@ def win_rates(
             " 'votes' or 'opponents'"
         )
     rows, columns = grouped(two_models(check(votes, "votes", by)), by, questions)
+    flip = order_flips(rows)
+    counted = ["wins", "ties", "losses", *(["order_flips"] if flip is not None else [])]
+    rows = rows.assign(order_flips=flip)
     rows = pd.concat([rows, swap(rows)], ignore_index=True)
     if baseline is not None:
         rows = rows[rows["model_b"] == baseline]
@@ -63,17 +70,17 @@ def win_rates(
     )
     worth = rows["wins"] + (0.5 if ties == "half" else 0.0) * tie
     worth = worth.where(rows["winner"].notna() & ~(tie & (ties == "drop")))
-    counts = rows.groupby(columns, dropna=False, sort=True)[["wins", "ties", "losses"]].sum()
+    counts = rows.groupby(columns, dropna=False, sort=True)[counted].sum().astype(int)
     weighed = {"top": worth}
     if pool == "opponents":
         weighed = _even_opponents(rows.assign(worth=worth), columns)
     made = estimate(rows, columns, **weighed, share=True, cluster=cluster, level=level).rename(
         columns={"value": "win_rate"}
     )
-    made[["wins", "ties", "losses"]] = counts.to_numpy()
+    made[counted] = counts.to_numpy()
     if ties == "drop":
         made["no_verdict"] -= made["ties"]
-    ends = ["wins", "ties", "losses", "win_rate", "too_few", "n", "low", "high", "no_verdict"]
+    ends = [*counted, "win_rate", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]]
 
 

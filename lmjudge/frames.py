@@ -136,7 +136,8 @@ def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
         elif (
             name == "question_id" and dtype.kind == "O" and infer_dtype(column).startswith("mixed")
         ):
-            if {isinstance(value, str) for value in column.dropna()} == {True, False}:
+            ids = pd.Series(pd.unique(column.dropna()), dtype=object)
+            if _as_text(ids).duplicated().any():
                 plain[name] = _as_text(column)  # 1 and "1" are one question
         elif name == "turn" and dtype.kind == "O" and column.isna().all():
             plain[name] = column.astype(float)  # as a frame with some turns has its missing ones

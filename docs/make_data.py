@@ -33,8 +33,8 @@ _PASSED_ON = {
 }
 _TAIL = """
 Sources without a licence are left out by a plain `lmjudge fetch`, and evidence pages withhold their
-texts. A store holds them; `lmjudge store export --without <source>` leaves them out of its export
-([publishing.md](publishing.md)).
+texts. A store holds them; `lmjudge store export --public` leaves out whatever may not be passed on
+to anyone for any use ([publishing.md](publishing.md)).
 
 What is to be known of a source beside its licence:
 

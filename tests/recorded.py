@@ -372,7 +372,8 @@ def record(path: Path) -> str:
         store.add([replace(first, reply=Reply("Said later.", created=4e9))])
         store.close()
         exchange.seal(path)
-        count, digest = exchange.export(path, Path(folder) / "all.jsonl.zst")
+        exported = exchange.export(path, Path(folder) / "all.jsonl.zst")
+        count, digest = exported.records, exported.sha256
     return f"{lj.__version__}: {count} records, SHA-256 {digest}"
 
 

@@ -60,17 +60,19 @@ def test_merging_is_set_union(
         outs.append(exchange.export(folder / name, folder / f"{name}.jsonl.zst"))
     assert outs[0] == outs[1]
     assert (folder / "ab-c.jsonl.zst").read_bytes() == (folder / "cba.jsonl.zst").read_bytes()
-    assert exchange.verify(folder / "cba").digest == outs[0][1] == Store(folder / "cba").digest()
+    assert (
+        exchange.verify(folder / "cba").digest == outs[0].sha256 == Store(folder / "cba").digest()
+    )
     assert exchange.verify(folder / "cba").damaged == {}
 
 
 def test_export_and_merge_give_the_same_bytes(tmp_path: Path) -> None:
     Store(tmp_path / "one").add(some(1500))
-    count, digest = exchange.export(tmp_path / "one", tmp_path / "one.jsonl.zst")
-    assert count == 1500
+    exported = exchange.export(tmp_path / "one", tmp_path / "one.jsonl.zst")
+    assert exported.records == 1500
     done = exchange.merge(tmp_path / "two", [tmp_path / "one.jsonl.zst"])
     assert done[str(tmp_path / "one.jsonl.zst")].new == 1500
-    assert exchange.export(tmp_path / "two", tmp_path / "2.zst") == (count, digest)
+    assert exchange.export(tmp_path / "two", tmp_path / "2.zst") == exported
     assert (tmp_path / "one.jsonl.zst").read_bytes() == (tmp_path / "2.zst").read_bytes()
     again = exchange.merge(tmp_path / "two", [tmp_path / "one", tmp_path / "2.zst"])
     assert all(added.known == 1500 and not added.new for added in again.values())
@@ -91,6 +93,56 @@ def test_an_export_leaves_out_what_may_not_be_passed_on(
     assert main([*words[:-1], str(tmp_path / "no.zst"), "--without", "unlicenced"]) == 1
     assert "no record is of provider 'unlicenced'" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_an_export_says_whose_records_it_holds_and_public_keeps_what_is_not_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [None, "mt-bench", "llama-adapter/mt-bench", "chatbot-arena", "alpaca", "own:hers"]
+    asked = [replace(one.request, provider=name) for name in names for one in some(2)]
+    Store(tmp_path / "s").add(Record(one, Reply("words")) for one in asked)
+    words = ["store", "--path", str(tmp_path / "s"), "export"]
+    assert main([*words, str(tmp_path / "whole.zst")]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "  2 of your own calls (licence yours to know)",
+        "  2 of mt-bench (licence Apache-2.0)",
+        "  2 of llama-adapter/mt-bench (licence none stated; do not pass it on",
+        "  2 of own:hers (an imported file, licence unknown; do not pass it on",
+        "12 records in",
+    ):
+        assert line in told
+    assert main([*words, str(tmp_path / "public.zst"), "--public"]) == 0
+    told = capsys.readouterr().out
+    assert "  left out: 2 of chatbot-arena" in told
+    assert "4 records in" in told
+    exchange.merge(tmp_path / "t", [tmp_path / "public.zst"])
+    assert {r.request.provider for r in Store(tmp_path / "t").records()} == {None, "mt-bench"}
+
+
+def test_an_export_of_what_some_rows_rest_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store(tmp_path / "s").add([*some(9), *some(1, "again")])
+    keys = [record.request.key for record in some(9)]
+    rows = [
+        {"key": keys[0], "asked": keys[8]},
+        {"key": None, "g1_key": keys[1], "g2_key": keys[2]},
+        {"choices": [{"keys": [keys[3], keys[0]]}]},
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["store", "--path", str(tmp_path / "s"), "export", str(tmp_path / "out.zst")]
+    assert main([*words, "--only", str(tmp_path / "rows.jsonl")]) == 0
+    assert "5 records in" in capsys.readouterr().out  # keys[0] has an observation too
+    exchange.merge(tmp_path / "t", [tmp_path / "out.zst"])
+    assert {record.request.key for record in Store(tmp_path / "t").records()} == set(keys[:4])
+    assert exchange.verify(tmp_path / "t").damaged == {}
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"key": "f" * 64}))
+    assert main([*words, "--force", "--only", str(tmp_path / "rows.jsonl")]) == 1
+    assert "1 of 1 records are not in the store" in capsys.readouterr().err
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"turns": ["x"]}))
+    assert main([*words, "--force", "--only", str(tmp_path / "rows.jsonl")]) == 1
+    assert "names a record" in capsys.readouterr().err
 
 
 def test_merging_says_which_replies_it_changed(tmp_path: Path) -> None:

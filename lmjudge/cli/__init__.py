@@ -159,11 +159,24 @@ def _parser() -> argparse.ArgumentParser:
     deeds = store.add_subparsers(metavar="command", required=True)
     verb("stats", storing.stats, "count what the store holds", deeds)
     verb("verify", storing.verify, "check every record against its SHA-256", deeds)
-    out = verb("export", storing.export, "write all records to one file (.jsonl.zst)", deeds)
+    out = verb("export", storing.export, "write records to one file (.jsonl.zst)", deeds)
     out.add_argument("out", type=Path, help="the file to write, such as all.jsonl.zst")
     out.add_argument("--force", action="store_true", help="write over a file that is there")
     out.add_argument(
         "--without", nargs="+", default=[], metavar="PROVIDER", help="leave these records out"
+    )
+    out.add_argument(
+        "--public",
+        action="store_true",
+        help="leave out sources that may not be passed on to anyone: without a licence,"
+        " non-commercial, behind a login, or unknown",
+    )
+    out.add_argument(
+        "--only",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="only the records that these rows rest on: files of lmjudge judge or generate",
     )
     merge = verb("merge", storing.merge, "add the records of other stores and exports", deeds)
     merge.add_argument("sources", nargs="+", type=Path, metavar="source")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lmjudge import places
 from lmjudge.cli.saying import say
+
+_KEY = re.compile("[0-9a-f]{64}")
 
 
 def stats(parsed: argparse.Namespace) -> int:
@@ -37,7 +42,7 @@ def verify(parsed: argparse.Namespace) -> int:
 
 
 def export(parsed: argparse.Namespace) -> int:
-    """Writes all records to one file, which is not there yet."""
+    """Write records to one file, which is not there yet; say whose they are."""
     from lmjudge.errors import StoreError
     from lmjudge.store import exchange
 
@@ -46,9 +51,55 @@ def export(parsed: argparse.Namespace) -> int:
             f"{parsed.out} is there already; give another name, or --force to write over it",
             path=parsed.out,
         )
-    count, digest = exchange.export(_store(parsed), parsed.out, without=parsed.without)
-    say(f"{count} records in {parsed.out}; SHA-256 {digest}")
+    keys = None if parsed.only is None else {key for path in parsed.only for key in _keys(path)}
+    allows = (lambda name: _licence(name)[1]) if parsed.public else (lambda name: True)
+    done = exchange.export(
+        _store(parsed), parsed.out, without=parsed.without, allows=allows, keys=keys
+    )
+    for counts, what in ((done.providers, ""), (done.left_out, "left out: ")):
+        for name in sorted(counts, key=str):
+            licence, open_to_all = _licence(name)
+            warning = "" if open_to_all or what else "; do not pass it on (--public leaves it out)"
+            say(f"  {what}{counts[name]:,} of {name or 'your own calls'} ({licence}{warning})")
+    say(f"{done.records} records in {parsed.out}; SHA-256 {done.sha256}")
     return 0
+
+
+def _licence(provider: str | None) -> tuple[str, bool]:
+    """Return the licence of a provider's records, and whether it lets anyone pass them on."""
+    from lmjudge.data import SOURCES
+
+    if provider in SOURCES:
+        source = SOURCES[str(provider)]
+        return f"licence {source.licence}", source.may_be_passed_on
+    if str(provider).startswith("own:"):
+        return "an imported file, licence unknown", False
+    return "licence yours to know", True
+
+
+def _keys(path: Path) -> set[str]:
+    """Return the keys of the records that the rows of a file rest on."""
+    from lmjudge.errors import DataError
+    from lmjudge.formats.rows import rows_of
+
+    keys = {key for _, row in rows_of(path) for key in _keys_in(row)}
+    if not keys:
+        raise DataError(
+            f"no row of {path} names a record. Give a file that `lmjudge judge` or `lmjudge"
+            " generate` wrote.",
+            path=path,
+        )
+    return keys
+
+
+def _keys_in(row: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in row.items():
+        items = value if isinstance(value, list) else [value]
+        if name in ("key", "keys") or name.endswith("_key"):
+            yield from (key for key in items if isinstance(key, str) and _KEY.fullmatch(key))
+        for item in items:
+            if isinstance(item, dict):
+                yield from _keys_in(item)
 
 
 def merge(parsed: argparse.Namespace) -> int:

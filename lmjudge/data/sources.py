@@ -20,6 +20,8 @@ from pathlib import Path
 
 from lmjudge.errors import DataMissing
 
+_OPEN = ("Apache-2.0", "CC-BY-4.0", "MIT")
+
 
 @dataclass(frozen=True)
 class File:
@@ -49,6 +51,11 @@ class Source:
     def by_default(self) -> bool:
         """Whether `fetch` gets it unasked: it is open, and its licence is stated."""
         return not self.asks and self.licence != "none stated"
+
+    @property
+    def may_be_passed_on(self) -> bool:
+        """Return whether its licence lets anyone pass its rows on, for any use, without a login."""
+        return not self.asks and self.licence in _OPEN
 
     def having(self, role: str) -> tuple[File, ...]:
         """The files of one role, in order."""

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,35 +114,59 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     return Verified(keys, records, records - whole, digest.hexdigest(), damaged)
 
 
-def export(
-    path: str | os.PathLike[str], out: str | os.PathLike[str], *, without: Collection[str] = ()
-) -> tuple[int, str]:
-    """Write all records of a store to the file `out` (.jsonl.zst); (how many, their SHA-256).
+@dataclass(frozen=True)
+class Exported:
+    """What an export holds: how many records, the SHA-256 of their lines, records by provider.
 
-    The file appears whole or not at all; records of the providers `without` are left out of it.
-    Raises DamagedStore where a record is damaged, StoreError for a provider that has no record.
+    `left_out` counts the others by provider. That of your own calls is None, unless you named one.
     """
-    target, unseen = Path(out), set(without)
+
+    records: int
+    sha256: str
+    providers: dict[str | None, int]
+    left_out: dict[str | None, int]
+
+
+def export(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    without: Collection[str] = (),
+    allows: Callable[[str | None], bool] = lambda provider: True,
+    keys: Collection[str] | None = None,
+) -> Exported:
+    """Write the records of a store to the file `out` (.jsonl.zst); return what it holds.
+
+    All of them, or those under `keys`; but none of the providers `without`, nor of one that
+    `allows` is False for. The file appears whole or not at all. Raises DamagedStore where a record
+    is damaged, StoreError for a provider that has no record and for keys that the store lacks.
+    """
+    target = Path(out)
     if target.is_dir() or not target.parent.is_dir():
         raise StoreError(
             f"{target} cannot be written: {'it is a folder' if target.is_dir() else 'no folder'}"
             f" {'' if target.is_dir() else target.parent}; give a file in a folder that exists",
             path=target,
         )
-    digest, count = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    taken, left_out = Counter[str | None](), Counter[str | None]()
+    unseen, missing = set(without), set(() if keys is None else keys)
     handle, beside = tempfile.mkstemp(prefix=".export-", dir=target.parent)
     try:
         with closing(Reader(_existing(path))) as reader, os.fdopen(handle, "wb") as file:
             with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer:
-                for key, lines in reader.every():
+                for key, lines in reader.every() if keys is None else reader.under(keys):
+                    missing.discard(key)
                     for record in _whole(key, lines):
-                        if record.request.provider in without:
-                            unseen.discard(str(record.request.provider))
+                        provider = record.request.provider
+                        if provider in without or not allows(provider):
+                            unseen.discard(str(provider))
+                            left_out[provider] += 1
                             continue
                         digest.update(record.line + b"\n")
                         writer.write(record.line + b"\n")
-                        count += 1
-                last = f'"records":{count},"sha256":"{digest.hexdigest()}"}}\n'
+                        taken[provider] += 1
+                last = f'"records":{taken.total()},"sha256":"{digest.hexdigest()}"}}\n'
                 writer.write(_LAST + last.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -152,11 +176,17 @@ def export(
                 " store stats` lists the providers",
                 path=target,
             )
+        if missing:
+            raise StoreError(
+                f"{len(missing):,} of {len(set(keys or ())):,} records are not in the store {path},"
+                f" the first of key {min(missing)[:12]}. Name the store that the rows came from.",
+                path=Path(path),
+            )
         os.replace(beside, target)
     except BaseException:
         Path(beside).unlink(missing_ok=True)
         raise
-    return count, digest.hexdigest()
+    return Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
 
 
 def merge(

@@ -14,6 +14,8 @@ import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -168,6 +170,12 @@ class Reader:
             halves = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
             return {**self.rows(halves[0]), **self.rows(halves[1])}
         return {row[0]: _lines_of(row) for row in found}
+
+    def under(self, keys: Iterable[str]) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
+        """Yield the rows of these keys that the store has, in the order of keys, as `every`."""
+        rest = iter(sorted(set(keys)))
+        while some := list(islice(rest, 1000)):
+            yield from sorted(self.rows(some).items(), key=itemgetter(0))
 
     def every(self) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
         """Every row in the order of keys, as (key, its lines or what is wrong with them)."""

@@ -6,22 +6,32 @@ from collections import Counter
 from pathlib import Path
 
 from lmjudge.data import SOURCES
+from lmjudge.data.rows import KINDS, sources as with_rows
 
 PAGE = Path(__file__).with_name("data.md")
 _HEAD = """# Data, and their licences
 
 Made by `python docs/make_data.py` from `lmjudge/data/sources.csv`; a test keeps it current.
 
-No row, answer or judgment of anybody's is in this repository. `lmjudge fetch` downloads what is
-open and has a licence; the rest only by name (`lmjudge fetch <source>`). Every file is held to its
-SHA-256, or, where the original's is not known, to that of the first download.
+The figures of some sources ship with lmjudge: verdicts, scores, votes, ids, categories, and counts
+of words, characters and Markdown. They are plain CSV files in `lmjudge/data/rows/`; its `NOTICE`
+names each licence and citation. No question, answer, judgment or conversation is in this
+repository.
 
-The licence is quoted as the source states it, for its own files. Texts that a model wrote may be
-under its provider's terms besides; what your evidence pages and exports pass on is yours to answer
-for. This page is no legal advice.
+A source's name reads the shipped rows where there are any: `lj.load_votes("prd")`. Its name with
+`/original` reads the fetched files with their texts: `lj.load_judgments("prd/original")`. For any
+other source the plain name reads the fetched files.
 
-| source | licence, as stated | files | fetched | what may be passed on |
-| --- | --- | --- | --- | --- |
+`lmjudge fetch` downloads the sources that are open and state a licence; name the others
+(`lmjudge fetch <source>`). Each file must have its published SHA-256; where that is not known, it
+must have the SHA-256 of the first download.
+
+The licence is quoted as the source states it, for its own files. A text that a model wrote may also
+be under its provider's terms. You answer for what your evidence pages and exports pass on. This
+page is not legal advice.
+
+| source | licence, as stated | files | shipped | fetched | what may be passed on |
+| --- | --- | --- | --- | --- | --- |
 """
 _PASSED_ON = {
     "Apache-2.0": "all, with the licence and its notices",
@@ -50,7 +60,8 @@ def page() -> str:
         told = ", ".join(f"{role} ({count})" for role, count in roles.items())
         how = "by default" if source.by_default else "by name"
         how = f"by hand: it asks for {source.asks}" if source.asks else how
-        cells = [f"[{source.name}]({source.homepage})", source.licence, told, how]
+        rows = ", ".join(kind for kind in KINDS if source.name in with_rows(kind))
+        cells = [f"[{source.name}]({source.homepage})", source.licence, told, rows, how]
         lines.append(f"| {' | '.join([*cells, _PASSED_ON[source.licence]])} |\n")
         if source.note:
             notes.setdefault(source.note, []).append(source.name)

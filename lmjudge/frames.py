@@ -154,6 +154,29 @@ def frame(name: str, rows: object = ()) -> pd.DataFrame:
     return check(made, name, by="criterion")
 
 
+def with_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame; FrameError where it has figures of texts but not the texts themselves.
+
+    The rows that ship with lmjudge are so: `text` or `turns` is missing, while a verdict, a count
+    of words or a category is there. The verdict of a person, whose name holds no "/", needs none.
+    """
+    column = "text" if "text" in frame.columns else "turns"
+    figure = next(
+        name for name in ("winner", "score", "words", "category") if name in frame.columns
+    )
+    bare = frame[column].isna() & frame[figure].notna()
+    if "judge" in frame.columns:
+        bare &= frame["judge"].astype(str).str.contains("/")
+    if bare.any():
+        source = frame.attrs.get("source", "<source>")
+        raise FrameError(
+            f"{int(bare.sum())} rows have no `{column}`: the rows that ship with lmjudge hold no"
+            f" texts. Load {source + '/original'!r} instead (`lmjudge fetch {source}` gets it).",
+            rows=frame[bare],
+        )
+    return frame
+
+
 def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Each answer beside its question: the frame that `judge_answers` and `plan` take.
 
@@ -163,6 +186,9 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     question and sample.
     """
     questions, answers = same_ids(check(questions, "questions"), check(answers, "answers"))
+    with_texts(questions)
+    if "words" in answers.columns:
+        with_texts(answers)
     answers = answers[answers["turns"].notna()]
     twice = answers.duplicated(["question_id", "model", "sample"])
     if twice.any():

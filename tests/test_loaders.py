@@ -222,4 +222,7 @@ def test_the_released_votes(published_data: Path) -> None:
         "model_a": 2911,
         "model_b": 2549,
     }
-    assert len(load_votes("prd")) == 3 * 800
+    votes = load_votes("prd")
+    assert votes["group"].value_counts().to_dict() == {"crowd": 7040, "llm": 5 * 800}
+    # Unnamed voters are missing: no name is made up for them.
+    assert votes["judge"].isna().equals(votes["group"] == "crowd")

@@ -147,7 +147,7 @@ def verdict(body: dict[str, Any]) -> str:
 def test_a_judge_of_ones_own_is_asked_about_what_the_voters_read(folder: Path) -> None:
     human = keyed(votes_of(folder, made.HUMAN))
     with Loopback(answer=verdict) as server:
-        own = {"judge": "mine", "answers": "mt-bench-human", "base_url": server.url}
+        own = {"judge": "mine", "answers": "mt-bench-human/original", "base_url": server.url}
         names = run_cells("mtbench-agreement", record=True, **own)
         assert len(server.calls) == 2 * len({(q, *pair) for q, _, *pair in human}) * 2
         assert len(server.calls) == names["store"].calls
@@ -321,13 +321,16 @@ def test_what_is_at_hand(folder: Path) -> None:
 
 
 def test_conversations_are_questions_and_answers(folder: Path, tmp_path: Path) -> None:
-    questions, answers = lj.load_questions("mt-bench-human"), lj.load_answers("mt-bench-human")
+    questions, answers = (
+        lj.load_questions("mt-bench-human/original"),
+        lj.load_answers("mt-bench-human/original"),
+    )
     assert set(questions["question_id"]) == set(made.CATEGORIES)
     assert questions["turns"].str.len().eq(2).all()
     assert len(answers) == len(made.CATEGORIES) * len(made.MODELS)
     assert lj.load_answers(folder / made.HUMAN, models=["gpt-4"])["model"].unique() == ["gpt-4"]
     with pytest.raises(DataMissing, match="no answers of 'gpt-5'"):
-        lj.load_answers("mt-bench-human", models=["gpt-5"])
+        lj.load_answers("mt-bench-human/original", models=["gpt-5"])
     assert set(lj.load_questions("chatbot-arena")["category"]) == {"English", "German"}
     good = made.vote(81, 1, ["m", "n"], "tie", "expert_1") | {
         "conversation_a": [{"content": "Q", "role": "user"}, {"content": "A", "role": "assistant"}],
@@ -359,8 +362,11 @@ def test_own_pairwise_judgments_are_votes(folder: Path, tmp_path: Path) -> None:
 
 
 def test_only_pairs_that_were_voted_on(folder: Path) -> None:
-    questions, answers = lj.load_questions("mt-bench-human"), lj.load_answers("mt-bench-human")
-    votes = lj.load_votes("mt-bench-human")
+    questions, answers = (
+        lj.load_questions("mt-bench-human/original"),
+        lj.load_answers("mt-bench-human/original"),
+    )
+    votes = lj.load_votes("mt-bench-human/original")
     pairings = lj.pair_up(questions, answers, voted=votes)
     found = {
         (q, *sorted(two)) for q, *two in pairings[["question_id", "model_a", "model_b"]].values

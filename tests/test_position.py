@@ -107,7 +107,7 @@ def test_grades_and_prds_second_run_as_released(published_data: Path) -> None:
 def test_own_answers_against_the_other_judges(published_data: Path) -> None:
     """Self-preference again, by loops over votes."""
     table = report("judge-self-enhancement")["value"]["Released judgments of PRD: own answers"]
-    games = lj.load_judgments("prd")
+    games = lj.load_judgments("prd/original")
     games = games.assign(winner=games["winner"].fillna(games["published"]))
     worth: dict[tuple[str, int, frozenset[str]], dict[str, float]] = {}
     for row in games.itertuples():

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from lmjudge.frames import check
 from lmjudge.stats import (
     length_bias,
     name_bias,
@@ -17,6 +16,7 @@ from lmjudge.stats import (
 )
 from lmjudge.stats.bias import flips_with_order
 from lmjudge.stats.grouping import model_of
+from lmjudge.stats.regression import words_by_turn
 
 _ENDS = ["measure", "value", "unit", "tie_rate", "failure_rate", "order_flips", "too_few", "n"]
 
@@ -27,11 +27,9 @@ def longer_wins(answers: pd.DataFrame, *, judge: str = "longer answer") -> pd.Da
     On first turns, between every two models; answers that were never given are left out. What a
     judge adds to it is what it has read.
     """
-    said = check(answers, "answers")
-    said = said[said["turns"].notna()]
-    words = [float(len(turns[0].split())) for turns in said["turns"]]
+    said = words_by_turn(answers).query("turn == 1")
     empty = dict.fromkeys(("reason", "text", "key"))
-    return scores_as_votes(said.assign(turn=1, judge=judge, score=words, **empty))
+    return scores_as_votes(said.assign(judge=judge, score=said["words"].astype(float), **empty))
 
 
 def biases(

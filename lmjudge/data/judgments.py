@@ -12,7 +12,9 @@ import pandas as pd
 
 from lmjudge.data.loaders import load_questions
 from lmjudge.data.reading import Row, SourceOrPath, bad_row, files_of, own_path, read_lines
+from lmjudge.data.rows import shipped
 from lmjudge.data.showings import SCORE_FIELDS, Kind, fastchat_prompt, showings
+from lmjudge.data.sources import original
 from lmjudge.errors import DataError
 from lmjudge.frames import frame
 from lmjudge.judges.prompts import Prompt
@@ -28,7 +30,10 @@ class Adds(Protocol):
 
 
 def load_judgments(source: SourceOrPath, kind: Kind | None = None) -> pd.DataFrame:
-    """The published judgments of a source, or of files of one's own: a games or scores frame.
+    """Load the published judgments of a source, or of your own files: a games or scores frame.
+
+    A source's name reads the rows that ship with lmjudge, where they do: `text` is then missing.
+    `<name>/original` reads the fetched files with their texts.
 
     One row a showing, as released: `text` is the judge's, the verdict is read from it as the source
     read it (`fastchat`, `vicuna`, `threeclass`), `published` is the released winner or score, where
@@ -44,23 +49,28 @@ def load_judgments(source: SourceOrPath, kind: Kind | None = None) -> pd.DataFra
     DataMissing, with the command that gets what is missing, and BadRow for a line that is no
     judgment. Source: FastChat's llm_judge/common.py; the Vicuna blog's eval_gpt_review.py; PRD.
     """
+    for each in ("scores", "games"):
+        if kind in (None, each) and (rows := shipped(source, each)) is not None:
+            return rows
     return _framed(list(showings(source, kind)))
 
 
 def import_judgments(
     source: SourceOrPath, *, store: Adds, kind: Kind | None = None
 ) -> pd.DataFrame:
-    """The frame of `load_judgments`, once every judgment in it is a record of the store.
+    """Store the published judgments of a source as records; return the frame of them.
 
-    Each is stored under the request that it answers, with the source's name as `provider`: the
-    prompt as the row has it, and FastChat's system prompt by the prompt's name. Judgments without a
-    verdict are stored too, failed calls are not. Of different judgments of one request in a file,
-    the earliest is the reply and the others are observations. Raises what `load_judgments` raises,
-    and DataError for reviews whose answers or prompts are not beside them.
+    Reads the fetched files, never the rows that ship with lmjudge. Each judgment is stored under
+    the request that it answers, with the source's name as `provider`: the prompt as the row has it,
+    and FastChat's system prompt by the prompt's name. Judgments without a verdict are stored too.
+    Failed calls are not, nor are judgments whose prompt the source did not release (PRD's judge
+    Vicuna-13B): their `key` is missing. Of different judgments of one request in a file, the
+    earliest is the reply and the others are observations. Raises what `load_judgments` raises, and
+    DataError for reviews whose answers or prompts are not beside them.
     """
     rows = list(showings(source, kind))
     lost = [row for row in rows if row["request"] is None]
-    if lost:
+    if len(lost) == len(rows) or (lost and own_path(source)):
         raise DataError(
             f"{len(lost)} of {len(rows)} reviews in {os.fspath(source)} cannot be stored: their"
             " prompts need question.jsonl, prompt.jsonl and the answers beside them",
@@ -69,7 +79,7 @@ def import_judgments(
     store.add(
         Record(row["request"], Reply(row["text"], created=row["created"]))
         for row in rows
-        if row["text"] is not None
+        if row["text"] is not None and row["request"] is not None
     )
     return _framed(rows)
 
@@ -81,7 +91,7 @@ def answers_from_judgments(source: SourceOrPath) -> pd.DataFrame:
     FastChat's template is the answer, byte for byte, and `origin` is "recovered". Raises BadRow
     where a prompt is not its template filled, or where the answers cannot be told apart.
     """
-    questions = load_questions(source).set_index("question_id")
+    questions = load_questions(original(source)).set_index("question_id")
     found: dict[tuple[str, object], list[str]] = {}
     for path, _ in files_of(source, "scores" if own_path(source) is None else "judgments"):
         for line, row in read_lines(path, SCORE_FIELDS):

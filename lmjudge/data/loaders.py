@@ -19,14 +19,18 @@ from lmjudge.data.reading import (
     own_path,
     read_lines,
 )
-from lmjudge.data.sources import source_named
+from lmjudge.data.rows import shipped
+from lmjudge.data.sources import plain, source_named
 from lmjudge.errors import DataError, DataMissing
 from lmjudge.frames import frame
 from lmjudge.places import file_name
 
 
 def load_questions(source: SourceOrPath) -> pd.DataFrame:
-    """The questions of a source, or of a file or folder of one's own: a questions frame.
+    """Load the questions of a source, or of your own file or folder: a questions frame.
+
+    A source whose rows ship with lmjudge gives their ids and categories; `<name>/original` gives
+    the fetched files with their texts.
 
     `turns` is a list of texts, `reference` one too (the judge GPT-4's own answer, from FastChat's
     reference_answer) or None. A source without questions of its own has those of the bench that it
@@ -35,12 +39,13 @@ def load_questions(source: SourceOrPath) -> pd.DataFrame:
     category the language, where it is stated. Raises DataMissing where they are not here, BadRow
     for a line that is no question, and for a question_id that stands twice.
     """
+    if (figures := shipped(source, "questions")) is not None:
+        return figures
     if talks := conversations_of(source, "questions"):
         return talked(talks)[0]
     own = own_path(source)
     bench = None if own else source_named(os.fspath(source)).bench
-    if bench:
-        source = "fastchat"
+    source = "fastchat" if bench else plain(source)
     references = {}
     if own and own.is_dir():
         guides = sorted(own.glob("reference_answer/*.jsonl"))
@@ -71,7 +76,10 @@ def load_questions(source: SourceOrPath) -> pd.DataFrame:
 def load_answers(
     source: SourceOrPath, models: Iterable[str] | None = None, *, samples: int = 1
 ) -> pd.DataFrame:
-    """The answers of a source's models, or of files of one's own: an answers frame.
+    """Load the answers of a source's models, or of your own files: an answers frame.
+
+    A source whose rows ship with lmjudge gives what was counted in each turn: words, characters,
+    headings, items, bold. `<name>/original` gives the fetched files with their texts.
 
     `turns` is a list of texts: the first choice, as FastChat judges it; `sample` is 0. With more
     `samples` the next choices follow, as many as there are, up to that number. `models` takes some
@@ -81,14 +89,16 @@ def load_answers(
     Raises DataMissing for answers that are not here and for an unknown model, naming the known
     ones, BadRow for a line that is no answer, and for a question answered twice.
     """
-    if talks := conversations_of(source, "answers"):
+    said = shipped(source, "answers")
+    if said is None and (talks := conversations_of(source, "answers")):
         said = talked(talks)[1]
+    if said is not None:
         known = said["model"].unique()
         wanted = known if models is None else list(models)
         if unknown := [model for model in wanted if model not in known]:
             raise _unknown_model(source, unknown[0], known)
         return said[said["model"].isin(wanted)].reset_index(drop=True)
-    own = own_path(source)
+    own, source = own_path(source), plain(source)
     files = files_of(source, "answers") if own else _known_answers(source, models)
     by_model = {_model_in(path) if own else model: path for path, model in files}
     wanted = list(by_model) if models is None else list(models)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lmjudge.canonical import clean_text
 from lmjudge.data.finding import place
-from lmjudge.data.sources import SOURCES, source_named
+from lmjudge.data.sources import SOURCES, plain, source_named
 from lmjudge.errors import BadRow, DataError
 
 Row = dict[str, Any]
@@ -40,7 +40,7 @@ def own_path(source: SourceOrPath) -> Path | None:
     Raises DataMissing for what is neither.
     """
     path = Path(source)
-    if os.fspath(source) in SOURCES:
+    if plain(source) in SOURCES:
         return None
     if path.exists():
         return path
@@ -56,7 +56,7 @@ def files_of(source: SourceOrPath, role: str) -> list[tuple[Path, str]]:
     """
     own = own_path(source)
     if own is None:
-        return place(os.fspath(source), role)
+        return place(plain(source), role)
     if own.is_file():
         return [(own, own.stem)]
     for pattern in _OWN.get(role, ()):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lmjudge.data.finding import find
 from lmjudge.data.loaders import load_questions, read_answers
 from lmjudge.data.reading import Fields, Row, SourceOrPath, bad_row, files_of, own_path, read_lines
-from lmjudge.data.sources import source_named
+from lmjudge.data.sources import original, plain, source_named
 from lmjudge.errors import FrameError
 from lmjudge.judges.parsers import LETTERS, PARSERS, RATING, RATINGS
 from lmjudge.judges.prompts import FAMILIES, Prompt, find_prompts, read_review_prompts
@@ -22,13 +22,16 @@ Kind = Literal["scores", "games"]
 _FAILED = "$ERROR$"
 _FASTCHAT_PARAMS = {"temperature": 0, "max_tokens": 2048}
 _REVIEW_PARAMS = {"temperature": 0.2, "max_tokens": 1024}
-_CHOICES = {1: "model_a", 2: "model_b", 3: "tie"}
+CHOICES = {1: "model_a", 2: "model_b", 3: "tie"}
 _KINDS: dict[str, Kind] = {
     "scores": "scores",
     "games": "games",
-    "reviews": "games",
     "threeclass": "games",
+    "reviews": "games",
 }
+PAIRWISE = tuple(role for role, kind in _KINDS.items() if kind == "games")
+# The prompts behind the reviews of each role, as judges are named after them.
+_FAMILY = {"threeclass": "prd", "reviews": "vicuna"}
 
 SCORE_FIELDS: Fields = {"question_id": (int, str), "model": str, "judge": list, "judgment": str}
 SCORE_FIELDS |= {"user_prompt": str, "turn": int}
@@ -43,7 +46,7 @@ def showings(source: SourceOrPath, kind: Kind | None) -> Iterator[Row]:
     """Every showing of a source in order: the columns of its frame, `request` and `created`."""
     if kind not in (None, "scores", "games"):
         raise ValueError(f"kind is {kind!r}; expected 'scores', 'games' or None")
-    own = own_path(source)
+    own, source = own_path(source), plain(source)
     if own:
         found = [(_role(path), path, "own") for path, _ in files_of(own, "judgments")]
         roles = [role for role, *_ in found]
@@ -68,7 +71,7 @@ def showings(source: SourceOrPath, kind: Kind | None) -> Iterator[Row]:
             read = _scores if role == "scores" else _games
             yield from read(path, name)
         else:
-            rendering = rendering or _Rendering(source, "prd" if role == "threeclass" else "vicuna")
+            rendering = rendering or _Rendering(source, _FAMILY[role])
             yield from _reviews(path, name, role, judge, rendering)
 
 
@@ -159,7 +162,7 @@ class _Rendering:
                     named = str(row["model_id"] or "").partition(":")[0] if own else ""
                     self.answers[row["answer_id"]] = (named or model, row["turns"][0])
             self.prompts = read_review_prompts(files_of(source, "prompts")[0][0], name)
-            self.questions = load_questions(source).set_index("question_id")
+            self.questions = load_questions(original(source)).set_index("question_id")
 
     def request(self, row: Row, judge: str, provider: str) -> tuple[str | None, Request | None]:
         """The prompt's name and the request, where all that it shows is known."""
@@ -182,13 +185,15 @@ def _reviews(
         if None in models and len(named) != 2:
             raise bad_row(path, line, "reviews answers that are not here; add them to the folder")
         model_a, model_b = models if None not in models else named
-        prompt, request = rendering.request(row, judge, provider)
+        # A source's prompts don't say what judges of another role were asked.
+        known = rendering.name == _FAMILY[role]
+        prompt, request = rendering.request(row, judge, provider) if known else (None, None)
         yield {
             "question_id": row["question_id"],
             "turn": 1,
             "model_a": model_a,
             "model_b": model_b,
-            "judge": f"{judge}/{rendering.name}",
+            "judge": f"{judge}/{_FAMILY[role]}",
             **_read(row["text"], "vicuna" if role == "reviews" else "threeclass", RATINGS),
             "prompt": prompt,
             "origin": "rendered" if request else "not rendered",
@@ -199,9 +204,9 @@ def _reviews(
 
 
 def _released(path: Path, line: int, role: str, score: Any) -> Row:
-    """The verdict that a review's `score` states: two numbers, or a choice of 1, 2, 3."""
-    if role == "threeclass" and score in (1, 2, 3):
-        return {"published": _CHOICES[score]}
+    """Return the verdict that a review's `score` states: two numbers, or a choice of 1, 2, 3."""
+    if isinstance(score, int) and score in CHOICES:
+        return {"published": CHOICES[score]}
     if role == "reviews" and isinstance(score, list) and len(score) == 2:
         a, b = score
         if isinstance(a, (int, float)) and isinstance(b, (int, float)):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,10 +79,26 @@ def _read_sources() -> dict[str, Source]:
 SOURCES: dict[str, Source] = _read_sources()
 
 
+def plain(source: str | os.PathLike[str]) -> str:
+    """Return a source's name without "/original", which asks for its files with their texts.
+
+    >>> plain("prd/original"), plain("llama-adapter/mt-bench")
+    ('prd', 'llama-adapter/mt-bench')
+    """
+    name = os.fspath(source)
+    stem = name.removesuffix("/original")
+    return stem if stem in SOURCES else name
+
+
+def original(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return what reads a source's released files: `<name>/original`; a path as it is."""
+    return f"{plain(source)}/original" if plain(source) in SOURCES else source
+
+
 def source_named(name: str) -> Source:
-    """The source of that name; DataMissing for another name, with those most like it."""
-    if name in SOURCES:
-        return SOURCES[name]
+    """Return the source of that name; DataMissing for another name, with those most like it."""
+    if plain(name) in SOURCES:
+        return SOURCES[plain(name)]
     near = difflib.get_close_matches(name, SOURCES, n=3) or list(SOURCES)
     raise DataMissing(
         f"{name!r} is neither a source nor a path that exists; sources: {', '.join(near)}",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lmjudge.data.finding import place
 from lmjudge.data.judgments import load_judgments
 from lmjudge.data.reading import (
     Row,
@@ -18,6 +19,8 @@ from lmjudge.data.reading import (
     read_lines,
     read_table,
 )
+from lmjudge.data.rows import shipped
+from lmjudge.data.showings import CHOICES, PAIRWISE
 from lmjudge.data.sources import source_named
 from lmjudge.frames import COLUMNS, frame, resolve
 
@@ -37,7 +40,10 @@ _GROUPS = {"expert": "expert", "author": "author", "gpt-4": "llm", "gpt4": "llm"
 
 
 def load_votes(source: SourceOrPath) -> pd.DataFrame:
-    """The votes of a source, or of a file of one's own: a votes frame.
+    """Load the votes of a source, or of your own file: a votes frame.
+
+    A source's name reads the rows that ship with lmjudge, where they do ("mt-bench-human", "prd",
+    "llmfao", "vicuna-blog"); `<name>/original` reads the fetched files.
 
     Read are human votes as "mt-bench-human" has them (parquet or JSON lines; `group` is "expert" or
     "author" by the judge's name, else "crowd"), GPT-4's ("mt-bench-gpt4", group "llm"), and crowd
@@ -48,11 +54,69 @@ def load_votes(source: SourceOrPath) -> pd.DataFrame:
     DataMissing, BadRow and DataError as the others do.
     """
     own = own_path(source)
-    if not own and not source_named(os.fspath(source)).having("votes"):
-        return resolve(load_judgments(source, "games"))
-    files = files_of(source, "votes")
-    if own and all(_judged(path) for path, _ in files):
-        return resolve(load_judgments(source, "games"))
+    if own:
+        files = files_of(source, "votes")
+        if all(_judged(path) for path, _ in files):
+            return resolve(load_judgments(source, "games"))
+        return _votes(files)
+    entry = source_named(os.fspath(source))
+    said = people(source) if entry.having("votes") else None
+    if said is not None and not any(map(entry.having, PAIRWISE)):
+        return said
+    games = load_judgments(source, "games")
+    # A verdict that the source's authors entered by hand counts, as they counted it.
+    judged = resolve(
+        games.assign(
+            winner=games["published"].where(games["published"].notna(), games["winner"]),
+            reason=games["reason"].where(games["published"].isna()),
+        )
+    )
+    return judged if said is None else pd.concat([judged, said], ignore_index=True)
+
+
+def people(source: SourceOrPath) -> pd.DataFrame:
+    """Return the votes in a source's own files of votes, without those that judgments amount to.
+
+    PRD's people are unnamed: each verdict is a vote whose `judge` is missing, on the sides as they
+    were shown.
+    """
+    rows = shipped(source, "votes")
+    if rows is not None:
+        return rows
+    entry = source_named(os.fspath(source))
+    files = place(entry.name, "votes")
+    if entry.having("threeclass"):
+        return _reviewed(files, {Path(file.path).stem: file.model for file in entry.files})
+    return _votes(files)
+
+
+def _reviewed(files: list[tuple[Path, str]], models: dict[str, str]) -> pd.DataFrame:
+    """Return the votes in PRD's files, whose names say which answers were shown: 1, 2, 3 = tie."""
+    rows = []
+    for path, _ in files:
+        shown = path.stem.partition("-human-")[0].split("-vs-")
+        model_a, model_b = (models.get(part, part.removeprefix("answer_")) for part in shown)
+        for line, row in read_lines(path, {"question_id": (int, str), "score": int}):
+            if row["score"] not in CHOICES:
+                raise bad_row(path, line, f"has score = {row['score']!r}; expected 1, 2 or 3")
+            rows.append(
+                {
+                    "question_id": row["question_id"],
+                    "turn": 1,
+                    "model_a": model_a,
+                    "model_b": model_b,
+                    "judge": None,
+                    "group": "crowd",
+                    "winner": CHOICES[row["score"]],
+                    "reason": None,
+                    "time": None,
+                }
+            )
+    return frame("votes", rows).astype({"time": float})
+
+
+def _votes(files: list[tuple[Path, str]]) -> pd.DataFrame:
+    """Return the votes in files that name a winner and a judge in each row."""
     rows = []
     for path, _ in files:
         for line, row in _read_votes(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 
 from lmjudge.data import SOURCES, load_answers, load_questions
 from lmjudge.data.reading import Row, bad_row, files_of
+from lmjudge.data.sources import original, plain
 from lmjudge.errors import DataError
 from lmjudge.formats.rows import Ids, PathLike, question_of, rows_of, text_of, texts_of
 from lmjudge.frames import frame
@@ -32,8 +32,8 @@ def read_questions(source: PathLike, references: PathLike | None = None) -> pd.D
     takes its place. A folder is read as FastChat keeps it (`load_questions`). Raises DataError and
     BadRow for what cannot be read, and for a question_id that stands twice.
     """
-    if os.fspath(source) in SOURCES or Path(source).is_dir():
-        made = load_questions(source)
+    if plain(source) in SOURCES or Path(source).is_dir():
+        made = load_questions(original(source))
     else:
         made = frame("questions", list(_questions(Path(source)).values()))
     if references is None:
@@ -77,8 +77,8 @@ def read_answers(sources: Iterable[PathLike]) -> pd.DataFrame:
     rows: list[Row] = []
     published = []
     for source in sources:
-        if os.fspath(source) in SOURCES:
-            published.append(load_answers(source))
+        if plain(source) in SOURCES:
+            published.append(load_answers(original(source)))
             continue
         folder = Path(source)
         files = [path for path, _ in files_of(folder, "answers")] if folder.is_dir() else [folder]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmjudge.canonical import JSON
 from lmjudge.errors import FrameError, PromptError
-from lmjudge.frames import check, frame as make_frame
+from lmjudge.frames import check, frame as make_frame, with_texts
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
@@ -143,7 +143,7 @@ def conversations(
 
     Raises FrameError for questions without turns of text, ValueError for samples below 1.
     """
-    check(questions, "questions")
+    with_texts(check(questions, "questions"))
     if samples < 1:
         raise ValueError(f"samples is {samples!r}; expected at least one")
     twice = questions[questions["question_id"].duplicated(keep=False)]

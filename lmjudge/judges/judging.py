@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import pandas as pd
 
 from lmjudge.errors import FrameError, PromptError
-from lmjudge.frames import COLUMNS, check, frame as make_frame
+from lmjudge.frames import COLUMNS, check, frame as make_frame, with_texts
 from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
 from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, Scale, Verdict, read
 from lmjudge.judges.prompts import Prompt, output_format
@@ -203,7 +203,7 @@ def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.Da
     """
     check_parser(parser)
     kind = "games" if "model_a" in frame.columns else "scores"
-    frame = check(frame, kind, by="criterion")
+    frame = with_texts(check(frame, kind, by="criterion"))
     if kind == "scores" and parser in PAIRWISE_ONLY:
         raise PromptError(
             f"the parser {parser!r} reads pairwise judgments, and these are scores; take 'strict'"

@@ -169,7 +169,8 @@ def repeatability(
     and "verdict": the verdict that the request's first row holds.
 
     Columns: those of `by`, requests, asked_again, different_text and other_verdict (requests asked
-    again whose texts, or whose readable verdicts, are not all the same), share (other_verdict
+    again whose texts, or whose readable verdicts, are not all the same; different_text is missing
+    where the frame holds no texts), share (other_verdict
     over n), too_few, n (requests asked again with two readable verdicts or more), low, high
     (clustered by question), no_verdict (requests asked again without two). Raises FrameError for
     rows without a key and for a frame that is neither.
@@ -210,5 +211,7 @@ def repeatability(
     )
     made[counted] = totals(asked, columns, counted)[counted].to_numpy()
     made["no_verdict"] = made["asked_again"] - made["n"]
+    if frame["text"].isna().all() and frame[verdict].notna().any():
+        made["different_text"] = float("nan")  # shipped rows hold no texts to compare
     ends = [*counted, "value", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]].rename(columns={"value": "share"})

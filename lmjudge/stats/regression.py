@@ -86,28 +86,40 @@ def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     return beta
 
 
-def words_per_vote(votes: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """The words that the two answers of each vote have at its turn: words_a, words_b.
+def words_by_turn(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return how many words each answer has in each turn: question_id, model, sample, turn, words.
 
-    A vote without a turn is on all turns together. Raises FrameError for votes on answers that are
-    not there, and for several samples of one answer.
+    Words are what white space separates. An answers frame with `words` and a row a turn, as ships
+    with lmjudge, is read as it is; else the texts in `turns` are counted.
     """
-    votes, rows = same_ids(votes, check(answers, "answers"))
+    names = ["question_id", "model", "sample", "turn", "words"]
+    rows = check(answers, "answers")
+    if "words" in rows.columns and rows["turns"].isna().all():
+        return rows[names]
     rows = rows[rows["turns"].notna()]
-    twice = rows.duplicated(["question_id", "model"], keep=False)
+    counted = [
+        (*answer, turn, len(str(text).split()))
+        for *answer, turns in rows[[*names[:3], "turns"]].itertuples(index=False)
+        for turn, text in enumerate(turns, 1)
+    ]
+    return pd.DataFrame(counted, columns=names)
+
+
+def words_per_vote(votes: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the words that the two answers of each vote have at its turn: words_a, words_b.
+
+    A vote without a turn is on all turns together. `answers` may hold counts of words instead of
+    texts (see `words_by_turn`). Raises FrameError for votes on answers that are not there, and for
+    several samples of one answer.
+    """
+    votes, table = same_ids(votes, words_by_turn(answers))
+    twice = table.duplicated(["question_id", "model", "turn"], keep=False)
     if twice.any():
         raise FrameError(
-            f"{int(twice.sum())} answers are of one model to one question; a vote does not say"
-            " which sample it is on: give one sample",
-            rows=rows[twice],
+            f"{int(twice.sum())} answers are of one model to one question and turn; a vote does"
+            " not say which sample it is on: give one sample",
+            rows=table[twice],
         )
-    spoken = zip(rows["question_id"], rows["model"], rows["turns"], strict=True)
-    counted = [
-        (question, model, turn, len(str(said).split()))
-        for question, model, turns in spoken
-        for turn, said in enumerate(turns, 1)
-    ]
-    table = pd.DataFrame(counted, columns=["question_id", "model", "turn", "words"])
     whole = table.groupby(["question_id", "model"])["words"].sum()
     by_turn = table.set_index(["question_id", "model", "turn"])["words"]
     made = {}

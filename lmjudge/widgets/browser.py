@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmjudge.canonical import clean_text
 from lmjudge.errors import FrameError
-from lmjudge.frames import check
+from lmjudge.frames import check, with_texts
 from lmjudge.widgets.cell import bundle
 from lmjudge.widgets.marks import ONLY, marks
 from lmjudge.widgets.page import page
@@ -53,7 +53,7 @@ class Browser:
     ) -> None:
         self.games = "model_a" in judged.columns
         kind = "games" if self.games else "scores"
-        self.judged = check(judged, kind, by="criterion").reset_index(drop=True)
+        self.judged = with_texts(check(judged, kind, by="criterion")).reset_index(drop=True)
         if self.judged.empty:
             raise FrameError("there are no judgments to browse; give at least one", rows=judged)
         self.questions: dict[object, dict[Any, Any]] = {}

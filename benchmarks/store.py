@@ -30,7 +30,7 @@ import diskcache
 from reliability import machine
 
 from lmjudge.records import Record, Reply, Request
-from lmjudge.store import Store, recording
+from lmjudge.store import Store, disk
 
 GROUP = 64
 _WORDS = [f"word{n}" for n in range(3000)]
@@ -190,7 +190,7 @@ def rounds_of(records: list[Record], few: list[Record], folder: Path, table: Tab
     name = f"durable writes, {GROUP} at a time"
     groups = [few[at : at + GROUP] for at in range(0, len(few), GROUP)]
     single = few[: 4 * GROUP]
-    with recording.recording(store.path) as opened:
+    with disk.recording(store.path) as opened:
         mine = [anew(group) for group in groups]
         table.time(
             name, "lmjudge", len(few), lambda: [store.commit(opened, group) for group in mine]
@@ -198,7 +198,7 @@ def rounds_of(records: list[Record], few: list[Record], folder: Path, table: Tab
     table.time(name, "raw sqlite", len(few), lambda: [raw.write(anew(group)) for group in groups])
     one_by_one = Store(folder / "singly")
     one_by_one.add(records[:1])
-    with recording.recording(one_by_one.path) as opened:
+    with disk.recording(one_by_one.path) as opened:
         ours = [[one] for one in anew(single)]
         table.time(
             "durable writes, singly",

@@ -17,7 +17,7 @@ from lmjudge.judges.prompts import NEED_REFERENCE
 from lmjudge.prices import Price, longest, price_of, prices, tokens
 from lmjudge.records import Reply, Request
 from lmjudge.shown import as_table
-from lmjudge.store.sharding import Shard
+from lmjudge.store import Shard
 
 _AT_ONCE = 500
 

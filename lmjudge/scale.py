@@ -14,7 +14,7 @@ from typing import Any
 
 from lmjudge.errors import EndpointError, RequestFailed
 from lmjudge.records import Endpoint, Failure, Record, Request
-from lmjudge.store.shelf import Added, Shelf
+from lmjudge.store import Added, Shelf
 
 
 class _Actor:

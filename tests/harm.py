@@ -27,7 +27,7 @@ from loopback import Loopback
 from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.errors import StoreError
 from lmjudge.records import Record, Reply, Request
-from lmjudge.store import Store, exchange, recording
+from lmjudge.store import Store, disk, exchange
 
 NEVER = (
     *("lost", "wrong", "did not open", "asked again though kept", "calls beyond those in flight"),
@@ -98,7 +98,7 @@ def nursery() -> None:
     """Fork a worker, or end one, at every line of standard input."""
     # Imported once, for all workers.
     import lmjudge.endpoints.wire
-    import lmjudge.store.corridor  # noqa: F401
+    import lmjudge.store.asker  # noqa: F401
 
     for line in sys.stdin:
         job, *given = json.loads(line)
@@ -255,7 +255,7 @@ def torn_logs(
     """
     rng, total = random.Random(seed), Counter[str]()
     store, log = Store(folder / "store"), folder / "store" / "cache.db-wal"
-    with recording.recording(store.path) as cache:
+    with disk.recording(store.path) as cache:
         ends = []
         for number in range(records):
             store.commit(cache, [record(number)])

@@ -16,7 +16,7 @@ from lmjudge.cli import main
 from lmjudge.errors import DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
-from lmjudge.store.reading import LARGEST
+from lmjudge.store.disk import LARGEST
 
 contents = st.sampled_from(["q1", "q2", "q3"])
 replies = st.builds(
@@ -288,9 +288,9 @@ def test_an_unsealed_copy_with_its_log_is_not_read_as_if_it_were_whole(
     store = Store(tmp_path / "store")
     store.add(some(3))
     store.look_up([some(1)[0].request.key])
-    from lmjudge.store import recording
+    from lmjudge.store import disk
 
-    with recording.recording(store.path) as cache:
+    with disk.recording(store.path) as cache:
         store.commit(cache, some(10))
         (tmp_path / "inside" / "store").mkdir()
         for name in ("cache.db", "cache.db-wal"):

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from lmjudge.errors import DamagedStore, Miss, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
-from lmjudge.store.reading import pack
+from lmjudge.store.disk import pack
 
 
 def some(count: int) -> list[Record]:

@@ -84,8 +84,7 @@ def planned(parsed: argparse.Namespace, run: Run) -> int:
 def exported(parsed: argparse.Namespace, run: Run) -> int:
     """Writes the requests that the store lacks as files of OpenAI's Batch API."""
     from lmjudge.endpoints.batch import export_batch
-    from lmjudge.store import Store
-    from lmjudge.store.sharding import Shard
+    from lmjudge.store import Shard, Store
 
     with closing(Store(parsed.store)) as store:
         for plan in run.plans(_part(parsed, store)):
@@ -129,7 +128,7 @@ def asked(parsed: argparse.Namespace, run: Run) -> int:
 
 
 def _part(parsed: argparse.Namespace, store: Any) -> Any:
-    from lmjudge.store.sharding import Shard
+    from lmjudge.store import Shard
 
     return Shard(store, *parsed.shard) if parsed.shard else store
 

@@ -15,7 +15,7 @@ from lmjudge.frames import check, frame as make_frame, with_texts
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
-from lmjudge.store.sharding import Asks as Holds, Counted
+from lmjudge.store.store import Asks as Holds, Counted
 
 
 @dataclass(frozen=True)

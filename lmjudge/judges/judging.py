@@ -15,7 +15,7 @@ from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt
 from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, Scale, Verdict, read
 from lmjudge.judges.prompts import Prompt, output_format
 from lmjudge.records import Endpoint, Failure, Reply, Request
-from lmjudge.store.sharding import Counted
+from lmjudge.store import Counted
 
 Orders = Literal["both", "given"]
 Row = dict[str, Any]

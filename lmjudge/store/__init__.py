@@ -1,6 +1,5 @@
-"""The content-addressed store: the corridor (ask), the file, the claims, the exchange."""
+"""The content-addressed store: asking, the file, the exchange between stores."""
 
-from lmjudge.store.shelf import Added
-from lmjudge.store.store import Mode, Store
+from lmjudge.store.store import Added, Counted, Mode, Shard, Shelf, Store
 
-__all__ = ["Added", "Mode", "Store"]
+__all__ = ["Added", "Counted", "Mode", "Shard", "Shelf", "Store"]

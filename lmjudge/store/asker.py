@@ -1,8 +1,10 @@
-"""The asker: hands what is missing to the endpoint, and keeps each reply before it is handed on.
+"""Asking: requests go in, replies come out in order, and each is asked for once and kept first.
 
-One thread runs the endpoint in an event loop of its own, so that it works in a script, in a cell
-under a running loop and under papermill. Another writes: what waits while it commits is committed
-together next.
+The caller's thread reads the requests, looks them up in bulk and hands on replies, through a window
+that slides: a million requests take no more memory than a window of them. What is missing goes to
+an asker, which works on while the caller is busy: one thread runs the endpoint in an event loop of
+its own, so that it works in a script, in a cell under a running loop and under papermill. Another
+writes: what waits while it commits is committed together next.
 """
 
 from __future__ import annotations
@@ -10,22 +12,70 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from itertools import islice
+from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import RequestFailed
 from lmjudge.prices import prices
 from lmjudge.records import Attempt, Endpoint, Failure, Record, Reply, Request, metered
-from lmjudge.store import recording
-from lmjudge.store.claims import Claims, claims_of
+from lmjudge.store.disk import Claims, claims_of, recording
 
 if TYPE_CHECKING:
     import diskcache
 
-    from lmjudge.store.shelf import Shelf
+    from lmjudge.store.store import Shelf
+
+WINDOW = 4096
+CHUNK = 256
+
+
+def record(
+    shelf: Shelf, requests: Iterable[Request], endpoint: Endpoint
+) -> Iterator[tuple[str, Reply | Failure]]:
+    """The (key, reply) of each request in order; what is missing is asked for and kept first."""
+    source, ahead = iter(requests), length_hint(requests)
+    window: deque[str] = deque()
+    wanted: Counter[str] = Counter()
+    held: dict[str, Reply | Failure] = {}
+    more = True
+    with ExitStack() as stack:
+        asker: Asker | None = None
+        while True:
+            while more and len(window) <= WINDOW - CHUNK and not (window and window[0] in held):
+                chunk = list(islice(source, CHUNK))
+                more, ahead = bool(chunk), max(ahead - len(chunk), 0)
+                new = {r.key: r for r in chunk if r.key not in wanted}
+                found = shelf.look_up(new)
+                held.update(found)
+                missing = [request for key, request in new.items() if key not in found]
+                if missing:
+                    asker = asker or stack.enter_context(Asker(shelf, endpoint))
+                    asker.submit(missing)
+                if asker:
+                    asker.expect(ahead if more else 0)
+                keys = [request.key for request in chunk]
+                shelf.hits += sum(key in found or key in wanted for key in keys)
+                window.extend(keys)
+                wanted.update(keys)
+                if asker:
+                    held.update(asker.take(wait=False))
+            if not window:
+                return
+            if window[0] not in held and asker:
+                held.update(asker.take(wait=True))
+            while window and window[0] in held:
+                key = window.popleft()
+                reply = held[key]
+                wanted[key] -= 1
+                if not wanted[key]:
+                    del wanted[key], held[key]
+                yield key, reply
+
 
 _POLL = (0.02, 0.25)  # seconds between looks for what another asker has claimed: first, most
 
@@ -47,7 +97,7 @@ class Asker:
 
     def __enter__(self) -> Asker:
         # Open for writing before anything is paid for: a full or read-only disk shows here.
-        with recording.recording(self.shelf.path):
+        with recording(self.shelf.path):
             pass
         self.prices = prices()
         self.claims: Claims = claims_of(self.shelf.path)
@@ -129,9 +179,7 @@ class _Run:
         with ThreadPoolExecutor(1, "lmjudge-writer") as writer, ExitStack() as stack:
             loop = asyncio.get_running_loop()
             opened = stack.enter_context
-            cache = await loop.run_in_executor(
-                writer, lambda: opened(recording.recording(self.shelf.path))
-            )
+            cache = await loop.run_in_executor(writer, lambda: opened(recording(self.shelf.path)))
             try:
                 async with metered(self.asker.endpoint, self) as answer:
                     try:

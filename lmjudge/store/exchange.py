@@ -22,9 +22,8 @@ import zstandard
 
 from lmjudge.errors import DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, reply_in, unite
-from lmjudge.store.reading import FILE, LARGEST, LOCK_WAIT, Reader, look_over, request_in
-from lmjudge.store.recording import check_ours
-from lmjudge.store.shelf import Added, Shelf
+from lmjudge.store.disk import FILE, LARGEST, LOCK_WAIT, Reader, check_ours, look_over, request_in
+from lmjudge.store.store import Added, Shelf
 
 _LAST = b'{"lmjudge_export":1,'
 

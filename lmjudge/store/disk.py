@@ -1,29 +1,44 @@
-"""Reading the store's file.
+"""The store's file: read safely, written durably, and claimed by one asker a key.
 
 Reading goes through sqlite3 with `mode=ro` and never constructs diskcache, which would rewrite
-settings, wait behind writers and do what a stranger's settings and triggers say. A row is a key
-and the compressed lines of that key's records, the reply first.
+settings, wait behind writers and do what a stranger's settings and triggers say. Writing goes
+through diskcache, and only after schema, triggers and settings were found to be exactly those that
+it makes itself. Nothing is ever evicted, and every commit is on the disk before it counts. A row is
+a key and the compressed lines of that key's records, the reply first.
+
+A claim says that somebody asks for a key at this moment. It is a byte-range lock on one file, at an
+offset read off the key, so that a killed asker's claims fall free with it; a row or a lock file
+would stay behind. Such locks belong to a process, and closing any descriptor of the file drops them
+all: so each process opens the file once, never closes it, and keeps its own list for its threads.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import sqlite3
 import stat
+import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import zstandard
 
 from lmjudge.errors import DamagedStore, NotAStore, ReadOnlyStore, StoreError
 from lmjudge.records import Request
+
+if TYPE_CHECKING:
+    import diskcache
 
 FILE = "cache.db"
 OURS = {
@@ -331,3 +346,254 @@ def _lines_of(row: tuple[Any, ...]) -> list[bytes] | DamagedStore:
         return unpack(value, str(key))
     except DamagedStore as error:
         return error
+
+
+_OPEN: dict[tuple[int, str], Claims] = {}
+_OPEN_LOCK = threading.Lock()
+_CREATION = 2**62  # past every key's offset
+
+
+def claims_of(folder: Path) -> Claims:
+    """The claims of this process on the store in `folder`; the folder must exist."""
+    path = os.path.join(os.path.realpath(folder), "claims")
+    with _OPEN_LOCK:
+        known = _OPEN.get((os.getpid(), path))
+        if known is None or not known.is_current():
+            known = _OPEN[(os.getpid(), path)] = Claims(path)
+        return known
+
+
+class Claims:
+    """The claims of one process on one store."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = open_plain(Path(path), os.O_RDWR)
+        self._mine: set[int] = set()
+        self._lock = threading.Lock()
+        self._creating = threading.Lock()
+
+    def is_current(self) -> bool:
+        """Whether the open file is still the one that lies at the path."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def take(self, key: str) -> bool:
+        """Whether the claim to ask for `key` is now ours; False where somebody has it already."""
+        offset = int(key[:15], 16)
+        with self._lock:
+            if offset in self._mine:
+                return False
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+            except (BlockingIOError, PermissionError):
+                return False
+            self._mine.add(offset)
+            return True
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Give the claims to `keys` up."""
+        with self._lock:
+            for offset in {int(key[:15], 16) for key in keys} & self._mine:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, offset)
+                self._mine.discard(offset)
+
+    @contextmanager
+    def creation(self) -> Iterator[None]:
+        """Alone, among threads and processes, for the time of creating the store."""
+        with self._creating:
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _CREATION)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _CREATION)
+
+
+_INSERT = (
+    "INSERT INTO Cache(key, raw, store_time, access_time, access_count, size, mode, value)"
+    " VALUES (?, 1, ?, ?, 0, 0, ?, ?)"
+)
+
+
+@contextmanager
+def recording(folder: Path) -> Iterator[diskcache.Cache]:
+    """The diskcache of the store in `folder`, made if need be, for writing by this thread.
+
+    Raises NotAStore where schema, triggers or settings are not exactly those that it makes itself,
+    ReadOnlyStore where the folder cannot be written, StoreError where the disk is full.
+    """
+    import diskcache
+
+    look_over(folder)
+    try:
+        _create(folder)
+        check_ours(folder)
+        made = diskcache.Cache(str(folder), timeout=LOCK_WAIT, disk=_disk(), **_settings())
+    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+        raise _unwritable(folder, error) from error
+    with closing(made):
+        yield made
+        with suppress(sqlite3.Error):  # fold the log in, so that the file alone is the store
+            made._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+@contextmanager
+def transaction(cache: diskcache.Cache) -> Iterator[None]:
+    """One transaction on the store: all of it is on the disk when this ends, or none of it."""
+    import diskcache
+
+    folder = Path(cache.directory)
+    try:
+        with cache.transact():
+            yield
+    except diskcache.Timeout as error:
+        cache.close()
+        raise _unwritable(folder, error.__context__ or error) from error
+    except sqlite3.Error as error:
+        cache.close()  # rolls back what a failed commit leaves open
+        raise _unwritable(folder, error) from error
+
+
+def insert(cache: diskcache.Cache, rows: Iterable[tuple[str, bytes]]) -> None:
+    """Write rows under keys that have none, inside a transaction, as diskcache's `set` does.
+
+    It is one statement for all of them; `set` looks for the key and writes, a row at a time.
+    """
+    now = time.time()
+    cache._con.executemany(_INSERT, ((key, now, now, RAW, value) for key, value in sorted(rows)))
+
+
+def _unwritable(folder: Path, error: BaseException) -> StoreError:
+    text = str(error)
+    if isinstance(error, PermissionError) or "readonly" in text or "Read-only" in text:
+        return ReadOnlyStore(
+            f"the store at {folder} cannot be written ({text}); record into another folder and"
+            " merge this store into it",
+            path=folder,
+        )
+    return StoreError(
+        f"the store at {folder} could not be written ({text}); what was acknowledged is safe: make"
+        " room or wait for the other writer, and run again",
+        path=folder,
+    )
+
+
+@cache
+def _disk() -> type[diskcache.Disk]:
+    import diskcache
+
+    class Disk(diskcache.Disk):
+        """Keeps bytes under text keys in the row itself; refuses pickles, files and the rest."""
+
+        def put(self, key: Any) -> tuple[str, bool]:
+            if type(key) is not str:
+                raise TypeError(f"a key is {key!r}; the store's keys are text")
+            return key, True
+
+        def get(self, key: Any, raw: Any) -> str:
+            if type(key) is not str or not raw:
+                raise DamagedStore(f"a key is {key!r}; the store's keys are text", keys=[str(key)])
+            return key
+
+        def store(self, value: Any, read: bool, key: Any = None) -> tuple[Any, ...]:
+            if read or type(value) is not bytes:
+                raise TypeError(f"a value is a {type(value).__name__}; the store's are bytes")
+            return 0, RAW, None, sqlite3.Binary(value)
+
+        def fetch(self, mode: Any, filename: Any, value: Any, read: bool) -> bytes:
+            if read or mode != RAW or filename is not None or type(value) is not bytes:
+                raise DamagedStore("a row is not one that lmjudge writes", keys=[])
+            return value
+
+        def remove(self, file_path: Any) -> None:
+            """Remove nothing: no row of ours has a file, and a planted name may lie anywhere."""
+
+        def filename(self, key: Any = None, value: Any = None) -> tuple[str, str]:
+            raise TypeError("the store keeps no file beside its own")
+
+    return Disk
+
+
+def _settings() -> dict[str, Any]:
+    # Nothing is ever evicted or culled; every commit is on the disk before it counts; no mmap, in
+    # which a file that another process cuts short would kill this one.
+    return {
+        "eviction_policy": "none",
+        "cull_limit": 0,
+        "size_limit": 2**62,
+        "statistics": 0,
+        "tag_index": 0,
+        "disk_min_file_size": 2**30,
+        "disk_pickle_protocol": 5,
+        "sqlite_auto_vacuum": 0,
+        "sqlite_cache_size": 8192,
+        "sqlite_journal_mode": "wal",
+        "sqlite_mmap_size": 0,
+        "sqlite_synchronous": 2,
+    }
+
+
+def _make(folder: Path) -> None:
+    import diskcache
+
+    diskcache.Cache(str(folder), disk=_disk(), **_settings()).close()
+
+
+def _create(folder: Path) -> None:
+    """Make the store where there is none: beside, then renamed, so that nobody sees half of it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (folder / FILE).exists():
+        return
+    with claims_of(folder).creation():
+        if (folder / FILE).exists():
+            return
+        beside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+        try:
+            _make(beside)
+            os.chmod(beside / FILE, 0o600)
+            os.replace(beside / FILE, folder / FILE)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def check_ours(folder: Path) -> None:
+    """Raise NotAStore unless schema, triggers and settings are those that diskcache makes here.
+
+    Links are refused too.
+    """
+    check_folder(folder, for_writing=True)
+    with closing(Reader(folder)) as reader:
+        odd = _schema(reader) ^ _expected()
+    if odd:
+        names = sorted({f"{row[0]} {row[1]}" for row in odd})
+        raise NotAStore(
+            f"the store at {folder} was not made by lmjudge alone ({', '.join(names[:3])}); it is"
+            " not opened for writing: merge it into a store of your own",
+            path=folder,
+        )
+
+
+def _schema(reader: Reader) -> frozenset[tuple[Any, ...]]:
+    rows = reader.all("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    if not any(row[:2] == ("table", "Settings") for row in rows):
+        return frozenset(rows)
+    counters = ("count", "size", "hits", "misses")
+    settings = [
+        row
+        for row in reader.all("SELECT key, value FROM Settings")
+        if not (row[0] in counters and isinstance(row[1], int))
+    ]
+    return frozenset(rows) | frozenset(settings)
+
+
+@cache
+def _expected() -> frozenset[tuple[Any, ...]]:
+    with tempfile.TemporaryDirectory(prefix="lmjudge-") as name:
+        _make(Path(name))
+        with closing(Reader(Path(name))) as reader:
+            return _schema(reader)

@@ -167,7 +167,7 @@ def test_one_notebook_fails_and_the_others_go_on(
     assert card["parameters"] == {"n": 7, "name": "-1"}
     assert "T,-1,x,7," in (here / "reports/own/good.csv").read_text()
     top = (here / "reports/index.html").read_text().partition("<h2>")[0]
-    assert '<strong>1 run failed</strong>: <a href="failed/bad.html">bad</a>' in top
+    assert '<strong>1 run failed</strong>:\n<a href="failed/bad.html">bad</a>' in top
     assert found_in(here) == set()
     assert not tells((told.out + told.err).encode())
     shown = (here / "reports" / "failed" / "bad.ipynb").read_text()

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
 import os
 import re
-from html import escape, unescape
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from hostile import CELLS, PAGES, TERMINAL
 from hypothesis import given, settings, strategies as st
-from nbformat.v4 import new_notebook
+from nbformat import writes
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
 import lmjudge as lj
@@ -29,8 +31,10 @@ from lmjudge.report import (
     typeset,
     write_index,
 )
+from lmjudge.report.checking import saved_tables
 from lmjudge.report.drawing import COLOURS, INK
 from lmjudge.report.files import to_csv, write
+from lmjudge.report.index import claim
 
 TRIGGERS = ("=", "+", "-", "@", "\t", "\r", "\0")
 
@@ -209,35 +213,62 @@ def test_simulated_and_own_tables_are_never_checked(folder: Path) -> None:
     assert check().empty
 
 
-def test_the_index_tells_what_each_cell_rests_on(folder: Path) -> None:
-    path = lj.save_table(vicuna(), "vicuna-scores", source="published", notes="A note.")
+def test_the_index_opens_with_what_can_be_quoted(folder: Path) -> None:
+    path = lj.save_table(vicuna(), "vicuna-scores", parameters={}, notes="A note.")
     lj.save_table(table(planted=[1.4, 9.0], low=1, high=3), "sim", source="simulated")
     html = write_index().read_text()
     assert html == write_index().read_text()
-    here, _, simulated = html.partition("Self-test: the simulated study")
-    assert '<span class="badge rows">rows</span>' in here
-    assert "A note." in here
-    assert '<span class="good">1 of 1 cells</span>' in here
-    assert "1 of 2 planted values" in simulated
-    assert "513" not in simulated
-    # Without a run card of these bytes, the rows are the maintainers' word.
+    first = unescape(re.findall(r'<p class="claim">(.*?)</p>', html)[0])
+    assert re.fullmatch(
+        r"Of 1,\d{3} numbers printed in the three works and on the Arena's leaderboards, 1 are"
+        r" recomputed here from released verdicts, and 1 of these are as printed; 0 follow by"
+        r" arithmetic from printed totals; for the other 1,\d{3} there are no rows here\.",
+        first,
+    )
+    assert '<span class="badge same">1 as printed</span>' in html
+    assert "A note." in html
+    assert "planted value inside its interval in 1 of 2 cells" in html
+    assert "kept in git" not in html
+    # Without a run card of these bytes, the table is the one kept in git.
     path.with_suffix(".run.json").unlink()
     html = write_index().read_text()
-    assert '<span class="badge rows">rows, maintainers</span>' in html
+    assert '<span class="badge">kept in git, not run here</span>' in html
     assert "<dd>lmjudge run vicuna-scores</dd>" in html
-    assert '<td class="name">by the maintainers</td>' in html
     (folder / "failed").mkdir()
     (folder / "failed/vicuna-scores.html").touch()
-    assert '<td class="name">run failed here</td>' in write_index().read_text()
+    assert "1 run failed" in write_index().read_text()
+
+
+def test_a_cell_that_two_notebooks_show_counts_once(folder: Path) -> None:
+    lj.save_table(vicuna(), "vicuna-scores", parameters={})
+    before = claim(saved_tables("published"))
+    lj.save_table(vicuna(514.0), "00-start-here", parameters={})
+    after = claim(saved_tables("published"))
+    assert (before.recomputed, before.as_printed) == (1, 1)
+    assert (after.printed, after.recomputed, after.as_printed) == (before.printed, 1, 0)
+
+
+def test_the_index_shows_the_fuller_table(folder: Path) -> None:
+    for source in ("mt-bench-human", "mt-bench-human/original"):
+        human = {"table": "Table 5, turn 1", "row": "Human", "column": "S1/Human", "n": 721}
+        lj.save_table(
+            pd.DataFrame([human | {"value": 63.0}]),
+            "mtbench-agreement",
+            parameters={"votes": source},
+        )
+    html = write_index().read_text()
+    assert html.count('id="mtbench-agreement"') == 1
+    assert "from the original files" in html
+    assert 'href="full/mtbench-agreement.csv"' in html
 
 
 def test_the_index_shows_a_difference(folder: Path) -> None:
-    lj.save_table(vicuna(514.0, 79), "vicuna-scores", source="published")
+    lj.save_table(vicuna(514.0, 79), "vicuna-scores", parameters={})
     html = write_index().read_text()
-    assert '<span class="bad">0 of 1 cells</span>' in html
-    assert '1 <span class="bad">differs</span> (n 80 printed)' in html
-    # Counted from the authors' rows, printed nowhere: shown, and never compared.
-    assert "published alone" in html
+    assert '<span class="badge differs">1 differ from the printed</span>' in html
+    assert "1 are recomputed here from released verdicts, and 0 of these" in html
+    # Without a page the table itself stands in the index.
+    assert '<td class="differs">514.0, n 79 ≠</td>' in html
 
 
 def test_what_may_not_be_compared_is_not(folder: Path) -> None:
@@ -248,40 +279,42 @@ def test_what_may_not_be_compared_is_not(folder: Path) -> None:
         ("Table 5, turn 1", "Human", "S2/Human", 81.6, "arithmetic"),
     ]
     made = pd.DataFrame(cells, columns=["table", "row", "column", "value", "basis"])
-    lj.save_table(made, "mtbench-agreement", source="published", sources=["mt-bench-human"])
+    lj.save_table(made, "mtbench-agreement", parameters={})
     assert check().empty
+    counted = claim(saved_tables("published"))
+    assert (counted.recomputed, counted.arithmetic) == (0, 2)
     html = write_index().read_text()
-    assert '<span class="soft">unverified: not compared</span>' in html
-    assert '<span class="bad">1 of 2 consistent with its own totals</span>' in html
-    assert '0.4 <span class="good">consistent with its own totals</span>' in html
-    assert '<span class="bad">not consistent with its own totals</span>' in html
+    assert '<span class="badge arithmetic">2 follow from printed totals</span>' in html
+    assert '<td class="arithmetic">63 (=)</td>' in html
+    assert '<td class="arithmetic">82 (≠)</td>' in html
+    assert '<td class="unreleased">no rows</td>' in html
     with pytest.raises(ReportError, match="1 cell of basis unreleased with a value"):
-        lj.save_table(made.assign(value=1.0), "mtbench-agreement", source="published")
+        lj.save_table(made.assign(value=1.0), "mtbench-agreement", parameters={})
 
 
 def test_the_index_tells_what_is_to_be_known_of_a_source(
     folder: Path, published_data: Path
 ) -> None:
     path = lj.save_table(table(), "t", source="published", sources=["mt-bench-human"])
-    told = escape("mt-bench-human: " + SOURCES["mt-bench-human"].note)
-    assert "transcription" in told
-    assert told in write_index().read_text()
-    assert told in escape(unescape(page_of(new_notebook(), "t", "published")))
+    note = "mt-bench-human: " + SOURCES["mt-bench-human"].note
+    assert "transcription" in note
+    assert note in unescape(write_index().read_text())
+    assert note in unescape(page_of(new_notebook(), "t", "published"))
     path.with_suffix(".run.json").unlink()
-    assert told in write_index().read_text()
+    assert note in unescape(write_index().read_text())
 
 
-def test_the_largest_difference_is_in_printed_digits(folder: Path) -> None:
-    # 0.3 of a whole percent is less than one tenth in a total with one decimal.
-    made = pd.DataFrame(
-        [
-            ("Table 2", "LLaMA-13B", "baseline", 513.1),
-            ("Figure 1", "Vicuna-13B", "relative_quality", 92.3),
-        ],
-        columns=["table", "row", "column", "value"],
-    )
-    lj.save_table(made, "vicuna-scores", source="published")
-    assert "largest difference 1 of the last printed digit" in write_index().read_text()
+def test_an_entry_has_the_notebooks_first_figure(folder: Path) -> None:
+    path = lj.save_table(vicuna(), "vicuna-scores", parameters={})
+    cells = pd.DataFrame({"row": ["a", "b"], "column": "x", "value": [1.0, 2.0]})
+    data, how = lj.bars(cells)._repr_mimebundle_()
+    shown = new_output("display_data", data=data, metadata=how)
+    broken = new_output("display_data", data={"image/png": "bm90IGEgcGljdHVyZQ=="})
+    made = new_notebook(cells=[new_code_cell("x", outputs=[broken, shown])])
+    path.with_suffix(".ipynb").write_text(writes(made))
+    html = write_index().read_text()
+    (small,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    assert Image.open(io.BytesIO(base64.b64decode(small))).size[0] <= 360
 
 
 def test_a_figure_has_its_text_and_equal_bytes() -> None:
@@ -425,9 +458,9 @@ def test_what_is_too_few_is_marked_wherever_a_table_is_shown(folder: Path) -> No
     assert "2 (1.5 to 2.5) |" in path.with_suffix(".md").read_text()
     assert "1.5 (1 to 2){*} \\\\" in path.with_suffix(".tex").read_text()
     page = write_index().read_text()
-    assert "<td>1 to 2*</td>" in page
-    assert "<td>1.5 to 2.5</td>" in page
-    assert "too few questions or verdicts" in page
+    assert "1.5 (1 to 2)*, n 3</td>" in page
+    assert "2 (1.5 to 2.5), n 4</td>" in page
+    assert "too few rows for a reliable interval" in page
     path.write_text("table,row,column,value\nT,a,x,1\n")
     with pytest.raises(ReportError, match="run its notebook"):
         read_table(path)

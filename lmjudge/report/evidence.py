@@ -174,13 +174,20 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
 
 
 def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str, bytes]:
-    """The pages of a table's evidence by name: its cells, each set of rows, and the judgments."""
+    """Return the pages of a table's evidence by name: its cells, each set of rows, the judgments.
+
+    Each page links back to the index, to the table's entry there and to the cells.
+    """
     pages: dict[str, bytes] = {}
     rows, stem = evidence["rows"], table.stem
     up = "../../index.html" if table.parent == reports() else "../../../index.html"
+    entry = escape(f"own-{stem}" if table.parent.name == "own" else stem)
 
     def page(name: str, title: str, body: list[str]) -> None:
-        nav = f'<nav><a href="{up}">All tables</a> · <a href="index.html">{escape(stem)}</a></nav>'
+        nav = (
+            f'<nav><a href="{up}">All tables</a> · <a href="{up}#{entry}">{escape(stem)}</a>'
+            ' · <a href="index.html">Cells</a></nav>'
+        )
         pages[name] = whole_page(f"{title}: {stem}", [nav, f"<h1>{escape(title)}</h1>", *body])
 
     links = [
@@ -193,7 +200,12 @@ def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str,
     heads = ("Table", "Row", "Column", "Judgments behind it")
     page("index.html", "Evidence", [_listed("Cells and what they rest on", heads, links)])
     columns = ("Question", "Shown", "Judge", "Verdict", "Key")
+    of: dict[str, list[str]] = {}
+    for *cell, set_page in evidence["cells"]:
+        of.setdefault(set_page, []).append(" / ".join(map(plain, cell)))
     for one in evidence["sets"]:
+        named = of[one["page"]]
+        more = f" and {len(named) - 1} more cells" if len(named) > 1 else ""
         here = one["rows"]
         chunks = range(0, max(len(here), 1), _LINES_A_PAGE)
         names = [f"{one['page']}{f'-{n + 1}' if n else ''}.html" for n in range(len(chunks))]
@@ -202,7 +214,13 @@ def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str,
         for name, first in zip(names, chunks, strict=True):
             lines = [_line(rows[at], at) for at in here[first : first + _LINES_A_PAGE]]
             body = [f"<p>{told}</p>", *([f"<p>Pages: {steps}</p>"] if len(names) > 1 else [])]
-            page(name, "Judgments behind a cell", [*body, _listed("Judgments", columns, lines)])
+            if more:
+                cells = "".join(f"<li>{escape(cell)}</li>" for cell in named)
+                body.append(
+                    f"<details><summary>All {len(named)} cells</summary><ul>{cells}</ul></details>"
+                )
+            title = f"Judgments behind {named[0]}{more}"
+            page(name, title, [*body, _listed("Judgments", columns, lines)])
     for first in range(0, len(rows), _TEXTS_A_PAGE):
         body = [
             _judgment(row, at, records)

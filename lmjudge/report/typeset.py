@@ -65,7 +65,11 @@ class SideBySide(pd.DataFrame):
         return self.to_string()
 
     def _repr_html_(self) -> str:
-        """Return the table as HTML, without a limit on rows, columns or widths."""
+        return _STYLE + self.html
+
+    @property
+    def html(self) -> str:
+        """The table as HTML, without a limit on rows, columns or widths."""
         wide = self.columns
         lines, group = [], None
         for (index, row), kinds in zip(self.iterrows(), self.kinds, strict=True):
@@ -81,7 +85,7 @@ class SideBySide(pd.DataFrame):
             lines.append(f"<tr{below}><th{below}>{escape(plain(names[1]))}</th>{cells}</tr>")
         heads = "".join(f"<th>{escape(plain(name))}</th>" for name in wide)
         return (
-            f'{_STYLE}<table class="lj-table"><caption>{escape(plain(self.caption))}</caption>'
+            f'<table class="lj-table"><caption>{escape(plain(self.caption))}</caption>'
             f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
             f'<p class="legend">{escape(self.legend)}</p>'
         )

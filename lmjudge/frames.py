@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from difflib import get_close_matches
 from itertools import combinations
@@ -114,12 +115,7 @@ def never_meet(what: str, one: pd.DataFrame, other: pd.DataFrame) -> FrameError:
 
 def _as_text(ids: pd.Series) -> pd.Series:
     """Integral numbers as integer text, other ids as their text, missing ones as None."""
-    found = {
-        name: str(int(name))
-        if isinstance(name, (int, float, np.number)) and name == int(name)
-        else str(name)
-        for name in pd.unique(ids.dropna())
-    }
+    found = {name: id_text(name) for name in pd.unique(ids.dropna())}
     return ids.astype(object).map(found).astype(object).where(ids.notna(), None)
 
 
@@ -175,6 +171,31 @@ def with_texts(frame: pd.DataFrame) -> pd.DataFrame:
             rows=frame[bare],
         )
     return frame
+
+
+def id_text(value: object) -> object:
+    """Return an id as text: integral numbers as integers, texts as they are, missing as None.
+
+    >>> [id_text(value) for value in (1, 81.0, "1", "007", "1.0", None)]
+    ['1', '81', '1', '007', '1.0', None]
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or value is pd.NA or value != value:
+        return None
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def natural(value: object) -> tuple[object, ...]:
+    """Return a key that sorts ids as people count: 2 before 10, q2 before q10.
+
+    >>> sorted(["q10", "q2", "9"], key=natural)
+    ['9', 'q2', 'q10']
+    """
+    parts = re.split(r"(\d+)", str(value))
+    return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:

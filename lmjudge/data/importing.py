@@ -1,0 +1,271 @@
+"""Published judgments: as frames, as records of the store, and the answers that they show."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+from lmjudge.data.finding import find
+from lmjudge.data.loading import (
+    Columns,
+    Errors,
+    How,
+    Labels,
+    Loaded,
+    Source,
+    files_of,
+    load_answers,
+    load_questions,
+    read_judged,
+    source_name,
+)
+from lmjudge.data.raw import Row, bad_row
+from lmjudge.errors import DataError, DataMissing, PromptError
+from lmjudge.frames import frame
+from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
+from lmjudge.records import Record, Reply, Request
+
+Kind = Literal["scores", "games", "votes"]
+
+_FASTCHAT_PARAMS = {"temperature": 0, "max_tokens": 2048}
+_REVIEW_PARAMS = {"temperature": 0.2, "max_tokens": 1024}
+
+
+class Adds(Protocol):
+    """The one method of a store that importing needs."""
+
+    def add(self, records: Any) -> Any:
+        """Keep these records."""
+        ...
+
+
+def load_judgments(
+    source: Source,
+    kind: Kind | None = None,
+    *,
+    baseline: str | None = None,
+    columns: Columns = None,
+    labels: Labels = None,
+    orders: tuple[str, str] | None = None,
+    errors: Errors = "raise",
+) -> pd.DataFrame:
+    """Load judgments: of a source, of files, of a folder or of a data set.
+
+    The result is a games, a scores or a votes frame, whichever the files hold. Verdicts are read
+    from the texts as their source read them, and `published` is the released winner or score; the
+    Vicuna blog's scores are `published_a` and `published_b`. Files without texts, and those that
+    lmjudge wrote, give their verdicts as stated. A judgment that stands again is the next `sample`.
+
+    `key` is that of the request which a row answers and `asked` the same without its provider,
+    where the prompt is here: FastChat's prompts, or the questions, answers and prompts that reviews
+    were rendered from. `prompt` names it, and `origin` says how it was had.
+
+    `kind` chooses where a source has both scores and games. `baseline` names the model that older
+    files of Arena-Hard leave out. `orders` are the two columns of a file with both orders in a row:
+    the verdict with model_a shown first, and the one with model_b first. Raises DataMissing for
+    what is not here and BadRow for a malformed row.
+    """
+    if kind not in (None, "scores", "games", "votes"):
+        raise ValueError(f"kind is {kind!r}; expected 'scores', 'games', 'votes' or None")
+    how = How(columns, labels, orders, errors, baseline)
+    loaded = read_judged(source, kind, how)
+    try:
+        return _framed(loaded, _requests(loaded, source))
+    except (DataMissing, PromptError):
+        return _framed(loaded, [None] * len(loaded.rows))
+
+
+def import_judgments(
+    source: Source, *, store: Adds, kind: Kind | None = None, name: str | None = None
+) -> pd.DataFrame:
+    """Add judgments to a store as records, and return the frame of `load_judgments`.
+
+    Each is stored under the request that it answers. The provider of a source's records is its
+    name, that of your own file is `own:<file name>-<8 hex digits of its content>`, or `name`: the
+    same file gives the same keys anywhere. Judgments without a verdict are stored too, failed calls
+    are not. Of several judgments of one request the earliest is the reply; the others are
+    observations. Raises what `load_judgments` raises, DataMissing and PromptError for prompts that
+    are not here, and DataError for judgments of a layout that holds no prompts.
+    """
+    loaded = read_judged(source, kind, How())
+    requests = _requests(loaded, source, name)
+    lost = sum(request is None for request in requests)
+    if lost:
+        raise DataError(
+            f"{lost} of {len(requests)} judgments in {source} cannot be stored: reviews need"
+            " question.jsonl, prompt.jsonl and the answers beside them, other layouts hold no"
+            " prompts",
+            path=Path(str(source)),
+        )
+    store.add(
+        Record(request, Reply(row["text"], created=_seconds(row, origin)))
+        for row, origin, request in zip(loaded.rows, loaded.origins, requests, strict=True)
+        if row["text"] is not None and request is not None
+    )
+    for row in loaded.rows:
+        row["key"] = None  # what it was under before, where lmjudge wrote the file
+    return _framed(loaded, requests)
+
+
+def _framed(loaded: Loaded, requests: Sequence[Request | None]) -> pd.DataFrame:
+    """The frame of judgments, with the keys of the requests that they answer."""
+    if any(layout.name in ("fastchat", "vicuna") for layout in loaded.layouts):
+        for row, request in zip(loaded.rows, requests, strict=True):
+            row["asked"] = row["key"]
+            if row["key"] is None and request is not None:
+                row["key"], row["asked"] = request.key, replace(request, provider=None).key
+            if "file_judge" in row:
+                row["prompt"], row["origin"] = f"fastchat:{row['file_judge'][1]}", "as published"
+            else:
+                row["prompt"] = row.pop("rendered_by", None)
+                row["origin"] = "rendered" if request else "not rendered"
+    return loaded.framed()
+
+
+def _seconds(row: Row, origin: tuple[Path, int]) -> float | None:
+    time = row.get("tstamp")
+    if time is not None and (isinstance(time, bool) or not isinstance(time, (int, float))):
+        raise bad_row(*origin, f"has tstamp = {time!r}; expected seconds, as a number")
+    return time
+
+
+# ---- the requests that judgments answer
+
+
+def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[Request | None]:
+    """The request that each judgment answers; None where its prompt is not known."""
+    layouts = {layout.name for layout in loaded.layouts}
+    if not layouts & {"fastchat", "vicuna"}:
+        return [None] * len(loaded.rows)
+    rendering = _Rendering(source) if "vicuna" in layouts else None
+    made: list[Request | None] = []
+    for row, (path, line) in zip(loaded.rows, loaded.origins, strict=True):
+        provider = name or _provider(source, path)
+        if "file_judge" in row:
+            made.append(_fastchat_request(row, provider, path, line))
+        else:
+            made.append(rendering.request(row, provider) if rendering else None)
+    return made
+
+
+def _provider(source: Source, path: Path) -> str:
+    """The provider of imported records: the source's name, or the file's with its digest."""
+    known = source_name(source)
+    if known is not None:
+        return known
+    if not path.is_file():
+        return f"own:{path}"
+    state = path.stat()
+    return f"own:{path.name}-{_digest(path, state.st_size, state.st_mtime_ns)[:8]}"
+
+
+@lru_cache(maxsize=1024)
+def _digest(path: Path, size: int, mtime: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _fastchat_request(row: Row, provider: str, path: Path, line: int) -> Request | None:
+    """The request of a row of FastChat's: the system prompt, and the prompt as the row has it."""
+    shown = row.get("user_prompt")
+    if not isinstance(shown, str):
+        return None
+    model, name = row["file_judge"]
+    messages = [
+        {"role": "system", "content": fastchat_prompt(name).system_prompt},
+        {"role": "user", "content": shown},
+    ]
+    return Request(model, messages, _FASTCHAT_PARAMS, provider=provider)
+
+
+def fastchat_prompt(name: str) -> Prompt:
+    """Return FastChat's prompt of that name, from the file as it was released."""
+    # Checked against its hash first: a changed prompt file would turn every hit into a miss.
+    find("fastchat", "fastchat/judge_prompts.jsonl")
+    return find_prompts(f"fastchat:{name}")[0]
+
+
+class _Rendering:
+    """What it takes to render the prompts of reviews: answers by id, questions and prompts."""
+
+    def __init__(self, source: Source) -> None:
+        self.answers: dict[str, str] = {}
+        self.questions: Mapping[Any, Any] = {}
+        self.prompts: dict[str, dict[str, Prompt]] = {}
+        own = None if source_name(source) else Path(str(source))
+        if own is None or all((own / part).exists() for part in ("answer", "prompt.jsonl")):
+            said = load_answers(source)
+            if "answer_id" in said:
+                turns = said["turns"].map(lambda turns: turns[0] if turns else None)
+                self.answers = dict(zip(said["answer_id"], turns, strict=True))
+            asked = load_questions(source)
+            about = zip(asked["category"], asked["turns"], strict=True)
+            self.questions = dict(zip(asked["question_id"], about, strict=True))
+            path = files_of(source, "prompts")[0][0]
+            self.prompts = {n: read_review_prompts(path, n) for n in ("vicuna", "prd")}
+
+    def request(self, row: Row, provider: str) -> Request | None:
+        """The request, where all that it shows is known."""
+        shown = [self.answers.get(str(row.get(f"answer{n}_id"))) for n in (1, 2)]
+        if None in shown or row["question_id"] not in self.questions or not row["judge"]:
+            return None
+        judge, _, family = row["judge"].rpartition("/")
+        category, turns = self.questions[row["question_id"]]
+        prompts = self.prompts[family]
+        prompt = prompts.get(category, prompts["general"])
+        row["rendered_by"] = prompt.name
+        values = {"question": turns[0], "answer_a": shown[0], "answer_b": shown[1]}
+        return Request(judge, prompt.messages(values), _REVIEW_PARAMS, provider=provider)
+
+
+# ---- the answers that they show
+
+
+def answers_from_judgments(source: Source) -> pd.DataFrame:
+    """Return the answers that single-grading prompts show: an answers frame, and `origin`.
+
+    For sources that released prompts but no answers. What stands between the fixed parts of
+    FastChat's template is the answer, byte for byte, and `origin` is "recovered". Raises BadRow
+    where a prompt is not its template filled, or where the answers cannot be told apart.
+    """
+    questions = load_questions(source).set_index("question_id")
+    loaded = read_judged(source, "scores", How())
+    found: dict[tuple[str, object], list[str]] = {}
+    for row, origin in zip(loaded.rows, loaded.origins, strict=True):
+        if row["question_id"] not in questions.index:
+            raise bad_row(*origin, f"judges an unknown question, {row['question_id']!r}")
+        question, name = questions.loc[row["question_id"]], row["file_judge"][1]
+        prompt = fastchat_prompt(name)
+        turns = _cut(row["user_prompt"], prompt, question["turns"], question["reference"])
+        known = found.get((row["model"], row["question_id"]), [])
+        if turns is None or any(a != b for a, b in zip(turns, known, strict=False)):
+            problem = f"shows no clear answer by the template {name}"
+            raise bad_row(*origin, f"{problem}; expected that template, filled once")
+        found[row["model"], row["question_id"]] = max(turns, known, key=len)
+    rows = [
+        {"question_id": question_id, "model": model, "turns": turns, "sample": 0}
+        for (model, question_id), turns in found.items()
+    ]
+    return frame("answers", rows).assign(origin="recovered")
+
+
+def _cut(
+    shown: str, prompt: Prompt, asked: list[str], reference: list[str] | None
+) -> list[str] | None:
+    """The answers in a filled template, one a turn; None where they cannot be told apart."""
+    # No released text holds a NUL, so it marks where the answers stand.
+    values = dict.fromkeys(("answer", "answer_1", "answer_2"), "\0") | {"question": asked[0]}
+    for name, turns in (("question", asked), ("ref_answer", reference or [])):
+        values |= {f"{name}_{number}": turn for number, turn in enumerate(turns, 1)}
+    first, *middle, last = prompt.fill(values).split("\0")
+    fits = len(shown) >= len(first) + len(last)
+    if not (fits and shown.startswith(first) and shown.endswith(last)):
+        return None
+    inner = shown[len(first) : len(shown) - len(last)]
+    answers = inner.split(middle[0]) if middle else [inner]
+    return answers if len(answers) == len(middle) + 1 else None

@@ -1,0 +1,640 @@
+"""The layouts of files: a table of what each is called, what gives it away, and how a row reads.
+
+A function takes a row apart: it removes what it uses and returns rows of the frame; what it leaves
+in the row stays as further columns. Columns that it does not fill are missing, and `turn` is 1. It
+raises KeyError or ValueError for a malformed row. To add a layout, add a function, its entry in
+LAYOUTS and its row in the tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lmjudge.data.raw import Row
+from lmjudge.data.values import (
+    MODELS,
+    QUESTIONS,
+    asked,
+    content_id,
+    flag,
+    grade,
+    judge_of,
+    lean,
+    listed,
+    missing,
+    name_of,
+    number,
+    question_id,
+    seconds,
+    take,
+    talk,
+    text,
+    texts,
+    verdict_id,
+    whole,
+    win,
+)
+from lmjudge.frames import COLUMNS, id_text
+from lmjudge.judges.judge import parser_name
+from lmjudge.judges.parsers import LETTERS, PARSERS, RATING, RATINGS
+
+
+@dataclass
+class File:
+    """What is known of a file beside its rows."""
+
+    path: Path
+    model: str = ""  # whose answers or judgments it holds, where a table of sources says so
+    baseline: str | None = None
+    orders: tuple[str, str] | None = None
+    answers: Mapping[str, str] = field(default_factory=dict)  # the models of answers, by answer_id
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One layout: `needs` are the columns that give it away, | between alternatives, ! before one
+    that must not be there."""
+
+    name: str
+    kind: str
+    needs: str
+    read: Callable[[Row, File], Iterable[Row]]
+    merge: bool = False  # several rows may show one question or answer, or its first turns
+
+    def lacks(self, columns: Iterable[str]) -> list[str]:
+        """Return what the layout needs and these columns lack."""
+        there = {name.replace(" ", "_") for name in columns}
+        needs = [need for need in self.needs.split() if need[0] != "!" or need[1:] in there]
+        return [need for need in needs if there.isdisjoint(need.split("|"))]
+
+
+# ---- questions
+
+
+def _question(row: Row, file: File) -> Iterable[Row]:
+    made = {"question_id": question_id(row), "category": row.pop("category", row.get("dataset"))}
+    named = [name for name in ("turns", *QUESTIONS) if row.get(name) is not None]
+    turns = asked(row.pop(named[0])) if named else None
+    if turns is None:
+        raise ValueError(f"has no question in {', '.join(named or row)}")
+    guide = row.pop("reference", None)
+    return [made | {"turns": turns, "reference": texts(guide) if guide else None}]
+
+
+def _question_of_talk(row: Row, file: File) -> Iterable[Row]:
+    made = {"question_id": question_id(row), "turns": _talks(row)["a"][0]}
+    return [made | {"category": row.pop("language", None)}]
+
+
+def _question_55k(row: Row, file: File) -> Iterable[Row]:
+    return _question(_unlisted(row), file)
+
+
+def _question_inspect(row: Row, file: File) -> Iterable[Row]:
+    made = {"question_id": id_text(row.pop("id")), "category": row.pop("task", None)}
+    target = row.pop("target", None)
+    return [
+        made | {"turns": asked(row.pop("input")), "reference": texts(target) if target else None}
+    ]
+
+
+def _question_biggen(row: Row, file: File) -> Iterable[Row]:
+    row |= {"category": row.pop("capability", None), "reference": row.pop("reference_answer", None)}
+    return _question(_with(row, {"question_id": row.pop("id"), "question": row.pop("input")}), file)
+
+
+# ---- answers
+
+
+def _choices(row: Row, file: File) -> Iterator[Row]:
+    made, choices = (
+        {"question_id": question_id(row), "model": _model(row, file)},
+        row.pop("choices"),
+    )
+    if not isinstance(choices, list) or not choices:
+        raise ValueError("has no turns: its choices are empty")
+    for place, choice in enumerate(map(dict, choices)):
+        said, index = _said(choice.pop("turns", None)), choice.pop("index", place)
+        beside = {name if name in _OURS else f"choice_{name}": choice[name] for name in choice}
+        yield made | said | {"sample": index} | beside
+
+
+def _messages(row: Row, file: File) -> Iterable[Row]:
+    said = [one.get("content") for one in row.pop("messages") if one.get("role") == "assistant"]
+    return _answer(_with(row, {"answer": said}), file)
+
+
+def _answer(row: Row, file: File) -> Iterable[Row]:
+    named = [name for name in ("turns", *_ANSWERS) if row.get(name) is not None]
+    if not named:
+        raise ValueError(f"has no answer; it has {', '.join(row)}")
+    said = _said(row.pop(named[0]))
+    made = {"question_id": question_id(row), "model": _model(row, file)} | said
+    return [made | {"sample": row.pop("sample", None)}]
+
+
+def _answers_of_talks(row: Row, file: File) -> Iterator[Row]:
+    of, said = question_id(row), _talks(row)
+    for side in "ab":
+        model = name_of(row, f"model_{side}")
+        yield {"question_id": of, "model": model, "turns": said[side][1], "sample": 0}
+
+
+def _answer_inspect(row: Row, file: File) -> Iterable[Row]:
+    said = row.pop("output")["choices"][0]["message"]["content"]
+    row |= {"question_id": row.pop("id"), "sample": whole(row.pop("epoch", 1), "epoch") - 1}
+    return _answer(_with(row, {"answer": said}), file)
+
+
+def _answer_lm_eval(row: Row, file: File) -> Iterable[Row]:
+    said = take(row, "filtered_resps", "resps")
+    while isinstance(said, list):
+        said = said[0]
+    return _answer(_with(row, {"question_id": row.pop("doc_id"), "answer": said}), file)
+
+
+def _answer_keyed(row: Row, file: File) -> Iterable[Row]:
+    return _answer(_with(row, {"question_id": take(row, "id", "session_id", "index")}), file)
+
+
+# ---- scores
+
+
+def _score_ours(row: Row, file: File) -> Iterable[Row]:
+    made = {name: _given(row.pop(name)) for name in COLUMNS["scores"] if name != "score"}
+    return [made | _unless(grade(row.pop("score")), made["reason"])]
+
+
+def _single(row: Row, file: File) -> Iterable[Row]:
+    made = {"question_id": question_id(row), "turn": row.pop("turn", 1)}
+    made |= {"model": name_of(row, "model")} | _named_judge(row)
+    made |= {name: row.pop(name) for name in ("sample", "key") if name in row}
+    stated, said = grade(row.pop("score", None)), text(row.pop("judgment"))
+    return [made | _judged(row, said, parser_name(made["judge"]), RATING, stated, "score")]
+
+
+def _score_row(row: Row, file: File) -> Iterable[Row]:
+    made = {"turn": row.pop("turn", 1), "model": name_of(row, *MODELS)}
+    made |= {"judge": judge_of(take(row, *_JUDGES))[0] or file.model or None}
+    made |= {
+        "text": text(take(row, "feedback", "judgment", "text")),
+        "question_id": verdict_id(row),
+    }
+    return [made | {"key": row.pop("key", None)} | grade(row.pop("score"))]
+
+
+def _score_wildbench(row: Row, file: File) -> Iterable[Row]:
+    row["question_id"] = row.pop("session_id")
+    if missing(row.get("score")):
+        row["score"] = (row.get("parsed_result") or {}).get("score")
+    return _score_row(row, file)
+
+
+def _score_biggen(row: Row, file: File) -> Iterable[Row]:
+    return _score_row(_with(row, {"question_id": row.pop("id")}), file)
+
+
+def _score_writingbench(row: Row, file: File) -> Iterator[Row]:
+    made = {"question_id": id_text(row.pop("index")), "model": _model(row, file)}
+    for criterion, graded in row.pop("scores").items():
+        for sample, one in enumerate(graded):
+            shown = {"criterion": criterion, "sample": sample, "text": one.get("reason")}
+            yield made | grade(one.get("score")) | shown
+
+
+def _score_inspect(row: Row, file: File) -> Iterator[Row]:
+    made = {"question_id": id_text(row.pop("id")), "model": name_of(row, "model")}
+    made["sample"] = whole(row.pop("epoch", 1), "epoch") - 1
+    for scorer, given in (row.pop("scores", None) or {}).items():
+        value = given["value"] if not isinstance(given["value"], bool) else int(given["value"])
+        graded = grade(_INSPECT.get(str(value), value)) | {"text": given.get("explanation")}
+        yield made | graded | {"judge": scorer, "criterion": scorer, "answer": given.get("answer")}
+
+
+def _score_lm_eval(row: Row, file: File) -> Iterator[Row]:
+    made = {"question_id": id_text(row.pop("doc_id")), "model": _model(row, file)}
+    for metric in row.get("metrics") or [name for name in ("acc", "exact_match") if name in row]:
+        yield made | grade(float(row.pop(metric))) | {"criterion": metric}
+
+
+def _score_prometheus(row: Row, file: File) -> Iterable[Row]:
+    of = content_id([row["orig_instruction"]])
+    shown = {"criterion": row.pop("orig_criteria", None), "feedback": take(row, "orig_feedback")}
+    return _score_row(_with(row, {"question_id": of, "score": row.pop("orig_score")} | shown), file)
+
+
+# ---- games
+
+
+def _game_ours(row: Row, file: File) -> Iterable[Row]:
+    made = {name: _given(row.pop(name)) for name in COLUMNS["games"] if name != "winner"}
+    for side in ("score_a", "score_b"):
+        made[side] = None if missing(made[side]) else number(made[side], side)
+    return [made | _unless(win(row.pop("winner")), made["reason"])]
+
+
+def _pair(row: Row, file: File) -> Iterator[Row]:
+    both = {"question_id": question_id(row), "turn": row.pop("turn", 1)}
+    both |= _named_judge(row) | {"sample": row.pop("sample", None)}
+    models, parser = [name_of(row, f"model_{n}") for n in (1, 2)], parser_name(both["judge"])
+    for game, (a, b) in (("g1", (0, 1)), ("g2", (1, 0))):
+        own = {name[3:]: row.pop(name) for name in [*row] if name.startswith(f"{game}_")}
+        sides = {f"model_{a + 1}": "model_a", f"model_{b + 1}": "model_b"}
+        label, said = own.pop("winner", None), text(own.pop("judgment"))
+        shown = both | {"model_a": models[a], "model_b": models[b]} | own
+        yield shown | _judged(own, said, parser, LETTERS, win(sides.get(label, label)), "winner")
+
+
+def _review(row: Row, file: File) -> Iterable[Row]:
+    stated, said = row.pop("score", None), text(row.pop("text"))
+    a, b, reviewer = _reviewed(row, file)
+    three = (
+        isinstance(stated, (int, float)) and not missing(stated)
+    ) or "threeclass" in file.path.name
+    made = {"question_id": question_id(row), "model_a": a, "model_b": b, **_stated(stated)}
+    made["judge"] = f"{reviewer}/{'prd' if three else 'vicuna'}" if reviewer else None
+    return [made | _parsed(said, "threeclass" if three else "vicuna", RATINGS)]
+
+
+def _arena_hard(row: Row, file: File) -> Iterator[Row]:
+    against, model = take(row, "baseline") or file.baseline, name_of(row, "model")
+    if against is None:
+        raise ValueError("names no baseline; give baseline=")
+    made = {"question_id": question_id(row), "judge": f"{name_of(row, 'judge')}/arena-hard"}
+    for place, game in enumerate(_at_least_two(row.pop("games"))):
+        sides = [str(against), model] if place % 2 == 0 else [model, str(against)]
+        shown = win((game or {}).get("score")) | {"verdict": (game or {}).get("score")}
+        shown |= {"text": text((game or {}).get("judgment")), "sample": place // 2}
+        failed = {"reason": "request_failed"} if game is None else {}
+        yield made | dict(zip(("model_a", "model_b"), sides, strict=True)) | shown | failed
+
+
+def _game_judgebench(row: Row, file: File) -> Iterator[Row]:
+    made, (a, b) = (
+        {"question_id": row.pop("pair_id"), "judge": name_of(row, "judge_name")},
+        _two(row),
+    )
+    for place, one in enumerate(_at_least_two(row.pop("judgments"))):
+        sides = {"model_a": b, "model_b": a} if place % 2 else {"model_a": a, "model_b": b}
+        said = (one or {}).get("judgment")
+        said = text(said.get("judgment") if isinstance(said, Mapping) else said)
+        yield made | sides | win((one or {}).get("decision")) | {"text": said, "sample": place // 2}
+
+
+def _game_by_order(row: Row, file: File) -> Iterator[Row]:
+    made = {"turn": row.pop("turn", 1), "judge": judge_of(take(row, *_JUDGES))[0]}
+    made |= {"question_id": verdict_id(row)}
+    sides = [name_of(row, "model_a"), name_of(row, "model_b")]
+    for column, (a, b) in zip(file.orders or (), (sides, sides[::-1]), strict=True):
+        yield made | {"model_a": a, "model_b": b} | win(row.pop(column))
+
+
+# ---- votes
+
+
+def _vote(row: Row, file: File) -> Iterable[Row]:
+    judge, group = judge_of(take(row, *_JUDGES))
+    made = {"turn": row.pop("turn", 1), "judge": judge}
+    made |= {"time": seconds(take(row, "tstamp", "timestamp", "time"))}
+    crowd = "crowd" if {"anony", "conversation_a", "judge_hash"} & {*row} and not group else group
+    made |= {"group": take(row, "group") or crowd, "question_id": verdict_id(row)}
+    for name in {"anony", "is_code", "is_refusal"} & {*row}:
+        row[name] = flag(row[name], name)
+    for side in "ab":
+        made[f"model_{side}"] = name_of(row, f"model_{side}")
+        row.pop(f"conversation_{side}", None)
+    stated, reason = win(take(row, "winner", "win")), take(row, "reason")
+    return [made | _unless(stated, reason)]
+
+
+def _vote_55k(row: Row, file: File) -> Iterable[Row]:
+    won = [name for name in ("model_a", "model_b", "tie") if flag(row.pop(f"winner_{name}"), name)]
+    if len(won) > 1:
+        raise ValueError(f"has several winners ({', '.join(won)}); expected one")
+    return _vote(_with(_unlisted(row), {"winner": won[0] if won else None, "group": "crowd"}), file)
+
+
+def _vote_llmfao(row: Row, file: File) -> Iterable[Row]:
+    who = name_of(row, "worker")
+    row |= {"judge": who and f"worker_{who}", "question_id": take(row, "prompt")}
+    return _vote(_with(row, {"model_a": row.pop("left"), "model_b": row.pop("right")}), file)
+
+
+def _annotation(row: Row, file: File) -> Iterable[Row]:
+    made, value = lean(row["preference"], 1.5, "preference"), row["preference"]
+    row["preference"] = at = None if made["winner"] is None else number(value, "preference")
+    if at is not None and not (at == 0 or 1 <= at <= 2):
+        raise ValueError(f"has preference = {value!r}; expected 1 to 2, or 0 for a tie")
+    named = [name_of(row, f"generator_{n}") or f"output_{n}" for n in (1, 2)]
+    person = not isinstance(row.get("annotator"), str) or str(row["annotator"]).isdigit()
+    made |= {"question_id": verdict_id(row), "judge": name_of(row, "annotator")}
+    made |= {"winner": "tie"} if at == 0 else {}
+    return [
+        made | {"model_a": named[0], "model_b": named[1], "group": "crowd" if person else "llm"}
+    ]
+
+
+def _choice(row: Row, file: File) -> Iterable[Row]:
+    row["choice"] = at = None if missing(row["choice"]) else number(row["choice"], "choice")
+    if at not in (None, 1, 2, 3, 4, 5):
+        raise ValueError(f"has choice = {at!r}; expected a number from 1 to 5")
+    return _vote(_with(row, {"winner": lean(at, 3, "choice")["winner"], "group": "crowd"}), file)
+
+
+def _helpsteer(row: Row, file: File) -> Iterable[Row]:
+    made = lean(row["overall_preference"], 0, "overall_preference")
+    made |= {"model_a": "response1", "model_b": "response2", "question_id": question_id(row)}
+    return [made]
+
+
+def _label_judgebench(row: Row, file: File) -> Iterable[Row]:
+    a, b = _two(row)
+    return [{"question_id": row.pop("pair_id"), "model_a": a, "model_b": b} | win(row["label"])]
+
+
+def _label(row: Row, file: File) -> Iterable[Row]:
+    # LLMBar: 1 or 2 is the better output. Auto-J: 0 or 1 is the better response, and 2 a tie.
+    names = [name for name in row if re.fullmatch(r"(output_|response[ _]?)[12]", name)]
+    first = 1 if names[0].startswith("output") else 0
+    at = None if missing(row["label"]) else whole(row["label"], "label") - first
+    if at not in (None, 0, 1, 2 - first):
+        raise ValueError(f"has label = {row['label']!r}; expected {first} or {first + 1}")
+    made = {
+        "question_id": question_id(row),
+        "model_a": sorted(names)[0],
+        "model_b": sorted(names)[1],
+    }
+    winner = None if at is None else ("model_a", "model_b", "tie")[at]
+    return [made | win(winner)]
+
+
+def _pandalm(row: Row, file: File) -> Iterator[Row]:
+    made = {"question_id": question_id(row), "model_a": "response1", "model_b": "response2"}
+    for who in sorted(name for name in row if re.fullmatch(r"annotator\d+", name)):
+        mark = row.pop(who)
+        said = None if missing(mark) else ("tie", "model_a", "model_b")[whole(mark, who)]
+        yield made | {"judge": who} | win(said)
+
+
+def _named_by_file(row: Row, file: File) -> Iterable[Row]:
+    a, b, _ = _names_in(file.path)
+    made = {"question_id": question_id(row), "model_a": a, "model_b": b, "group": "crowd"}
+    return [made | win(_stated(row.pop("score"))["published"])]
+
+
+# ---- pairings and pairs
+
+
+def _pairing(row: Row, file: File) -> Iterable[Row]:
+    said, models = {}, {}
+    for side, place in (("a", "1"), ("b", "2")):
+        names = [name.format(side, side.upper(), place) for name in _SIDES]
+        said[f"answer_{side}"] = texts(take(row, *names))
+        models[f"model_{side}"] = name_of(row, f"model_{side}", f"generator_{place}") or side
+    if None in said.values():
+        raise KeyError(next(name for name, value in said.items() if value is None))
+    row["question_id"] = take(row, "question_id", "uid", "pair_id") or question_id(dict(row))
+    ((asking),) = _question(row, file)
+    question, beside = asking.pop("turns"), row.pop("input", None)
+    question = [f"{question[0]}\n\n{beside}", *question[1:]] if beside else question
+    return [asking | said | models | {"question": question, "sample": row.pop("sample", None)}]
+
+
+def _pairing_55k(row: Row, file: File) -> Iterable[Row]:
+    return _pairing(_unlisted(row), file)
+
+
+def _pairing_of_talks(row: Row, file: File) -> Iterable[Row]:
+    of, said = question_id(row), _talks(row)
+    shown = {"question": said["a"][0], "answer_a": said["a"][1], "answer_b": said["b"][1]}
+    models = {f"model_{side}": name_of(row, f"model_{side}") for side in "ab"}
+    return [{"question_id": of, "category": row.pop("language", None)} | models | shown]
+
+
+def _chosen(row: Row, file: File) -> Iterator[Row]:
+    sides, prompt = [row.pop("chosen"), row.pop("rejected")], asked(take(row, "prompt"))
+    if prompt is None and isinstance(sides[0], list):
+        prompt = asked(sides[0])
+    if not prompt or not "".join(prompt):
+        raise ValueError("has no prompt")
+    chosen, rejected = map(_offers, sides)
+    of = id_text(take(row, "pair_id", "id"))
+    made = {
+        "prompt": "\n\n".join(prompt),
+        "subset": row.pop("subset", file.path.name.split(".")[0]),
+    }
+    for at, (better, worse) in enumerate((b, w) for b in chosen for w in rejected):
+        name = (
+            {"pair_id": f"{of}-{at + 1}", "item_id": of} if len(chosen) * len(rejected) > 1 else {}
+        )
+        yield made | {"pair_id": of, "chosen": better, "rejected": worse} | (name if of else {})
+
+
+def _better_first(row: Row, file: File) -> Iterable[Row]:
+    output = row.pop("output")
+    if not isinstance(output, list) or len(output) != 2:
+        raise ValueError(f"has output = {output!r:.60}; expected the better and the worse text")
+    prompt = "\n\n".join(filter(None, [row.pop("instruction"), row.pop("input", None)]))
+    return _chosen(_with(row, {"prompt": prompt, "chosen": output[0], "rejected": output[1]}), file)
+
+
+# The order is that in which they are tried: what needs more columns comes first.
+LAYOUTS = (
+    Layout("inspect", "questions", "input scores output epoch", _question_inspect),
+    Layout("biggen-bench", "questions", "id input score_rubric", _question_biggen),
+    Layout("arena", "questions", "conversation_a conversation_b", _question_of_talk, merge=True),
+    Layout("arena-55k", "questions", "prompt response_a winner_model_a", _question_55k),
+    Layout("questions", "questions", "|".join(("turns", *QUESTIONS)), _question),
+    Layout("inspect", "answers", "input scores output epoch", _answer_inspect),
+    Layout("arena", "answers", "conversation_a conversation_b", _answers_of_talks, merge=True),
+    Layout("fastchat", "answers", "choices", _choices),
+    Layout("arena-hard", "answers", "messages", _messages),
+    Layout("lm-eval", "answers", "doc_id resps|filtered_resps", _answer_lm_eval),
+    Layout("wildbench", "answers", "session_id model_output", _answer_keyed),
+    Layout("biggen-bench", "answers", "id response score_rubric", _answer_keyed),
+    Layout("writingbench", "answers", "index response", _answer_keyed),
+    Layout("alpaca-eval", "answers", "instruction output generator", _answer),
+    Layout("alpaca", "answers", "instruction output", _answer),
+    Layout("lmjudge", "answers", "turns model", _answer),
+    Layout("answers", "answers", "answer|output|generation|response|completion|text", _answer),
+    Layout("lmjudge", "scores", " ".join(COLUMNS["scores"]), _score_ours),
+    Layout("fastchat", "scores", "judgment model judge", _single),
+    Layout("inspect", "scores", "input scores output epoch", _score_inspect),
+    Layout("wildbench", "scores", "session_id parsed_result", _score_wildbench),
+    Layout("biggen-bench", "scores", "id score score_rubric", _score_biggen),
+    Layout("writingbench", "scores", "index scores", _score_writingbench),
+    Layout("lm-eval", "scores", "doc_id doc acc|exact_match|metrics", _score_lm_eval),
+    Layout("prometheus", "scores", "orig_instruction orig_score", _score_prometheus),
+    Layout("scores", "scores", f"score {'|'.join(MODELS)}", _score_row),
+    Layout("lmjudge", "games", " ".join(COLUMNS["games"]), _game_ours),
+    Layout("fastchat", "games", "g1_judgment g2_judgment model_1 model_2 judge", _pair),
+    Layout("vicuna", "games", "answer1_id answer2_id text", _review),
+    Layout("arena-hard", "games", "games judge model", _arena_hard),
+    Layout("judgebench", "games", "pair_id judgments", _game_judgebench),
+    Layout("alpaca-eval", "votes", "preference output_1|generator_1", _annotation),
+    Layout("arena-55k", "votes", "model_a model_b prompt winner_model_a winner_tie", _vote_55k),
+    Layout("llmfao", "votes", "left right winner", _vote_llmfao),
+    Layout("choices", "votes", "criterion model_a model_b choice", _choice),
+    Layout("votes", "votes", "model_a model_b winner|win", _vote),
+    Layout("helpsteer3", "votes", "response1 response2 overall_preference", _helpsteer),
+    Layout("judgebench", "votes", "pair_id response_A response_B label", _label_judgebench),
+    Layout("auto-j", "votes", "response_1 response_2 label", _label),
+    Layout("llmbar", "votes", "output_1 output_2 label", _label),
+    Layout("pandalm", "votes", "response1 response2 annotator1", _pandalm),
+    Layout("qlora", "votes", "question_id text score !answer1_id !model", _named_by_file),
+    Layout("arena", "pairings", "conversation_a conversation_b", _pairing_of_talks),
+    Layout("arena-55k", "pairings", "prompt response_a winner_model_a", _pairing_55k),
+    Layout(
+        "pairings",
+        "pairings",
+        f"{'|'.join(QUESTIONS)}"
+        " answer_a|output_1|response_a|response_A|response1|response_1|answer1",
+        _pairing,
+    ),
+    Layout("preferences", "pairs", "chosen rejected", _chosen),
+    Layout("comparisons", "pairs", "instruction output", _better_first),
+)
+ORDERS = Layout("games by order", "games", "model_a model_b", _game_by_order)
+
+# ---- what several share
+
+_OURS = ("keys", "finish_reason")
+_ANSWERS = ("answer", "output", "model_output", "generation", "response", "completion", "text")
+_JUDGES = ("judge", "judge_hash", "annotator", "eval_model_name", "judge_name", "worker")
+_SIDES = ["answer_{0}", "output_{2}", "response_{0}", "response_{1}", "response{2}", "response {2}"]
+_SIDES += ["response_{2}", "answer{2}"]
+_INSPECT = {"C": 1, "P": 0.5, "I": 0, "N": None}
+
+
+def _model(row: Row, file: File) -> str:
+    """The model of a row: by the table of sources, its own column, or the file's name."""
+    return file.model or name_of(row, *MODELS) or file.path.name.partition(".json")[0]
+
+
+def _said(turns: Any) -> Row:
+    """The turns of an answer; a call that failed has none, and says so."""
+    said = texts(turns)
+    if said is None:
+        raise ValueError(f"has no turns in {turns!r:.60}; expected a list of texts, or a text")
+    return {"turns": None, "reason": "request_failed"} if "$ERROR$" in said else {"turns": said}
+
+
+def _with(row: Row, values: Row) -> Row:
+    row.update(values)
+    return row
+
+
+def _talks(row: Row) -> dict[str, tuple[list[str], list[str]]]:
+    return {side: talk(row.pop(f"conversation_{side}")) for side in "ab"}
+
+
+def _unlisted(row: Row) -> Row:
+    """The row of the arena's 55k file, with lists in the place of their JSON."""
+    names = ("prompt", "response_a", "response_b")
+    return _with(row, {name: texts(listed(row[name])) or [""] for name in names if name in row})
+
+
+def _given(value: Any) -> Any:
+    return None if value == "" or value != value else value
+
+
+def _unless(stated: Row, reason: Any) -> Row:
+    """A verdict as stated, with the reason that its row gives."""
+    return stated | ({"reason": reason} if _given(reason) is not None else {})
+
+
+def _named_judge(row: Row) -> Row:
+    """The name of FastChat's judge, [model, prompt], which stays beside it as the file has it."""
+    pair = row.pop("judge")
+    name = judge_of(pair)[0]
+    if name is None:
+        raise ValueError("names no judge")
+    return {"judge": name, "file_judge": pair}
+
+
+def _parsed(said: str | None, parser: str, form: str) -> Row:
+    """What a parser reads in the text of a judgment."""
+    if said in (None, "$ERROR$"):
+        return {"reason": "request_failed", "text": None}
+    read = PARSERS[parser](str(said), None, form, (1, 10))
+    names = ("score",) if form == RATING else ("winner", "score_a", "score_b")
+    return {name: getattr(read, name) for name in (*names, "reason")} | {"text": said}
+
+
+def _judged(row: Row, said: str | None, parser: str, form: str, stated: Row, what: str) -> Row:
+    """The verdict in a judgment's text beside the released one; lmjudge's own as it is stated."""
+    if "reason" in row:
+        lost = {"text": None if said == "$ERROR$" else said}
+        return _unless(stated, row.pop("reason")) | lost
+    read = _parsed(said, parser, form) if said else stated | {"text": said}
+    return read | {"published": stated[what]}
+
+
+def _stated(score: Any) -> Row:
+    """The verdict that a review states: two scores, or 1, 2 or 3 (a tie)."""
+    if missing(score):
+        return {"published": None}
+    if isinstance(score, list):
+        a, b = (None if missing(one) else number(one) for one in score)
+        won = None if a is None or b is None else lean(b - a, 0, "score")["winner"]
+        return {"published": won, "published_a": a, "published_b": b}
+    side = whole(score, "score")
+    if side not in (1, 2, 3):
+        raise ValueError(f"has score = {score!r}; expected two numbers, or 1, 2 or 3")
+    return {"published": ("model_a", "model_b", "tie")[side - 1]}
+
+
+def _reviewed(row: Row, file: File) -> tuple[str, str, str | None]:
+    """The models of a review and who reviewed them: by its answers, else by the file's name."""
+    named = [file.answers.get(str(row[f"answer{n}_id"])) for n in (1, 2)]
+    reviewer = name_of(dict(row), "reviewer_id")
+    if reviewer and reviewer.isdigit():
+        reviewer = f"reviewer-{reviewer}"
+    if named[0] and named[1]:
+        return named[0], named[1], file.model or reviewer
+    a, b, judge = _names_in(file.path)
+    return a, b, file.model or judge or reviewer
+
+
+def _names_in(path: Path) -> tuple[str, str, str | None]:
+    """The two models in the name of a file of reviews, and its reviewer where that is named.
+
+    >>> _names_in(Path("answer_bard-vs-answer_vicuna-13b-gpt4-reviewer_threeclass.jsonl"))
+    ('bard', 'vicuna-13b', 'gpt4')
+    """
+    stem = path.name.partition(".json")[0]
+    if "-vs-" in stem:
+        a, b = (part.removeprefix("answer_") for part in stem.split("-vs-", 1))
+        told = re.fullmatch(r"(.+?)-(gpt-?[\d.]+|[^-]+(?:-\d+b)?)-reviewer(?:[-_]threeclass)?", b)
+        return (a, told[1], told[2]) if told else (a, b, None)
+    parts = stem.removeprefix("review_").split("_")
+    if len(parts) != 2:
+        raise ValueError(
+            "reviews answers that are not here, and the file's name does not name two models;"
+            " name it review_<model>_<model>.jsonl, or add the answers to the folder"
+        )
+    return parts[0], parts[1], None
+
+
+def _at_least_two(games: Any) -> list[Any]:
+    return [*games, *([None] * (2 - len(games)))]
+
+
+def _two(row: Row) -> tuple[str, str]:
+    """Names for the two answers of one model."""
+    model = row.get("response_model") or "response"
+    return f"{model}:A", f"{model}:B"
+
+
+def _offers(side: Any) -> list[str]:
+    """The texts that one side of a pair offers: one, several, or the end of a conversation."""
+    if isinstance(side, list) and side and isinstance(side[0], Mapping):
+        side = side[-1]
+    said = texts(side)
+    if said is None:
+        raise ValueError(f"has {side!r:.60} where a text is expected")
+    return said

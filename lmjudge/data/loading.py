@@ -1,0 +1,620 @@
+"""Anybody's data as frames: a source's name, files, folders, data sets or a DataFrame in.
+
+Each loader takes `columns`, the file's names for a frame's columns ({"model_a": "generator_1"});
+`labels`, what its verdicts mean ({"1": "model_a", "2": "model_b", "unsure": None}); and
+`errors="skip"`, which leaves out malformed rows and lists them in `frame.attrs["skipped"]`.
+`frame.attrs["layout"]` names the layout that was recognised. What a layout has beyond a frame's
+columns stays as further columns; one that clashes with a frame's column is called `file_<name>`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+from urllib.parse import parse_qsl
+
+import pandas as pd
+
+from lmjudge.data.finding import find, place
+from lmjudge.data.layouts import LAYOUTS, ORDERS, File, Layout
+from lmjudge.data.raw import Cells, Row, Rows, bad_row, plain, read_rows
+from lmjudge.data.sources import SOURCES, source_named
+from lmjudge.data.values import as_id, whole
+from lmjudge.errors import BadRow, DataError, DataMissing
+from lmjudge.frames import COLUMNS, frame, resolve
+
+One: TypeAlias = str | os.PathLike[str] | pd.DataFrame | Any
+Source: TypeAlias = One | Sequence[One]
+Columns: TypeAlias = Mapping[str, str] | None
+Labels: TypeAlias = Mapping[Any, Any] | None
+Errors: TypeAlias = Literal["raise", "skip"]
+
+# Where the files of each kind lie in a folder, by FastChat's and the Vicuna blog's habits.
+_PLACES = {
+    "questions": ("question.*", "questions.*"),
+    "references": ("reference_answer/*",),
+    "prompts": ("prompt.jsonl",),
+    "answers": ("model_answer/*", "answer/*"),
+    "judgments": ("model_judgment/*", "review/*"),
+}
+_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".zst", ".eval")
+_JUDGED = {"scores": "scores", "games": "games", "reviews": "games", "threeclass": "games"}
+_VERDICTS = ("winner", "win", "preference", "overall_preference", "label", "score", "choice")
+_FLOATS = {
+    "scores": ("score", "published"),
+    "games": ("score_a", "score_b", "published_a", "published_b"),
+    "votes": ("time",),
+}
+_OPTIONAL = ("category", "judge", "group", "criterion", "reason", "text", "key", "subset")
+_IDS = ("question_id", "uid", "id", "pair_id", "prompt")
+_SHOWING = {
+    "answers": ("question_id", "model"),
+    "scores": ("question_id", "turn", "model", "judge", "criterion"),
+    "games": ("question_id", "turn", "model_a", "model_b", "judge", "criterion"),
+    "pairings": ("question_id", "model_a", "model_b"),
+}
+
+
+@dataclass
+class How:
+    """How files are to be read: what a caller said of their columns, labels and errors."""
+
+    columns: Columns = None
+    labels: Labels = None
+    orders: tuple[str, str] | None = None
+    errors: Errors = "raise"
+    baseline: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.errors not in ("raise", "skip"):
+            raise ValueError(f"errors is {self.errors!r}; expected 'raise' or 'skip'")
+
+
+@dataclass
+class Loaded:
+    """The rows of files in one kind of frame, with the file and line that each comes from."""
+
+    kind: str = ""
+    rows: list[Row] = field(default_factory=list)
+    origins: list[tuple[Path, int]] = field(default_factory=list)
+    layouts: list[Layout] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    read: int = 0
+
+    def framed(self) -> pd.DataFrame:
+        """Return the frame, its numbers as numbers, and what was recognised in its attrs."""
+        made = frame(self.kind, self.rows)
+        numbers = [name for name in _FLOATS.get(self.kind, ()) if name in made]
+        made = made.astype(dict.fromkeys(numbers, float))
+        names = dict.fromkeys(layout.name for layout in self.layouts)
+        made.attrs |= {"layout": " + ".join(names), "rows": self.read, "skipped": self.skipped}
+        return made
+
+
+def load_questions(
+    source: Source,
+    references: Source | None = None,
+    *,
+    columns: Columns = None,
+    labels: Labels = None,
+    errors: Errors = "raise",
+) -> pd.DataFrame:
+    """Load questions: of a source by name, of files, of a folder or of a data set.
+
+    `turns` is a list of texts; `reference` is one too, or None. A row without `question_id` or
+    `uid` gets an id made of its text, so that rows with one text are one question. `references`, a
+    file of answers, takes the place of references. A folder is read as FastChat keeps it, with its
+    reference_answer; a source about FastChat's questions has those. Raises DataMissing for what is
+    not here, BadRow for a malformed row and for an id that two questions share.
+    """
+    how = How(columns, labels, None, errors)
+    loaded = _load(source, "questions", ("questions",), how)
+    made = _distinct(loaded, how, ("question_id",)).framed()
+    guides = _references(source) if references is None else _first_answers(references)
+    if guides:
+        made["reference"] = [guides.get(of) for of in made["question_id"]]
+    return made
+
+
+def load_answers(
+    source: Source,
+    models: Iterable[str] | None = None,
+    *,
+    samples: int | None = 1,
+    columns: Columns = None,
+    errors: Errors = "raise",
+) -> pd.DataFrame:
+    """Load answers: of a source's models, of files, of a folder or of a data set.
+
+    A row's model is its `model_id`, `model` or `generator`, whole; without one it is the file's
+    name. `turns` is a list of texts, or missing where the call failed. `samples` keeps the first
+    samples of each answer (None keeps all), `models` some of the models, in that order. Raises
+    DataMissing for answers that are not here and for unknown models, BadRow for a malformed row and
+    for a question that one model answers twice in one sample.
+    """
+    how = How(columns, None, None, errors)
+    wanted = None if models is None else list(models)
+    loaded = _load(source, "answers", ("answers",), how, wanted)
+    made = _distinct(loaded, how, ("question_id", "model", "sample")).framed()
+    known = list(dict.fromkeys(made["model"]))
+    if unknown := [model for model in wanted or () if model not in known]:
+        raise _unknown_model(source, unknown[0], known)
+    if samples is not None:
+        made = made[made["sample"] < samples]
+    if wanted is not None:
+        parts = [made[made["model"] == model] for model in wanted]
+        made = pd.concat(parts) if parts else made[:0]
+    return made.reset_index(drop=True)
+
+
+def load_pairings(
+    source: Source,
+    *,
+    columns: Columns = None,
+    labels: Labels = None,
+    errors: Errors = "raise",
+) -> pd.DataFrame:
+    """Load pairs of answers to one question, a row a pair, ready to be judged: a pairings frame.
+
+    A row has a question as in `load_questions` and two answers: answer_a and answer_b, output_1 and
+    output_2, response_A, response1 and so on. Models that no column names are "a" and "b". Gold
+    labels and preferences stay as columns. The same pair again is the next `sample`.
+    """
+    how = How(columns, labels, None, errors)
+    made = _load(source, "pairings", ("pairings",), how).framed()
+    same = made[made["model_a"] == made["model_b"]]
+    if len(same):
+        raise DataError(
+            f"{len(same)} rows compare {same['model_a'].iloc[0]!r} with itself; give the two"
+            " answers two names",
+            path=Path(str(source)),
+        )
+    return made
+
+
+def read_judged(
+    source: Source, kind: Literal["scores", "games", "votes"] | None, how: How
+) -> Loaded:
+    """Return the judgments of files of one kind, with the file and line of each."""
+    kinds = ("games", "scores", "votes") if kind is None else (kind,)
+    return _load(source, "judgments", kinds, how)
+
+
+def load_votes(
+    source: Source,
+    *,
+    columns: Columns = None,
+    labels: Labels = None,
+    errors: Errors = "raise",
+) -> pd.DataFrame:
+    """Load votes: preferences of people or judges between two answers, a votes frame.
+
+    `group` is expert, author, crowd or llm where the row, its source or the voter's name (expert_3,
+    arena_user_9) says so. Judgments of both orders become the votes that `resolve` makes of them. A
+    tie that stood for something else has the reason `both_bad` or `inconsistent`. Conversations are
+    read by `load_questions`, `load_answers` and `load_pairings`, and left out here.
+
+    >>> mine = pd.DataFrame({"A": ["m"], "B": ["n"], "better": ["left"]})
+    >>> load_votes(mine, columns={"model_a": "A", "model_b": "B", "winner": "better"})["winner"][0]
+    'model_a'
+    """
+    how = How(columns, labels, None, errors)
+    loaded = _load(source, "votes", ("votes", "games"), how)
+    made = loaded.framed()
+    if loaded.kind == "games":
+        return resolve(made)
+    return made
+
+
+def load_scores(
+    source: Source = "gpt4llm",
+    *,
+    columns: Columns = None,
+    labels: Labels = None,
+    errors: Errors = "raise",
+) -> pd.DataFrame:
+    """Load grades of single answers: a scores frame, a row a grade and criterion."""
+    how = How(columns, labels, None, errors)
+    return _load(source, "score-lists", ("scores",), how).framed()
+
+
+def load_pairs(
+    source: Source,
+    *,
+    columns: Columns = None,
+    errors: Errors = "raise",
+) -> pd.DataFrame:
+    """Load pairs of a chosen and a rejected text: a pairs frame, for training or RewardBench.
+
+    A row has `prompt`, `chosen` and `rejected` (texts, conversations, or lists of several texts,
+    each of which meets each of the other side), or `instruction`, `input` and `output`, a list of
+    the better and the worse text. Without an id a pair gets one made of its texts.
+    """
+    return _load(source, "pairs", ("pairs",), How(columns, None, None, errors)).framed()
+
+
+# ---- finding the rows
+
+
+def own_path(source: Any) -> Path | None:
+    """Return the path that `source` is, None for a source's name; DataMissing for neither."""
+    if source_name(source):
+        return None
+    path = Path(source)
+    if path.exists():
+        return path
+    if path.suffix or len(path.parts) > 1:
+        raise DataMissing(
+            f"no such file or folder: {path}; give a path, or the name of a source",
+            source=str(source),
+            path=path,
+        )
+    source_named(os.fspath(source))
+    return None
+
+
+def files_of(source: Any, role: str) -> list[tuple[Path, str]]:
+    """Return the files of a role, each with the model whose it is: of a source, or of a path."""
+    own = own_path(source)
+    if own is None:
+        return place(str(source_name(source)), role)
+    if own.is_file():
+        return [(own, "")]
+    for pattern in _PLACES.get(role, ()):
+        if there := sorted(path for path in own.glob(pattern) if path.is_file()):
+            return [(path, "") for path in there]
+    named = {path for n in ("questions", "prompts") for p in _PLACES[n] for path in own.glob(p)}
+    other: list[Path] = sorted(p for p in own.iterdir() if p.suffix in _SUFFIXES and p not in named)
+    if not other or role in ("references", "prompts"):
+        told = " or ".join(_PLACES.get(role, ())) or "a data file"
+        raise DataError(f"{own} holds no {role}; expected {told} in it", path=own)
+    return [(path, "") for path in other]
+
+
+def source_name(source: Any) -> str | None:
+    """Return the source that a name means, None for anything else.
+
+    `<name>/original` is that source too: its files as they were released.
+    """
+    if not isinstance(source, str):
+        return None
+    name = source.removesuffix("/original")
+    return name if name in SOURCES else None
+
+
+def _tables(
+    source: Any, role: str, kinds: Sequence[str], models: list[str] | None
+) -> Iterator[tuple[File, Rows]]:
+    """Yield each file of one source, with its rows."""
+    if isinstance(source, pd.DataFrame):
+        rows = enumerate(map(plain, source.to_dict("records")), 1)
+        yield File(Path("the DataFrame")), list(rows)
+    elif hasattr(source, "features") and hasattr(source, "to_list"):
+        yield File(Path("the Dataset")), list(enumerate(source.to_list(), 1))
+    elif hasattr(source, "keys"):
+        raise DataError(
+            f"this is a DatasetDict with the splits {', '.join(source)}; give one of them",
+            path=Path("the DatasetDict"),
+        )
+    elif isinstance(source, str) and source.startswith("hf://"):
+        yield File(Path(source)), list(enumerate(_from_hub(source).to_list(), 1))
+    else:
+        for path, model in _found(source, role, kinds, models):
+            yield File(path, model), read_rows(path)
+
+
+def _from_hub(address: str) -> Any:
+    """The data set at hf://datasets/owner/name[@revision][?split=train&name=config]."""
+    import datasets
+
+    where, _, query = address.removeprefix("hf://").removeprefix("datasets/").partition("?")
+    name, _, revision = where.partition("@")
+    told = dict(parse_qsl(query))
+    found = datasets.load_dataset(name, told.get("name"), revision=revision or None)
+    if told.get("split"):
+        return found[told["split"]]
+    if len(found) > 1:
+        raise DataError(
+            f"{address} has the splits {', '.join(found)}; name one, as in"
+            f" {address}?split={next(iter(found))}",
+            path=Path(address),
+        )
+    return next(iter(found.values()))
+
+
+def _judged_files(entry: Any, kinds: Sequence[str]) -> list[tuple[Path, str]]:
+    """The files of a source's judgments of these kinds; DataError where it has two of them."""
+    roles = [role for role, kind in _JUDGED.items() if entry.having(role) and kind in kinds]
+    if len({_JUDGED[role] for role in roles}) > 1:
+        raise DataError(
+            f"{entry.name} holds scores and games; choose with kind='scores' or kind='games'",
+            path=Path(entry.name),
+        )
+    return [found for role in roles or ["scores"] for found in place(entry.name, role)]
+
+
+def _found(
+    source: Any, role: str, kinds: Sequence[str], models: list[str] | None
+) -> list[tuple[Path, str]]:
+    """The files of a source or path; of the wanted models alone, where its table names models."""
+    if own_path(source) is not None:
+        return files_of(source, role)
+    entry = SOURCES[str(source_name(source))]
+    if role in ("questions", "answers") and not entry.having(role) and not entry.bench:
+        talks = [file for file in entry.having("votes") if file.path.endswith(".parquet")]
+        role = "votes" if talks else role  # what was asked and said stands beside the votes
+    if role == "judgments":
+        return _judged_files(entry, kinds)
+    if role == "votes" and not entry.having("votes"):
+        return _judged_files(entry, ("games",))
+    if role == "questions" and entry.bench:
+        return [(p, "") for p, bench in place("fastchat", "questions") if bench == entry.bench]
+    if role != "answers" or models is None or not entry.having(role):
+        return [
+            (p, "" if role in ("questions", "votes") else m) for p, m in place(entry.name, role)
+        ]
+    known = [file.model for file in entry.having(role)]
+    if unknown := [model for model in models if model not in known]:
+        raise _unknown_model(source, unknown[0], known)
+    return [(find(entry.name, f), f.model) for f in entry.having(role) if f.model in models]
+
+
+def _unknown_model(source: Source, model: str, known: Iterable[str]) -> DataMissing:
+    shown = source if isinstance(source, (str, os.PathLike)) else "the data"
+    return DataMissing(
+        f"{shown} has no answers of {model!r}; it has those of {', '.join(known)}",
+        source=str(shown),
+        path=Path(shown),
+    )
+
+
+def _references(source: Source) -> dict[Any, Any]:
+    """The reference answers beside the questions of a source or a folder."""
+    if not isinstance(source, (str, os.PathLike)) or str(source).startswith("hf://"):
+        return {}
+    own = own_path(source)
+    if own is None:
+        entry = SOURCES[str(source_name(source))]
+        bench = entry.bench or ("" if entry.name == "fastchat" else None)
+        files = [] if bench is None else place("fastchat", "references")
+        return _first_answers([path for path, of in files if bench in ("", of)])
+    return _first_answers(sorted(own.glob("reference_answer/*")))
+
+
+def _first_answers(source: Source) -> dict[Any, Any]:
+    if isinstance(source, list) and not source:
+        return {}
+    known = load_answers(source).drop_duplicates("question_id")
+    return dict(zip(known["question_id"], known["turns"], strict=True))
+
+
+# ---- reading them
+
+
+def _load(
+    source: Source, role: str, kinds: Sequence[str], how: How, models: list[str] | None = None
+) -> Loaded:
+    """Return the rows of every file in one kind of frame; DataError for files of several kinds."""
+    several = list(source) if isinstance(source, (list, tuple)) else [source]
+    loaded = Loaded()
+    for one in several:
+        known: dict[str, str] | None = None
+        for file, rows in _tables(one, role, kinds, models):
+            file.baseline, file.orders = how.baseline, how.orders
+            first = rows[0][1] if rows else {}
+            if "games" in kinds and isinstance(first, dict) and "answer1_id" in first:
+                known = _answer_ids(one) if known is None else known
+                file.answers = known if _all_known(rows, known) else {}
+            _add(loaded, file, rows, kinds, how)
+    if not loaded.kind:
+        raise DataError(f"{source} holds no files to read", path=Path(str(source)))
+    _number(loaded)
+    return loaded
+
+
+def _answer_ids(source: Any) -> dict[str, str]:
+    """The models of the answers that reviews are of: in the source, or beside them in a folder."""
+    if not source_name(source):
+        folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
+        if folder is None or not any((folder / n).is_dir() for n in ("answer", "model_answer")):
+            return {}
+    said = load_answers(source)
+    return dict(zip(said["answer_id"], said["model"], strict=True)) if "answer_id" in said else {}
+
+
+def _all_known(rows: Rows, known: Mapping[str, str]) -> bool:
+    """Whether all answers that reviews name are known: a file's models have one naming scheme."""
+    named = [row.get(f"answer{n}_id") for _, row in rows if isinstance(row, dict) for n in (1, 2)]
+    return all(str(name) in known for name in named)
+
+
+def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How) -> None:
+    good: list[Row] = [row for _, row in rows if isinstance(row, dict)]
+    cells = any(isinstance(row, Cells) for row in good)
+    names = list(dict.fromkeys(name for row in good for name in row))
+    mapped = _mapping(file, names, how)
+    layout = _recognised(file, [mapped.get(name, name) for name in names], kinds, how)
+    if loaded.kind not in ("", layout.kind):
+        raise DataError(
+            f"the files hold {loaded.kind} and {layout.kind}; give files of one kind at a time, or"
+            f" say kind={loaded.kind!r}",
+            path=file.path,
+        )
+    loaded.kind = layout.kind
+    loaded.layouts.append(layout)
+    loaded.read += len(rows)
+    integral = {name for name in _IDS if cells and _integral(good, name)}
+    first = len(loaded.rows)
+    for line, row in rows:
+        if isinstance(row, BadRow):
+            _skip(loaded, row, how)
+            continue
+        try:
+            taken = {mapped.get(name, name): value for name, value in row.items()}
+            if lacking := layout.lacks(taken):
+                raise KeyError(", ".join(lacking))
+            taken |= {name: int(float(taken[name])) for name in integral if taken.get(name)}
+            loaded.rows += _read(taken, layout, file, how)
+            loaded.origins += [(file.path, line)] * (len(loaded.rows) - len(loaded.origins))
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+            problem = str(error)
+            if isinstance(error, KeyError):
+                problem = f"lacks {error}; it has {', '.join(row) or 'nothing'}"
+            _skip(loaded, bad_row(file.path, line, problem), how, error)
+    if cells:
+        _typed(loaded.rows[first:], layout.kind)
+
+
+def _skip(loaded: Loaded, error: BadRow, how: How, cause: Exception | None = None) -> None:
+    if how.errors == "raise":
+        raise error from cause
+    loaded.skipped.append(str(error))
+
+
+def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
+    """The frame's name for each column of the file that the caller named."""
+    told = how.columns or {}
+    if unknown := [theirs for theirs in told.values() if theirs not in names]:
+        raise DataError(
+            f"{file.path} has no column {unknown[0]!r}; it has {', '.join(names)}",
+            path=file.path,
+            columns=names,
+        )
+    mapped = {theirs: ours for ours, theirs in told.items()}
+    # A column that is called as another is now keeps its values under a name of its own.
+    return mapped | {ours: f"file_{ours}" for ours in told if ours in names and ours not in mapped}
+
+
+def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) -> Layout:
+    """The layout that these columns give away; DataError with the nearest ones where none does."""
+    if how.orders and "games" in kinds:
+        return ORDERS
+    known = [layout for kind in kinds for layout in LAYOUTS if layout.kind == kind]
+    for layout in known:
+        if not layout.lacks(names):
+            return layout
+    near = sorted(known, key=lambda layout: (len(layout.lacks(names)), -len(layout.needs)))[:3]
+    lacks = {layout.name: layout.lacks(names) for layout in near}
+    told = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
+    ours = next(iter(lacks.values()))[0].split("|")[0].lstrip("!")
+    theirs = (difflib.get_close_matches(ours, names, 1, 0.3) or names or ["..."])[0]
+    raise DataError(
+        f"{file.path} has the columns {', '.join(names) or '(none)'}, which is no layout of"
+        f" {' or '.join(kinds)} ({told}). Say which column is which, for example"
+        f" columns={{{ours!r}: {theirs!r}}}",
+        path=file.path,
+        columns=names,
+    )
+
+
+def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
+    """The rows of the frame that one row of a file holds, its other columns beside them."""
+    if how.labels:
+        for name in _VERDICTS:
+            if name in row:
+                told = {str(label): meaning for label, meaning in how.labels.items()}
+                row[name] = told.get(str(row[name]), row[name])
+    made = list(layout.read(row, file))
+    columns = COLUMNS[layout.kind]
+    rows = []
+    for one in made:
+        beside = {f"file_{n}" if n in columns or n in one else n: v for n, v in row.items()}
+        whole_row = {name: one.get(name) for name in columns} | one | beside
+        for name in {"question_id", "pair_id"} & {*columns}:
+            whole_row[name] = as_id(whole_row[name], name)
+        if "turn" in columns:
+            turn = whole_row["turn"]
+            whole_row["turn"] = 1 if turn is None or turn == "" else whole(turn, "turn")
+        if whole_row.get("sample") == "":
+            whole_row["sample"] = None
+        if whole_row.get("sample") is not None:
+            whole_row["sample"] = whole(whole_row["sample"], "sample")
+        verdict = {"scores": "score", "games": "winner", "votes": "winner"}.get(layout.kind)
+        if verdict and whole_row[verdict] is None and whole_row["reason"] is None:
+            whole_row["reason"] = "no_verdict"
+        if layout.kind == "pairs" and whole_row["pair_id"] is None:
+            texts = [str(whole_row[name]) for name in ("prompt", "chosen", "rejected")]
+            digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+            whole_row["pair_id"] = f"p-{digest[:12]}"
+        rows.append(whole_row)
+    return rows
+
+
+def _integral(rows: list[Row], name: str) -> bool:
+    """Whether a CSV column of ids holds whole numbers, some of them written as floats."""
+    filled = [str(row[name]) for row in rows if row.get(name) not in (None, "")]
+    whole_numbers = all(one.removesuffix(".0").isdecimal() for one in filled)
+    return whole_numbers and any(one.endswith(".0") for one in filled)
+
+
+def _typed(rows: list[Row], kind: str) -> None:
+    """Make numbers of a CSV's further columns that hold nothing else; an empty cell is missing."""
+    for row in rows:
+        row |= {name: None for name in _OPTIONAL if row.get(name) == ""}
+    names = {name for row in rows for name in row} - {*COLUMNS[kind], "criterion"}
+    for name in names:
+        texts = {row[name] for row in rows if isinstance(row.get(name), str)} - {""}
+        numeric = bool(texts)
+        for text in texts:
+            try:
+                numeric = numeric and json.dumps(json.loads(text)) == text and text[0] not in '"{['
+            except ValueError:
+                numeric = False
+        for row in rows:
+            value = row.get(name)
+            if value == "":
+                row[name] = None
+            elif numeric and isinstance(value, str):
+                row[name] = json.loads(value)
+
+
+def _number(loaded: Loaded) -> None:
+    """Number what stands several times, where no sample is stated: 0, 1, 2 as the rows come."""
+    names, seen = _SHOWING.get(loaded.kind), Counter[tuple[Any, ...]]()
+    for row in loaded.rows if names else ():
+        if row["sample"] is None:
+            showing = tuple(row.get(name) for name in names or ())
+            ours = loaded.kind != "answers" or str(row["question_id"]).startswith("q-")
+            row["sample"] = seen[showing] if ours and row["question_id"] is not None else 0
+            seen[showing] += 1
+
+
+def _distinct(loaded: Loaded, how: How, key: tuple[str, ...]) -> Loaded:
+    """Return each question or answer once; BadRow where two rows claim one key.
+
+    Rows of votes show the same question many times, and the first turns of it; the longest counts.
+    """
+    merge = any(layout.merge for layout in loaded.layouts)
+    kept: dict[tuple[Any, ...], int] = {}
+    rows: list[Row] = []
+    origins: list[tuple[Path, int]] = []
+    for row, origin in zip(loaded.rows, loaded.origins, strict=True):
+        name = tuple(row[part] for part in key)
+        at = kept.setdefault(name, len(rows))
+        if at == len(rows):
+            rows.append(row)
+            origins.append(origin)
+            continue
+        turns, known = row["turns"] or [], rows[at]["turns"] or []
+        same = all(a == b for a, b in zip(turns, known, strict=False))
+        if same and (merge or (len(key) == 1 and str(name[0]).startswith("q-"))):
+            if len(turns) > len(known):
+                rows[at] = row
+            continue
+        first = "" if origins[at][0] == origin[0] else f" (first in {origins[at][0]})"
+        what = (
+            f"answers the question {name[0]} as {name[1]!r} a second time{first}; keep one of them"
+            if len(key) > 1
+            else f"repeats the question {name[0]}{first}"
+        )
+        what = "has another text where the same question or answer stood before" if merge else what
+        _skip(loaded, bad_row(*origin, what), how)
+    loaded.rows, loaded.origins = rows, origins
+    return loaded

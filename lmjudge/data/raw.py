@@ -1,0 +1,287 @@
+"""Rows of any file, told by its content: JSON, JSON lines, CSV, TSV, Parquet, Inspect logs."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import re
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmjudge.canonical import clean_text
+from lmjudge.errors import BadRow, DataError
+
+Row = dict[str, Any]
+# The rows of a file, each with its line; a malformed row is the error that says so.
+Rows = list[tuple[int, Row | BadRow]]
+
+# Columns that hold lists or objects, which a CSV has as JSON. The texts among them may be JSON
+# themselves, so those are lists only where all of them are.
+_NESTED = {"turns", "choices", "messages", "games", "judge", "keys", "file_judge"}
+_NESTED |= {"conversation_a", "conversation_b"}
+_TEXTS = {"question", "reference", "answer_a", "answer_b"}
+# What spreadsheets run as a formula; our own CSV files put an apostrophe before it.
+FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+
+
+class Cells(dict[str, Any]):
+    """A row of a CSV file: every value is text, or a list that a nested column holds."""
+
+
+def bad_row(path: Path, line: int, problem: str) -> BadRow:
+    """Return the error for one row of a file, by its line (in JSON arrays, its place)."""
+    return BadRow(f"line {line} of {path} {problem}", path=path, line=line)
+
+
+def read_rows(path: Path, body: bytes | None = None) -> Rows:
+    """Return each (line, row) of a file, a malformed row as the BadRow that describes it.
+
+    The content says what the file is; its suffix is not looked at. Half surrogate pairs become
+    U+FFFD. Raises DataError for a file that is missing, empty or unreadable as a whole.
+    """
+    if body is None:
+        if not path.is_file():
+            what = "a folder; give a file in it" if path.is_dir() else "not a file or folder"
+            raise DataError(f"{path} is {what}", path=path)
+        body = path.read_bytes()
+    try:
+        rows = _rows(path, _unpacked(body))
+    except DataError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, RecursionError) as error:
+        raise DataError(f"{path} cannot be read: {error}", path=path) from error
+    if not rows:
+        raise DataError(f"{path} is empty or has no rows; it needs at least one row", path=path)
+    return rows
+
+
+def _unpacked(body: bytes) -> bytes:
+    if body[:2] == b"\x1f\x8b":
+        return gzip.decompress(body)
+    if body[:4] == b"\x28\xb5\x2f\xfd":
+        import zstandard
+
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as file:
+                return file.read()
+        except zstandard.ZstdError as error:
+            raise ValueError(f"its Zstandard data is damaged ({error})") from error
+    return body
+
+
+def _rows(path: Path, body: bytes) -> Rows:
+    if body[:4] == b"PAR1":
+        return list(enumerate(_parquet(body), 1))
+    if body[:2] == b"PK":
+        return _numbered(path, _inspect_archive(body))
+    text = _text(body)
+    start = text.lstrip()[:1]
+    if start not in ("{", "["):
+        return _table(path, text)
+    escaped = "\\ud" in text.lower()
+    rows = _lines(path, text) if start == "{" else None
+    if rows is None:
+        rows = _numbered(path, [row for value in _values(path, text) for row in _inside(value)])
+    return [(line, _cleaned(row) if escaped else row) for line, row in rows]
+
+
+def _parquet(body: bytes) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_table(io.BytesIO(body)).to_pylist())
+    except pa.ArrowException as error:
+        raise ValueError(f"it is not Parquet ({error})") from error
+
+
+def _text(body: bytes) -> str:
+    """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark."""
+    encoding = "utf-16" if body[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return body.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise ValueError(
+            f"byte {error.start:,} is not {name} ({body[error.start : error.start + 1]!r});"
+            " save the file as UTF-8"
+        ) from error
+
+
+def _lines(path: Path, text: str) -> Rows | None:
+    """Return the rows of JSON lines; None where no line is a JSON object, as in indented JSON."""
+    rows: Rows = []
+    for number, line in enumerate(text.split("\n"), 1):  # str.splitlines also cuts at U+2028
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            why = "is cut off or not JSON; mend the line, or get the file again"
+            rows.append((number, bad_row(path, number, f"{why} ({error})")))
+            continue
+        if isinstance(row, dict):
+            rows.append((number, row))
+        else:
+            problem = f"holds a {type(row).__name__}; expected a JSON object"
+            rows.append((number, bad_row(path, number, problem)))
+    objects = sum(isinstance(row, dict) for _, row in rows)
+    # One object may be the whole file (an object of rows, an Inspect log), and few lines of an
+    # indented file are JSON by themselves.
+    return rows if 2 * objects >= len(rows) > 1 else None
+
+
+def _values(path: Path, text: str) -> Iterator[Any]:
+    """Yield each JSON value of a text: usually one, or arrays written one after the other."""
+    decoder, at, end = json.JSONDecoder(), 0, len(text)
+    while at < end:
+        if text[at].isspace():
+            at += 1
+            continue
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            line = text.count("\n", 0, getattr(error, "pos", at)) + 1
+            problem = f"is cut off or not JSON; get the file again ({error})"
+            raise bad_row(path, line, problem) from error
+        yield value
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    """Yield the rows in a JSON value: an array's items, an object's rows, or the object itself."""
+    if isinstance(value, list):
+        yield from value
+    elif not isinstance(value, dict):
+        yield value
+    elif "samples" in value and isinstance(value.get("eval"), dict):
+        yield from _inspect_samples(value["eval"], value["samples"])
+    elif value and all(isinstance(row, dict) for row in value.values()):
+        yield from ({"key": key} | row for key, row in value.items())
+    elif value and all(_numbers(row) for row in value.values()):
+        yield from ({"model": name, "score": score} for name, row in value.items() for score in row)
+    elif isinstance(value.get("data"), list) and all(isinstance(r, dict) for r in value["data"]):
+        yield from value["data"]
+    else:
+        yield value
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(one, (int, float)) and not isinstance(one, bool) for one in value
+    )
+
+
+def _inspect_archive(body: bytes) -> Iterator[Row]:
+    """Yield the samples of an Inspect log in its `.eval` form."""
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        names = archive.namelist()
+        if "header.json" not in names:
+            raise ValueError("it is a ZIP archive, and no Inspect log; unpack it first")
+        told = json.loads(archive.read("header.json"))["eval"]
+        samples = [json.loads(archive.read(n)) for n in names if n.startswith("samples/")]
+    yield from _inspect_samples(told, samples)
+
+
+def _inspect_samples(told: Mapping[str, Any], samples: list[Row]) -> Iterator[Row]:
+    """Yield the samples with what the log says of all of them; long texts are put back."""
+    for sample in samples:
+        texts = sample.pop("attachments", None) or {}
+        sample.pop("events", None)
+        yield {"task": told.get("task"), "model": told.get("model"), **_attached(sample, texts)}
+
+
+def _attached(value: Any, texts: Mapping[str, str]) -> Any:
+    if isinstance(value, str) and value.startswith("attachment://"):
+        return texts.get(value.removeprefix("attachment://"), value)
+    if isinstance(value, list):
+        return [_attached(item, texts) for item in value]
+    if isinstance(value, dict):
+        return {name: _attached(item, texts) for name, item in value.items()}
+    return value
+
+
+def _numbered(path: Path, rows: Any) -> Rows:
+    return [
+        (at, row)
+        if isinstance(row, dict)
+        else (at, bad_row(path, at, f"holds a {type(row).__name__}; expected a JSON object"))
+        for at, row in enumerate(rows, 1)
+    ]
+
+
+def _table(path: Path, text: str) -> Rows:
+    """Return the rows of a CSV or TSV file; its delimiter is the one its first line has most of."""
+    first = re.sub(r'"[^"]*"', "", text.lstrip().partition("\n")[0])
+    delimiter = max(",;\t|", key=first.count)
+    limit = csv.field_size_limit(sys.maxsize >> 33)
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        names = next(reader, [])
+        rows: Rows = []
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) == len(names):
+                rows.append((reader.line_num, Cells(zip(names, cells, strict=True))))
+            else:
+                problem = f"has {len(cells)} cells, and the header {len(names)}; quote the texts"
+                rows.append((reader.line_num, bad_row(path, reader.line_num, problem)))
+    except csv.Error as error:
+        raise bad_row(path, reader.line_num, f"is not CSV ({error}); quote its texts") from error
+    finally:
+        csv.field_size_limit(limit)
+    _nest([row for _, row in rows if isinstance(row, Cells)], names)
+    return rows
+
+
+def _nest(rows: list[Cells], names: list[str]) -> None:
+    """Put lists in the place of their JSON, and take the guards off what looks like a formula."""
+    lists = [name for name in names if name in _TEXTS]
+    if not all(_list(row[name]) is not None for row in rows for name in lists if row[name]):
+        lists = []
+    for row in rows:
+        for name, cell in row.items():
+            nested = _list(cell) if name in _NESTED or name in lists else None
+            row[name] = _unguarded(cell) if nested is None else nested
+
+
+def _list(cell: str) -> Any:
+    """Return the list or object whose JSON a cell holds; None where it holds none."""
+    try:
+        value = json.loads(cell) if cell[:1] in ("[", "{") else None
+    except (ValueError, RecursionError):
+        return None
+    return value
+
+
+def _unguarded(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, list):
+        return [_cleaned(item) for item in value]
+    if isinstance(value, dict):
+        return {clean_text(name): _cleaned(item) for name, item in value.items()}
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Return a cell as JSON has it: lists for arrays, None for what is missing."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return None if type(value).__name__ in ("NAType", "NaTType") else value

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, frame, swap
-from lmjudge.stats import agreement, win_rates
+from lmjudge.stats import agreement, kappa, win_rates
 
 few = settings(max_examples=40)
 
@@ -34,7 +34,7 @@ ballots = st.lists(
         st.integers(1, 3),
         st.just(1),
         st.sampled_from([*combinations(MODELS, 2), *combinations(MODELS[::-1], 2)]),
-        st.sampled_from(["x", "y", "z"]),
+        st.sampled_from(["x", "y", "z", None]),  # None: a voter unnamed
         st.sampled_from(WINNERS),
     ),
     max_size=25,
@@ -116,6 +116,42 @@ def test_a_judge_agrees_with_itself(x):
     x = x[x["winner"].notna()].drop_duplicates("question_id")
     found = agreement(x, x)
     assert len(x) == 0 or found["agreement"].iloc[0] == 1
+
+
+@few
+@given(ballots, ballots, st.sampled_from(["keep", "drop"]), st.booleans())
+def test_by_judge_is_each_judge_alone(x, y, ties, distinct):
+    for others in ((), (y,)):
+        try:
+            ours = agreement(x, *others, by=["judge"], ties=ties, distinct=distinct)
+        except FrameError:
+            continue
+        for at, judge in enumerate(ours["judge"]):
+            alone = x[x["judge"].isna() if pd.isna(judge) else x["judge"] == judge]
+            expected = agreement(alone, *others, ties=ties, distinct=distinct)
+            assert counts(ours[at : at + 1]) == counts(expected)
+
+
+def test_kappa_by_judge_is_each_judge_alone():
+    rng = np.random.default_rng(0)
+    x = votes(
+        [
+            (q, 1, "a", "b", judge, rng.choice(WINNERS[:3]))
+            for q in range(30)
+            for judge in ("x", "y", None)
+        ]
+    )
+    other = votes([(q, 1, "a", "b", "other", rng.choice(WINNERS[:3])) for q in range(5, 40)])
+    for of in ("cohen", "fleiss", "ac1", "alpha"):
+        ours = kappa(x, other, by="judge", coefficient=of).set_index("judge")
+        for judge in ("x", "y", None):
+            alone = x[x["judge"].isna() if judge is None else x["judge"] == judge]
+            expected = kappa(alone, other, coefficient=of).iloc[0]
+            found = ours[ours.index.isna()].iloc[0] if judge is None else ours.loc[judge]
+            pd.testing.assert_series_equal(found, expected, check_names=False)
+    within = kappa(pd.concat([x, x]), by="judge")
+    assert within["n"].tolist() == [30, 30, 30]
+    assert (within["kappa"] == 1).all()
 
 
 @few

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from itertools import combinations_with_replacement
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
@@ -40,7 +41,9 @@ def agreement(
     which either vote is a tie are left out). `pool`: "votes" pools all comparisons (the released
     script), "questions" takes the mean over questions (the paper's words: a randomly selected
     question), "keys" the mean over keys. `by` may name question_id, turn, model_a, model_b (the
-    pair, in the order of the names) and "category".
+    pair, in the order of the names), "category", and "judge": that of `votes_x`, each as if its
+    votes were given alone. Votes without a judge are of voters unnamed: each counts as its own
+    voter, and by="judge" gives them one row together.
 
     Columns: those of `by`, agreement, agreed (comparisons), ties (comparisons in which either vote
     is a tie), tie_rate_x, tie_rate_y (the share of comparisons in which the one's, or the other's,
@@ -66,7 +69,11 @@ def agreement(
             f"ties is {ties!r} and pool {pool!r}; expected ties 'keep' or 'drop', and pool"
             " 'votes', 'questions' or 'keys'"
         )
-    keys = _within(votes_x, distinct) if votes_y is None else _between(votes_x, votes_y, distinct)
+    key = [*KEY, "judge"] if "judge" in ([by] if isinstance(by, str) else by or ()) else KEY
+    if votes_y is None:
+        keys = _within(votes_x, distinct, key)
+    else:
+        keys = _between(votes_x, votes_y, distinct, key)
     rows, columns = grouped(keys.reset_index(), by, questions)
     met, agreed = ("met_s2", "agreed_s2") if ties == "drop" else ("met_s1", "agreed_s1")
     weights = [*keys.columns]
@@ -178,38 +185,44 @@ def agreement_by_gap(
 def met_by_judge(votes_x: pd.DataFrame, votes_y: pd.DataFrame) -> pd.DataFrame:
     """For each common key and judge of x what comes of its votes meeting each of y."""
     votes_x, votes_y = same_ids(check(votes_x, "votes"), check(votes_y, "votes"))
-    x, y = _sum(_verdicts(votes_x), [*KEY, "judge"]), _sum(_verdicts(votes_y), KEY)
-    keys = x.index.droplevel("judge")
-    x, keys = x[keys.isin(y.index)], keys[keys.isin(y.index)]
-    if x.empty and len(votes_x) and len(votes_y):
+    met = _meet(_sum(_verdicts(votes_x), [*KEY, "judge"]), _sum(_verdicts(votes_y), KEY))
+    if met.empty and len(votes_x) and len(votes_y):
         raise never_meet("The judges' and the others' votes share no key", votes_x, votes_y)
-    theirs = y.loc[keys]
-    theirs.index = x.index
-    return _products(x, theirs)
+    return met
 
 
-def _between(votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool) -> pd.DataFrame:
-    """For each common key what comes of each vote of x meeting each of y."""
+def _between(
+    votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool, key: list[str]
+) -> pd.DataFrame:
+    """For each common key (and judge of x, where `key` has it) each vote of x meets each of y."""
     votes_x, votes_y = same_ids(check(votes_x, "votes"), check(votes_y, "votes"))
     x, y = _verdicts(votes_x), _verdicts(votes_y)
-    met = _meet(_sum(x, KEY), _sum(y, KEY))
+    met = _meet(_sum(x, key), _sum(y, KEY))
     if met.empty and len(x) and len(y):
         what = f"The {len(x)} and the {len(y)} votes share no question, turn and pair of models"
         raise never_meet(what, votes_x, votes_y)
     if distinct:
-        same = _sum(_meet(_sum(x, [*KEY, "judge"]), _sum(y, [*KEY, "judge"])), KEY)
+        x, y = (_sum(rows[_named(rows)], [*KEY, "judge"]) for rows in (x, y))
+        same = _sum(_meet(x, y), key)
         met = met - same.reindex(met.index, fill_value=0)
     return met
 
 
-def _within(votes: pd.DataFrame, distinct: bool) -> pd.DataFrame:
+def _within(votes: pd.DataFrame, distinct: bool, key: list[str]) -> pd.DataFrame:
     """For each key what comes of each unordered pair of its votes."""
     x = _verdicts(votes)
-    everyone = _sum(x, KEY)
-    same = _sum(x, [*KEY, "judge"]) if distinct else x
+    everyone = _sum(x, key)
+    same = x
+    if distinct:  # two votes without a judge are of two voters
+        same = pd.concat([_sum(x[_named(x)], [*KEY, "judge"]), x[~_named(x)]])
     # All ordered pairs, less each vote's (or judge's) with itself, are each unordered pair twice; a
     # tie and another vote are then a half of tie_x and a half of tie_y, for either may be called x.
-    return (_products(everyone, everyone) - _sum(_products(same, same), KEY)) / 2
+    return (_products(everyone, everyone) - _sum(_products(same, same), key)) / 2
+
+
+def _named(counts: pd.DataFrame) -> np.ndarray:
+    """Return which rows have a judge in their index."""
+    return counts.index.get_level_values("judge").notna()
 
 
 def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
@@ -226,8 +239,11 @@ def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 
 
 def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    common = x.index.intersection(y.index)
-    return _products(x.loc[common], y.loc[common])
+    """Return what comes of each row of x meeting that of y under its key; x may have a judge too."""
+    at = y.index.get_indexer(x.index.droplevel([*range(y.index.nlevels, x.index.nlevels)]))
+    x, theirs = x[at >= 0], y.iloc[at[at >= 0]]
+    theirs.index = x.index
+    return _products(x, theirs)
 
 
 def _products(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:

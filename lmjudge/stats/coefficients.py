@@ -45,8 +45,9 @@ def kappa(
     votes or more), low, high, no_verdict (votes without a verdict). Intervals are from the
     jackknife over questions, in Wilson's form on the scale of the observed agreement, at the
     expected agreement that was found. kappa is missing where chance alone would agree always.
-    Raises FrameError for votes without a question_id, and, for Cohen's, for a key with two votes in
-    one frame.
+    `by` may name what it may in `agreement`, "judge" too: that of `votes_x`, each as if its votes
+    were given alone. Raises FrameError for votes without a question_id, and, for Cohen's, for a key
+    with two votes in one frame.
 
     Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
 
@@ -70,14 +71,18 @@ def kappa(
         raise ValueError("Cohen's kappa is between two judges; give the second one's votes too")
     labels = WINNERS if ties == "keep" else WINNERS[:2]
     frames = same_ids(*(check(rows, "votes") for rows in (votes_x, votes_y) if rows is not None))
-    counts = [_counts(votes, labels) for votes in frames]
+    key = [*KEY, "judge"] if "judge" in ([by] if isinstance(by, str) else by or ()) else KEY
+    if key != KEY and len(frames) == 2:  # each judge meets all of the others' votes
+        judges = frames[0]["judge"].unique()
+        frames[1] = pd.concat([frames[1].assign(judge=judge) for judge in judges])
+    counts = [_counts(votes, labels, key) for votes in frames]
     if of == "cohen":
         parts = _cohen(*counts)
         if all(map(len, counts)) and not counts[0].index.isin(counts[1].index).any():
             what = "The two judges' votes share no question, turn and pair of models"
             raise never_meet(what, *frames)
     else:
-        merged = counts[0] if len(counts) == 1 else counts[0].add(counts[1], fill_value=0)
+        merged = pd.concat(counts).groupby(level=key, dropna=False, sort=True).sum()
         parts = _many(merged, len(labels), of)
     rows, columns = grouped(parts.index.to_frame(index=False), by, questions)
     keys, group = groups(rows, columns)
@@ -123,12 +128,12 @@ def kappa(
     )
 
 
-def _counts(votes: pd.DataFrame, labels: tuple[str, ...]) -> pd.DataFrame:
+def _counts(votes: pd.DataFrame, labels: tuple[str, ...], key: list[str]) -> pd.DataFrame:
     """How many votes each key has for each label."""
     oriented = by_name(on_questions(votes))
     one = pd.DataFrame({label: oriented["winner"] == label for label in labels}).astype("int64")
-    one.index = pd.MultiIndex.from_frame(oriented[KEY])
-    return one.groupby(level=KEY, dropna=False, sort=True).sum()
+    one.index = pd.MultiIndex.from_frame(oriented[key])
+    return one.groupby(level=key, dropna=False, sort=True).sum()
 
 
 def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:

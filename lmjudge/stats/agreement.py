@@ -239,7 +239,7 @@ def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 
 
 def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """Return what comes of each row of x meeting that of y under its key; x may have a judge too."""
+    """Return what comes of each row of x meeting y under its key; x may have a judge beside it."""
     at = y.index.get_indexer(x.index.droplevel([*range(y.index.nlevels, x.index.nlevels)]))
     x, theirs = x[at >= 0], y.iloc[at[at >= 0]]
     theirs.index = x.index

@@ -271,6 +271,38 @@ def test_the_index_shows_a_difference(folder: Path) -> None:
     assert '<td class="differs">514.0, n 79 ≠</td>' in html
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "[]", "{}", "null", "{", '{"name": "run", "on": "push"}', "[" * 99_999, "\0"),
+        '{"table_sha256": "a", "stem": "t", "source": "own", "sources": {"a": 1}, "notes": ""}',
+    ],
+)
+def test_a_broken_run_card_ends_no_report(folder: Path, body: str) -> None:
+    path = lj.save_table(vicuna(), "vicuna-scores", source="published")
+    lj.save_table(table(), "own", source="own")
+    path.with_suffix(".run.json").write_text(body)
+    (folder / "own/own.run.json").write_text(body)
+    page = write_index().read_text()
+    assert page.count("<strong>run card not read</strong>") == 2
+    assert "vicuna-scores.run.json is no run card" in page
+    assert len(check()) == 1
+    assert lj.read_table(path)["value"].tolist() == [513.0]
+    # The next run of the notebook writes a card anew.
+    lj.save_table(vicuna(), "vicuna-scores", source="published")
+    lj.save_table(table(), "own", source="own")
+    assert "run card not read" not in write_index().read_text()
+
+
+@pytest.mark.parametrize("name", "hits misses calls requests digest spent rerun".split())
+def test_a_run_card_with_a_wrong_field_is_not_read(folder: Path, name: str) -> None:
+    store = lj.Store(folder.parent / "store", mode="record")
+    path = lj.save_table(table(), "own", source="own", store=store).with_suffix(".run.json")
+    card = json.loads(path.read_bytes())
+    path.write_text(json.dumps(card | {"store": card["store"] | {name: ["x"]}}))
+    assert f"missing or of another type: {name}" in write_index().read_text()
+
+
 def test_what_may_not_be_compared_is_not(folder: Path) -> None:
     cells = [
         ("Table 13, turn 1", "Human", "S1/Human-M", 81.2, "rows"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,104 @@ def parents(process: int, until: int) -> list[int]:
     while (process := int(state(process)[1])) not in (until, 1):
         found.append(process)
     return found
+
+
+def odd_notebooks(folder: Path) -> list[Path]:
+    """Notebooks that another program left, each to be run or to end in an error of its own."""
+    for name in ("braces-{x}/in-braces", "{x}", "*", "no-language", "no-metadata", "no-minor"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        notebook(folder / f"{name}.ipynb", "n")
+
+    def change(name: str, edit: Callable[[dict[str, Any]], object]) -> None:
+        path = folder / f"{name}.ipynb"
+        body = json.loads(path.read_bytes())
+        edit(body)
+        path.write_text(json.dumps(body))
+
+    change("no-language", lambda body: body["metadata"].clear())
+    change("no-minor", lambda body: body.pop("nbformat_minor"))
+    change("no-metadata", lambda body: [part.pop("metadata") for part in (body, body["cells"][2])])
+    cell = {"cell_type": "code", "input": ["n = 7\n", "n"], "language": "python", "outputs": []}
+    old = {"metadata": {"name": "old"}, "nbformat": 3, "nbformat_minor": 0}
+    old["worksheets"] = [{"cells": [{**cell, "metadata": {}, "collapsed": False}]}]
+    (folder / "version-3.ipynb").write_text(json.dumps(old))
+    return sorted(path for path in folder.rglob("*.ipynb") if "reports" not in path.parts)
+
+
+def test_whatever_a_notebook_is_its_run_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed = tmp_path / "reports/failed"
+    failed.mkdir(parents=True)
+    for other in ("other.html", "other.ipynb", "no-minor.html", "*.html"):
+        (failed / other).touch()
+    paths = odd_notebooks(tmp_path)
+    runs = run([str(path) for path in paths], parameters={"n": 8}, jobs=2)
+    assert [made.stem for made in runs] == [path.stem for path in paths]
+    assert {made.error for made in runs} == {None}
+    for made in runs:
+        assert "7" if made.stem == "version-3" else "8" in made.page.read_text()
+    assert sorted(path.name for path in failed.iterdir()) == ["other.html", "other.ipynb"]
+
+
+def test_an_error_outside_of_cells_is_the_runs_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reports").write_text("a file, where the folder belongs")
+    notebook(tmp_path / "own.ipynb", "1")
+    with pytest.raises(ReportError, match="reports"):
+        run(["own.ipynb"])
+    # What papermill cannot take raises before a kernel is launched.
+    (tmp_path / "reports").unlink()
+    path = notebook(tmp_path / "odd.ipynb", "1")
+    body = json.loads(path.read_bytes())
+    body["cells"][2]["cell_type"] = "nonsense"
+    path.write_text(json.dumps(body))
+    with pytest.raises(ReportError) as caught:
+        run(["own.ipynb", "odd.ipynb"], jobs=2)
+    (odd,) = caught.value.failed
+    assert odd.stem == "odd"
+    assert "nonsense" in odd.error
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *("", "1", "[]", "\0", "[" * 99_999, '{"nbformat": 3}', '{"nbformat": "x"}'),
+        *('{"cells": 1}', '{"cells": [{"source": []}]}', '{"cells": [{"cell_type": "code"}]}'),
+        '{"nbformat": 99, "cells": []}',
+        '{"cells": [{"cell_type": "markdown", "source": "\\ud800"}]}',
+    ],
+)
+def test_a_file_that_is_no_notebook_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.ipynb").write_text(body)
+    with pytest.raises(ReportError, match=r"own\.ipynb is not a notebook that lmjudge can read"):
+        run(["own.ipynb"])
+
+
+def test_two_notebooks_of_one_name_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        notebook(tmp_path / folder / "same.ipynb", "1")
+    with pytest.raises(ReportError, match=r"a/same\.ipynb and b/same\.ipynb have the same name"):
+        run(["a/same.ipynb", "b/same.ipynb"])
+    for odd in ("{1, 2}", "b'x'", "1e999", "(" * 9999):
+        path = notebook(tmp_path / "none.ipynb", "1")
+        path.write_text(path.read_text().replace("n: int = 3  # a number", "n = None"))
+        if odd.startswith("("):
+            (made,) = run(["none.ipynb"], parameters={"n": odd})  # no literal: it is text
+            assert made.error is None
+        else:
+            with pytest.raises(ReportError, match="which JSON cannot hold"):
+                run(["none.ipynb"], parameters={"n": odd})
 
 
 SAVES = """

@@ -73,7 +73,8 @@ def _run_and_index(stems: Sequence[str] | None, **how: Any) -> int:
 
 def _tell(one: Run) -> None:
     if one.error:
-        say(f"lmjudge: {one.stem}: {one.error} (page: {one.page})", sys.stderr)
+        page = f" (page: {one.page})" if one.page else ""
+        say(f"lmjudge: {one.stem}: {one.error}{page}", sys.stderr)
     elif one.skipped:
         say(f"{one.stem}: {one.source}, unchanged and skipped, {one.page}")
     else:

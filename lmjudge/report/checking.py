@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Saved:
     path: Path
     table: pd.DataFrame
     card: dict[str, Any] | None
+    card_error: ReportError | None = None
 
     def address(self, name: str) -> str:
         """The address, from the index, of a file beside the table's CSV."""
@@ -112,9 +114,14 @@ def readable_tables(source: str) -> tuple[list[Saved], list[ReportError]]:
     for path in sorted((reports() / PLACES[source]).glob("*.csv")):
         if path.name != "sources.csv":
             try:
-                tables.append(Saved(path.stem, source, path, read_table(path), card_of(path)))
+                table = read_table(path)
             except ReportError as error:
                 strange.append(error)
+                continue
+            try:
+                tables.append(Saved(path.stem, source, path, table, read_card(path)))
+            except ReportError as error:
+                tables.append(Saved(path.stem, source, path, table, None, error))
     return tables, strange
 
 
@@ -122,17 +129,65 @@ def paths_of(stem: str) -> dict[Path, str]:
     """Return the CSVs that a notebook's tables lie in or would lie in, each with its place."""
     folder = reports()
     paths = {folder / below / f"{stem}.csv": place for place, below in PLACES.items()}
-    own = (folder / PLACES["own"]).glob(f"{stem}-*.csv")
+    own = (folder / PLACES["own"]).glob(f"{escape(stem)}-*.csv")
     return paths | {path: "own" for path in sorted(own) if _DIGEST.fullmatch(path.stem, len(stem))}
 
 
 def card_of(path: Path) -> dict[str, Any] | None:
-    """The run card of a table's CSV, if it is of these very bytes."""
+    """Return the run card of a table's CSV, if it is readable and of these very bytes."""
+    try:
+        return read_card(path)
+    except ReportError:
+        return None
+
+
+def read_card(path: Path) -> dict[str, Any] | None:
+    """Return the run card of a table's CSV, or None without one of these very bytes.
+
+    Raises ReportError where the file beside the CSV is no run card.
+    """
     beside = path.with_suffix(".run.json")
     if not (beside.exists() and path.exists()):
         return None
-    card: dict[str, Any] = json.loads(beside.read_bytes())
+    try:
+        card = json.loads(beside.read_bytes())
+        wrong = _wrong_in(card)
+    except (OSError, ValueError, RecursionError) as error:
+        card, wrong = {}, str(error)
+    if wrong:
+        raise ReportError(
+            f"{beside} is no run card ({wrong}). Run the notebook again, or delete the file.",
+            name=beside.name,
+        )
     return card if card["table_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() else None
+
+
+_AMOUNT = (int, float, type(None))
+_CARD: dict[str, Any] = {"stem": str, "source": str, "table_sha256": str, "notes": str}
+_CARD |= {"sources": dict, "versions": dict, "store": (dict, type(None))}
+_STORE: dict[str, Any] = dict.fromkeys(("hits", "misses", "calls", "requests"), int) | {
+    "digest": (str, type(None))
+}
+
+
+def _wrong_in(card: Any) -> str:
+    """Return what keeps a JSON value from being a run card, or nothing."""
+    if not isinstance(card, dict):
+        return f"a JSON {type(card).__name__}, not an object"
+    parts: list[tuple[dict[str, Any], dict[str, Any]]] = [(card, _CARD)]
+    if isinstance(store := card.get("store"), dict):
+        parts.append((store, _STORE))
+        if "spent" in store:
+            parts.append((store, {"spent": _AMOUNT, "rerun": _AMOUNT}))
+    if isinstance(sources := card.get("sources"), dict):
+        parts.append((sources, dict.fromkeys(sources, dict)))
+    odd = [
+        name
+        for part, kinds in parts
+        for name, kind in kinds.items()
+        if name not in part or not isinstance(part[name], kind)
+    ]
+    return f"missing or of another type: {', '.join(odd)}" if odd else ""
 
 
 def source_notes(names: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from lmjudge.endpoints.replies import spellings
 from lmjudge.places import reports
 from lmjudge.report.checking import paths_of
 from lmjudge.report.files import as_json, plain, write
+from lmjudge.report.notebook import read_notebook
 from lmjudge.report.page import page_of, quiet
 from lmjudge.report.tables import PLACES
 
@@ -46,11 +47,29 @@ class Run:
 
 
 def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> Run:
-    """What came of the notebook at `path`: its table, the executed notebook and a page.
+    """Run the notebook at `path` and return its table, the executed notebook and a page.
 
     Papermill executes it, in a kernel of its own. `inputs` goes into the run card beside the
-    parameters, for `unchanged` to look at.
+    parameters, for `unchanged` to look at. Whatever raises is the run's `error`.
     """
+    try:
+        done, error, table = _executed(stem, Path(path), parameters)
+        if done is None:
+            return Run(stem, error=error)
+        return _kept(stem, done, error, table, parameters, inputs)
+    except Exception as failure:
+        return Run(stem, error=_not_run(failure))
+
+
+def _not_run(failure: Exception) -> str:
+    told = f"could not be run: {type(failure).__name__}: {plain(failure)[:500]}"
+    return str(without_secrets(told))
+
+
+def _executed(
+    stem: str, path: Path, parameters: Mapping[str, Any]
+) -> tuple[NotebookNode | None, str | None, Path | None]:
+    """Return the executed notebook, if it was begun, why it failed, and the table that it wrote."""
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -59,13 +78,15 @@ def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping
     before = _cards(stem)
     error = None
     with TemporaryDirectory() as scratch, quiet():
-        out = Path(scratch) / f"{stem}.ipynb"
+        out = Path(scratch) / "executed.ipynb"
         try:
             papermill.execute_notebook(
-                path,
-                out,
+                nbformat.from_dict(read_notebook(path)),
+                # Papermill fills braces in paths with parameters.
+                str(out).replace("{", "{{").replace("}", "}}"),
                 parameters=dict(parameters),
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
                 # ipykernel warns of TCP without encryption unless it may choose for itself.
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
@@ -77,20 +98,31 @@ def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping
             starts = plain(failure.source.strip().partition("\n")[0])[:60]
             told = f"{failure.ename}: {plain(failure.evalue)[:500]}"
             error = without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {told}")
-        except (RuntimeError, OSError, ValueError) as failure:
-            error = f"could not be run: {type(failure).__name__}: {plain(failure)[:500]}"
+        except Exception as failure:
+            error = _not_run(failure)
         done = nbformat.read(out, as_version=4) if out.exists() else None
-    wrote = [path for path, stamp in _cards(stem).items() if stamp != before.get(path)]
-    table = wrote[-1] if wrote else None
+    wrote = [table for table, stamp in _cards(stem).items() if stamp != before.get(table)]
+    return done, error, wrote[-1] if wrote else None
+
+
+def _kept(
+    stem: str,
+    done: NotebookNode,
+    error: str | None,
+    table: Path | None,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+) -> Run:
+    """Write an executed notebook and its page beside its table, or into failed/."""
+    import nbformat
+
     source = paths_of(stem)[table] if table else None
-    if done is None:
-        return Run(stem, error=error)
     timed = (cell.metadata.get("papermill", {}) for cell in done.cells)
     seconds = sum(times.get("duration") or 0.0 for times in timed)
     done = _tidied(done, parameters)
-    if error:
-        page = reports() / "failed" / f"{stem}.html"
-    else:
+    failed = reports() / "failed" / f"{stem}.html"
+    page = failed
+    if not error:
         page = (table or reports() / PLACES["own"] / f"{stem}.csv").with_suffix(".html")
     write(page.with_suffix(".ipynb"), (nbformat.writes(done) + "\n").encode())
     if table is not None and not error:
@@ -100,8 +132,8 @@ def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping
         write(card, as_json(told))
     write(page, page_of(done, page.stem, source, error).encode())
     if not error:
-        for old in (reports() / "failed").glob(f"{stem}.*"):
-            old.unlink()
+        for old in (failed, failed.with_suffix(".ipynb")):
+            old.unlink(missing_ok=True)
     if error or source is None:
         return Run(stem, source, page=page, error=error, seconds=seconds)
     return Run(stem, source, table, page, seconds=seconds)
@@ -132,6 +164,8 @@ def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNo
                 output["text"] = _BAR.sub("", output["text"])
             if output.get("text", "is there").strip():
                 kept.append(output)
+            elif kept and kept[-1].get("name") == output["name"]:
+                kept[-1]["text"] += output["text"]  # a clock cut the end of a line off
         if cell.cell_type == "code":
             cell["outputs"] = kept
         tags = cell.metadata.get("tags")

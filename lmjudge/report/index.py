@@ -86,6 +86,12 @@ def write_index() -> Path:
             claim=str(claim(list(known.values()))) if known else "",
             failed=[page.stem for page in sorted((reports() / "failed").glob("*.html"))],
             strange=[str(error) for _, errors in read.values() for error in errors],
+            cards=[
+                str(one.card_error)
+                for tables, _ in read.values()
+                for one in tables
+                if one.card_error is not None
+            ],
             kinds=KINDS,
             groups=[
                 ("Tables of the works", [_entry(one, titles) for one in ordered]),

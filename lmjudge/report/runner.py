@@ -19,7 +19,8 @@ from typing import IO, Any, cast
 from lmjudge import places
 from lmjudge.errors import ReportError
 from lmjudge.report.executing import SECRET_NAME, SECRET_TEXT, Run, execute, secrets
-from lmjudge.report.saving import ORIGINAL, literal, notebook_parameters
+from lmjudge.report.notebook import literal, notebook_parameters, read_notebook
+from lmjudge.report.saving import ORIGINAL
 from lmjudge.report.unchanged import inputs, surroundings, unchanged
 
 _ONE_AT_A_TIME = Lock()
@@ -85,6 +86,7 @@ def run(
             for name, value in given.items()
             if name in known[stem]
         }
+        _refuse_unwritable(typed)
         defaults = map(literal, known[stem].values())
         rests_on = around | inputs(path, typed, defaults)
         if changed and (left := unchanged(stem, rests_on)):
@@ -95,7 +97,7 @@ def run(
             task = {"stem": stem, "path": str(path), "parameters": typed, "inputs": rests_on}
             tasks.append(task)
     if jobs > 1:  # what trains a model takes longest: begun last, it would end alone
-        tasks.sort(key=lambda task: "train_" not in chosen[str(task["stem"])].read_text("utf-8"))
+        tasks.sort(key=lambda task: b"train_" not in chosen[str(task["stem"])].read_bytes())
     with closing(_executed(tasks, jobs)) as ending:
         for done in ending:
             runs[done.stem] = done
@@ -120,7 +122,7 @@ def _originals(path: Path) -> dict[str, Any]:
     """
     from lmjudge.data import SOURCES, at_hand
 
-    metadata = json.loads(path.read_bytes())["metadata"]
+    metadata = read_notebook(path)["metadata"]
     sources = {name: literal(value) for name, value in notebook_parameters(path).items()}
     full = metadata.get("lmjudge", {}).get("full") or {
         name: f"{source}{ORIGINAL}"
@@ -183,14 +185,20 @@ def _end(server: Popen[bytes]) -> None:
 def _chosen(stems: Iterable[str] | None) -> dict[str, Path]:
     if stems is None:
         return notebooks()
-    chosen = {}
+    chosen: dict[str, Path] = {}
     for stem in stems:
         path = Path(stem) if stem.endswith(".ipynb") else notebooks().get(stem)
         if path is None or not path.is_file():
             raise ReportError(
                 f"there is no notebook {stem!r}; {nearest(stem, notebooks())}", name=stem
             )
-        chosen[path.stem] = path
+        other = chosen.setdefault(path.stem, path)
+        if other.resolve() != path.resolve():
+            raise ReportError(
+                f"{other} and {path} have the same name, and so would their pages and tables."
+                " Rename one of them.",
+                name=path.stem,
+            )
     return chosen
 
 
@@ -243,6 +251,9 @@ def _typed(name: str, value: Any, default: str) -> Any:
         read = value.lower() == "true"
     else:
         read = literal(value)
+        if kind is list and isinstance(read, str):
+            with suppress(ValueError):
+                read = json.loads(value)
     if kind is float and type(read) is int:
         read = float(read)
     if kind not in (type(read), type(None)):
@@ -251,3 +262,16 @@ def _typed(name: str, value: Any, default: str) -> Any:
             f"parameter {name} is {value!r}; expected {kind.__name__}, such as {example}", name=name
         )
     return read
+
+
+def _refuse_unwritable(given: Mapping[str, Any]) -> None:
+    """Parameters go into the notebook and the run card, so each must be JSON."""
+    for name, value in given.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ReportError(
+                f"parameter {name} is {value!r}, which JSON cannot hold ({error}). Pass text, a"
+                " number, true or false, or a list of these.",
+                name=name,
+            ) from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import hashlib
-import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
@@ -24,6 +22,7 @@ from lmjudge.prices import cost, prices
 from lmjudge.report.evidence import Records, digest_of, gather, records_of, write_evidence
 from lmjudge.report.executing import without_secrets
 from lmjudge.report.files import as_json, read_csv, to_csv, write
+from lmjudge.report.notebook import literal, notebook_parameters
 from lmjudge.report.tables import FLAGGED, PLACES, checked
 from lmjudge.report.typeset import write_typeset
 from lmjudge.store import Store
@@ -128,39 +127,6 @@ def save_table(
     if to.place in ("published", "full") and changed:
         _note_sources(to, stem, hashes)
     return path
-
-
-def notebook_parameters(path: Path) -> dict[str, str]:
-    """Return the names in a notebook's parameters cell, each with the source of its default.
-
-    Raises ReportError for a file that is no notebook, or whose parameters are not assignments.
-    """
-    try:
-        cells = json.loads(path.read_bytes())["cells"]
-        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
-        lines = ast.parse("".join(tagged[0]["source"])).body if tagged else []
-    except (ValueError, KeyError, TypeError, SyntaxError) as error:
-        raise ReportError(
-            f"{path.name} is not a notebook that can be read here ({type(error).__name__}:"
-            f" {error}); expected nbformat 4, its parameters assigned in Python",
-            name=path.stem,
-        ) from error
-    parameters = {}
-    for line in lines:
-        if isinstance(line, ast.AnnAssign) and line.value:
-            parameters[ast.unparse(line.target)] = ast.unparse(line.value)
-        elif isinstance(line, ast.Assign):
-            source = ast.unparse(line.value)
-            parameters |= {ast.unparse(target): source for target in line.targets}
-    return parameters
-
-
-def literal(source: str) -> Any:
-    """Return the value of a Python literal, or the source itself where it is none."""
-    try:
-        return ast.literal_eval(source)
-    except (ValueError, SyntaxError):
-        return source
 
 
 def _destination(stem: str, parameters: Mapping[str, Any] | None) -> Destination:

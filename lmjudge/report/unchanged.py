@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -14,6 +13,7 @@ from lmjudge import places
 from lmjudge.report.checking import card_of, paths_of
 from lmjudge.report.executing import Run
 from lmjudge.report.files import as_json
+from lmjudge.report.notebook import read_notebook
 from lmjudge.report.saving import versions
 
 # Without these some cells do nothing, or something else.
@@ -46,7 +46,7 @@ def _code() -> str:
 
 def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -> dict[str, str]:
     """What this notebook rests on: its cells, the parameters given to it, the files they name."""
-    cells = json.loads(path.read_bytes())["cells"]
+    cells = read_notebook(path)["cells"]
     named = {
         value: _of_files(Path(value), [Path(value), *Path(value).rglob("*")])
         for value in [*defaults, *parameters.values()]

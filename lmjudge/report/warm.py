@@ -176,8 +176,10 @@ def _work(
     factory = KernelProvisionerFactory.instance()
     usual = factory.default_provisioner_name
     factory.provisioners[usual] = EntryPoint(usual, f"{__name__}:Forked", factory.GROUP_NAME)
-    done = execute(**task)
-    kernel.kill()
+    try:
+        done = execute(**task)
+    finally:  # else this process would wait for a kernel that waits for it
+        kernel.kill()
     tells.send_bytes(json.dumps(vars(done), default=str).encode())
 
 

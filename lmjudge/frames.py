@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from difflib import get_close_matches
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -371,8 +372,9 @@ def subset(
     Nothing given for one of them lets all through. A row on two models stays where both are among
     `models`; a frame without models (questions) is not cut by them. The categories, and the order
     in which questions are the first, are those of `questions`, else the frame's own. `others` are
-    columns by name: group=["expert"]. Raises FrameError for a model, category or other value that
-    is not there, where there are no categories, and for a choice that leaves no row.
+    columns by name: group=["expert"]. Each list may be JSON text, as `papermill -p` passes it.
+    Raises FrameError for a model, category or other value that is not there, for text that is no
+    JSON list, where there are no categories, and for a choice that leaves no row.
 
     >>> votes = pd.DataFrame({"question_id": [1, 2], "model_a": ["x", "x"], "model_b": ["y", "z"]})
     >>> subset(votes, models=["x", "z"])["question_id"].tolist()
@@ -380,6 +382,8 @@ def subset(
     """
     if limit < 0:
         raise ValueError(f"limit is {limit}; expected how many questions, or 0 for all")
+    models, categories = as_list(models, "models"), as_list(categories, "categories")
+    others = {column: as_list(wanted, column) for column, wanted in others.items()}
     whole = frame
     for column, wanted in others.items():
         _known("column", [column], frame.columns, frame)
@@ -407,6 +411,28 @@ def subset(
         told = f"none of {len(whole)} rows is left by {told}; choose more (pairs need both models)"
         raise FrameError(told, rows=whole)
     return frame.reset_index(drop=True)
+
+
+def as_list(value: Collection[Any] | str, name: str = "list") -> list[Any]:
+    """Return a list parameter as a list; text is read as JSON, as plain `papermill -p` passes it.
+
+    `name` is the parameter's, for the error. Raises FrameError for text that is no JSON list.
+
+    >>> as_list('["a", "b"]'), as_list(["a"]), as_list("")
+    (['a', 'b'], ['a'], [])
+    """
+    if not isinstance(value, str):
+        return list(value)
+    try:
+        values = json.loads(value or "[]")
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, list):
+        raise FrameError(
+            f"""{name} is the text {value!r}; pass a list, such as ["a", "b"], or its JSON text""",
+            columns=[name],
+        )
+    return values
 
 
 def _known(what: str, wanted: Collection[str], there: Collection[str], frame: pd.DataFrame) -> None:

@@ -52,6 +52,17 @@ def test_any_column_can_be_cut_by() -> None:
         lj.subset(votes, groups=["expert"])
 
 
+def test_a_list_may_be_the_text_that_papermill_passes() -> None:
+    assert lj.subset(VOTES, models='["x", "y"]')["question_id"].tolist() == [3, 2]
+    cut = lj.subset(VOTES, categories='["maps"]', models="[]", questions=QUESTIONS)
+    assert cut["question_id"].tolist() == [1, 2]
+    for text in ("x", '"x"', "['x']", "[", '{"x": 1}', "null"):
+        with pytest.raises(FrameError, match=r"models is the text .* pass a list"):
+            lj.subset(VOTES, models=text)
+        with pytest.raises(FrameError, match="model_a is the text"):
+            lj.subset(VOTES, model_a=text)
+
+
 def test_what_is_not_there_is_said() -> None:
     with pytest.raises(FrameError, match="there is no category 'mat' here; did you mean 'math'"):
         lj.subset(VOTES, categories=["mat"], questions=QUESTIONS)

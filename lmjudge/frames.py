@@ -252,10 +252,17 @@ def pair_up(
     models meet once, in the order in which they first appear. With `voted`, a votes frame, only
     pairs that its votes are on. A question that one of the two did not answer is left out.
     Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
-    answer_b. Raises FrameError for a baseline that gave no answers.
+    answer_b. Raises FrameError for a baseline that gave no answers, and for answers of one model
+    alone.
     """
     lines = line_up(questions, answers)
     models = list(dict.fromkeys(lines["model"]))
+    if len(models) == 1:
+        raise FrameError(
+            f"only {models[0]!r} has answers, and a pair needs two models; add the answers of"
+            " another, or grade answers alone with judge_answers (--mode single)",
+            rows=lines,
+        )
     if baseline is not None and baseline not in models:
         raise FrameError(
             f"the baseline {baseline!r} has no answers here; models with answers: {models}",

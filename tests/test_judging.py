@@ -67,6 +67,11 @@ def last(request: Request) -> str:
     return request.messages[-1]["content"]
 
 
+def test_one_model_alone_makes_no_pair_and_is_told():
+    with pytest.raises(FrameError, match="only 'x' has answers, and a pair needs two models"):
+        pair_up(questions(), answers("x"))
+
+
 def test_both_orders_and_turns_are_asked_and_resolved(tmp_path: Path) -> None:
     """A judge that always prefers x, and one that always prefers what it sees first."""
     pairings = pair_up(questions(), answers("x", "y"))

@@ -85,6 +85,12 @@ def test_a_too_long_text_loses_the_beginning_of_its_prompt() -> None:
     assert tokenizer.decode(whole).split("\n\n")[1].startswith(tokenizer.decode(tiny))
 
 
+@pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
+def test_a_share_held_out_lies_between_none_and_all(share: float) -> None:
+    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+        split_pairs(made_pairs(4), held_out=share)
+
+
 def test_loss_and_gradients_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     """Each pair scored on its own, one after the other: the definition, without batches."""
     from lmjudge.rewards.bases import open_base

@@ -246,3 +246,12 @@ def test_a_level_in_percent_is_refused():
     ):
         with pytest.raises(ValueError, match="level is 95"):
             estimate()
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_boot"),
+    [(stats.elo_bootstrap, 0), (stats.elo_bootstrap, -1), (stats.bradley_terry, -1)],
+)
+def test_rounds_that_are_none_are_refused(rate, n_boot):
+    with pytest.raises(ValueError, match=f"n_boot is {n_boot}; expected"):
+        rate(VOTES, n_boot=n_boot)

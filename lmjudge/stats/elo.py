@@ -93,6 +93,8 @@ def elo_bootstrap(
     Source: FastChat, `elo_analysis.py` (2023).
     """
     _check(k, scale, base)
+    if n_boot < 1:
+        raise ValueError(f"n_boot is {n_boot!r}; expected at least one round")
     counts = count(votes)
     pairs = Pairs.of(counts.wins, counts.ties)
     battles = int(pairs.outcomes.sum())

@@ -58,6 +58,8 @@ def bradley_terry(
     """
     if ties not in ("half", "davidson"):
         raise ValueError(f"ties is {ties!r}; expected 'half' or 'davidson'")
+    if n_boot < 0:
+        raise ValueError(f"n_boot is {n_boot!r}; expected a number of rounds, or 0 for none")
     names: dict[str, int] = {}
     if cluster is None:
         counts, rows = tally(batches(votes, names), names), None

@@ -79,7 +79,7 @@ def test_what_gpt4_and_gpt35_said_again() -> None:
 
 
 def test_grades_and_prds_second_run_as_released(published_data: Path) -> None:
-    grades = lj.load_judgments("dolphin", "scores")
+    grades = lj.load_judgments("dolphin/original", "scores")
     grades = grades[grades["text"].notna()]
     made = lj.repeatability(grades, key="asked").iloc[0]
     assert (len(grades), made["requests"], made["asked_again"], made["other_verdict"]) == (

@@ -43,7 +43,7 @@ def test_five_models_graded_by_gpt_4(published_data: Path, tmp_path: Path) -> No
     }
     # Judged again from answers, questions, references and FastChat's prompts: all but what failed.
     again = judge("fastchat:single", "dolphin")
-    lineup = lj.line_up(lj.load_questions("dolphin"), lj.load_answers("dolphin"))
+    lineup = lj.line_up(lj.load_questions("dolphin/original"), lj.load_answers("dolphin/original"))
     planned = lj.plan(lineup, again, store=store, turns=(1, 2))
     assert (planned.requests, planned.hits) == (800, 787)
     asked = [request for _, request in lj.judges.judge_requests(lineup, again, turns=(1, 2))]
@@ -77,7 +77,7 @@ def test_two_models_whose_answers_are_recovered(published_data: Path, tmp_path: 
     assert answers["origin"].unique().tolist() == ["recovered"]
     assert answers["turns"].map(len).eq(2).all()
     store = Store(tmp_path / "store")
-    lineup = lj.line_up(lj.load_questions("routellm"), answers)
+    lineup = lj.line_up(lj.load_questions("routellm/original"), answers)
     scores = lj.judge_answers(
         lineup, judge("fastchat:single", "routellm"), store=store, turns=(1, 2)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 
 import lmjudge as lj
-from lmjudge.audit import parser_lab
+from lmjudge.audit import longer_wins, parser_lab
 from lmjudge.data import rows
 from lmjudge.data.votes import people
 from lmjudge.errors import DataMissing, FrameError, WrongHash
@@ -46,6 +47,18 @@ def load(source: str, kind: str) -> pd.DataFrame:
     return loaders[kind](source)
 
 
+def released(source: str, kind: str) -> pd.DataFrame:
+    """The same rows, read in the released files."""
+    if (source, kind) == ("routellm", "answers"):
+        return lj.answers_from_judgments("routellm").drop(columns="origin")
+    if source == "mt-bench-human" and kind == "questions":
+        return lj.load_questions("mt-bench")
+    if source == "mt-bench-human" and kind == "answers":
+        names = ["alpaca-13b", "claude-v1", "gpt-3.5-turbo", "gpt-4", "llama-13b"]
+        return lj.load_answers("mt-bench", models=names)
+    return load(f"{source}/original", kind)
+
+
 def test_the_same_files_are_made_again(published_data: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "lmjudge.data.rows", str(tmp_path)], check=True)
     kept = {path.name for path in rows.FOLDER.iterdir() if path.suffix in (".csv", "")}
@@ -57,7 +70,7 @@ def test_the_same_files_are_made_again(published_data: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("source", "kind"), shipped_files())
 def test_shipped_rows_are_the_released_ones(source: str, kind: str, published_data: Path) -> None:
-    ours, theirs = load(source, kind), load(f"{source}/original", kind)
+    ours, theirs = load(source, kind), released(source, kind)
     if kind == "answers":
         theirs = theirs.assign(
             turn=[[*range(1, len(turns) + 1)] for turns in theirs["turns"]],
@@ -65,7 +78,7 @@ def test_shipped_rows_are_the_released_ones(source: str, kind: str, published_da
             characters=[[len(turn) for turn in turns] for turns in theirs["turns"]],
         ).explode(["turn", "words", "characters"])
     shared = [name for name in ours.columns if name in theirs.columns]
-    shared = [name for name in shared if name not in rows.TEXTS[kind]]
+    shared = [name for name in shared if name not in (*rows.TEXTS[kind], "asked")]
     assert len(ours) == len(theirs)
     # All but texts, times and what a source never has is there.
     assert set(theirs.columns) - set(shared) <= {*rows.TEXTS[kind], "scores", "asked"}
@@ -94,7 +107,7 @@ def test_each_file_is_in_the_notice_and_has_its_digest() -> None:
     assert {path.name for path in rows.FOLDER.glob("*.csv")} == set(rows.digests())
     for name, digest in rows.digests().items():
         assert hashlib.sha256((rows.FOLDER / name).read_bytes()).hexdigest() == digest
-        assert f"{name.partition('.')[0]}.*.csv" in notice
+        assert re.search(rf"^(.* and )?{name.partition('.')[0]}\.\*\.csv", notice, re.MULTILINE)
 
 
 def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,3 +158,109 @@ def test_the_vicuna_blogs_totals() -> None:
     assert sums.loc["alpaca-13b"].tolist() == [583, 704]
     assert sums.loc["bard"].tolist() == [664, 655.5]
     assert sums.loc["gpt-3.5-turbo"].tolist() == [693, 638]
+
+
+def test_what_experts_agree_on_in_mt_bench() -> None:
+    votes = lj.load_votes("mt-bench-human")
+    experts = votes[votes["group"] == "expert"]
+    kept, dropped = lj.agreement(experts), lj.agreement(experts, ties="drop")
+    assert kept[["agreed", "n"]].values.tolist() == [[454, 721]]
+    assert dropped[["agreed", "n"]].values.tolist() == [[388, 479]]
+
+
+def test_prds_judges_in_both_orders() -> None:
+    games = lj.load_judgments("prd")
+    counts = lj.position_bias(games.assign(winner=games["published"]))
+    pairs = counts.pivot(index="judge", columns="outcome", values="pairs")
+    names = ["consistent", "biased_first", "biased_second", "mixed"]
+    assert pairs[names].T.to_dict("list") == {
+        "gpt-4/prd": [551, 113, 2, 134],
+        "claude-1/prd": [439, 28, 220, 113],
+        "gpt-3.5-turbo-0301/prd": [553, 23, 44, 180],
+        "bard/prd": [295, 473, 1, 31],
+        "vicuna-13b/vicuna": [299, 164, 310, 27],
+    }
+    assert (pairs["error"] == 0).all()
+    # Each counts for itself in both orders: half a point for a tie.
+    worth = games["published"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0})
+    for judge, model, rate in (
+        ("bard/prd", "bard", 0.3625),
+        ("vicuna-13b/vicuna", "vicuna-13b", 0.4414),
+    ):
+        mine = games["judge"] == judge
+        first, second = (mine & (games[side] == model) for side in ("model_a", "model_b"))
+        won = worth[first].sum() + (1 - worth[second]).sum()
+        assert won / (first | second).sum() == pytest.approx(rate, abs=0.00005)
+
+
+def test_prds_judges_agree_with_people_as_known() -> None:
+    votes = lj.load_votes("prd")
+    humans, judges = votes[votes["judge"].isna()], votes[votes["judge"].notna()]
+    known = {
+        ("gpt-4/prd", "keep"): (0.515, 1760),
+        ("gpt-4/prd", "drop"): (0.768, 1036),
+        ("bard/prd", "keep"): (0.332, 1760),
+        ("bard/prd", "drop"): (0.759, 572),
+    }
+    for ties in ("keep", "drop"):
+        found = lj.agreement(judges, humans, by="judge", ties=ties).set_index("judge")
+        for (judge, setting), (share, n) in known.items():
+            if setting == ties:
+                row = found.loc[judge]
+                assert (round(row["agreement"], 3), row["n"]) == (share, n)
+
+
+def test_prds_people_among_themselves() -> None:
+    humans = people("prd")
+    assert len(humans) == 7040
+    assert humans["judge"].isna().all()
+    every = lj.agreement(humans).iloc[0]
+    assert (every["agreed"], every["n"]) == (3464, 6720)
+    among = humans[humans[["model_a", "model_b"]].isin(PRD_MODELS).all(axis=1)]
+    pair = among[["model_a", "model_b"]].apply(sorted, axis=1).str.join(" ")
+    assert among.groupby(["question_id", pair]).size().eq(3).sum() == 480
+    # `distinct` changes nothing: two votes without a voter are of two voters.
+    for ties, share, n in (("keep", 0.524, 1440), ("drop", 0.647, 1132)):
+        for distinct in (False, True):
+            row = lj.agreement(among, ties=ties, distinct=distinct).iloc[0]
+            assert (round(row["agreement"], 3), row["n"]) == (share, n)
+
+
+def test_claudes_pairs_have_one_human_verdict_a_question() -> None:
+    humans = people("prd")
+    claude = humans[(humans[["model_a", "model_b"]] == "claude").any(axis=1)]
+    assert (claude["model_a"] == "claude").all()
+    assert claude.groupby("model_b").size().tolist() == [80] * 4
+    assert not claude.duplicated(["question_id", "model_b"]).any()
+    # They agree with GPT-4 far more than the others do: shown apart.
+    gpt4 = lj.load_votes("prd").query("judge == 'gpt-4/prd'")
+    others = humans[humans[["model_a", "model_b"]].isin(PRD_MODELS).all(axis=1)]
+    shares = [lj.agreement(gpt4, part)["agreement"].item() for part in (claude, others)]
+    assert [round(share, 3) for share in shares] == [0.625, 0.490]
+
+
+def test_grades_repeats_and_means_are_as_released() -> None:
+    scores = lj.load_judgments("routellm")
+    assert scores.groupby("model")["score"].mean().to_dict() == {
+        "gpt-4-1106-preview": 9.228125,
+        "mistralai/Mixtral-8x7B-Instruct-v0.1": 8.340625,
+    }
+    runs = [lj.load_judgments(name) for name in ("prd", "prd-again")]
+    runs = [rows.assign(winner=rows["published"]) for rows in runs]
+    asked = pd.concat(runs).query("judge == 'gpt-3.5-turbo-0301/prd'")
+    again = lj.repeatability(asked, key="asked").iloc[0]
+    counts = ["requests", "asked_again", "other_verdict", "n"]
+    assert again[counts].tolist() == [1600, 160, 27, 160]
+    assert pd.isna(again["different_text"])  # texts are not here, so nothing is claimed
+    means = lj.load_means()
+    assert means.groupby("category", sort=False).ngroups == 8
+    assert means["model"].nunique() == 10
+
+
+def test_length_is_estimated_from_counts_as_from_texts(published_data: Path) -> None:
+    votes = lj.load_votes("prd").dropna(subset="judge")
+    counted, texts = lj.load_answers("prd"), lj.load_answers("prd/original")
+    pd.testing.assert_frame_equal(lj.length_bias(votes, counted), lj.length_bias(votes, texts))
+    mine, theirs = longer_wins(counted), longer_wins(texts)
+    by = ["question_id", "model_a", "model_b", "winner"]
+    assert sorted(mine[by].values.tolist()) == sorted(theirs[by].values.tolist())

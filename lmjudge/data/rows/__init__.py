@@ -42,7 +42,8 @@ def shipped(source: str | os.PathLike[str], kind: str) -> pd.DataFrame | None:
     `kind` is "games", "scores", "votes", "means", "questions" or "answers". Columns are those of
     the frame; texts (`text`, `turns`, `reference`) and `time` are missing throughout. An answers
     frame has a row for each turn, with `turn`, `words`, `characters`, `headings`, `items` (of
-    lists) and `bold`. `attrs["source"]` is the source's name. None for a path, for
+    lists) and `bold`. `asked` is the request's key without its provider where rows of two sources
+    share it, else `key`. `attrs["source"]` is the source's name. None for a path, for
     `<name>/original`, and for a name that is no source. Raises WrongHash for a changed file.
 
     >>> shipped("vicuna-blog", "games")["question_id"].nunique()
@@ -94,6 +95,8 @@ def _read(content: bytes, kind: str, source: str) -> pd.DataFrame:
         table[name] = float("nan") if name == "time" else None
     if kind == "scores":
         table["published"] = pd.to_numeric(table["published"])
+    if "key" in table.columns:
+        table["asked"] = table["asked"].fillna(table["key"]) if "asked" in table else table["key"]
     made = frame(kind, table) if kind in COLUMNS else table
     made.attrs["source"] = source
     return made

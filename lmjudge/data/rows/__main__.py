@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from lmjudge.data import (
+    answers_from_judgments,
     load_answers,
     load_judgments,
+    load_means,
     load_questions,
     load_votes,
 )
@@ -24,7 +26,7 @@ _ORDER = {
     "games": ["question_id", "turn", "model_a", "model_b", "judge", "sample"],
     "scores": ["question_id", "turn", "model", "judge", "sample"],
     "votes": ["question_id", "turn", "model_a", "model_b", "judge", "winner"],
-    "means": ["model", "category"],
+    "means": [],  # as in the figure: its models and axes have an order
     "questions": ["question_id"],
     "answers": ["question_id", "model", "sample", "turn"],
 }
@@ -36,15 +38,29 @@ _BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 
 def tables() -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield each shipped file's name and rows, made of the released files."""
-    for source in ("vicuna-blog", "prd"):
-        yield f"{source}.games", load_judgments(f"{source}/original", "games")
+    for source in ("vicuna-blog", "prd", "prd-again", "dolphin", "routellm"):
         yield f"{source}.questions", load_questions(f"{source}/original")
-        yield f"{source}.answers", figures(load_answers(f"{source}/original"))
-    yield "prd.votes", people("prd")
-    # The copy of the first turn, whose bytes are at hand; the Parquet file of both may not be.
+        recovered = source == "routellm"
+        load = answers_from_judgments if recovered else load_answers
+        yield f"{source}.answers", figures(load(f"{source}/original"))
+    yield "vicuna-blog.games", load_judgments("vicuna-blog/original").drop(columns="asked")
+    games = {name: load_judgments(f"{name}/original") for name in ("prd", "prd-again")}
+    # What both runs were asked has one `asked`; of the rest `key` says as much.
+    shared = {*games["prd"]["asked"].dropna()} & {*games["prd-again"]["asked"]}
+    for source, rows in games.items():
+        yield f"{source}.games", rows.assign(asked=rows["asked"].where(rows["asked"].isin(shared)))
+    for source in ("dolphin", "routellm"):
+        yield f"{source}.scores", load_judgments(f"{source}/original").drop(columns="asked")
+    yield "prd.votes", people("prd/original")
+    # The copy of the first turn: the Parquet file of both turns has other bytes.
     copy = find("mt-bench-human", "mt_bench_human_judgments/human_judgments_turn1.jsonl")
-    yield "mt-bench-human.votes", load_votes(copy)
+    votes = load_votes(copy)
+    yield "mt-bench-human.votes", votes
+    yield "mt-bench-human.questions", load_questions("mt-bench")
+    answers = load_answers("mt-bench")
+    yield "mt-bench-human.answers", figures(answers[answers["model"].isin({*votes["model_a"]})])
     yield "llmfao.votes", load_votes("llmfao/original")
+    yield "mt-bench-radar.means", load_means("mt-bench-radar/original")
 
 
 def figures(answers: pd.DataFrame) -> pd.DataFrame:
@@ -73,8 +89,9 @@ def figures(answers: pd.DataFrame) -> pd.DataFrame:
 def content(name: str, table: pd.DataFrame) -> bytes:
     """Return a table as the bytes of its file: without texts, sorted, one row a line."""
     kind = name.rpartition(".")[2]
-    table = table.drop(columns=[*TEXTS[kind], "scores", "asked"], errors="ignore")
-    table = table.sort_values(_ORDER[kind], kind="stable", na_position="last")
+    table = table.drop(columns=[*TEXTS[kind], "scores"], errors="ignore")
+    if _ORDER[kind]:
+        table = table.sort_values(_ORDER[kind], kind="stable", na_position="last")
     return table.to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 

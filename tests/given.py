@@ -1,4 +1,4 @@
-"""What tests are given: rows as a file, a benchmark as a module."""
+"""What tests are given: rows as a file, a benchmark as a module, a number of examples."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from hypothesis import settings
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -26,3 +28,8 @@ def benchmark(name: str) -> ModuleType:
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
+
+
+def examples(most: int, **others: Any) -> settings:
+    """Return Hypothesis settings of `most` examples, or of fewer where the profile has fewer."""
+    return settings(max_examples=min(most, settings().max_examples), **others)

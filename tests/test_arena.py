@@ -166,6 +166,7 @@ def arena_file(path: Path) -> Path:
     return written(path, [rows[i] for i in order])
 
 
+@pytest.mark.notebooks
 def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
     path = arena_file(place / "clean_battle_20231206.json")
     run(["arena-elo"], parameters={"battles": str(path), "n_boot": 30})
@@ -204,6 +205,7 @@ def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
     assert week.to_dict() == pytest.approx(want.to_dict())
 
 
+@pytest.mark.notebooks
 def test_planted_strengths_come_back(place: Path) -> None:
     run(["arena-elo"], source="simulated", parameters={"n_boot": 30, "scale": 200})
     table = read_table(place / "reports/simulated/arena-elo.csv")
@@ -249,6 +251,7 @@ def test_planted_ratings_are_the_best_fit_to_many_votes() -> None:
     assert found["rating"].corr(true) > 0.99
 
 
+@pytest.mark.notebooks
 def test_crowd_votes_stand_in_under_their_own_title(published_data: Path, place: Path) -> None:
     run(["arena-elo"], source="published", parameters={"n_boot": 30})
     table = read_table(place / "reports/arena-elo.csv")

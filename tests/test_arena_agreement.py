@@ -16,6 +16,7 @@ from lmjudge.errors import DataMissing
 from lmjudge.report import read_table
 
 
+@pytest.mark.notebooks
 def test_the_printed_counts_are_arithmetic_without_any_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -35,6 +36,7 @@ def test_the_printed_counts_are_arithmetic_without_any_rows(
         run_cells("arena-agreement", judge="mine")
 
 
+@pytest.mark.notebooks
 def test_the_human_side_of_table_6(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = made.released(tmp_path, monkeypatch)
     rows = [row for row in votes_of(folder, made.ARENA) if row["turn"] == 1]
@@ -54,6 +56,7 @@ def test_the_human_side_of_table_6(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert german["saved"].parent.name == "own"
 
 
+@pytest.mark.notebooks
 def test_judges_of_ones_own_on_the_arenas_conversations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -351,6 +351,7 @@ def test_parsers_show_what_they_change() -> None:
         audit.parser_lab(games, ["strict", "clever"])
 
 
+@pytest.mark.notebooks
 def test_the_page_answers_from_files_and_the_store_alone(
     study: object, place: Path, tmp_path: Path
 ) -> None:
@@ -397,6 +398,7 @@ def test_the_page_answers_from_files_and_the_store_alone(
     assert names["corrected"][["n_human", "n"]].drop_duplicates().values.tolist() == [[36, 48]]
 
 
+@pytest.mark.notebooks
 @pytest.mark.usefixtures("place")
 def test_released_rows_fill_the_page(published_data: Path) -> None:
     names = run_cells("judge-audit", source="published")

@@ -139,6 +139,7 @@ def test_check_exits_with_1_where_a_digit_differs(
     assert told.endswith("0 of 1 cells are as printed\n")
 
 
+@pytest.mark.notebooks
 def test_one_notebook_fails_and_the_others_go_on(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,6 +236,7 @@ def test_a_budget_of_calls_stops_and_goes_on(
     (here / "prices.csv").write_text("model,input,output,date\nm,1000,1000,2026-01-01\n")
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path) -> None:
     words = [
         "generate",

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from given import examples
 from hostile import PAGES as HOSTILE
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from nbformat.v4 import new_notebook
 
 import lmjudge as lj
@@ -175,7 +176,7 @@ def test_evidence_that_does_not_fit_is_refused(folder: Path) -> None:
     assert not folder.exists()
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     st.lists(st.tuples(*(st.sampled_from("abc") for _ in range(3)), st.integers(0, 9)), min_size=1),
     st.randoms(use_true_random=False),
@@ -206,6 +207,7 @@ def test_the_rows_behind_a_cell_are_those_of_its_group(games: list, order: objec
     assert told == expected
 
 
+@pytest.mark.slow
 def test_the_order_of_rows_and_columns_changes_no_byte(tmp_path: Path) -> None:
     """Tables of shuffled judgments, resampled intervals included."""
     study = lj.simulate(0)
@@ -265,6 +267,7 @@ def test_no_table_or_page_asks_for_the_date() -> None:
             assert not asks.search(text) or "sources.csv" in text, path
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     """Table, pages, executed notebook and manifest of the simulated study, wherever it runs."""
     checkout = Path(lj.__file__).parents[1]

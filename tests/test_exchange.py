@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings, strategies as st
+from given import examples
+from hypothesis import HealthCheck, given, strategies as st
 
 from lmjudge.cli import main
 from lmjudge.errors import DamagedStore, NotAStore, StoreError
@@ -39,7 +40,8 @@ def some(count: int, text: str = "reply") -> list[Record]:
     ]
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@examples(5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records, records, records)
 def test_merging_is_set_union(
     tmp_path_factory: pytest.TempPathFactory,

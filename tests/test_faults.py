@@ -250,6 +250,7 @@ def test_a_byte_at_a_time_does_not_outlast_the_deadline(tmp_path: Path) -> None:
     assert keys_in(tmp_path) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STOPS)
 def test_a_fault_that_stops_stops_at_the_first_and_goes_on_later(tmp_path: Path, name: str) -> None:
     with Loopback(verdict) as server:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 
 import lmjudge as lj
 from lmjudge.errors import FrameError, TrainingError
@@ -28,6 +29,8 @@ from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
 from tiny import made_pairs, tiny_opt, tiny_tokenizer  # noqa: E402
+
+pytestmark = pytest.mark.train
 
 torch.set_num_threads(1)
 OPTIONS = {"seed": 1, "device": "cpu", "progress": False}
@@ -168,7 +171,7 @@ TALK = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4)
 
 
 @given(TALK, st.booleans())
-@settings(max_examples=60)
+@examples(60)
 def test_the_loss_is_on_the_assistants_tokens_exactly(
     talk: list[tuple[str, str]], ours: bool
 ) -> None:
@@ -396,6 +399,7 @@ def test_expected_wins_are_what_judging_comes_to(tmp_path: Path) -> None:
     assert abs(found["win_rate"] - planted) < 0.05
 
 
+@pytest.mark.notebooks
 def test_a_reward_model_finds_planted_quality_and_ranks_by_it(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 from loopback import Loopback
 
 import lmjudge as lj
@@ -112,7 +113,7 @@ def test_a_missing_source_says_how_to_get_it(
 # Ranks
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 4), st.sampled_from([-1.0, 0.0, 0.5, 2.0])),
@@ -295,6 +296,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
         yield running
 
 
+@pytest.mark.notebooks
 def test_own_instructions(home: Path) -> None:
     path = written(
         home / "mine.json", [ALPACA | {"output": f"Add the apples {n}."} for n in range(4)]
@@ -307,6 +309,7 @@ def test_own_instructions(home: Path) -> None:
     assert verbs["value"].tolist() == [4]
 
 
+@pytest.mark.notebooks
 def test_own_reviews_in_the_blogs_format(published_data: Path, home: Path) -> None:
     rows = json.loads((published_data / "cherry_llm/vicuna_wrap_reviews_gpt4.json").read_text())
     folder = home / "mine"
@@ -328,6 +331,7 @@ def test_own_reviews_in_the_blogs_format(published_data: Path, home: Path) -> No
     assert set(table["basis"]) == {"own"}
 
 
+@pytest.mark.notebooks
 def test_a_judge_of_ones_own_on_translated_answers(
     published_data: Path, home: Path, server: Loopback
 ) -> None:
@@ -345,6 +349,7 @@ def test_a_judge_of_ones_own_on_translated_answers(
     assert all(text.count("\nZH ") == 3 for text in judged)
 
 
+@pytest.mark.notebooks
 def test_own_rewards_rank_own_samples(published_data: Path, home: Path, server: Loopback) -> None:
     said = {"mine": ["a", "a b c", "a b"], "other": ["a b c d"]}
     (home / "model_answer").mkdir()

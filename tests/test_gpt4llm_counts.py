@@ -53,6 +53,7 @@ def test_a_choice_is_one_of_five(tmp_path: Path, choice: str) -> None:
         lj.load_choices(path)
 
 
+@pytest.mark.notebooks
 def test_the_eighteen_percentages_follow_from_whole_votes(
     published_data: Path, place: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_the_eighteen_percentages_follow_from_whole_votes(
     assert check(["gpt4llm-human"]).empty
 
 
+@pytest.mark.notebooks
 def test_own_choices_are_shown_as_ones_own(place: Path) -> None:
     path = place / "choices.csv"
     path.write_text(CHOICES)
@@ -90,6 +92,7 @@ def test_own_choices_are_shown_as_ones_own(place: Path) -> None:
     assert cells.loc[("Honesty", "tie"), ["n", "no_verdict"]].tolist() == [2, 1]
 
 
+@pytest.mark.notebooks
 def test_simulated_votes_hold_what_was_planted(place: Path) -> None:
     run(["gpt4llm-human"], source="simulated", parameters={"models": ["sim-alder", "sim-elder"]})
     table = read_table(place / "reports/simulated/gpt4llm-human.csv")
@@ -97,6 +100,7 @@ def test_simulated_votes_hold_what_was_planted(place: Path) -> None:
     assert held(table) > 0.7
 
 
+@pytest.mark.notebooks
 def test_the_labels_of_figure_6_follow_from_the_released_means(
     published_data: Path, place: Path
 ) -> None:
@@ -115,6 +119,7 @@ def test_the_labels_of_figure_6_follow_from_the_released_means(
     assert (apart != 0).sum() == 3
 
 
+@pytest.mark.notebooks
 def test_own_answers_by_the_length_of_their_references(place: Path) -> None:
     references = {
         "a b": "0-2",
@@ -147,6 +152,7 @@ def test_own_answers_by_the_length_of_their_references(place: Path) -> None:
     assert set(table["column"]) == {"half"}
 
 
+@pytest.mark.notebooks
 def test_overlap_is_as_planted(place: Path) -> None:
     run(["gpt4llm-rouge"], source="simulated", parameters={"seed": 2})
     table = read_table(place / "reports/simulated/gpt4llm-rouge.csv")

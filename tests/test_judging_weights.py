@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 
 import lmjudge as lj
 from lmjudge.errors import FrameError
@@ -156,7 +157,7 @@ TOKENS = st.lists(
 )
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     tokens=TOKENS,
     rivals=st.lists(

@@ -26,6 +26,8 @@ from lmjudge.errors import DamagedStore, StoreError, UnknownRecord
 from lmjudge.records import Record, Reply
 from lmjudge.store import Store, exchange
 
+pytestmark = pytest.mark.kill
+
 
 def nothing_is_lost(counts: Counter[str]) -> None:
     assert not {name: counts[name] for name in harm.NEVER if counts[name]}

@@ -21,6 +21,8 @@ torch.set_num_threads(1)  # two on two busy cores wait for each other at every s
 
 from tiny import tiny_model  # noqa: E402
 
+pytestmark = pytest.mark.train
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

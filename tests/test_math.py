@@ -31,6 +31,7 @@ def failures(study, judge):
     return 1 - found["high"], 1 - found["agreement"], 1 - found["low"]
 
 
+@pytest.mark.slow
 def test_the_planted_failures_are_found_under_each_prompt():
     held, every = [], {name: [] for name in PROMPTS}
     for seed in range(5):
@@ -86,6 +87,7 @@ class OnlyByReference:
         yield answer
 
 
+@pytest.mark.notebooks
 def test_the_notebook_with_a_judge_and_labels_of_ones_own(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine, folder = tmp_path / "mine", tmp_path / "mine/reference_answer"
@@ -135,6 +137,7 @@ def test_the_notebook_with_a_judge_and_labels_of_ones_own(place, tmp_path, monke
     assert table.loc["rate", "value"].to_dict() == {"default": 50, "cot": 100, "reference": 0}
 
 
+@pytest.mark.notebooks
 def test_the_notebook_finds_what_was_planted(place, monkeypatch):
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
     monkeypatch.chdir(place)
@@ -143,6 +146,7 @@ def test_the_notebook_finds_what_was_planted(place, monkeypatch):
     assert table["planted"].is_monotonic_decreasing
 
 
+@pytest.mark.notebooks
 def test_the_notebook_on_released_rows(place, monkeypatch, published_data):
     monkeypatch.chdir(place)
     made = run(["judge-math"], source="published")[0]

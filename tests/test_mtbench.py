@@ -75,6 +75,7 @@ def graded(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / made.GRADES).read_text().splitlines()]
 
 
+@pytest.mark.notebooks
 def test_every_cell_of_table_5_from_files_as_they_were_released(folder: Path) -> None:
     names = run_cells("mtbench-agreement", until="", source="published")
     table = read_table(names["saved"]).set_index(["table", "row", "column"]).sort_index()
@@ -102,6 +103,7 @@ def test_every_cell_of_table_5_from_files_as_they_were_released(folder: Path) ->
     assert (cell["value"], cell["n"]) == pytest.approx(share(one, two, 1, False))
 
 
+@pytest.mark.notebooks
 def test_grades_that_lack_a_model_are_not_the_papers_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +114,7 @@ def test_grades_that_lack_a_model_are_not_the_papers_cells(
     assert "Table 5, turn 1" in set(table["table"])
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize("parameters", [{"judgments": made.GPT4}, {"grades": made.GRADES}])
 def test_own_files_meet_the_released_votes_as_ones_own(
     folder: Path, parameters: dict[str, str]
@@ -122,6 +125,7 @@ def test_own_files_meet_the_released_votes_as_ones_own(
     assert table["table"].str.startswith("Own ").all()
 
 
+@pytest.mark.notebooks
 def test_a_choice_of_models_categories_and_questions_is_ones_own(folder: Path) -> None:
     choice = {"models": made.MODELS[:4], "categories": ["writing"], "limit": 1}
     names = run_cells("mtbench-agreement", source="published", **choice)
@@ -144,6 +148,7 @@ def verdict(body: dict[str, Any]) -> str:
     return f"Read. [[{'A' if a > b else 'B' if b > a else 'C'}]]"
 
 
+@pytest.mark.notebooks
 def test_a_judge_of_ones_own_is_asked_about_what_the_voters_read(folder: Path) -> None:
     human = keyed(votes_of(folder, made.HUMAN))
     with Loopback(answer=verdict) as server:
@@ -164,6 +169,7 @@ def test_a_judge_of_ones_own_is_asked_about_what_the_voters_read(folder: Path) -
         assert (cell["value"], cell["n"]) == pytest.approx(share(mine, experts, turn, True))
 
 
+@pytest.mark.notebooks
 def test_every_cell_of_table_7_in_every_reading(folder: Path) -> None:
     names = run_cells("mtbench-winrates", source="published")
     table = read_table(names["saved"]).set_index(["table", "row", "column"])["value"].sort_index()
@@ -191,6 +197,7 @@ def test_every_cell_of_table_7_in_every_reading(folder: Path) -> None:
     assert {"Figure 4, with ties", "Figure 4, without ties"} <= set(table.index.get_level_values(0))
 
 
+@pytest.mark.notebooks
 def test_the_leaderboards_rows_where_the_public_space_is_at_hand(
     published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,6 +236,7 @@ def test_the_leaderboards_rows_where_the_public_space_is_at_hand(
     assert "Vicuna-13B (all)" in table.loc["Table 8"].index
 
 
+@pytest.mark.notebooks
 def test_own_grades_beside_own_benchmarks(folder: Path) -> None:
     results = {
         "results": {
@@ -252,6 +260,7 @@ def test_own_grades_beside_own_benchmarks(folder: Path) -> None:
     assert set(table["basis"]) == {"own"}
 
 
+@pytest.mark.notebooks
 def test_a_judge_of_ones_own_grades(folder: Path) -> None:
     with Loopback(answer=lambda body: "Well. [[7]]") as server:
         names = run_cells(

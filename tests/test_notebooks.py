@@ -24,7 +24,7 @@ CONVERTED = [
 SIMULATED = [stem for stem in STEMS if stem not in CONVERTED]
 
 # The fixture of the module runs every notebook.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.notebooks]
 
 
 @pytest.fixture(scope="module")

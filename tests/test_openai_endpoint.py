@@ -16,7 +16,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, formatdate
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 from loopback import (
     CUT,
     FAILS,
@@ -441,7 +442,7 @@ _json = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     st.sampled_from([200, 200, 400, 500]),
     st.fixed_dictionaries(
@@ -938,6 +939,7 @@ def test_limits_are_above_zero(name):
 # -- Nothing left behind --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["hang", "slow-head", "slow-body", "429-far"])
 def test_cancelled_in_the_middle_leaves_nothing(fault):
     parts = [http(429, "", retry_after="60")] if fault == "429-far" else fault

@@ -278,6 +278,7 @@ def test_fastchat_reads_numbers_as_the_published_patterns_do(text: str, form: st
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(

@@ -231,6 +231,7 @@ def test_examples_are_seen_in_the_prompts_that_have_them() -> None:
     assert with_examples == ["pair-few-shot"]
 
 
+@pytest.mark.slow
 def test_habits_are_recovered() -> None:
     study = lj.simulate(3, per_category=20, models=TWINS, judges=MOVED[1:])
     ask: Any = {"store": Memory(), "endpoint": study.endpoint}
@@ -326,6 +327,7 @@ def mine(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
     }
 
 
+@pytest.mark.notebooks
 def test_a_judge_of_ones_own_put_to_the_test(mine: dict[str, str], tmp_path: Path) -> None:
     with Loopback(likes_a) as server:
         asked = {"record": "true", "base_url": server.url}
@@ -349,6 +351,7 @@ def test_a_judge_of_ones_own_put_to_the_test(mine: dict[str, str], tmp_path: Pat
     assert table["n"].dropna().eq(1).all()
 
 
+@pytest.mark.notebooks
 def test_a_judge_of_ones_own_asked_again(mine: dict[str, str], tmp_path: Path) -> None:
     with Loopback(likes_a) as server:
         asked = {"record": "true", "base_url": server.url, "prompt": "single", "limit": "2"}
@@ -361,6 +364,7 @@ def test_a_judge_of_ones_own_asked_again(mine: dict[str, str], tmp_path: Path) -
     assert whole["another verdict"] == 0
 
 
+@pytest.mark.notebooks
 def test_own_judges_who_are_contestants(mine: dict[str, str], tmp_path: Path) -> None:
     answers = tmp_path / "answers"
     (answers / "likes-a.jsonl").write_bytes((answers / "mine.jsonl").read_bytes())

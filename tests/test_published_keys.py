@@ -90,6 +90,7 @@ def test_no_key_is_missing_and_none_is_made_up(reference: dict[str, Any]) -> Non
     assert set(KEYS["key"]) == set(reference)
 
 
+@pytest.mark.slow
 def test_every_number_stands_with_its_digits(reference: dict[str, Any]) -> None:
     missing = []
     for key, entry in reference.items():

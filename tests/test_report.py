@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from given import examples
 from hostile import CELLS, PAGES, TERMINAL
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from nbformat import writes
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
@@ -422,7 +423,7 @@ def test_a_choice_of_published_rows_is_ones_own(
 _LATEX_TEXT = re.compile(r"([^\\&%$#_{}~^<>\[*\n]|\\[&%$#_{}]|\\text[a-z]+\{\}|\{[\[*]\})*")
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(
     st.text(max_size=60) | st.sampled_from([*PAGES, *CELLS, *TERMINAL, "^^5cinput{a}", "*[3cm]"])
 )

@@ -25,6 +25,8 @@ torch = pytest.importorskip("torch", reason="the extra `train` is not installed"
 
 from tiny import made_pairs, tiny_model, tiny_opt, tiny_tokenizer  # noqa: E402
 
+pytestmark = pytest.mark.train
+
 torch.set_num_threads(1)  # of models this small, two threads are slower than one
 
 

@@ -25,6 +25,8 @@ from lmjudge.records import Record, Reply, Request
 from lmjudge.report import Run, run
 from lmjudge.report.unchanged import inputs, surroundings, unchanged
 
+pytestmark = pytest.mark.notebooks
+
 # What a notebook can tell of its process and show: each cell must be the same as in Jupyter.
 SHOWN = [
     "print('a'); import sys; print('b', file=sys.stderr); print('c')",

@@ -15,6 +15,8 @@ from lmjudge.records import Reply, Request
 from lmjudge.scale import answer_all
 from lmjudge.store import Store
 
+pytestmark = pytest.mark.train
+
 
 def test_a_server_is_not_asked_by_actors(tmp_path: Path) -> None:
     with pytest.raises(EndpointError, match="calls a server"):

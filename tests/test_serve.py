@@ -23,6 +23,8 @@ for name in ("torch", "transformers", "fastapi", "uvicorn"):
 
 from tiny import tiny_judge, tiny_model  # noqa: E402
 
+pytestmark = pytest.mark.train
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 QUESTIONS = [
     {

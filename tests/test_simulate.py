@@ -31,6 +31,7 @@ def small() -> Study:
 # The corridor: rendered prompts, a real store, the parsers.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "turns"), [("pair", (1, 2)), ("score", (1,)), ("single", (1, 2))]
 )
@@ -104,6 +105,7 @@ def test_the_store_lies_beside_the_paid_one(monkeypatch, tmp_path, small):
     assert small.store().mode == "record"
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_in_every_process(tmp_path):
     code = """
 import hashlib, tempfile, lmjudge as lj

@@ -62,6 +62,7 @@ def test_expected_grades_match_numeric_integration(small):
         assert row.planted == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_large_study_finds_the_truth():
     study = lj.simulate(seed=11, per_category=30)
     ask = {"store": COVERAGE.Memory(), "endpoint": study.endpoint}
@@ -90,6 +91,7 @@ def test_a_large_study_finds_the_truth():
     assert (whole["planted"] < whole["high"]).all()
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_planted_values():
     made = COVERAGE.coverage(range(5), per_category=4)
     assert len(made) > 200

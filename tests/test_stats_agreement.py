@@ -8,13 +8,14 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, frame, swap
 from lmjudge.stats import agreement, kappa, win_rates
 
-few = settings(max_examples=40)
+few = examples(40)
 
 MODELS = ["a", "b", "c"]
 WINNERS = ["model_a", "model_b", "tie", None]

@@ -7,13 +7,14 @@ from itertools import chain
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame, resolve, swap
 from lmjudge.stats import position_bias, repeatability, win_rates
 
-few = settings(max_examples=40)
+few = examples(40)
 
 WINNERS = ["model_a", "model_b", "tie", None]
 NONE = {"score_a": None, "score_b": None, "reason": None, "text": "", "key": ""}

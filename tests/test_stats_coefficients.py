@@ -8,7 +8,8 @@ import krippendorff
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
@@ -16,7 +17,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import frame, swap
 from lmjudge.stats import agreement, kappa
 
-few = settings(max_examples=15)
+few = examples(15)
 LABELS = ["model_a", "model_b", "tie", None]
 
 
@@ -184,6 +185,7 @@ def test_by_turn_and_bad_votes():
         kappa(x, coefficient="kappa")
 
 
+@pytest.mark.slow
 def test_intervals_cover():
     rng = np.random.default_rng(7)
     # The same three labels for everybody with chance one half, else at random: Fleiss' 1/4.

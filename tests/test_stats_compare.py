@@ -38,6 +38,7 @@ def votes(judge, winners, pair=("m", "n")):
     return frame("votes", rows)
 
 
+@pytest.mark.slow
 def test_models_with_a_row_per_question_are_compared_by_the_paired_t_test():
     rng = np.random.default_rng(1)
     a = rng.normal(7, 1, 25)
@@ -96,6 +97,7 @@ def test_judges_are_compared_by_mcnemars_exact_test():
     assert dropped["no_verdict"] == 60 - dropped["n"]
 
 
+@pytest.mark.slow
 def test_equal_judges_differ_at_the_nominal_rate():
     rng = np.random.default_rng(6)
     made = []
@@ -136,6 +138,7 @@ def test_opponents_weigh_alike_however_often_they_were_met():
         win_rates(x, pool="models")
 
 
+@pytest.mark.slow
 def test_win_rates_over_opponents_cover():
     rng = np.random.default_rng(3)
     made = []

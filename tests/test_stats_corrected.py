@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 
 import lmjudge as lj
 from lmjudge import audit
@@ -42,7 +43,7 @@ def drawn(seed: int, questions: int = 30, noise: float = 0.25) -> Iterator[pd.Da
     labels=st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=8, max_size=12),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=40)
+@examples(40)
 def test_the_weight_is_the_one_with_the_least_variance(labels: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)
     judge = rng.choice([0.0, 0.5, 1.0], size=3 * len(labels))

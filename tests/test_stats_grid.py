@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from given import benchmark
 
+pytestmark = pytest.mark.slow
+
 grid = benchmark("coverage_grid")
 STUDIES = 300
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
@@ -16,7 +17,7 @@ from lmjudge.stats.intervals import estimate, wilson
 from lmjudge.stats.regression import clustered_logit
 from lmjudge.stats.scores import relative_quality, score_totals
 
-few = settings(max_examples=40)
+few = examples(40)
 
 
 def one(values, questions, **more):
@@ -254,6 +255,7 @@ def games(rng: np.random.Generator, strengths: dict[str, float]) -> pd.DataFrame
     return frame("games", made.to_dict("list"))
 
 
+@pytest.mark.slow
 def test_ratios_and_chained_ratios_cover():
     rng = np.random.default_rng(5)
     direct, chained = [], []

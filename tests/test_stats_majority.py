@@ -9,13 +9,14 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, frame
 from lmjudge.stats import agreement, agreement_by_gap, ceiling, majority, scores_as_votes
 
-few = settings(max_examples=15)
+few = examples(15)
 A, B, T = "model_a", "model_b", "tie"
 
 

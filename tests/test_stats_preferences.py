@@ -89,6 +89,7 @@ def length_truth(plan, judge):
     return np.exp(fit.params[-1])
 
 
+@pytest.mark.slow
 def test_planted_length_bias_is_found_and_none_where_none_is():
     judges = (
         replace(JUDGES[0], verbosity_bias=0.3),
@@ -132,6 +133,7 @@ def drawn(rng, questions=30):
     return frame("votes", rows), frame("answers", answers)
 
 
+@pytest.mark.slow
 def test_where_length_moves_nothing_nothing_is_found_at_the_nominal_rate():
     rng = np.random.default_rng(12)
     found = pd.concat([length_bias(*drawn(rng)) for _ in range(80)])
@@ -186,6 +188,7 @@ def test_win_rates_at_equal_length():
     assert np.isnan(always["controlled"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planted", [0.0, 0.3])
 def test_self_preference_is_found_where_it_is(planted):
     fair = replace(JUDGES[0], name="sim-birch")

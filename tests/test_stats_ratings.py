@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm, t
 
@@ -183,7 +184,7 @@ def test_a_seed_repeats_its_draws_and_another_does_not():
     assert not one["low"].equals(other["low"])
 
 
-few = settings(max_examples=15)
+few = examples(15)
 
 
 @few
@@ -379,6 +380,7 @@ def test_fractions_and_predictions_agree_where_two_models_met():
         predicted_wins(rated[["model"]])
 
 
+@pytest.mark.slow
 def test_coverage_of_the_sandwich_is_nominal():
     strength = np.linspace(-0.8, 0.8, 5) * PER_UNIT + 1000
     held = [

@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 from given import benchmark
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(3)
 
 

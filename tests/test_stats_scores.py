@@ -7,13 +7,14 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame, swap
 from lmjudge.stats import mean_scores, relative_quality, score_totals
 
-few = settings(max_examples=40)
+few = examples(40)
 
 
 def scores(rows):

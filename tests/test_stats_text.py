@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
 from lmjudge.frames import frame
@@ -21,7 +22,7 @@ from lmjudge.stats.text import (
     word_counts,
 )
 
-few = settings(max_examples=40)
+few = examples(40)
 pieces = st.sampled_from(
     "the cats running ran happily generalizations. Ünïcode 12-34 it's a, relational\n skies".split(
         " "

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from endpoints import Echo
-from hypothesis import HealthCheck, given, settings, strategies as st
+from given import examples
+from hypothesis import HealthCheck, given, strategies as st
 
 from lmjudge.errors import DamagedStore, Miss, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
@@ -282,7 +283,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.path / "cache.db"
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_flipped_bit_of_the_file_gives_a_wrong_reply(
     pristine: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

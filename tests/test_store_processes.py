@@ -16,6 +16,8 @@ from loopback import Loopback
 from lmjudge.records import Reply, Request
 from lmjudge.store import Store, exchange
 
+pytestmark = pytest.mark.kill
+
 _WORKER = """
 import sys
 from lmjudge.endpoints.openai import OpenAIEndpoint

@@ -28,6 +28,7 @@ def own(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return {"questions": "questions.jsonl", "answers": "model_answer"}
 
 
+@pytest.mark.notebooks
 def test_models_of_ones_own_are_judged_and_voted_on(own: dict[str, str], tmp_path: Path) -> None:
     with Loopback(answer=lambda body: "The first.\n[[A]]") as server:
         asked = {"judge": "one", "base_url": server.url, "record": True}
@@ -55,6 +56,7 @@ def test_one_planted_value_meets_one_estimate() -> None:
         recovered(pd.concat([found, found]), true)
 
 
+@pytest.mark.notebooks
 @pytest.mark.usefixtures("place")
 def test_a_models_cell_leads_to_its_own_games() -> None:
     saved = run_cells("01-judge-your-own", source="simulated")["saved"]

@@ -159,6 +159,7 @@ def project(place, monkeypatch):
     return place
 
 
+@pytest.mark.notebooks
 def test_the_notebook_attacks_a_judge_of_ones_own(project):
     listed = "So:\n1. Wash the rice, then cook it.\n2. Salt: a little.\nDone."
     questions = written(
@@ -188,6 +189,7 @@ def test_the_notebook_attacks_a_judge_of_ones_own(project):
         run(["judge-verbosity"], parameters=mine | {"judge": "nobody"})
 
 
+@pytest.mark.notebooks
 def test_the_notebook_finds_what_was_planted(project, monkeypatch):
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
     monkeypatch.delenv("LMJUDGE_OFFLINE")
@@ -198,6 +200,7 @@ def test_the_notebook_finds_what_was_planted(project, monkeypatch):
     assert not table["table"].str.startswith("Table").any()
 
 
+@pytest.mark.notebooks
 def test_the_notebook_on_released_rows(project, published_data):
     mine = {"models": "['gpt-4', 'llama-13b']", "categories": "['stem', 'writing']"}
     table = read_table(run(["judge-verbosity"], source="published", parameters=mine)[0].table)
@@ -219,6 +222,7 @@ def test_the_notebook_on_released_rows(project, published_data):
     assert (odds["low"] < odds["value"]).all()
 
 
+@pytest.mark.slow
 def test_planted_failures_are_covered():
     judge = SimulatedJudge("j", 0.8, verbosity_bias=0.4, position_bias=0.1, failure_rate=0.03)
     held = []

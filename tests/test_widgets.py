@@ -491,6 +491,7 @@ def test_one_vote_a_voter_and_pair(tmp_path: Path) -> None:
         lj.vote(pairs(), voter="ann", path=tmp_path / "v.csv")
 
 
+@pytest.mark.slow
 def test_a_torn_tail_is_no_vote_and_the_rest_stands(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
     ballot = lj.vote(pairs(2), voter="ann", path=path)
@@ -520,6 +521,7 @@ def _vote_all(path: Path, voter: str) -> None:
         ballot.cast("a")
 
 
+@pytest.mark.slow
 def test_voters_share_a_file(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
     context = multiprocessing.get_context("spawn")

@@ -14,7 +14,7 @@ import lmjudge
 ROOT = Path(lmjudge.__file__).parent
 # From the bottom up; a room may import what stands below it, and nothing beside it.
 LAYERS = [
-    ["errors", "places", "shown"],
+    ["errors", "places", "reasoning", "shown"],
     ["canonical", "frames"],
     ["records"],
     ["prices"],
@@ -30,14 +30,17 @@ LAYERS = [
 ONLY = {
     "errors": set(),
     "places": set(),
+    "reasoning": set(),
     "shown": set(),
     "canonical": {"errors"},
     "records": {"errors", "canonical"},
-    "frames": {"errors"},
+    "frames": {"errors", "reasoning"},
     "endpoints": {"records", "prices", "canonical", "errors"},
     "stats": {"frames", "errors"},
     "published": {"frames", "errors"},
-    "judges": {"records", "canonical", "frames", "errors", "places", "shown", "store"},
+    "judges": {
+        *("records", "canonical", "frames", "errors", "places", "reasoning", "shown", "store"),
+    },
 }
 HEAVY = {
     "aiohttp",

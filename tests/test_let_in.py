@@ -37,7 +37,7 @@ SITUATIONS = {
 
 def read(parser: str, text: str, ending: str, form: str) -> str:
     """What a parser makes of a reply, in a word."""
-    from lmjudge.judges.reasoning import after_reasoning
+    from lmjudge.reasoning import after_reasoning
 
     if parser in ("vicuna", "threeclass") and form != RATINGS:
         return "–"

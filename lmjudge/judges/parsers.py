@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmjudge.judges.reasoning import after_reasoning, last_line, own_words
+from lmjudge.reasoning import after_reasoning, last_line, own_words
 
 LETTERS, EXCHANGED = "[[A]]", "[[B]]"
 RATING, RATINGS, LISTED = "[[rating]]", "[[rating_a,rating_b]]", "[[rating,...]]"

@@ -13,7 +13,7 @@ from lmjudge.frames import check
 from lmjudge.judges.judge import parser_name, prompt_name
 from lmjudge.judges.parsers import EXCHANGED, LETTERS, NUMBER, RATING, STRICT, Scale, shown
 from lmjudge.judges.prompts import output_format
-from lmjudge.judges.reasoning import after_reasoning
+from lmjudge.reasoning import after_reasoning
 from lmjudge.records import Reply
 
 _AT_ONCE = 500

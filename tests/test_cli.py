@@ -71,7 +71,10 @@ def test_help_tells_of_examples_notebooks_and_environment(
 ) -> None:
     for words, known in (
         (["--help"], ["lmjudge run vicuna-scores", "LMJUDGE_DATA", "LMJUDGE_OFFLINE"]),
-        (["run", "--help"], ["--changed", "vicuna-scores          The Vicuna blog: Table 2"]),
+        (
+            ["run", "--help"],
+            ["--changed", "vicuna-scores          The Vicuna blog: GPT-4 scores five"],
+        ),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(words)

@@ -287,7 +287,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
         places = {"HOME": str(home), "LMJUDGE_REPORTS": str(home / "reports"), "LMJUDGE_DATA": ""}
         places["LMJUDGE_CACHE"] = str(home / "judgments")
         subprocess.run(
-            [tool, "run", str(notebook), "--source", "simulated"],
+            [tool, "run", str(notebook)],
             env={**os.environ, **places, **around},
             cwd=home,
             umask=(0o022, 0o077)[number],

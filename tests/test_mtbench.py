@@ -75,9 +75,17 @@ def graded(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / made.GRADES).read_text().splitlines()]
 
 
+ORIGINALS = {
+    "votes": "mt-bench-human/original",
+    "pairwise": "mt-bench-gpt4/original",
+    "grades": "mt-bench/original",
+}
+
+
 @pytest.mark.notebooks
 def test_every_cell_of_table_5_from_files_as_they_were_released(folder: Path) -> None:
-    names = run_cells("mtbench-agreement", until="", source="published")
+    names = run_cells("mtbench-agreement", until="", **ORIGINALS)
+    assert names["saved"] == folder / "reports/full/mtbench-agreement.csv"
     table = read_table(names["saved"]).set_index(["table", "row", "column"]).sort_index()
     human = keyed(votes_of(folder, made.HUMAN), "expert")
     voters = {"G4-Pair": keyed(votes_of(folder, made.GPT4)), "G4-Single": by_grades(graded(folder))}
@@ -99,7 +107,7 @@ def test_every_cell_of_table_5_from_files_as_they_were_released(folder: Path) ->
         {key: votes for key, votes in part.items() if key[2:] == pair}
         for part in (voters["G4-Pair"], human)
     )
-    cell = table.loc["Figure 2, G4-Pair and Human, turn 1", " / ".join(pair), "S2/G4-Pair"]
+    cell = table.loc["Figure 2, G4-Pair and Human, turn 1", "/".join(pair), "S2/G4-Pair"]
     assert (cell["value"], cell["n"]) == pytest.approx(share(one, two, 1, False))
 
 
@@ -108,37 +116,31 @@ def test_grades_that_lack_a_model_are_not_the_papers_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made.released(tmp_path, monkeypatch, graded=[*made.MODELS[:-1], "vicuna-13b-v1.3"])
-    table = read_table(run_cells("mtbench-agreement", source="published")["saved"])
-    of_grades = table[table["row"].eq("G4-Single") | table["column"].str.endswith("G4-Single")]
-    assert of_grades["table"].str.endswith("without vicuna-13b-v1.2").all()
-    assert "Table 5, turn 1" in set(table["table"])
+    table = read_table(run_cells("mtbench-agreement", **ORIGINALS)["saved"])
+    five = table[table["table"] == "Table 5, turn 1"]
+    assert set(five["row"]) == {"G4-Pair", "G4-Single without vicuna-13b-v1.2", "Human"}
+    assert not table["column"].str.endswith("/G4-Single").any()
 
 
 @pytest.mark.notebooks
-@pytest.mark.parametrize("parameters", [{"judgments": made.GPT4}, {"grades": made.GRADES}])
+@pytest.mark.parametrize("parameters", [{"pairwise": made.GPT4}, {"grades": made.GRADES}])
 def test_own_files_meet_the_released_votes_as_ones_own(
     folder: Path, parameters: dict[str, str]
 ) -> None:
     given = {name: str(folder / path) for name, path in parameters.items()}
-    table = read_table(run_cells("mtbench-agreement", **given)["saved"])
-    assert set(table["basis"]) == {"own"}
-    assert table["table"].str.startswith("Own ").all()
+    saved = run_cells("mtbench-agreement", votes=ORIGINALS["votes"], **given)["saved"]
+    assert saved.parent.name == "own"
+    assert set(read_table(saved)["basis"]) == {"own"}
 
 
 @pytest.mark.notebooks
 def test_a_choice_of_models_categories_and_questions_is_ones_own(folder: Path) -> None:
-    choice = {"models": made.MODELS[:4], "categories": ["writing"], "limit": 1}
-    names = run_cells("mtbench-agreement", source="published", **choice)
-    assert set(names["human"]["question_id"]) == {81}
-    assert names["saved"] == folder / "reports/own/mtbench-agreement.csv"
     whole = run_cells("mtbench-winrates", source="published", models=made.MODELS[:4])
     assert set(whole["rates"]["model"]) == set(made.MODELS[:4])
     assert whole["saved"].parent.name == "own"
     # Others' votes than the experts' are no cell of the paper's either.
     authors = run_cells("02-reproduce-a-paper", source="published", group="author")
     assert authors["saved"].parent.name == "own"
-    with pytest.raises(FrameError, match="there is no group 'crowd' here; there are author"):
-        run_cells("mtbench-agreement", source="published", group="crowd")
 
 
 def verdict(body: dict[str, Any]) -> str:
@@ -149,10 +151,13 @@ def verdict(body: dict[str, Any]) -> str:
 
 
 @pytest.mark.notebooks
-def test_a_judge_of_ones_own_is_asked_about_what_the_voters_read(folder: Path) -> None:
+def test_a_judge_of_ones_own_is_asked_about_what_the_voters_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     human = keyed(votes_of(folder, made.HUMAN))
     with Loopback(answer=verdict) as server:
-        own = {"judge": "mine", "answers": "mt-bench-human/original", "base_url": server.url}
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        own = {"judge": "mine", "answers": "mt-bench-human/original", "votes": ORIGINALS["votes"]}
         names = run_cells("mtbench-agreement", record=True, **own)
         assert len(server.calls) == 2 * len({(q, *pair) for q, _, *pair in human}) * 2
         assert len(server.calls) == names["store"].calls
@@ -164,8 +169,8 @@ def test_a_judge_of_ones_own_is_asked_about_what_the_voters_read(folder: Path) -
         mine[key] = ["tie" if len(set(said.values())) == 1 else best]
     experts = keyed(votes_of(folder, made.HUMAN), "expert")
     for turn in (1, 2):
-        title = f"Own votes or choice, as in Table 5, turn {turn}"
-        cell = table.loc[title, "mine/pair", "S1/Human"]
+        cell = table.loc[f"Your judge, turn {turn}", "mine/pair", "S1/Human"]
+        assert cell["basis"] == "own"
         assert (cell["value"], cell["n"]) == pytest.approx(share(mine, experts, turn, True))
 
 

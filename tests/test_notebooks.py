@@ -184,17 +184,16 @@ def test_own_files_are_shown_as_ones_own(published_data: Path, place: Path, tmp_
     votes = tmp_path / "votes.jsonl"
     lines = (published_data / "mt_bench_human_judgments/human_judgments_turn1.jsonl").read_text()
     votes.write_text("".join(lines.splitlines(keepends=True)[:900]))
-    run(["mtbench-agreement"], parameters={"votes": str(votes)})
+    made = run(["mtbench-agreement"], parameters={"votes": str(votes)})
     reviews = {"reviews": str(published_data / "vicuna_blog")}
-    made = run(["vicuna-scores"], parameters=reviews)[0]
-    assert made.source == "own"
-    for stem in ("mtbench-agreement", "vicuna-scores"):
-        table = read_table(tmp_path / f"reports/own/{stem}.csv")
-        assert set(table["basis"]) == {"own"}
-        assert table["table"].str.startswith("Own ").all()
-        assert not (tmp_path / f"reports/{stem}.csv").exists()
+    made += run(["vicuna-scores"], parameters=reviews)
+    for one in made:
+        assert one.source == "own"
+        assert one.table.parent == tmp_path / "reports/own"
+        assert set(read_table(one.table)["basis"]) == {"own"}
+        assert not (tmp_path / f"reports/{one.stem}.csv").exists()
     assert check().empty
-    assert "From your own files" in write_index().read_text()
+    assert "Your own runs" in write_index().read_text()
     # A name that is not there: one error.
     with pytest.raises(ReportError, match="nobody"):
         run(["vicuna-scores"], parameters=reviews | {"baseline": "nobody"})

@@ -175,7 +175,8 @@ def test_the_run_card_tells_what_the_store_was_asked(folder: Path) -> None:
 
 
 def test_source_files_are_told_with_their_hashes(folder: Path, published_data: Path) -> None:
-    path = lj.save_table(table(), "t", source="published", sources=["vicuna-blog"])
+    sources = ["vicuna-blog/original"]
+    path = lj.save_table(table(), "t", source="published", sources=sources)
     hashes = json.loads(path.with_suffix(".run.json").read_bytes())["sources"]["vicuna-blog"]
     sums = (published_data / "SHA256SUMS").read_text().splitlines()
     known = {name.lstrip("*./"): told for told, _, name in (line.partition("  ") for line in sums)}

@@ -34,8 +34,8 @@ environment:
 _RUNS = """\
 examples:
   lmjudge run --jobs 2 --changed                      all that changed, two at a time
-  lmjudge run mtbench-agreement -p categories='["math"]' -p limit=20
-  lmjudge run vicuna-scores --source simulated -p seed=1
+  lmjudge run mtbench-agreement -p votes=my-votes.jsonl
+  lmjudge run vicuna-scores --full
   lmjudge run my/notebook.ipynb -p judge=my-model
 
 notebooks:

@@ -7,11 +7,12 @@ import hashlib
 import os
 import platform
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -76,7 +77,8 @@ def save_table(
     (themselves in <stem>.keys) and versions. The files are those of the sources that `parameters`
     name, and of `sources`. `notes` stand on the page. With `evidence`, the games or scores behind
     the table, each cell has pages of its judgments (evidence/<stem>/): the rows of the cell's group
-    in the columns `by`, or all rows. `keys` are then theirs. Where the store has none of their
+    in the columns `by`, or all rows. `keys` are then theirs. The texts are those of the `store`;
+    judgments in the original files that a parameter names are stored first. Where there are no
     texts, as after reading shipped rows, there are no such pages.
 
     Raises ReportError, with nothing written, for a stem, basis or table that does not fit.
@@ -101,6 +103,10 @@ def save_table(
     hashes = _hashes(names)
     behind_keys = keys if evidence is None else evidence["key"]
     used = sorted({key for key in behind_keys if isinstance(key, str)})
+    originals = [name for name in names if name.endswith(ORIGINAL)]
+    if evidence is not None and originals:
+        store = Store() if store is None else store
+        _store_texts(originals, "scores" if "model" in evidence else "games", store)
     records = {} if store is None else records_of(store, used)
     behind = None
     if evidence is not None and records:
@@ -181,6 +187,15 @@ def _content(path: Path) -> str:
     ).hexdigest()
 
 
+def _store_texts(sources: Iterable[str], kind: Literal["scores", "games"], store: Store) -> None:
+    """Store the judgments of this kind in the sources' original files, of those that have any."""
+    from lmjudge.data import import_judgments
+
+    for source in sources:
+        with suppress(DataMissing):
+            import_judgments(source, store=store, kind=kind)
+
+
 def _sources_in(parameters: Mapping[str, Any]) -> list[str]:
     """Return the sources that parameters name, as they name them."""
     from lmjudge.data import SOURCES
@@ -213,16 +228,15 @@ def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
     A source's plain name reads the rows shipped with the package, where there are any.
     """
     from lmjudge.data import SOURCES, find
+    from lmjudge.data.rows import digests
 
     hashes: dict[str, dict[str, str]] = {}
     for name in sorted(set(sources)):
         source = name.removesuffix(ORIGINAL)
-        shipped = [rows for rows in _shipped() if rows.name.partition(".")[0] == source]
+        prefix = f"{source.replace('/', '-')}."
+        shipped = {file: sha256 for file, sha256 in digests().items() if file.startswith(prefix)}
         if name == source and shipped:
-            hashes[source] = {
-                f"rows/{rows.name}": hashlib.sha256(rows.read_bytes()).hexdigest()
-                for rows in shipped
-            }
+            hashes[source] = {f"rows/{file}": sha256 for file, sha256 in sorted(shipped.items())}
             continue
         hashes[source] = {}
         for file in SOURCES[source].files:
@@ -232,11 +246,6 @@ def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
                 continue
             hashes[source][file.path] = hashlib.sha256(path.read_bytes()).hexdigest()
     return hashes
-
-
-def _shipped() -> list[Path]:
-    """Return the files of rows that ship with the package, in order."""
-    return sorted((Path(__file__).parents[1] / "data" / "rows").glob("*.csv"))
 
 
 def _note_sources(to: Destination, stem: str, hashes: Mapping[str, Mapping[str, str]]) -> None:

@@ -16,7 +16,7 @@ from lmjudge.errors import LmjudgeError
 
 _EXAMPLES = """\
 examples:
-  lmjudge reproduce                     fetch what is open, run every notebook, write the report
+  lmjudge reproduce                     run every notebook on shipped verdicts, write the report
   lmjudge run vicuna-scores             one notebook, on released rows or the simulated study
   lmjudge check                         the tables in reports/ against the published numbers
   lmjudge store stats                   what the store of judgments holds
@@ -83,10 +83,15 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(call=call, wrong=made.error)
         return made
 
-    verb(
+    again = verb(
         "reproduce",
         reporting.reproduce,
-        "fetch the open sources, run every notebook, write the report",
+        "run every notebook on the verdicts that ship with lmjudge, and write the report",
+    )
+    again.add_argument(
+        "--full",
+        action="store_true",
+        help="then fetch the open sources and add what their original files show",
     )
     fetch = verb("fetch", reporting.fetch, "download published sources, each checked")
     fetch.add_argument("names", nargs="*", metavar="name", help="a source (default: the open ones)")

@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def reproduce(parsed: argparse.Namespace) -> int:
-    """Fetches the open sources, runs every notebook, writes the report."""
+    """Run every notebook on the verdicts that ship; with --full also on fetched originals."""
     from lmjudge.data import fetch
 
-    for source in fetch(progress=sys.stderr.isatty()).to_dict("records"):
-        say(_fetched(source))
-    return _run_and_index(None, jobs=min(os.cpu_count() or 1, 4))
+    jobs = min(os.cpu_count() or 1, 4)
+    failed = _run_and_index(None, jobs=jobs)
+    if parsed.full:
+        for source in fetch(progress=sys.stderr.isatty()).to_dict("records"):
+            say(_fetched(source))
+        failed |= _run_and_index(None, full=True, jobs=jobs)
+    return failed
 
 
 def fetch(parsed: argparse.Namespace) -> int:

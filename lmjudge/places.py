@@ -1,4 +1,8 @@
-"""Where things lie: the nearest project upward from here, so that any working folder does."""
+"""Where the store, the downloads and the reports lie, from any working folder.
+
+A folder is lmjudge's if it holds the file `LMJUDGE.TAG`, or a store. Only such a folder is used
+from the folders below it; a `reports` or `cache` with other files in it is left alone.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +16,52 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # names that Win
 _LONGEST = 150
 
 
-def nearest(*parts: str) -> Path:
-    """The nearest existing path `parts` upward from here, else where it belongs.
+MARKER = "LMJUDGE.TAG"
+_SAYS = "lmjudge keeps files here and, by this file, finds the folder from the folders below.\n"
 
-    Where nothing of that name exists, it belongs in the nearest folder that holds the first part
-    beside a pyproject.toml (a checkout whose ignored folders are not made yet), else right here.
+
+def _folder(name: str, *holds: str) -> Path:
+    """Return the nearest folder of lmjudge's upward from here, else where one belongs here.
+
+    It is `name`, or `lmjudge-<name>` where `name` holds other files. Besides the marker, paths in
+    `holds` say that a folder is lmjudge's.
     """
-    here = Path.cwd()
-    upward = [here, *here.parents]
-    for folder in upward:
-        if folder.joinpath(*parts).exists():
-            return folder.joinpath(*parts)
-    for folder in upward:
-        if (folder / parts[0]).is_dir() and (folder / "pyproject.toml").is_file():
-            return folder.joinpath(*parts)
-    return here.joinpath(*parts)
+    here, names = Path.cwd(), (name, f"lmjudge-{name}")
+    for folder in (here, *here.parents):
+        for own in (folder / item for item in names):
+            if any(os.path.exists(own / held) for held in (MARKER, *holds)):
+                return own
+    usual, other = (here / item for item in names)
+    if not os.path.lexists(usual):
+        return usual
+    empty = usual.is_dir() and all(path.name.startswith(".") for path in usual.iterdir())
+    return usual if empty else other
+
+
+def mark(folder: Path) -> None:
+    """Make a folder lmjudge's, so that it is found from the folders below it; or raise OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / MARKER).exists():
+        (folder / MARKER).write_text(_SAYS, encoding="utf-8")
 
 
 def judgments() -> Path:
-    """The store's folder: `$LMJUDGE_CACHE`, else the nearest `cache/judgments`."""
+    """Return the store's folder: `$LMJUDGE_CACHE`, else lmjudge's nearest `cache/judgments`."""
     given = os.environ.get("LMJUDGE_CACHE")
-    return Path(given) if given else nearest("cache", "judgments")
+    if given:
+        return Path(given)
+    return _folder("cache", "judgments/cache.db") / "judgments"
 
 
 def downloads() -> Path:
-    """The folder of downloads: `data` beside the store's folder."""
+    """Return the folder of downloads: `data` beside the store's folder."""
     return judgments().parent / "data"
 
 
 def reports() -> Path:
-    """The folder that tables are written to: `$LMJUDGE_REPORTS`, else the nearest `reports`."""
+    """Return the folder of reports: `$LMJUDGE_REPORTS`, else lmjudge's nearest `reports`."""
     given = os.environ.get("LMJUDGE_REPORTS")
-    return Path(given) if given else nearest("reports")
+    return Path(given) if given else _folder("reports")
 
 
 def notebooks() -> dict[str, Path]:

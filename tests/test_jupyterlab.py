@@ -33,8 +33,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project folder with the notebooks, as a user has it."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "nbs", folder / "nbs")
-    (folder / "reports").mkdir()
-    (folder / "cache" / "judgments").mkdir(parents=True)
+    for name in ("reports", "cache"):
+        (folder / name).mkdir()
+        shutil.copy(ROOT / name / "LMJUDGE.TAG", folder / name)
     return folder
 
 

@@ -19,6 +19,7 @@ import pytest
 from own_notebooks import notebook
 
 import lmjudge as lj
+from lmjudge import places
 from lmjudge.data import SOURCES
 from lmjudge.errors import ReportError
 from lmjudge.records import Record, Reply, Request
@@ -213,6 +214,7 @@ def test_whatever_a_notebook_is_its_run_ends(
     monkeypatch.chdir(tmp_path)
     failed = tmp_path / "reports/failed"
     failed.mkdir(parents=True)
+    places.mark(tmp_path / "reports")
     for other in ("other.html", "other.ipynb", "no-minor.html", "*.html"):
         (failed / other).touch()
     paths = odd_notebooks(tmp_path)
@@ -228,6 +230,7 @@ def test_an_error_outside_of_cells_is_the_runs_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMJUDGE_REPORTS", "reports")
     (tmp_path / "reports").write_text("a file, where the folder belongs")
     notebook(tmp_path / "own.ipynb", "1")
     with pytest.raises(ReportError, match="reports"):

@@ -25,8 +25,8 @@ examples:
 
 environment:
   LMJUDGE_DATA      a folder of released rows; looked in before the downloads
-  LMJUDGE_CACHE     the store's folder (default: the nearest cache/judgments upward from here)
-  LMJUDGE_REPORTS   where tables and pages are written (default: the nearest reports)
+  LMJUDGE_CACHE     the store's folder (default: lmjudge's nearest cache/judgments upward)
+  LMJUDGE_REPORTS   where tables and pages are written (default: lmjudge's nearest reports)
   LMJUDGE_OFFLINE   1: nothing is fetched, and no model is asked
   LMJUDGE_PRICES    a table of prices of one's own
   OPENAI_API_KEY, OPENAI_BASE_URL       of a judge of one's own

@@ -190,6 +190,8 @@ def _download(run: _Run, session: Any, file: File, timeout: float) -> None:
         chunked = reply.headers.get("transfer-encoding") == "chunked"
         if not file.sha256 and not chunked and "content-length" not in reply.headers:
             raise DataError(f"{url} states no length: a cut could not be seen", path=target)
+        if not os.environ.get("LMJUDGE_CACHE"):
+            places.mark(folder.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".part")
         part = Path(name)

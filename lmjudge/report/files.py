@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge import places
 from lmjudge.canonical import clean_text
 from lmjudge.errors import ReportError
 
@@ -83,6 +84,31 @@ def write(path: Path, body: bytes) -> None:
             f"{path} cannot be written ({error.strerror}); set LMJUDGE_REPORTS to another folder",
             name=str(path),
         ) from error
+
+
+def claim_reports() -> Path:
+    """Return the reports folder, marked as lmjudge's.
+
+    Raises ReportError where it cannot be written, or has an index.html but not the marker: that
+    page is another program's.
+    """
+    folder = places.reports()
+    try:
+        foreign = not (folder / places.MARKER).exists() and (folder / "index.html").exists()
+        if not foreign:
+            places.mark(folder)
+    except OSError as error:
+        raise ReportError(
+            f"{folder} cannot be written ({error.strerror}); set LMJUDGE_REPORTS to another folder",
+            name=str(folder),
+        ) from error
+    if foreign:
+        raise ReportError(
+            f"{folder} has an index.html that lmjudge did not write. Set LMJUDGE_REPORTS to another"
+            " folder, or move the page away.",
+            name=str(folder),
+        )
+    return folder
 
 
 def as_json(value: Any) -> bytes:

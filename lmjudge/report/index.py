@@ -25,7 +25,7 @@ from lmjudge.report.checking import (
     readable_tables,
     source_notes,
 )
-from lmjudge.report.files import as_json, number, plain, write
+from lmjudge.report.files import as_json, claim_reports, number, plain, write
 from lmjudge.report.page import whole_page
 from lmjudge.report.tables import PLACES
 from lmjudge.report.typeset import side_by_side
@@ -100,7 +100,7 @@ def write_index() -> Path:
             ],
         )
     )
-    path = reports() / "index.html"
+    path = claim_reports() / "index.html"
     write(path, whole_page("Reproduced tables" if known else "Tables", [body]))
     write(reports() / "manifest.json", as_json(_manifest([*shipped, *full, *own, *simulated])))
     return path

@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 from lmjudge import places
 from lmjudge.errors import ReportError
 from lmjudge.report.executing import SECRET_NAME, SECRET_TEXT, Run, execute, secrets
+from lmjudge.report.files import claim_reports
 from lmjudge.report.notebook import literal, notebook_parameters, read_notebook
 from lmjudge.report.saving import ORIGINAL
 from lmjudge.report.unchanged import inputs, surroundings, unchanged
@@ -98,6 +99,8 @@ def run(
             tasks.append(task)
     if jobs > 1:  # what trains a model takes longest: begun last, it would end alone
         tasks.sort(key=lambda task: b"train_" not in chosen[str(task["stem"])].read_bytes())
+    if tasks:
+        claim_reports()
     with closing(_executed(tasks, jobs)) as ending:
         for done in ending:
             runs[done.stem] = done

@@ -22,7 +22,7 @@ from lmjudge.places import reports
 from lmjudge.prices import cost, prices
 from lmjudge.report.evidence import Records, digest_of, gather, records_of, write_evidence
 from lmjudge.report.executing import without_secrets
-from lmjudge.report.files import as_json, read_csv, to_csv, write
+from lmjudge.report.files import as_json, claim_reports, read_csv, to_csv, write
 from lmjudge.report.notebook import literal, notebook_parameters
 from lmjudge.report.tables import FLAGGED, PLACES, checked
 from lmjudge.report.typeset import write_typeset
@@ -123,6 +123,7 @@ def save_table(
         "store": None if store is None else _asked(store, used, records),
     }
     path = to.path
+    claim_reports()
     changed = not path.exists() or path.read_bytes() != body
     write(path, body)
     write_typeset(path, whole, stem if to.place in ("published", "full") else None)

@@ -299,11 +299,12 @@ def _reject(
         reasons = [f"{_percent(row['agreement'])} agreement"]
         if row["judge"] in useless:
             reasons.append(f"a guess reaches {_percent(row['guessing'])}")
-        for place in ("first", "second"):
-            if row[place] >= MANY_FLIPS:
-                reasons.append(
-                    f"prefers the answer shown {place} in {_percent(row[place])} of pairs"
-                )
+        places = [place for place in ("first", "second") if row[place] >= MANY_FLIPS]
+        for place in places:
+            share = _percent(row[place])
+            reasons.append(f"prefers the answer shown {place} in {share} of pairs")
+        if not places and row["flips"] >= MANY_FLIPS:
+            reasons.append(f"the order changes {_percent(row['flips'])} of its verdicts")
         if row["ties"] >= 0.9:
             reasons.append(f"calls {_percent(row['ties'])} of pairs a tie")
         parts.append(f"{row['judge']} ({'; '.join(reasons)})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 
@@ -25,8 +24,8 @@ def facts(card: dict[str, Any]) -> list[tuple[str, str]]:
             if asked["requests"] and None not in (asked["spent"], asked["rerun"]):
                 told.append(("saved", _dollars(max(asked["rerun"] - asked["spent"], 0.0))))
     if "parameters" in card:
-        given = json.dumps(card["parameters"]) if card["parameters"] else "none but the defaults"
-        told.append(("parameters given", given))
+        given = "".join(f" -p {name}={value}" for name, value in card["parameters"].items())
+        told.append(("command", f"lmjudge run {card['stem']}{given}"))
     versions, digest = card["versions"], card["table_sha256"]
     told.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
     told.append(("SHA-256 of the CSV", digest))

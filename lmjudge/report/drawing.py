@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -27,9 +28,11 @@ DARK = "#1a1c1f"  # text on a light box
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKS = ("o", "s", "^", "D", "v", "P")
-_DPI = 144
-_WIDE = 5.8  # inches: on a phone the text shrinks to two thirds
-_LETTERS = 80  # in a line of a legend
+_DPI = 180
+_WIDE = 4.8  # inches; shown larger, so that a phone still shows text of 10 pixels
+_ENLARGED = 1.25
+_LABEL = 24  # letters in a line of a row's label
+_LETTERS = 64  # in a line of a legend
 _TOLD = 12  # values in a default text
 
 
@@ -121,6 +124,12 @@ def label(name: object) -> str:
     return text.replace("_", " ") if re.fullmatch(r"[a-z_]+", text) else text
 
 
+def lines_of(names: Iterable[object]) -> tuple[list[str], int]:
+    """Return the labels of rows, long ones on several lines, and the most lines that one has."""
+    labels = [wrap(label(name), _LABEL) or [""] for name in names]
+    return ["\n".join(lines) for lines in labels], max(map(len, labels))
+
+
 def whisker(axes: Axes, starts: list[float], ends: list[float], at: list[float]) -> None:
     """Draw horizontal intervals that read on a bar and beside it, on light and dark pages."""
     axes.hlines(at, starts, ends, color="white", linewidth=3, alpha=0.85, zorder=3)
@@ -130,5 +139,6 @@ def whisker(axes: Axes, starts: list[float], ends: list[float], at: list[float])
 def finish(drawn: BytesIO, alt: str) -> Figure:
     """The figure of what was drawn."""
     png = drawn.getvalue()
-    # The pixel width stands in the PNG's header; the page shows it at half of it, crisp.
-    return Figure(png, alt, round(int.from_bytes(png[16:20], "big") * 96 / _DPI))
+    # The pixel width stands in the PNG's header.
+    inches = int.from_bytes(png[16:20], "big") / _DPI
+    return Figure(png, alt, round(inches * 96 * _ENLARGED))

@@ -27,6 +27,7 @@ from lmjudge.report.drawing import (
     finish,
     label,
     legend,
+    lines_of,
     matrices,
     whisker,
 )
@@ -45,7 +46,9 @@ def bars(
     """
     wide, low, high = matrices(table)
     rows, columns = len(wide.index), len(wide.columns)
-    tall = 0.9 + rows * (0.42 if stacked else 0.16 + 0.24 * columns)
+    labels, lines = lines_of(wide.index)
+    each = 0.42 if stacked else 0.16 + 0.24 * columns
+    tall = 0.9 + rows * max(each, 0.17 * lines + 0.1)
     drawn = BytesIO()
     with axes_of(tall, drawn) as axes:
         for number, column in enumerate(wide.columns):
@@ -90,7 +93,7 @@ def bars(
                     if stacked
                     else None,
                 )
-        axes.set_yticks(range(rows), [label(row) for row in wide.index], parse_math=False)
+        axes.set_yticks(range(rows), labels, parse_math=False)
         axes.invert_yaxis()
         axes.set_xlabel(unit)
         axes.margins(x=0.02 if stacked else 0.1)
@@ -115,7 +118,7 @@ def radar(table: pd.DataFrame, *, alt: str = "", limit: float) -> Figure:
         )
     angles = [2 * math.pi * i / len(wide.columns) for i in range(len(wide.columns))]
     drawn = BytesIO()
-    with axes_of(5.6, drawn, projection="polar") as canvas:
+    with axes_of(4.9, drawn, projection="polar") as canvas:
         axes: Any = canvas
         axes.set_theta_zero_location("N")
         axes.set_theta_direction(-1)
@@ -162,7 +165,7 @@ def curves(
     named = bool(places.isna().any())
     at = list(range(len(wide))) if named else places.tolist()
     drawn = BytesIO()
-    with axes_of(3.9, drawn) as axes:
+    with axes_of(3.4, drawn) as axes:
         if level is not None:
             axes.axhline(level, color=INK, linewidth=0.8, zorder=0)
         for number, column in enumerate(wide.columns):
@@ -183,7 +186,7 @@ def curves(
         if named:
             names = [label(row) for row in wide.index]
             axes.set_xticks(at, names, parse_math=False)
-            if sum(map(len, names)) > 45:
+            if sum(map(len, names)) > 36:
                 axes.tick_params(axis="x", labelrotation=30)
                 for text in axes.get_xticklabels():
                     text.set(horizontalalignment="right", rotation_mode="anchor")
@@ -217,14 +220,15 @@ def heatmap(
         wide = wide[wide.index]
     rows, columns = wide.shape
     least, most = limits or (float(np.nanmin(wide)), float(np.nanmax(wide)))
+    labels, lines = lines_of(wide.index)
     small = 8 if columns <= 10 else 6 if columns <= 20 else 5
     drawn = BytesIO()
-    with axes_of(1.6 + rows * min(0.42, 4.8 / columns), drawn) as axes:
+    with axes_of(1.6 + rows * max(min(0.42, 4.8 / columns), 0.13 * lines), drawn) as axes:
         picture = axes.imshow(wide, cmap="Blues", vmin=least, vmax=most, aspect="auto")
         axes.set_xticks(
             range(columns), [label(name) for name in wide.columns], rotation=90, parse_math=False
         )
-        axes.set_yticks(range(rows), [label(name) for name in wide.index], parse_math=False)
+        axes.set_yticks(range(rows), labels, parse_math=False)
         axes.xaxis.tick_top()
         axes.tick_params(length=0, labelsize=small)
         axes.spines[:].set_visible(False)
@@ -254,8 +258,9 @@ def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int
     """
     wide, low, high = matrices(table)
     rows, columns = wide.shape
+    labels, lines = lines_of(wide.index)
     drawn = BytesIO()
-    with axes_of(1.0 + rows * max(0.24, 0.14 * columns), drawn) as axes:
+    with axes_of(1.0 + rows * max(0.24, 0.14 * columns, 0.17 * lines + 0.06), drawn) as axes:
         for number, column in enumerate(wide.columns):
             at = [row + (number - (columns - 1) / 2) * 0.6 / columns for row in range(rows)]
             colour = COLOURS[number % 6]
@@ -279,7 +284,7 @@ def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int
                     va="center",
                     fontsize=8,
                 )
-        axes.set_yticks(range(rows), [label(row) for row in wide.index], parse_math=False)
+        axes.set_yticks(range(rows), labels, parse_math=False)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.set_xlabel(unit)
         axes.grid(axis="y", alpha=0.3, linewidth=0.6)
@@ -306,7 +311,7 @@ def histogram(
             name="histogram",
         )
     drawn = BytesIO()
-    with axes_of(3.4, drawn) as axes:
+    with axes_of(3.0, drawn) as axes:
         for number, column in enumerate(wide.columns):
             look: dict[str, Any] = {"color": COLOURS[number % 6], "linestyle": LINES[number % 6]}
             values = wide[column].fillna(0).tolist()
@@ -344,7 +349,7 @@ def sunburst(table: pd.DataFrame, *, alt: str = "") -> Figure:
     sums = sums.head(_VERBS)
     scale, start = 2 * math.pi / sums.sum(), 0.0
     drawn = BytesIO()
-    with axes_of(5.8, drawn, projection="polar") as canvas:
+    with axes_of(4.8, drawn, projection="polar") as canvas:
         axes: Any = canvas
         axes.set_theta_zero_location("N")
         axes.set_theta_direction(-1)

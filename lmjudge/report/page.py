@@ -61,7 +61,11 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     resources = {
         "notes": source_notes(card["sources"]) if card and source in COMPARED else [],
         "card": facts(card) if card else [],
-        "sources": ", ".join(card["sources"]) if card else "",
+        "files": [
+            (f"{name}: {file}", sha256)
+            for name, files in (card["sources"] if card else {}).items()
+            for file, sha256 in files.items()
+        ],
         "evidence": f"evidence/{stem}/index.html" if card and card.get("evidence") else "",
         "stem": stem,
         "source": source,

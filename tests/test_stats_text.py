@@ -12,12 +12,15 @@ from given import examples
 from hypothesis import given, strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
+from lmjudge.errors import FrameError
 from lmjudge.frames import frame
 from lmjudge.stats.text import (
     _stemmer,
     length_histogram,
     rouge_l,
     score_counts,
+    style_counts,
+    text_counts,
     verb_objects,
     word_counts,
 )
@@ -128,3 +131,49 @@ def test_scores_are_counted_as_they_are():
     assert whole.columns[0] == "score"
     assert whole["n"].tolist() == [4, 4, 4]
     assert isinstance(whole, pd.DataFrame)
+
+
+MARKDOWN = """# Title
+
+Some **bold** and __more__, 2 * 3 * 4.
+- one
+  * two
+1) three
+10. four
+```python
+# no heading
+- no item **no bold**
+```
+## End"""
+
+
+def answer(model, *turns, **more):
+    return {"question_id": 1, "model": model, "turns": list(turns) or None, "sample": 0} | more
+
+
+def test_markdown_is_counted_outside_of_code():
+    counts = text_counts(frame("answers", [answer("m", MARKDOWN, "Plain."), answer("n")]))
+    assert counts.drop(columns=["question_id", "sample"]).values.tolist() == [
+        ["m", 1, len(MARKDOWN.split()), len(MARKDOWN), 2, 4, 2],
+        ["m", 2, 1, 6, 0, 0, 0],
+    ]
+    # Counts that ship instead of texts are read as they are.
+    shipped = counts.assign(turns=None)
+    assert text_counts(shipped, ["bold"])["bold"].tolist() == [2, 0]
+
+
+def test_counts_stand_beside_the_votes_of_their_turn():
+    answers = frame("answers", [answer("m", "a b", "- c"), answer("n", "d", "e f g")])
+    row = {"question_id": 1, "judge": "j", "group": "llm", "reason": None, "time": None}
+    row |= {"model_a": "n", "model_b": "m", "winner": "tie"}
+    votes = frame("votes", [row | {"turn": turn} for turn in (1, 2, None)])
+    found = style_counts(votes, answers, counts=["words", "items"])
+    sides = ["words_a", "words_b", "items_a", "items_b"]
+    assert found[sides].values.tolist() == [[1, 2, 0, 0], [3, 2, 0, 1], [4, 4, 0, 1]]
+    assert list(found.columns) == [*votes.columns, *sides[:1], "items_a", "words_b", "items_b"]
+    with pytest.raises(ValueError, match="counts has 'tokens'"):
+        style_counts(votes, answers, counts=["tokens"])
+    with pytest.raises(FrameError, match="3 votes are on answers that are not here"):
+        style_counts(votes.assign(model_a="o"), answers)
+    with pytest.raises(FrameError, match="give one sample"):
+        style_counts(votes, pd.concat([answers, answers.assign(sample=1)]))

@@ -16,7 +16,7 @@ from lmjudge.stats import (
 )
 from lmjudge.stats.bias import flips_with_order
 from lmjudge.stats.grouping import model_of
-from lmjudge.stats.regression import words_by_turn
+from lmjudge.stats.text import text_counts
 
 _ENDS = ["measure", "value", "unit", "tie_rate", "failure_rate", "order_flips", "too_few", "n"]
 
@@ -27,7 +27,7 @@ def longer_wins(answers: pd.DataFrame, *, judge: str = "longer answer") -> pd.Da
     On first turns, between every two models; answers that were never given are left out. What a
     judge adds to it is what it has read.
     """
-    said = words_by_turn(answers).query("turn == 1")
+    said = text_counts(answers, ["words"]).query("turn == 1")
     empty = dict.fromkeys(("reason", "text", "key"))
     return scores_as_votes(said.assign(judge=judge, score=said["words"].astype(float), **empty))
 

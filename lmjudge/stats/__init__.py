@@ -21,7 +21,14 @@ from lmjudge.stats.rewards import ranking_accuracy, reward_calibration, reward_l
 from lmjudge.stats.samples import rank_samples
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
 from lmjudge.stats.style import style_effects, style_ratings
-from lmjudge.stats.text import length_histogram, rouge_l, score_counts, verb_objects, word_counts
+from lmjudge.stats.text import (
+    length_histogram,
+    rouge_l,
+    score_counts,
+    style_counts,
+    verb_objects,
+    word_counts,
+)
 from lmjudge.stats.wins import length_controlled_win_rates, vote_shares, win_rates
 
 __all__ = [
@@ -58,6 +65,7 @@ __all__ = [
     "self_preference",
     "separability",
     "shares",
+    "style_counts",
     "style_effects",
     "style_ratings",
     "verb_objects",

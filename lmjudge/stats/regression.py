@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lmjudge.errors import FrameError
-from lmjudge.frames import check, same_ids
 from lmjudge.stats.intervals import FEW_CLUSTERS, check_level, codes, t_quantile
+from lmjudge.stats.text import counts_per_vote
 
 
 def clustered_logit(
@@ -86,56 +85,6 @@ def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
     return beta
 
 
-def words_by_turn(answers: pd.DataFrame) -> pd.DataFrame:
-    """Return how many words each answer has in each turn: question_id, model, sample, turn, words.
-
-    Words are what white space separates. An answers frame with `words` and a row a turn, as ships
-    with lmjudge, is read as it is; else the texts in `turns` are counted.
-    """
-    names = ["question_id", "model", "sample", "turn", "words"]
-    rows = check(answers, "answers")
-    if "words" in rows.columns and rows["turns"].isna().all():
-        return rows[names]
-    rows = rows[rows["turns"].notna()]
-    counted = [
-        (*answer, turn, len(str(text).split()))
-        for *answer, turns in rows[[*names[:3], "turns"]].itertuples(index=False)
-        for turn, text in enumerate(turns, 1)
-    ]
-    return pd.DataFrame(counted, columns=names)
-
-
 def words_per_vote(votes: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Return the words that the two answers of each vote have at its turn: words_a, words_b.
-
-    A vote without a turn is on all turns together. `answers` may hold counts of words instead of
-    texts (see `words_by_turn`). Raises FrameError for votes on answers that are not there, and for
-    several samples of one answer.
-    """
-    votes, table = same_ids(votes, words_by_turn(answers))
-    twice = table.duplicated(["question_id", "model", "turn"], keep=False)
-    if twice.any():
-        raise FrameError(
-            f"{int(twice.sum())} answers are of one model to one question and turn; a vote does"
-            " not say which sample it is on: give one sample",
-            rows=table[twice],
-        )
-    whole = table.groupby(["question_id", "model"])["words"].sum()
-    by_turn = table.set_index(["question_id", "model", "turn"])["words"]
-    made = {}
-    for side in ("a", "b"):
-        name = [votes["question_id"], votes[f"model_{side}"]]
-        exact = by_turn.reindex(pd.MultiIndex.from_arrays([*name, votes["turn"]])).to_numpy()
-        all_turns = whole.reindex(pd.MultiIndex.from_arrays(name)).to_numpy()
-        made[f"words_{side}"] = np.where(votes["turn"].isna(), all_turns, exact)
-    found = pd.DataFrame(made, index=votes.index).astype(float)
-    lost = votes[found.isna().any(axis=1)]
-    if len(lost):
-        first = lost.iloc[0]
-        raise FrameError(
-            f"{len(lost)} votes are on answers that are not here, such as {first['model_a']} or"
-            f" {first['model_b']} on question {first['question_id']}, turn {first['turn']}; give"
-            " the answers that were voted on",
-            rows=lost,
-        )
-    return found
+    """Return the words that the two answers of each vote have at its turn: words_a, words_b."""
+    return counts_per_vote(votes, answers, ["words"])

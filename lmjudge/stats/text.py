@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmjudge.frames import check
+from lmjudge.errors import FrameError
+from lmjudge.frames import check, same_ids
 from lmjudge.stats.grouping import By, grouped
 
 _VERBS = (
@@ -44,6 +45,23 @@ _NO_NOUN = frozenset(
 )
 _OPENERS = frozenset("the a an this that these those my your our their his its some any".split())
 
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+
+
+def _outside_code(pattern: str) -> Callable[[str], int]:
+    """Return a function that counts what the pattern finds outside of code blocks."""
+    found = re.compile(pattern, re.MULTILINE)
+    return lambda text: len(found.findall(_CODE.sub("", text)))
+
+
+COUNTS: dict[str, Callable[[str], int]] = {
+    "words": lambda text: len(text.split()),
+    "characters": len,
+    "headings": _outside_code(r"^#{1,6}\s"),
+    "items": _outside_code(r"^[ \t]*(?:[-*+]|\d+[.)])\s"),
+    "bold": _outside_code(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
+}
+
 
 def rouge_l(reference: str, answer: str, *, stem: bool = False) -> float:
     """The F-measure of ROUGE-L: of the longest common subsequence of words, between 0 and 1.
@@ -69,6 +87,78 @@ def word_counts(texts: Iterable[str]) -> pd.Series:
     [2, 0, 1]
     """
     return pd.Series([len(text.split()) for text in texts], dtype="int64", name="words")
+
+
+def text_counts(answers: pd.DataFrame, names: Iterable[str] = tuple(COUNTS)) -> pd.DataFrame:
+    """Return what is counted in each turn of each answer: a row a turn.
+
+    Columns: question_id, model, sample, turn and `names`: words (what white space separates),
+    characters, and of Markdown outside code blocks headings, items (of lists) and bold (passages).
+    An answers frame that holds counts instead of texts, as ships with lmjudge, is read as it is.
+    """
+    keys, wanted = ["question_id", "model", "sample"], list(names)
+    rows = check(answers, "answers")
+    if "words" in rows.columns and rows["turns"].isna().all():
+        return rows[[*keys, "turn", *wanted]]
+    rows = rows[rows["turns"].notna()]
+    counted = [
+        (*answer, turn, *(COUNTS[name](str(text)) for name in wanted))
+        for *answer, turns in rows[[*keys, "turns"]].itertuples(index=False)
+        for turn, text in enumerate(turns, 1)
+    ]
+    return pd.DataFrame(counted, columns=[*keys, "turn", *wanted])
+
+
+def style_counts(
+    votes: pd.DataFrame,
+    answers: pd.DataFrame,
+    *,
+    counts: Sequence[str] = ("words", "headings", "items", "bold"),
+) -> pd.DataFrame:
+    """Return the votes with counts of the two answers beside them, as `style_ratings` takes them.
+
+    Further columns: each of `counts` for both sides, such as words_a and words_b (see
+    `text_counts`), at the vote's turn; a vote without a turn is on all turns together. `answers`
+    holds texts, or counts as they ship with lmjudge. Raises ValueError for an unknown count, and
+    FrameError for votes on answers that are not there, and for several samples of one answer.
+    """
+    if unknown := [name for name in counts if name not in COUNTS]:
+        raise ValueError(f"counts has {unknown[0]!r}; expected some of {', '.join(COUNTS)}")
+    return votes.join(counts_per_vote(votes, answers, counts))
+
+
+def counts_per_vote(
+    votes: pd.DataFrame, answers: pd.DataFrame, names: Sequence[str]
+) -> pd.DataFrame:
+    """Return the counts of the two answers of each vote: of each name c, c_a and c_b."""
+    votes, table = same_ids(votes, text_counts(answers, names))
+    twice = table.duplicated(["question_id", "model", "turn"], keep=False)
+    if twice.any():
+        raise FrameError(
+            f"{int(twice.sum())} answers are of one model to one question and turn; a vote does"
+            " not say which sample it is on: give one sample",
+            rows=table[twice],
+        )
+    whole = table.groupby(["question_id", "model"])[list(names)].sum()
+    by_turn = table.set_index(["question_id", "model", "turn"])[list(names)]
+    made: dict[str, np.ndarray] = {}
+    for side in ("a", "b"):
+        name = [votes["question_id"], votes[f"model_{side}"]]
+        exact = by_turn.reindex(pd.MultiIndex.from_arrays([*name, votes["turn"]])).to_numpy()
+        all_turns = whole.reindex(pd.MultiIndex.from_arrays(name)).to_numpy()
+        found = np.where(votes[["turn"]].isna(), all_turns, exact)
+        made |= {f"{count}_{side}": found[:, at] for at, count in enumerate(names)}
+    counts = pd.DataFrame(made, index=votes.index).astype(float)
+    lost = votes[counts.isna().any(axis=1)]
+    if len(lost):
+        first = lost.iloc[0]
+        raise FrameError(
+            f"{len(lost)} votes are on answers that are not here, such as {first['model_a']} or"
+            f" {first['model_b']} on question {first['question_id']}, turn {first['turn']}; give"
+            " the answers that were voted on",
+            rows=lost,
+        )
+    return counts
 
 
 def length_histogram(texts: Iterable[str], bins: Sequence[float] | None = None) -> pd.DataFrame:

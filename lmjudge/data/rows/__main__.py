@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from lmjudge.data import (
 from lmjudge.data.finding import find
 from lmjudge.data.rows import FOLDER, TEXTS
 from lmjudge.data.votes import people
+from lmjudge.stats.text import text_counts
 
 _ORDER = {
     "games": ["question_id", "turn", "model_a", "model_b", "judge", "sample"],
@@ -30,10 +30,6 @@ _ORDER = {
     "questions": ["question_id"],
     "answers": ["question_id", "model", "sample", "turn"],
 }
-_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_HEADING = re.compile(r"^#{1,6}\s", re.MULTILINE)
-_ITEM = re.compile(r"^[ \t]*(?:[-*+]|\d+[.)])\s", re.MULTILINE)
-_BOLD = re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__")
 
 
 def tables() -> Iterator[tuple[str, pd.DataFrame]]:
@@ -42,7 +38,7 @@ def tables() -> Iterator[tuple[str, pd.DataFrame]]:
         yield f"{source}.questions", load_questions(f"{source}/original")
         recovered = source == "routellm"
         load = answers_from_judgments if recovered else load_answers
-        yield f"{source}.answers", figures(load(f"{source}/original"))
+        yield f"{source}.answers", text_counts(load(f"{source}/original"))
     yield "vicuna-blog.games", load_judgments("vicuna-blog/original").drop(columns="asked")
     games = {name: load_judgments(f"{name}/original") for name in ("prd", "prd-again")}
     # What both runs were asked has one `asked`; of the rest `key` says as much.
@@ -58,32 +54,9 @@ def tables() -> Iterator[tuple[str, pd.DataFrame]]:
     yield "mt-bench-human.votes", votes
     yield "mt-bench-human.questions", load_questions("mt-bench")
     answers = load_answers("mt-bench")
-    yield "mt-bench-human.answers", figures(answers[answers["model"].isin({*votes["model_a"]})])
+    yield "mt-bench-human.answers", text_counts(answers[answers["model"].isin({*votes["model_a"]})])
     yield "llmfao.votes", load_votes("llmfao/original")
     yield "mt-bench-radar.means", load_means("mt-bench-radar/original")
-
-
-def figures(answers: pd.DataFrame) -> pd.DataFrame:
-    """Return what is counted in each turn of the answers: a row a turn.
-
-    Words are what white space separates. Markdown is counted outside of code blocks.
-    """
-    rows = []
-    for answer in answers.to_dict("records"):
-        for turn, text in enumerate(answer["turns"], 1):
-            prose = _CODE.sub("", text)
-            rows.append(
-                {
-                    **{name: answer[name] for name in ("question_id", "model", "sample")},
-                    "turn": turn,
-                    "words": len(text.split()),
-                    "characters": len(text),
-                    "headings": len(_HEADING.findall(prose)),
-                    "items": len(_ITEM.findall(prose)),
-                    "bold": len(_BOLD.findall(prose)),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def content(name: str, table: pd.DataFrame) -> bytes:

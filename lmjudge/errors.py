@@ -176,3 +176,11 @@ class OrderFlips(UserWarning):
     def __init__(self, message: str, judges: list[str]) -> None:
         super().__init__(message)
         self.judges = judges
+
+
+class AnswersLeftOut(UserWarning):
+    """Answers that are empty or were cut off are not judged: `rows` are theirs."""
+
+    def __init__(self, message: str, rows: Any) -> None:
+        super().__init__(message)
+        self.rows = rows

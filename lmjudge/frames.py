@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+import warnings
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from itertools import combinations
 from typing import Any, Literal
@@ -13,7 +14,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import infer_dtype
 
-from lmjudge.errors import FrameError
+from lmjudge.errors import AnswersLeftOut, FrameError
+from lmjudge.reasoning import answer_text
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     name: tuple(columns.split())
@@ -199,13 +201,21 @@ def natural(value: object) -> tuple[object, ...]:
     return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
-def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Each answer beside its question: the frame that `judge_answers` and `plan` take.
+def line_up(
+    questions: pd.DataFrame,
+    answers: pd.DataFrame,
+    *,
+    unfinished: bool = False,
+    reasoning: bool = False,
+) -> pd.DataFrame:
+    """Return each answer beside its question: the frame that `judge_answers` and `plan` take.
 
     Columns: question_id, category, model, sample, question (its turns), reference (its turns or
     None) and answer (its turns). An answer that was never given (missing turns, see `generate`) is
-    left out. Raises FrameError for answers to unknown questions and for two answers of one model,
-    question and sample.
+    left out; so are empty ones and those that were cut off, with a warning (AnswersLeftOut),
+    unless `unfinished`. The reasoning block that an answer begins with is cut off, unless
+    `reasoning`. Raises FrameError for answers to unknown questions and for two answers of one
+    model, question and sample.
     """
     questions, answers = same_ids(check(questions, "questions"), check(answers, "answers"))
     with_texts(questions)
@@ -235,8 +245,58 @@ def line_up(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     # Without the further columns: one may be called as another frame's is.
     lines = answers[list(COLUMNS["answers"])].rename(columns={"turns": "answer"})
     asked = questions[list(COLUMNS["questions"])].rename(columns={"turns": "question"})
-    lines = lines.merge(asked, on="question_id", how="left")
-    return lines[list(COLUMNS["lineup"])]
+    lines = lines.merge(asked, on="question_id", how="left")[list(COLUMNS["lineup"])]
+    endings = answers["finish_reason"].to_numpy() if "finish_reason" in answers.columns else None
+    return finished(lines, unfinished=unfinished, reasoning=reasoning, endings=endings)
+
+
+def finished(
+    lines: pd.DataFrame,
+    *,
+    unfinished: bool = False,
+    reasoning: bool = False,
+    endings: Sequence[object] | None = None,
+) -> pd.DataFrame:
+    """Return the rows of a lineup or of pairings whose answers are answers.
+
+    The reasoning block that an answer begins with is cut off, unless `reasoning`. A row is left
+    out, with a warning (AnswersLeftOut), where the first turn of an answer is empty or FastChat's
+    $ERROR$, or where the row's `endings` say "length"; from a later turn of that kind on, only the
+    turns are. `unfinished` keeps them all.
+    """
+    columns = [name for name in ("answer", "answer_a", "answer_b") if name in lines.columns]
+    kept = lines.copy()
+    empty = pd.Series(False, lines.index)
+    for name in columns:
+        turns = [_spoken(cell, unfinished, reasoning) for cell in lines[name]]
+        kept[name] = pd.Series(turns, lines.index, dtype=object)
+        empty |= kept[name].map(len) == 0
+    cut = pd.Series(False if endings is None else list(endings), lines.index) == "length"
+    if unfinished or not (empty | cut).any():
+        return kept
+    counts = {"empty": int(empty.sum()), "cut off at the longest reply": int((cut & ~empty).sum())}
+    parts = [f"{count} {what}" for what, count in counts.items() if count]
+    left = int((empty | cut).sum())
+    warnings.warn(
+        AnswersLeftOut(
+            f"left out {left} of {len(lines)} rows, their answers {' and '.join(parts)}; to judge"
+            " them too, pass unfinished=True (--include-unfinished)",
+            rows=lines[empty | cut],
+        ),
+        stacklevel=3,
+    )
+    return kept[~(empty | cut)].reset_index(drop=True)
+
+
+def _spoken(cell: object, unfinished: bool, reasoning: bool) -> object:
+    """Return the turns of an answer, up to the first that says nothing."""
+    if not isinstance(cell, (list, tuple, np.ndarray)):
+        return cell
+    turns = [
+        answer_text(turn) if isinstance(turn, str) and not reasoning else turn for turn in cell
+    ]
+    silent = [isinstance(turn, str) and turn.strip() in ("", "$ERROR$") for turn in turns]
+    return turns if unfinished or True not in silent else turns[: silent.index(True)]
 
 
 def pair_up(
@@ -245,17 +305,20 @@ def pair_up(
     *,
     baseline: str | None = None,
     voted: pd.DataFrame | None = None,
+    unfinished: bool = False,
+    reasoning: bool = False,
 ) -> pd.DataFrame:
-    """Two models' answers to one question side by side: the frame that `judge_pairs` takes.
+    """Return two models' answers to one question side by side: what `judge_pairs` takes.
 
     With a `baseline` every other model (as model_a) meets it (as model_b); without, all pairs of
     models meet once, in the order in which they first appear. With `voted`, a votes frame, only
-    pairs that its votes are on. A question that one of the two did not answer is left out.
+    pairs that its votes are on. A question that one of the two did not answer is left out;
+    `unfinished` and `reasoning` as in `line_up`.
     Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
     answer_b. Raises FrameError for a baseline that gave no answers, and for answers of one model
     alone.
     """
-    lines = line_up(questions, answers)
+    lines = line_up(questions, answers, unfinished=unfinished, reasoning=reasoning)
     models = list(dict.fromkeys(lines["model"]))
     if len(models) == 1:
         raise FrameError(

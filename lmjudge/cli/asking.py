@@ -155,6 +155,12 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
     if len(lost):
         what = "answer" if column == "turns" else "verdict"
         say(f"{len(lost):,} of {len(there):,} rows without {what}{_counts(Counter(lost))}")
+    if column == "turns" and "length" in set(there["finish_reason"]):
+        count = int((there["finish_reason"] == "length").sum())
+        say(
+            f"{count:,} of {len(there):,} answers were cut off at the longest reply; raise"
+            " --max-tokens: judge leaves them out unless --include-unfinished"
+        )
     if "no_verdict" in set(lost):
         say("no_verdict: the parser reads none in the reply; see `text`, or take another --parser")
     other = "other_shard" in set(made["reason"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,15 @@ def judge(parsed: argparse.Namespace) -> int:
     import pandas as pd
 
     from lmjudge import formats
+    from lmjudge.errors import AnswersLeftOut
     from lmjudge.judges import judge_answers, judge_pairs, judge_requests
     from lmjudge.plan import plan
 
-    frame = _shown(parsed)
+    with warnings.catch_warnings(record=True) as left_out:
+        warnings.simplefilter("always", AnswersLeftOut)
+        frame = _shown(parsed)
+    for message in dict.fromkeys(str(one.message) for one in left_out):
+        say(message)
     judges = _judges(parsed)
     hows = [
         {
@@ -152,6 +158,7 @@ def _answerer(parsed: argparse.Namespace) -> Answerer:
         name=parsed.name or "",
         params=_params(parsed, params),
         system=parsed.system,
+        reasoning=parsed.include_reasoning,
         **recipe,
     )
 
@@ -190,21 +197,27 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
     """The lineup or the pairings that are to be judged; all that is wrong with them is said."""
     from lmjudge import formats
     from lmjudge.errors import FrameError
-    from lmjudge.frames import line_up, pair_up, subset
+    from lmjudge.frames import finished, line_up, pair_up, subset
 
+    which = {"unfinished": parsed.include_unfinished, "reasoning": parsed.include_reasoning}
     if (parsed.mode == "pairwise-baseline") != (parsed.baseline is not None):
         parsed.wrong("--baseline MODEL goes with --mode pairwise-baseline, and is needed there")
     if (parsed.mode == "pairs") != (not parsed.answers):
         parsed.wrong("give files of ANSWERS; --mode pairs alone reads them in QUESTIONS")
     chosen = {"categories": parsed.categories or (), "limit": parsed.limit}
     if parsed.mode == "pairs":
-        return subset(formats.read_pairings(parsed.questions), models=parsed.models or (), **chosen)
+        pairs = subset(
+            formats.read_pairings(parsed.questions), models=parsed.models or (), **chosen
+        )
+        return finished(pairs, **which)
     whole = formats.read_questions(parsed.questions, parsed.references)
     answers = formats.read_answers(parsed.answers)
     wanted = [*(parsed.models or ()), *([parsed.baseline] if parsed.baseline else [])]
     if parsed.models:
         answers = subset(answers, models=dict.fromkeys(wanted))
-    line_up(whole, answers)  # answers to questions that are none here are not left out unsaid
+    line_up(
+        whole, answers, unfinished=True
+    )  # answers to questions that are none here are not left out unsaid
     questions = subset(whole, **chosen)
     answers = answers[answers["question_id"].isin(questions["question_id"])]
     lacking = _lacking(questions, answers)
@@ -220,8 +233,8 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
         say(f"{model}: {len(absent)} questions without an answer are left out")
     _tell_of_turns(questions, answers)
     if parsed.mode == "single":
-        return line_up(questions, answers)
-    return pair_up(questions, answers, baseline=parsed.baseline)
+        return line_up(questions, answers, **which)
+    return pair_up(questions, answers, baseline=parsed.baseline, **which)
 
 
 def _lacking(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[Any]]:

@@ -114,6 +114,11 @@ def judging(parser: argparse.ArgumentParser) -> None:
         help="judge what there is, where answers are missing",
     )
     parser.add_argument(
+        "--include-unfinished",
+        action="store_true",
+        help="judge answers that are empty or were cut off, too",
+    )
+    parser.add_argument(
         "--out",
         type=_table,
         help="the .jsonl, .csv or .parquet to write (default: judgments-MODE.jsonl; of a shard:"
@@ -147,6 +152,11 @@ def _asking(parser: argparse.ArgumentParser) -> None:
         type=_param,
         metavar="name=value",
         help="a field of the request, as JSON or text; null leaves a default out",
+    )
+    parser.add_argument(
+        "--include-reasoning",
+        action="store_true",
+        help="send the reasoning blocks (<think> ...) that answers begin with, too",
     )
     parser.add_argument("--samples", type=count, default=1, help="how often each is asked")
     parser.add_argument("--limit", type=count, default=0, help="the first so many questions")

@@ -107,11 +107,12 @@ def _answers(path: Path) -> Iterator[tuple[int, Row]]:
             raise bad_row(path, line, f"{told} (it has {', '.join(map(str, row))})")
         if not isinstance(model, str) or any(sample is None for sample, _ in choices):
             raise bad_row(path, line, "names its model by no text, or its sample by no number")
-        for sample, turns in choices:
-            yield (
-                line,
-                {"question_id": question_id, "model": model, "turns": turns, "sample": sample},
-            )
+        listed = row["choices"] if isinstance(row.get("choices"), list) else [row]
+        for (sample, turns), choice in zip(choices, listed, strict=False):
+            answer = {"question_id": question_id, "model": model, "turns": turns, "sample": sample}
+            if isinstance(choice, dict) and "finish_reason" in choice:
+                answer["finish_reason"] = choice["finish_reason"]
+            yield line, answer
 
 
 def _choices(row: Row) -> Iterator[tuple[int | None, list[str] | None]]:

@@ -13,6 +13,8 @@ from lmjudge.canonical import JSON
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import check, frame as make_frame, with_texts
 from lmjudge.judges.judging import Asks
+from lmjudge.judges.parsers import cut_short
+from lmjudge.reasoning import answer_text
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
 from lmjudge.store.store import Asks as Holds, Counted
@@ -25,7 +27,8 @@ class Answerer:
     `name` is what frames call it, by default the model's name. `params` are sent as they are;
     `temperatures` replaces the temperature in them by a question's category. `template` shows
     {question}, `template_with_input` also {input}, for questions that have one; both are for the
-    first turn. A `seed` among the params grows by one with every sample, so that samples differ.
+    first turn. The reasoning block that an answer begins with goes into no later turn, unless
+    `reasoning`. A `seed` among the params grows by one with every sample, so that samples differ.
     `Answerer("gpt-4", **RECIPES["mt-bench"])` asks as a work did. Raises PromptError for a template
     that shows anything else.
 
@@ -43,6 +46,7 @@ class Answerer:
     template: str | None = None
     template_with_input: str | None = None
     provider: str | None = None
+    reasoning: bool = False
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -101,7 +105,8 @@ class Conversation:
         messages = [{"role": "system", "content": one.system}] if one.system else []
         for asked, reply in zip(turns, self.replies, strict=False):
             messages.append({"role": "user", "content": asked})
-            messages.append({"role": "assistant", "content": reply.text})
+            text = reply.text if one.reasoning else answer_text(reply.text)
+            messages.append({"role": "assistant", "content": text})
         messages.append({"role": "user", "content": turns[len(self.replies)]})
         params = dict(one.params)
         if self.question["category"] in one.temperatures:
@@ -113,9 +118,13 @@ class Conversation:
     def take(self, key: str, reply: Reply | Failure) -> None:
         """Goes on by a reply; a failure, a refusal without text and a filter end it."""
         self.keys.append(key)
-        if isinstance(reply, Reply) and not reply.text.strip():
-            why = "refusal" if reply.refusal else reply.finish_reason or "empty"
-            reply = Failure("empty" if why in ("stop", "length") else why, "no text came back")
+        if isinstance(reply, Reply) and not answer_text(reply.text).strip():
+            if reply.text.strip():
+                reply = Failure("only_reasoning", "no text came back after the reasoning")
+            else:
+                why = "refusal" if reply.refusal else cut_short(reply.finish_reason)
+                why = "empty" if why in (None, "truncated") else why
+                reply = Failure(str(why), "no text came back")
         if isinstance(reply, Failure):
             self.failure = reply
         else:
@@ -125,13 +134,14 @@ class Conversation:
         """Its row of an answers frame."""
         failed = self.failure is not None
         endings = [reply.finish_reason for reply in self.replies]
+        cut = "truncated" in map(cut_short, endings)
         return {
             "question_id": self.question["question_id"],
             "model": self.answerer.name,
             "turns": None if failed else [reply.text for reply in self.replies],
             "sample": self.sample,
             "reason": self.failure.reason if self.failure else None,
-            "finish_reason": "length" if "length" in endings else (endings or [None])[-1],
+            "finish_reason": "length" if cut else (endings or [None])[-1],
             "keys": self.keys,
         }
 

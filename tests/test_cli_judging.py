@@ -151,6 +151,31 @@ def test_show_warns_of_a_judge_that_prefers_the_first_answer(
     assert ours.set_index("model")["win_rate"].to_dict() == {"x": 0.95, "y": pytest.approx(0.05)}
 
 
+def test_generate_keeps_the_answers_to_other_questions(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered("small")
+    file = here / "model_answer/small.jsonl"
+    before = file.read_bytes()
+    assert "kept" not in capsys.readouterr().out
+    assert lmjudge("generate questions.jsonl --model small --max-tokens 99 --limit 1") == 0
+    assert file.read_bytes() == before
+    assert "model_answer/small.jsonl: 0 new, 0 changed, 2 kept" in capsys.readouterr().out
+    assert lmjudge("generate questions.jsonl --model small --max-tokens 9 --limit 1") == 0
+    assert "0 new, 1 changed, 2 kept" in capsys.readouterr().out
+    written(here / "more.jsonl", {"question_id": 9, "category": None, "turns": ["More"]})
+    assert lmjudge("generate more.jsonl --model small --max-tokens 99") == 0
+    assert "1 new, 0 changed, 3 kept" in capsys.readouterr().out
+    assert len(lj.load_answers(here / "model_answer")) == 4
+    # What cannot be written to costs nothing.
+    (here / "notes.jsonl").write_text("my notes")
+    calls = len(server.calls)
+    assert lmjudge("generate questions.jsonl --model other --out notes.jsonl") == 1
+    assert "holds other rows than answers" in capsys.readouterr().err
+    assert len(server.calls) == calls
+    assert (here / "notes.jsonl").read_text() == "my notes"
+
+
 def test_the_same_by_cells(here: Path, server: Loopback) -> None:
     answered("one", "other")
     judge = "judge questions.jsonl model_answer --judge j --mode pairwise-all --turns 1 2"

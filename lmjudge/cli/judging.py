@@ -51,11 +51,14 @@ def generate(parsed: argparse.Namespace) -> int:
                 return _unusable(answers, parsed.recipe)
             counts = whole["category"].value_counts(sort=False, dropna=False)
             say(f"questions: {', '.join(f'{name} {n:,}' for name, n in counts.items()) or 'none'}")
-            out = parsed.out or Path(f"questions-{parsed.recipe}.jsonl")
-            return [formats.write_frame(whole, out)]
-        out = parsed.out or (None if parsed.shard else Path("model_answer"))
-        return formats.write_answers(answers, out) if out else []
+            _tell_replaced(file := parsed.out or Path(f"questions-{parsed.recipe}.jsonl"))
+            return [formats.write_frame(whole, file)]
+        return _add_answers(answers, out) if out else []
 
+    out = parsed.out or (None if parsed.shard else Path("model_answer"))
+    if out and made is None and parsed.deed == "ask":  # what cannot be written to costs nothing
+        own = out / f"{formats.file_name(answerer.name)}.jsonl"
+        formats.held_answers(out if out.suffix == ".jsonl" else own)
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
 
 
@@ -99,14 +102,29 @@ def judge(parsed: argparse.Namespace) -> int:
 
     def write(judgments: pd.DataFrame, store: Store) -> Sequence[Path]:
         out = parsed.out or (None if parsed.shard else Path(f"judgments-{parsed.mode}.jsonl"))
-        if out and out.exists():
-            say(f"replaced: {out}, which was there before; --out names another file")
+        if out:
+            _tell_replaced(out)
         files = [formats.write_frame(judgments, out)] if out else []
         if parsed.fastchat:
             files.append(formats.write_judgments(judgments, parsed.fastchat, store=store))
         return files
 
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
+
+
+def _tell_replaced(out: Path) -> None:
+    if out.exists():
+        say(f"replaced: {out}, which was there before; --out names another file")
+
+
+def _add_answers(answers: pd.DataFrame, out: Path) -> list[Path]:
+    from lmjudge import formats
+
+    added = formats.add_answers(answers, out)
+    for file in added:
+        if file.changed or file.kept:
+            say(f"{file.path}: {file.new:,} new, {file.changed:,} changed, {file.kept:,} kept")
+    return [file.path for file in added]
 
 
 def _unusable(answers: pd.DataFrame, recipe: str) -> Sequence[Path]:

@@ -7,11 +7,19 @@ file is, is told by its rows. Written are FastChat's answers and judgments, and 
 
 from lmjudge.formats.judged import read_judgments
 from lmjudge.formats.reading import read_answers, read_pairings, read_questions
-from lmjudge.formats.writing import write_answers, write_frame, write_judgments
+from lmjudge.formats.writing import (
+    add_answers,
+    held_answers,
+    write_answers,
+    write_frame,
+    write_judgments,
+)
 from lmjudge.places import file_name
 
 __all__ = [
+    "add_answers",
     "file_name",
+    "held_answers",
     "read_answers",
     "read_judgments",
     "read_pairings",

@@ -201,6 +201,21 @@ def natural(value: object) -> tuple[object, ...]:
     return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
+def with_input(turns: Any, material: object) -> Any:
+    """Return a question's turns as people and models read them, its `input` below the first.
+
+    A blank line stands between the two, as in Alpaca's data. Without an input (missing or "") the
+    turns come back as they are. Every judge, ballot, page and training example uses this function.
+
+    >>> with_input(["Identify the odd one out."], "pear, plum, spoon")
+    ['Identify the odd one out.\\n\\npear, plum, spoon']
+    """
+    listed = isinstance(turns, (list, tuple, np.ndarray)) and len(turns) > 0
+    if not listed or not isinstance(material, str) or not material:
+        return turns
+    return [f"{turns[0]}\n\n{material}", *turns[1:]]
+
+
 def line_up(
     questions: pd.DataFrame,
     answers: pd.DataFrame,
@@ -211,7 +226,8 @@ def line_up(
     """Return each answer beside its question: the frame that `judge_answers` and `plan` take.
 
     Columns: question_id, category, model, sample, question (its turns), reference (its turns or
-    None) and answer (its turns). An answer that was never given (missing turns, see `generate`) is
+    None) and answer (its turns). Where the questions have a column `input`, the first turn shows
+    it after a blank line. An answer that was never given (missing turns, see `generate`) is
     left out; so are empty ones and those that were cut off, with a warning (AnswersLeftOut),
     unless `unfinished`. The reasoning block that an answer begins with is cut off, unless
     `reasoning`. Raises FrameError for answers to unknown questions and for two answers of one
@@ -245,6 +261,9 @@ def line_up(
     # Without the further columns: one may be called as another frame's is.
     lines = answers[list(COLUMNS["answers"])].rename(columns={"turns": "answer"})
     asked = questions[list(COLUMNS["questions"])].rename(columns={"turns": "question"})
+    if "input" in questions.columns:
+        shown = map(with_input, questions["turns"], questions["input"])
+        asked["question"] = pd.Series(list(shown), asked.index, dtype=object)
     lines = lines.merge(asked, on="question_id", how="left")[list(COLUMNS["lineup"])]
     endings = answers["finish_reason"].to_numpy() if "finish_reason" in answers.columns else None
     return finished(lines, unfinished=unfinished, reasoning=reasoning, endings=endings)

@@ -5,7 +5,8 @@ lmjudge 0.1.0 (commit 4582c8e) wrote the store and the digests in `tests/data` w
     python tests/recorded.py tests/data/store-0.1 tests/data/keys-0.1.csv
 
 When a function of lmjudge changes its name or arguments, change the step that calls it. The
-requests of the step must stay the same, byte for byte.
+requests of the step must stay the same, byte for byte. (To record again, take this file from the
+commit that added it.)
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ QUESTIONS = [
         "reference": None,
     },
 ]
-# In 0.1 a judge did not see the input of a question.
+# A judge of 0.1 did not see the input of a question: these requests have other keys since 0.1.1.
 WITH_INPUT = [
     {
         "question_id": 5,
@@ -115,7 +116,7 @@ class Asked:
 
 def _pairs(judge: lj.Judge, cut: slice = slice(None), **how: Any) -> Callable[[Asked], Any]:
     def step(at: Asked) -> Any:
-        pairings = lj.pair_up(*frames(QUESTIONS[cut]), baseline="made-up-2")
+        pairings = lj.pair_up(*frames(QUESTIONS[cut]), baseline="made-up-2", unfinished=True)
         return lj.judge_pairs(pairings, judge, store=at.store, endpoint=at.endpoint, **how)
 
     return step
@@ -123,7 +124,7 @@ def _pairs(judge: lj.Judge, cut: slice = slice(None), **how: Any) -> Callable[[A
 
 def _grades(judge: lj.Judge, cut: slice = slice(None), **how: Any) -> Callable[[Asked], Any]:
     def step(at: Asked) -> Any:
-        lineup = lj.line_up(*frames(QUESTIONS[cut]))
+        lineup = lj.line_up(*frames(QUESTIONS[cut]), unfinished=True)
         return lj.judge_answers(lineup, judge, store=at.store, endpoint=at.endpoint, **how)
 
     return step
@@ -141,7 +142,7 @@ def _every_pair(at: Asked) -> Any:
     """All models in pairs; several samples of an answer."""
     questions, answers = frames(QUESTIONS[:1])
     again = answers.assign(sample=1, turns=answers["turns"].map(lambda turns: [turns[0] + "!"]))
-    pairings = lj.pair_up(questions, pd.concat([answers, again]))
+    pairings = lj.pair_up(questions, pd.concat([answers, again]), unfinished=True)
     judge = lj.Judge("pair", model="judge-2")
     return lj.judge_pairs(pairings, judge, store=at.store, endpoint=at.endpoint, samples=2)
 
@@ -290,14 +291,15 @@ STEPS: dict[str, Callable[[Asked], Any]] = {
         *("generate", "Q", "--model", "made-up-1", "--recipe", "mt-bench", "--max-tokens", "99"),
         *("--seed", "7", "--samples", "2", "--param", "top_p=0.9", "--system", "Be brief."),
     ),
-    "command judge": _command("judge", "Q", "A", "--judge", "judge-4"),
+    "command judge": _command("judge", "Q", "A", "--judge", "judge-4", "--include-unfinished"),
     "command judge, all pairs": _command(
-        "judge", "Q", "A", "--judge", "judge-4", "--mode", "pairwise-all"
+        *("judge", "Q", "A", "--judge", "judge-4", "--mode", "pairwise-all"),
+        "--include-unfinished",
     ),
     "command judge, baseline": _command(
         *("judge", "Q", "A", "--judge", "judge-4", "--judge", "judge-5", "--limit", "1"),
         *("--mode", "pairwise-baseline", "--baseline", "made-up-1", "--param", "temperature=null"),
-        *("--samples", "2"),
+        *("--samples", "2", "--include-unfinished"),
     ),
 }
 INPUT_STEPS: dict[str, Callable[[Asked], Any]] = {
@@ -394,7 +396,8 @@ def key_digests(name: str) -> pd.DataFrame:
     if name in FASTCHAT:
         judge = lj.Judge(name, model="gpt-4", parser="fastchat")
         asked = lj.pair_up if judge.pairwise else lj.line_up
-        requests = lj.judges.judge_requests(asked(*frames(QUESTIONS[:2])), judge, turns=(1, 2))
+        shown = asked(*frames(QUESTIONS[:2]), unfinished=True)
+        requests = lj.judges.judge_requests(shown, judge, turns=(1, 2))
         rows = pd.DataFrame({"judge": judge.name, "key": [ask.key for _, ask in requests]})
     else:
         rows = lj.load_judgments(name).dropna(subset="key")

@@ -12,7 +12,7 @@ import pandas as pd
 from lmjudge.canonical import clean_text
 from lmjudge.data.reading import Row, SourceOrPath, bad_row, files_of, read_lines
 from lmjudge.errors import DataError
-from lmjudge.frames import frame
+from lmjudge.frames import frame, with_input
 
 
 def load_instructions(source: SourceOrPath) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def load_pairs(source: SourceOrPath) -> pd.DataFrame:
         for number, row in _rows(path):
             output = row.get("output")
             if isinstance(output, list) and len(output) == 2:
-                prompt = "\n\n".join(filter(None, [row.get("instruction"), row.get("input")]))
+                prompt = with_input([row.get("instruction") or ""], row.get("input"))[0]
                 texts = dict(zip(("prompt", "chosen", "rejected"), (prompt, *output), strict=True))
             else:
                 texts = {name: row.get(name) for name in ("prompt", "chosen", "rejected")}

@@ -38,7 +38,7 @@ from lmjudge.data.values import (
     whole,
     win,
 )
-from lmjudge.frames import COLUMNS, id_text
+from lmjudge.frames import COLUMNS, id_text, with_input
 from lmjudge.judges.judge import parser_name
 from lmjudge.judges.parsers import LETTERS, PARSERS, RATING, RATINGS
 
@@ -399,8 +399,7 @@ def _pairing(row: Row, file: File) -> Iterable[Row]:
         raise KeyError(next(name for name, value in said.items() if value is None))
     row["question_id"] = take(row, "question_id", "uid", "pair_id") or question_id(dict(row))
     ((asking),) = _question(row, file)
-    question, beside = asking.pop("turns"), row.pop("input", None)
-    question = [f"{question[0]}\n\n{beside}", *question[1:]] if beside else question
+    question = with_input(asking.pop("turns"), str(row.pop("input", None) or ""))
     return [asking | said | models | {"question": question, "sample": row.pop("sample", None)}]
 
 
@@ -438,7 +437,7 @@ def _better_first(row: Row, file: File) -> Iterable[Row]:
     output = row.pop("output")
     if not isinstance(output, list) or len(output) != 2:
         raise ValueError(f"has output = {output!r:.60}; expected the better and the worse text")
-    prompt = "\n\n".join(filter(None, [row.pop("instruction"), row.pop("input", None)]))
+    prompt = with_input([row.pop("instruction")], row.pop("input", None))[0]
     return _chosen(_with(row, {"prompt": prompt, "chosen": output[0], "rejected": output[1]}), file)
 
 

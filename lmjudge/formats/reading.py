@@ -13,7 +13,7 @@ from lmjudge.data.reading import Row, bad_row, files_of
 from lmjudge.data.sources import original, plain
 from lmjudge.errors import DataError
 from lmjudge.formats.rows import Ids, PathLike, question_of, rows_of, text_of, texts_of
-from lmjudge.frames import frame
+from lmjudge.frames import frame, with_input
 
 _SIDES = {
     "answer_a": ("answer_a", "output_1", "response_a"),
@@ -157,8 +157,7 @@ def read_pairings(path: PathLike) -> pd.DataFrame:
         lacks += [] if question else ["question"]
         if lacks or question is None:
             raise bad_row(Path(path), line, f"lacks {', '.join(lacks)}; it has {', '.join(row)}")
-        if row.get("input"):
-            question = [f"{question[0]}\n\n{row['input']}", *question[1:]]
+        question = with_input(question, str(row.get("input") or ""))
         pair = (question_id, found["model_a"] or "a", found["model_b"] or "b")
         if pair[1] == pair[2]:
             raise DataError(f"line {line} of {path} sets {pair[1]!r} against itself", path=path)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmjudge.canonical import JSON
 from lmjudge.errors import FrameError, PromptError
-from lmjudge.frames import check, frame as make_frame, with_texts
+from lmjudge.frames import check, frame as make_frame, with_input, with_texts
 from lmjudge.judges.judging import Asks
 from lmjudge.judges.parsers import cut_short
 from lmjudge.reasoning import answer_text
@@ -77,7 +77,7 @@ class Answerer:
         """The first turn as it is sent: the question in the template that suits it."""
         template = self.template_with_input if material else self.template
         if template is None:
-            return f"{question}\n\n{material}" if material else question
+            return str(with_input([question], material)[0])
         values = {"question": question, "input": material or ""}
         parsed = Formatter().parse(template)
         return "".join(text + (values[name] if name else "") for text, name, *_ in parsed)

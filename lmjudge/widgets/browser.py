@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmjudge.canonical import clean_text
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, with_texts
+from lmjudge.frames import check, with_input, with_texts
 from lmjudge.widgets.cell import bundle
 from lmjudge.widgets.marks import ONLY, marks
 from lmjudge.widgets.page import page
@@ -59,7 +59,8 @@ class Browser:
         self.questions: dict[object, dict[Any, Any]] = {}
         if questions is not None:
             self.questions = {
-                row["question_id"]: row for row in check(questions, "questions").to_dict("records")
+                row["question_id"]: row | {"turns": with_input(row["turns"], row.get("input"))}
+                for row in check(questions, "questions").to_dict("records")
             }
         self.answers: dict[object, list[str]] = {}
         if answers is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmjudge.frames import check, frame
+from lmjudge.frames import check, frame, with_input
 from lmjudge.generate import Answerer, generate
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Endpoint
@@ -66,7 +66,7 @@ class Arena(Ballot):
             )
         self.store = store
         self.typed = questions is None
-        self.asked: dict[Any, tuple[str, Any]] = {}
+        self.asked: dict[Any, dict[Any, Any]] = {}
         self.said: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self.failed: dict[object, str] = {}
         super().__init__([], voter=voter, path=path, seed=seed)
@@ -74,7 +74,7 @@ class Arena(Ballot):
             self.ask(questions)
         elif questions is not None:
             for row in check(questions, "questions").to_dict("records"):
-                self._add(row["question_id"], row["turns"][0], row["category"])
+                self._add(row | {"turns": row["turns"][:1], "reference": None})
             self._draw_order()
 
     def _open(self) -> list[Case]:
@@ -92,7 +92,8 @@ class Arena(Ballot):
         if not prompt.strip():
             raise ValueError("the prompt is empty; ask something")
         name = hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest()[:16]
-        self._add(f"prompt-{name}", prompt, "arena")
+        asked = {"question_id": f"prompt-{name}", "category": "arena", "turns": [prompt]}
+        self._add(asked | {"reference": None})
         self._draw_order()
 
     def ratings(self, **how: Any) -> pd.DataFrame:
@@ -119,18 +120,18 @@ class Arena(Ballot):
         whole = Case(case.question_id, case.turn, case.question, case.models, self.said[case.pair])
         return super().read_by_voter(whole)
 
-    def _add(self, of: Any, prompt: str, category: Any) -> None:
+    def _add(self, question: dict[Any, Any]) -> None:
+        of = question["question_id"]
         known = of.item() if hasattr(of, "item") else of
-        self.asked[known] = (prompt, category)
+        self.asked[known] = question
+        shown = tuple(with_input(question["turns"], question.get("input")))
         for two in combinations(self.answerers, 2):
-            case = self._sided(Case(known, 1, (prompt,), two, None))
+            case = self._sided(Case(known, 1, shown, two, None))
             self.cases.setdefault(case.pair, case)
 
     def _answer(self, case: Case) -> None:
         """Ask both models at the same time, so that no delay tells which is which."""
-        prompt, category = self.asked[case.question_id]
-        row = {"question_id": case.question_id, "category": category, "turns": [prompt]}
-        question = frame("questions", [row | {"reference": None}])
+        question = frame("questions", [self.asked[case.question_id]])
 
         def one(model: str) -> dict[str, Any]:
             made = generate(

@@ -60,6 +60,27 @@ def test_without_original_files_the_shipped_rows_are_all(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    assert "llmfao: failed: LMJUDGE_OFFLINE=1" in reproduce(project)
+    said = reproduce(project)
+    assert "llmfao: failed: LMJUDGE_OFFLINE=1" in said
+    first, second, *_, claim, index = said.splitlines()
+    assert first.startswith("running 1 notebooks")
+    assert first.endswith(f"pages go to {project / 'reports'}")
+    assert second.startswith("then fetching the open sources into")
+    assert "are recomputed here from released verdicts" in claim
+    assert index == f"the report: {project / 'reports/index.html'}"
     assert counts(project / "reports/tiny.csv")["tie"] == 3471
     assert not (project / "reports/full").exists()
+
+
+def test_the_browser_opens_the_report_where_asked(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A browser that writes down what it is to open.
+    script = project / "browser"
+    script.write_text('#!/bin/sh\necho "$1" > opened\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(script))
+    words = [sys.executable, "-m", "lmjudge", "reproduce", "--open", "--jobs", "1"]
+    subprocess.run(words, cwd=project, capture_output=True, text=True, check=True)
+    opened = (project / "opened").read_text().strip()
+    assert opened == (project / "reports/index.html").as_uri()

@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="then fetch the open sources and add what their original files show",
     )
+    again.add_argument(
+        "--jobs", type=options.count, metavar="n", help="how many run at a time (default: cores)"
+    )
     fetch = verb("fetch", reporting.fetch, "download published sources, each checked")
     fetch.add_argument("names", nargs="*", metavar="name", help="a source (default: the open ones)")
     listed = "".join(f"  {stem:22} {title}\n" for stem, title in places.titles().items())
@@ -120,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="skip those whose table rests on the same cells, parameters, data, records and code",
     )
+    for one in (again, run):
+        one.add_argument("--open", action="store_true", help="open the report in the browser")
     check = verb(
         "check", reporting.check, "hold the tables in reports/ against the published numbers"
     )

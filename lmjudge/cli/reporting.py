@@ -17,14 +17,22 @@ if TYPE_CHECKING:
 def reproduce(parsed: argparse.Namespace) -> int:
     """Run every notebook on the verdicts that ship; with --full also on fetched originals."""
     from lmjudge.data import fetch
+    from lmjudge.places import downloads, reports
+    from lmjudge.report import notebooks
 
-    jobs = min(os.cpu_count() or 1, 4)
-    failed = _run_and_index(None, jobs=jobs)
+    jobs = parsed.jobs or min(os.cpu_count() or 1, 4)
+    say(
+        f"running {len(notebooks())} notebooks, {jobs} at a time, on the verdicts that ship with"
+        f" lmjudge: no network, no model; pages go to {reports().resolve()}"
+    )
+    if parsed.full:
+        say(f"then fetching the open sources into {downloads().resolve()}, and running on them")
+    failed = [_run(None, jobs=jobs)]
     if parsed.full:
         for source in fetch(progress=sys.stderr.isatty()).to_dict("records"):
             say(_fetched(source))
-        failed |= _run_and_index(None, full=True, jobs=jobs)
-    return failed
+        failed.append(_run(None, full=True, jobs=jobs))
+    return _report(failed, show=parsed.open)
 
 
 def fetch(parsed: argparse.Namespace) -> int:
@@ -46,7 +54,7 @@ def _fetched(source: dict[str, Any]) -> str:
 
 def run(parsed: argparse.Namespace) -> int:
     """Runs notebooks; 1 where one failed."""
-    return _run_and_index(
+    failed = _run(
         parsed.stems or None,
         source=parsed.source,
         parameters=dict(parsed.p),
@@ -54,25 +62,39 @@ def run(parsed: argparse.Namespace) -> int:
         jobs=parsed.jobs,
         changed=parsed.changed,
     )
+    return _report([failed], show=parsed.open)
 
 
-def _run_and_index(stems: Sequence[str] | None, **how: Any) -> int:
-    """Runs notebooks, telling of each as it ends; the page of all is written even if some fail."""
+def _run(stems: Sequence[str] | None, **how: Any) -> str:
+    """Run notebooks, tell of each as it ends, and return which of them failed, in a sentence."""
     from lmjudge.errors import ReportError
-    from lmjudge.report import run, write_index
+    from lmjudge.report import run
 
-    failed = ""
     try:
         run(stems, each=_tell, **how)
     except ReportError as error:
         if not (hasattr(error, "failed") and hasattr(error, "runs")):
             raise
         names = ", ".join(one.stem for one in error.failed)
-        failed = f"{len(error.failed)} of {len(error.runs)} failed: {names}"
-    say(f"the report: {write_index().resolve()}")
-    if failed:
-        say(failed, sys.stderr)
-    return int(bool(failed))
+        return f"{len(error.failed)} of {len(error.runs)} failed: {names}"
+    return ""
+
+
+def _report(failed: Sequence[str], *, show: bool) -> int:
+    """Write the page of all tables, even if some runs failed, and say where it is and its claim."""
+    from lmjudge.report.index import write_report
+
+    index, claimed = write_report()
+    if claimed is not None:
+        say(str(claimed))
+    say(f"the report: {index.resolve()}")
+    for told in filter(None, failed):
+        say(told, sys.stderr)
+    if show:
+        import webbrowser
+
+        webbrowser.open(index.resolve().as_uri())
+    return int(any(failed))
 
 
 def _tell(one: Run) -> None:

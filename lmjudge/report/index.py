@@ -70,6 +70,11 @@ def write_index() -> Path:
     and run cards give equal bytes. manifest.json beside it has each run card and the SHA-256 of its
     files.
     """
+    return write_report()[0]
+
+
+def write_report() -> tuple[Path, Claim | None]:
+    """Write the index as `write_index` does; return its path and what it claims of the works."""
     read = {place: readable_tables(place) for place in PLACES}
     shipped, full, own, simulated = (tables for tables, _ in read.values())
     known = {one.stem: one for one in shipped} | {one.stem: one for one in full}
@@ -79,11 +84,12 @@ def write_index() -> Path:
         key=lambda one: (one.stem[:1].isdigit(), one.stem not in published_stems(), one.stem),
     )
     titles = places.titles()
+    claimed = claim(list(known.values())) if known else None
     body = (
         _environment()
         .get_template("tables.html.j2")
         .render(
-            claim=str(claim(list(known.values()))) if known else "",
+            claim=str(claimed or ""),
             failed=[page.stem for page in sorted((reports() / "failed").glob("*.html"))],
             strange=[str(error) for _, errors in read.values() for error in errors],
             cards=[
@@ -103,7 +109,7 @@ def write_index() -> Path:
     path = claim_reports() / "index.html"
     write(path, whole_page("Reproduced tables" if known else "Tables", [body]))
     write(reports() / "manifest.json", as_json(_manifest([*shipped, *full, *own, *simulated])))
-    return path
+    return path, claimed
 
 
 def claim(tables: list[Saved]) -> Claim:

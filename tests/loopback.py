@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -190,7 +191,8 @@ class Loopback:
     """The server, running in a thread between `with` and its end.
 
     `answer(body)` gives the text of a good reply, or a whole completion as a dict; `script(body,
-    nth)` the name of a fault, the parts of one, or None for a good reply; `delay` is in seconds.
+    nth)` the name of a fault, the parts of one, or None for a good reply; `delay` is in seconds;
+    with a `certificate` it speaks https.
     """
 
     def __init__(
@@ -198,8 +200,10 @@ class Loopback:
         answer: Callable[[dict[str, Any]], str | dict[str, Any]] = echo,
         script: Script | None = None,
         delay: float = 0.0,
+        certificate: ssl.SSLContext | None = None,
     ) -> None:
         self.answer, self.script, self.delay = answer, script, delay
+        self.certificate = certificate
         self.calls: list[Call] = []
         self.in_flight = self.busiest = 0
         self._seen: Counter[bytes] = Counter()
@@ -207,7 +211,8 @@ class Loopback:
 
     def __enter__(self) -> "Loopback":
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        scheme = "https" if self.certificate else "http"
+        self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=[self._serve()])
         self._done = asyncio.Event()
@@ -220,7 +225,9 @@ class Loopback:
         self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connection, sock=self._listener)
+        server = await asyncio.start_server(
+            self._connection, sock=self._listener, ssl=self.certificate
+        )
         await self._done.wait()
         server.close()
         for task in self._tasks:

@@ -295,6 +295,49 @@ def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path)
         assert len(server.calls) in (5, 6)  # the call in flight may have been repeated
 
 
+def test_headers_and_limits_reach_the_server_and_no_header_is_told(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.script = always("503")
+    secret = "canary of a header"
+    words = "generate questions.jsonl --model m --limit 1 --max-calls 1 --timeout 9".split()
+    assert main([*words, "--header", f"api-key={secret}", "--header", "x-team=a=b"]) == 1
+    told = capsys.readouterr()
+    assert server.calls[0].headers["api-key"] == secret
+    assert server.calls[0].headers["x-team"] == "a=b"
+    assert "canary" not in told.out + told.err
+    assert "--header api-key=VALUE" in told.out.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--base-url http://192.0.2.1/v1", "--allow-http"),
+        ("--base-url https://192.0.2.1/v1 --ca-file none.pem", "none.pem"),
+        ("--base-url https://192.0.2.1/v1 --header a\nb=c", "cannot be sent"),
+    ],
+)
+def test_what_no_server_can_be_reached_by_is_told_before_any_call(
+    here: Path,
+    words: str,
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    given = [word.replace("\\n", "\n") for word in words.split(" ")]
+    assert main(["generate", "questions.jsonl", "--model", "m", *given]) == 1
+    told = capsys.readouterr()
+    assert says in told.out + told.err
+
+
+@pytest.mark.parametrize("words", ["--timeout 0", "--timeout soon", "--header bare"])
+def test_limits_and_headers_that_are_none_are_refused(here: Path, words: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        lmjudge(f"generate questions.jsonl --model m {words}")
+    assert stopped.value.code == 2
+
+
 def test_a_model_on_this_machine_answers_and_judges(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

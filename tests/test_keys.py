@@ -177,10 +177,10 @@ SPELLED = {
 @pytest.mark.parametrize("field", ["text", "system_fingerprint"])
 def test_no_spelling_of_the_key_is_kept(name: str, field: str) -> None:
     body = json.dumps(told_in(field, SPELLED[name])).encode()
-    outcome = read_reply(200, {}, body, secret=KEY)
+    outcome = read_reply(200, {}, body, secrets=[KEY])
     assert isinstance(outcome, Fault)
     assert outcome.reason == "key_returned"
-    assert isinstance(read_reply(200, {}, body, secret="another" * 5), Reply)
+    assert isinstance(read_reply(200, {}, body, secrets=["another" * 5]), Reply)
 
 
 @pytest.mark.parametrize("key", ["lm-studio", "EMPTY", "x"])

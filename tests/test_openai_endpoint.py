@@ -6,8 +6,10 @@ import json
 import logging
 import pickle
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import tracemalloc
@@ -430,7 +432,7 @@ def test_the_key_stands_nowhere(status, caplog):
     st.binary() | st.text().map(str.encode) | st.just(KEY.encode() * 40),
 )
 def test_any_bytes_are_read(status, body):
-    found = read_reply(status, {"location": KEY}, body, secret=KEY)
+    found = read_reply(status, {"location": KEY}, body, secrets=[KEY])
     assert isinstance(found, Fault)
     assert KEY not in found.message
 
@@ -904,7 +906,7 @@ def test_the_route_stands_under_the_base_url(end):
     "base_url",
     [
         "http://example.invalid/v1",
-        "http://0.0.0.0/v1",
+        "https://example.invalid/v1/chat/completions",
         "http://127.0.0.1.example.invalid/v1",
         "http://127.1/v1",
         f"https://user:{KEY}@example.invalid/v1",
@@ -924,10 +926,129 @@ def test_an_address_that_cannot_be_used_is_one_clear_error(base_url):
 
 def test_plain_http_where_it_is_allowed():
     with Loopback() as server:
-        [reply] = ask(
-            endpoint(server.url.replace("127.0.0.1", "0.0.0.0"), allow_http=True), question()
+        other = f"http://{socket.gethostname()}/v1"
+        with pytest.raises(EndpointError, match=r"allow_http=True \(--allow-http\)"):
+            OpenAIEndpoint(other, api_key=KEY).target()
+        assert OpenAIEndpoint(other, api_key=KEY, allow_http=True).target() == (other, KEY)
+        # What a server prints as its address is this machine: no key, no word is needed.
+        [reply] = ask(OpenAIEndpoint(server.url.replace("127.0.0.1", "0.0.0.0")), question())
+    assert isinstance(reply, Reply)
+    assert OpenAIEndpoint("http://[::]:8000/v1").target()[0] == "http://[::1]:8000/v1"
+
+
+@pytest.mark.parametrize("form", ["{}", "http://{}"])
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_proxy_that_is_down_is_named(monkeypatch, name, form):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv(name, form.format(f"127.0.0.1:{taken.getsockname()[1]}"))
+    [stopped] = ask(endpoint("https://lmjudge.invalid/v1", max_attempts=1), question())
+    assert stopped.reason == "unreachable"
+    assert f"the proxy of {name} gave no way" in str(stopped)
+    assert "NO_PROXY" in str(stopped)
+
+
+def test_a_proxy_sees_the_host_and_nothing_else(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        heads = []
+
+        def refuse():
+            connection, _ = proxy.accept()
+            with connection:
+                heads.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        [stopped] = ask(endpoint("https://lmjudge.invalid/v1", max_attempts=1), question())
+        thread.join()
+    assert heads[0].startswith(b"CONNECT lmjudge.invalid:443 ")
+    assert KEY.encode() not in heads[0]
+    assert "the proxy of HTTPS_PROXY gave no way" in str(stopped)
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY"])
+def test_a_proxy_that_cannot_be_used_is_one_clear_error(monkeypatch, name):
+    monkeypatch.setenv(name, "socks://user:secret@127.0.0.1:1080")
+    with pytest.raises(EndpointError, match=f"the proxy of {name} is one for socks://") as caught:
+        ask(endpoint("https://lmjudge.invalid/v1"), question())
+    assert "secret" not in str(caught.value)
+    assert "NO_PROXY" in str(caught.value)
+    with Loopback() as server:  # which no proxy concerns
+        assert isinstance(ask(endpoint(server.url), question())[0], Reply)
+    monkeypatch.setenv("NO_PROXY", "lmjudge.invalid")
+    [stopped] = ask(endpoint("https://lmjudge.invalid/v1", max_attempts=1), question())
+    assert stopped.reason == "unreachable"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """A certificate of 127.0.0.1 that signs itself, and a server's context with it."""
+    folder = tmp_path_factory.mktemp("authority")
+    made = subprocess.run(
+        "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2"
+        " -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1",
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("openssl makes no certificate here")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return folder / "cert.pem", context
+
+
+def test_a_ca_file_is_trusted_and_without_it_none_is(monkeypatch, authority):
+    path, context = authority
+    with Loopback(certificate=context) as server:
+        [reply] = ask(endpoint(server.url, ca_file=path), question())
+        assert isinstance(reply, Reply)
+        [stopped] = ask(endpoint(server.url, max_attempts=1), question())
+        assert stopped.reason == "unreachable"
+        assert "--ca-file" in str(stopped)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        assert isinstance(ask(endpoint(server.url), question())[0], Reply)
+    assert len(server.calls) == 2
+
+
+@pytest.mark.parametrize("content", [None, "not a certificate"])
+def test_a_ca_file_that_gives_nothing_is_one_clear_error(monkeypatch, tmp_path, content):
+    path = tmp_path / "ca.pem"
+    if content:
+        path.write_text(content)
+    with pytest.raises(EndpointError, match="ca_file gives no certificates") as caught:
+        ask(endpoint("https://lmjudge.invalid/v1", ca_file=path), question())
+    assert "ca.pem" in str(caught.value)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    with pytest.raises(EndpointError, match="SSL_CERT_FILE gives no certificates"):
+        ask(endpoint("https://lmjudge.invalid/v1"), question())
+
+
+def test_headers_are_sent_and_are_secret():
+    secret = "another-canary-of-a-header-4711"
+    echoed = [http(400, error(f"what is {secret}?"))]
+    with Loopback(script=lambda body, nth: echoed if "echo" in str(body) else None) as server:
+        point = OpenAIEndpoint(server.url, headers={"api-key": secret, "x-short": "1"})
+        reply, failure, kept = ask(
+            point, question(), question("echo 1"), question(f"my header is {secret}")
         )
     assert isinstance(reply, Reply)
+    head = server.calls[0].headers
+    assert (head["api-key"], head["x-short"]) == (secret, "1")
+    assert head["authorization"] == ""  # it has a key of its own
+    assert secret not in repr(point)
+    assert secret not in str(failure)
+    assert "[key]" in str(failure)
+    assert (kept.reason, kept.attempts) == ("bad_request", 0)
+    assert OpenAIEndpoint("https://lmjudge.invalid", headers={"api-key": secret}).target()[1] == ""
+
+
+@pytest.mark.parametrize(("name", "value"), [("a b", "x"), ("x", "a\r\nb: c"), ("x", "\u00e9")])
+def test_a_header_that_cannot_be_sent_is_one_clear_error(name, value):
+    with pytest.raises(EndpointError, match="cannot be sent"):
+        OpenAIEndpoint(headers={name: value})
 
 
 @pytest.mark.parametrize("name", ["concurrency", "timeout", "deadline", "max_attempts"])

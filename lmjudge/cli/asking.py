@@ -18,6 +18,7 @@ from lmjudge.cli.saying import say
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lmjudge.endpoints.openai import OpenAIEndpoint
     from lmjudge.plan import Plan
     from lmjudge.records import Endpoint, Failure, Reply, Request
     from lmjudge.store import Store
@@ -62,10 +63,23 @@ def endpoint_of(parsed: argparse.Namespace) -> Any:
 
         size = {"batch_size": most} if most else {}
         return LocalEndpoint(str(parsed.local), revision=parsed.revision, **size)
+    limits = {"concurrency": most} if most else {}
+    if parsed.timeout:
+        limits |= {"timeout": parsed.timeout, "deadline": 5 * parsed.timeout}
+    return server_of(parsed, same_model=parsed.same_model, **limits)
+
+
+def server_of(parsed: argparse.Namespace, **options: Any) -> OpenAIEndpoint:
+    """Return the server that the arguments name."""
     from lmjudge.endpoints.openai import OpenAIEndpoint
 
-    more = {"concurrency": most} if most else {}
-    return OpenAIEndpoint(parsed.base_url, same_model=parsed.same_model, **more)
+    return OpenAIEndpoint(
+        parsed.base_url,
+        allow_http=parsed.allow_http,
+        headers=dict(parsed.header),
+        ca_file=parsed.ca_file,
+        **options,
+    )
 
 
 def planned(parsed: argparse.Namespace, run: Run) -> int:
@@ -123,8 +137,16 @@ def asked(parsed: argparse.Namespace, run: Run) -> int:
         _tell(store, made, there, files)
         waits = "not_asked" in set(made["reason"])
         if code or store.failures or waits:
-            say(f"to go on: {parsed.command}")
+            say(f"to go on: {_shareable(parsed)}")
         return code or int(bool(store.failures) or waits)
+
+
+def _shareable(parsed: argparse.Namespace) -> str:
+    """Return the command that was given, without the values of its headers."""
+    command = str(parsed.command)
+    for _, value in parsed.header:
+        command = command.replace(shlex.quote(value), "VALUE").replace(value, "VALUE")
+    return command
 
 
 def _part(parsed: argparse.Namespace, store: Any) -> Any:

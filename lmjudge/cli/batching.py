@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 
+from lmjudge.cli.asking import server_of
 from lmjudge.cli.saying import say
 
 
 def submit(parsed: argparse.Namespace) -> int:
     """Sends files of requests, each once."""
     from lmjudge.endpoints.batch import submit_batch
-    from lmjudge.endpoints.openai import OpenAIEndpoint
     from lmjudge.store import Store
 
     with closing(Store(parsed.store)) as store:
         for file in parsed.files:
-            sent = submit_batch(file, store, OpenAIEndpoint(parsed.base_url))
+            sent = submit_batch(file, store, server_of(parsed))
             say(f"{file}: batch {sent}")
     return 0
 
@@ -24,13 +24,10 @@ def submit(parsed: argparse.Namespace) -> int:
 def collect(parsed: argparse.Namespace) -> int:
     """Keeps the results of a batch in the store; 1 while some are open or failed."""
     from lmjudge.endpoints.batch import collect_batch
-    from lmjudge.endpoints.openai import OpenAIEndpoint
     from lmjudge.store import Store
 
     with closing(Store(parsed.store, mode="record")) as store:
-        came = collect_batch(
-            parsed.file, store, OpenAIEndpoint(parsed.base_url), results=parsed.results
-        )
+        came = collect_batch(parsed.file, store, server_of(parsed), results=parsed.results)
     failed = ", ".join(f"{reason} {number:,}" for reason, number in came.failed.items())
     say(
         f"{parsed.file}: {came.status}; {came.new:,} new replies, {came.known:,} known,"

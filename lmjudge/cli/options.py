@@ -162,6 +162,11 @@ def _asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=count, default=0, help="the first so many questions")
     parser.add_argument("--categories", nargs="+", metavar="CATEGORY", help="some of them only")
     parser.add_argument("--concurrency", type=count, help="requests in flight, or a local batch")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        help="seconds to wait for a reply once its turn has come (default: 120)",
+    )
     parser.add_argument("--budget", type=_dollars, help="stop before more dollars are spent")
     parser.add_argument("--max-calls", type=count, help="stop before more calls are made")
     parser.add_argument(
@@ -179,6 +184,22 @@ def serving(parser: argparse.ArgumentParser) -> None:
     """Where the server is, and where the store."""
     parser.add_argument(
         "--base-url", help="an OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's)"
+    )
+    parser.add_argument(
+        "--allow-http",
+        action="store_true",
+        help="send prompts and key unencrypted to another machine, in a network that you trust",
+    )
+    parser.add_argument(
+        "--header",
+        action="append",
+        default=[],
+        type=_header,
+        metavar="name=value",
+        help="send this HTTP header; repeat for several",
+    )
+    parser.add_argument(
+        "--ca-file", type=Path, help="a PEM file of the authorities whose servers you trust"
     )
     parser.add_argument("--store", type=Path, help="the store's folder (default: the nearest one)")
 
@@ -205,6 +226,23 @@ def _dollars(text: str) -> float:
     if not 0 <= dollars < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no sum of dollars, such as 5.00")
     return dollars
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (equals and name and value):
+        raise argparse.ArgumentTypeError("a header is given as name=value")  # its value is secret
+    return name, value
 
 
 def _param(text: str) -> tuple[str, Any]:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lmjudge.endpoints.batchfiles import ADDRESS, Asked, Writer, line_of, records
-from lmjudge.endpoints.openai import OpenAIEndpoint, client_options
+from lmjudge.endpoints.network import Network
+from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.endpoints.replies import read_reply
 from lmjudge.errors import DataError, EndpointStopped
 from lmjudge.records import Failure, Record, Reply, Request
@@ -241,16 +242,21 @@ def _client(endpoint: OpenAIEndpoint) -> Iterator[openai.OpenAI]:
     import openai
 
     url, key = endpoint.target()
+    network = Network.to(url, endpoint.ca_file)
     # A redirect would take the prompts to another host.
-    http = openai.DefaultHttpxClient(follow_redirects=False, **client_options(url))
+    http = openai.DefaultHttpxClient(follow_redirects=False, **network.options)
     try:
         with openai.OpenAI(
-            base_url=url, api_key=key or "none", http_client=http, timeout=endpoint.timeout
+            base_url=url,
+            api_key=key or "none",
+            http_client=http,
+            timeout=endpoint.timeout,
+            default_headers=endpoint.headers,
         ) as client:
             yield client
     except openai.APIStatusError as error:
         body = error.response.content
-        fault = read_reply(error.status_code, error.response.headers, body, secret=key)
+        fault = read_reply(error.status_code, error.response.headers, body, secrets=[key])
         if isinstance(fault, Reply):  # which no error is
             raise
         raise EndpointStopped(fault.message, reason=fault.reason, status=fault.status) from None

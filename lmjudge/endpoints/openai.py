@@ -8,21 +8,19 @@ came back, so that an error, a web page or a tool call never becomes an answer.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import math
 import os
 import random
 import re
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, ClassVar
 
 from lmjudge.canonical import JSON
+from lmjudge.endpoints.network import Network, checked_url
 from lmjudge.endpoints.replies import Fault, is_told, read_reply, redacted
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.prices import same_model
@@ -36,7 +34,6 @@ _LONGEST_BACKOFF = 60.0
 _UNFIT_ATTEMPTS = 3
 # After so many requests in a row with the same unfit reply, or the same refusal, the run stops.
 _ALIKE = {"bad_reply": 5, "bad_request": 3}
-_KEY_IN_URL = re.compile(r"(?i)[?&#][^=&]*(key|token|secret|sig|auth)[^=&]*=")
 # What the openai package's client takes; in a body it would be stored, and do nothing.
 _CLIENTS = {"api_key", "base_url", "extra_body", "extra_headers", "extra_query", "headers"}
 
@@ -51,8 +48,9 @@ class OpenAIEndpoint:
     that were sent no later, so a slow server may queue. Pauses are random up to `backoff`, doubled
     at each attempt, or as long as the server asks; then all workers pause. `max_bytes` is the
     largest response read (raise it for log-probabilities of long answers). Plain http is for this
-    machine only, unless `allow_http`. With `same_model`, a reply of another model than you asked
-    for, by the server's own word, stops the run (another_model) and is not kept.
+    machine only, unless `allow_http`. `headers` are sent along, and are kept as secret as the key.
+    `ca_file` is a PEM file of the authorities to trust. With `same_model`, a reply of another model
+    than you asked for, by the server's own word, stops the run (another_model) and is not kept.
 
     A reply that is paid for is kept, whatever its shape. An unfit one is asked for at most three
     times. The run stops when five requests in a row get the same unfit reply twice, or when the
@@ -77,6 +75,8 @@ class OpenAIEndpoint:
     backoff: float = field(default=1.0, kw_only=True)
     allow_http: bool = field(default=False, kw_only=True)
     same_model: bool = field(default=False, kw_only=True)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False, kw_only=True)
+    ca_file: str | os.PathLike[str] | None = field(default=None, kw_only=True)
     network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -84,6 +84,13 @@ class OpenAIEndpoint:
             if not getattr(self, name) > 0:
                 raise EndpointError(
                     f"{name} is {getattr(self, name)!r}; expected a number above 0", name=name
+                )
+        for name, value in self.headers.items():
+            if not (re.fullmatch(r"[\w-]+", name, re.ASCII) and re.fullmatch("[ -~]+", value)):
+                raise EndpointError(
+                    f"the header {name[:40]!r} cannot be sent; expected a name of letters, digits"
+                    " and dashes, and a value in ASCII without line breaks",
+                    name="headers",
                 )
 
     @asynccontextmanager
@@ -100,40 +107,17 @@ class OpenAIEndpoint:
         url, key = self.target()
         from lmjudge.endpoints.wire import connect
 
-        async with connect(
-            url,
-            key or "none",
-            concurrency=self.concurrency,
-            max_bytes=self.max_bytes,
-            **client_options(url),
-        ) as post:
-            yield _Session(self, post, key, meter).answer
+        network = Network.to(url, self.ca_file)
+        async with connect(self, url, key, network) as post:
+            secrets = (key, *(value for value in self.headers.values() if len(value) > 7))
+            yield _Session(self, post, secrets, meter).answer
 
     def target(self) -> tuple[str, str]:
         """The base URL and the key, "" where none is needed."""
-        url = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        try:
-            parts = urlsplit(url)
-            host, whole = parts.hostname, parts.scheme in ("http", "https") and parts.port != 0
-        except ValueError:
-            host, whole = None, False
-        odd = not re.fullmatch("[!-~]+", url) or _KEY_IN_URL.search(url)
-        if not host or not whole or "@" in parts.netloc or odd:
-            # Only what looks like a host is quoted: a key may have been pasted there.
-            named = re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?[\w/.-]*", url)
-            bare = f" ({url[:99]!r} names no http or https)" if named else ""
-            raise EndpointError(
-                f"the base URL (base_url or OPENAI_BASE_URL) is not one{bare}; expected"
-                " https://host/v1, without a name, password or key in it"
-            )
-        local = _is_loopback(host)
-        if parts.scheme == "http" and not local and not self.allow_http:
-            raise EndpointError(
-                f"the base URL is plain http to {host}, where all on the way can read prompts and"
-                " key; use https, or allow_http=True"
-            )
+        base = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        url, host, local = checked_url(base, allow_http=self.allow_http)
         key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
-        if not key and not local:
+        if not key and not local and not self.headers:
             raise EndpointStopped(
                 f"no API key for {host}; set OPENAI_API_KEY, or give api_key",
                 reason="no_key",
@@ -149,30 +133,6 @@ class OpenAIEndpoint:
         return url, key
 
 
-def client_options(url: str) -> dict[str, Any]:
-    """Return the options of an HTTP client for a base URL: which proxy it uses, if any.
-
-    A proxy sees all of a plain http request, the key included, so only https uses the
-    environment's proxy, and this machine never does.
-    """
-    import httpx2
-
-    parts = urlsplit(url)
-    if parts.scheme != "https":
-        # A context that trusts no certificate: loading the real ones takes longer than a reply.
-        return {"trust_env": False, "verify": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)}
-    # The environment's CA file holds without its proxy too.
-    verify = {"verify": httpx2.create_ssl_context()}
-    return {"trust_env": not _is_loopback(parts.hostname or ""), **verify}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 class _Unmetered:
     """A meter that lets every request leave and counts nothing."""
 
@@ -186,8 +146,10 @@ class _Unmetered:
 class _Session:
     """What the workers of one run share: the connection, the pause, and the reason to stop."""
 
-    def __init__(self, endpoint: OpenAIEndpoint, post: Post, key: str, meter: Meter) -> None:
-        self.endpoint, self.post, self.key, self.meter = endpoint, post, key, meter
+    def __init__(
+        self, endpoint: OpenAIEndpoint, post: Post, secrets: Sequence[str], meter: Meter
+    ) -> None:
+        self.endpoint, self.post, self.secrets, self.meter = endpoint, post, secrets, meter
         self.clock = asyncio.get_running_loop().time
         self.resume = -math.inf
         self.stopped: Fault | None = None
@@ -200,7 +162,7 @@ class _Session:
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, after as many attempts as it takes and may take."""
         text = json.dumps(chat_body(request), ensure_ascii=False, separators=(",", ":"))
-        if is_told(self.key, text):
+        if any(is_told(secret, text) for secret in self.secrets):
             message = "found the API key in the request itself; leave it out: requests are stored"
             raise RequestFailed(message, reason="bad_request", status=None, attempts=0)
         body = text.encode()
@@ -318,8 +280,8 @@ class _Session:
                 " raise timeout (--timeout) or lower concurrency (--concurrency)",
             )
         if isinstance(returned, Fault):
-            return replace(returned, message=redacted(returned.message, self.key))
-        outcome = read_reply(*returned, secret=self.key)
+            return replace(returned, message=redacted(returned.message, *self.secrets))
+        outcome = read_reply(*returned, secrets=self.secrets)
         if isinstance(outcome, Reply):
             self._note(begun)
             return replace(outcome, created=time.time(), latency=self.clock() - begun)

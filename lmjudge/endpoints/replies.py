@@ -92,12 +92,12 @@ class Fault:
 
 
 def read_reply(
-    status: int, headers: Mapping[str, str], body: bytes, *, secret: str = ""
+    status: int, headers: Mapping[str, str], body: bytes, *, secrets: Sequence[str] = ()
 ) -> Reply | Fault:
     """Return the reply in what a server sent back, or the Fault that stands in its place.
 
     A reply that came in pieces (server-sent events) is put together. Faults quote the first 500
-    characters of the body, without `secret`.
+    characters of the body, without `secrets` (the API key).
     """
     whole = _json(body)
     if whole is None and status == 200:
@@ -109,15 +109,16 @@ def read_reply(
     error = whole.get("error") or _first(whole).get("error")
     outcome = _chat_reply(whole) if status == 200 and not error else None
     if isinstance(outcome, Reply):
-        returned = any(is_told(secret, text) for text in _texts(outcome.as_json()))
+        texts = list(_texts(outcome.as_json()))
+        returned = any(is_told(secret, text) for secret in secrets for text in texts)
         return replace(_key_returned, usage=outcome.usage) if returned else outcome
     fault = outcome or _fault(status, headers, whole, error or whole)
-    quote = redacted(body.decode("utf-8", "replace"), secret)[:500]
+    quote = redacted(body.decode("utf-8", "replace"), *secrets)[:500]
     telling = re.search(r'"(choices|error|detail|message)"', quote)
     shape = re.sub(r"\w*\d\w*", "#", quote[telling.start() if telling else 0 :][:120])
     return replace(
         fault,
-        message=f"{redacted(fault.message, secret)}; it sent {quote!r}",
+        message=f"{redacted(fault.message, *secrets)}; it sent {quote!r}",
         usage=_usage(whole),
         refused=outcome is None,
         alike=f"{fault.reason} {fault.status} {shape}",
@@ -356,9 +357,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
 
 
-def redacted(text: str, secret: str) -> str:
-    """The text without the key and without anything that looks like one."""
-    for spelling in spellings(secret):
+def redacted(text: str, *secrets: str) -> str:
+    """Return the text without the keys and without anything that looks like one."""
+    for spelling in (spelling for secret in secrets for spelling in spellings(secret)):
         text = text.replace(spelling, "[key]")
     return _SECRET.sub("[key]", text)
 

@@ -14,7 +14,7 @@ import pytest
 
 import lmjudge as lj
 from lmjudge.audit import longer_wins, parser_lab
-from lmjudge.data import rows
+from lmjudge.data import SOURCES, find, rows
 from lmjudge.data.votes import people
 from lmjudge.errors import DataMissing, FrameError, WrongHash
 from lmjudge.frames import check
@@ -264,3 +264,14 @@ def test_length_is_estimated_from_counts_as_from_texts(published_data: Path) -> 
     mine, theirs = longer_wins(counted), longer_wins(texts)
     by = ["question_id", "model_a", "model_b", "winner"]
     assert sorted(mine[by].values.tolist()) == sorted(theirs[by].values.tolist())
+
+
+def test_mt_bench_votes_are_those_of_the_parquet_file(published_data: Path) -> None:
+    try:
+        path = find("mt-bench-human", SOURCES["mt-bench-human"].files[0])
+    except DataMissing:
+        pytest.skip("the transcription is not held against the Parquet file: it is not fetched")
+    votes = lj.load_votes(path).query("turn == 1")
+    names = ["question_id", "model_a", "model_b", "judge", "winner"]
+    ours = lj.load_votes("mt-bench-human")[names]
+    assert sorted(ours.values.tolist()) == sorted(votes[names].values.tolist())

@@ -104,7 +104,7 @@ def never_meet(what: str, one: pd.DataFrame, other: pd.DataFrame) -> FrameError:
     """The error for two inputs without a common key: it shows some ids of both."""
     shown = []
     for rows in (one, other):
-        ids = ", ".join(repr(name) for name in pd.unique(rows["question_id"].dropna())[:3])
+        ids = ", ".join(map(repr, pd.unique(rows["question_id"].dropna())[:3].tolist()))
         names = [side for side in ("model_a", "model_b", "model") if side in rows.columns]
         models = ", ".join(map(repr, pd.unique(rows[names].to_numpy().ravel())[:3]))
         turns = ", ".join(map(repr, pd.unique(rows["turn"].dropna())[:3].tolist()))

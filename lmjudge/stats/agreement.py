@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations_with_replacement
 from typing import Literal
 
@@ -12,11 +12,22 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids
 from lmjudge.stats.grouping import By, by_name, grouped, on_questions, totals
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import (
+    Cluster,
+    by_question,
+    cluster_names,
+    estimate,
+    people_of,
+    voters_repeat,
+    ways,
+)
 
 KEY = ["question_id", "turn", "model_a", "model_b"]
 SETTINGS: dict[str, Literal["keep", "drop"]] = {"S1": "keep", "S2": "drop"}
 _COUNTS = [*WINNERS, "missing"]
+# What comes of votes meeting votes: comparisons with ties and without, those that agree, those in
+# which the one's or the other's vote is a tie, and those without a verdict.
+COMPARED = ["met_s1", "met_s2", "agreed_s1", "agreed_s2", "tie_x", "tie_y", "missed"]
 
 
 def agreement(
@@ -27,6 +38,7 @@ def agreement(
     ties: Literal["keep", "drop"] = "keep",
     pool: Literal["votes", "questions", "keys"] = "votes",
     distinct: bool = False,
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -45,12 +57,18 @@ def agreement(
     votes were given alone. Votes without a judge are of voters unnamed: each counts as its own
     voter, and by="judge" gives them one row together.
 
+    `cluster` names what the comparisons are clustered by: one column, or two that cross. By default
+    it is the question, crossed with the voters where people are named and vote on several
+    questions; a comparison belongs to both its voters (a dyadic-robust variance). Judges that are
+    language models (group "llm") are fixed. Where voters are unnamed, intervals say nothing of how
+    other voters would differ.
+
     Columns: those of `by`, agreement, agreed (comparisons), ties (comparisons in which either vote
     is a tie), tie_rate_x, tie_rate_y (the share of comparisons in which the one's, or the other's,
     vote is a tie), random_uniform (what two judges who guess would reach), random_marginal (what
     two who guess with these tie rates would reach; which side is A carries no meaning, so sides are
     even), too_few (an interval to be careful with: fewer than 20 questions, or than ten effective
-    comparisons on the rarer side), n (comparisons), low, high (clustered by question), no_verdict
+    comparisons on the rarer side), n (comparisons), low, high, no_verdict
     (comparisons in which a verdict is missing; left out). Raises FrameError for votes without a
     question_id, for a model against itself, and for two groups without a common key. Source: arXiv
     2306.05685, section 4.1 and Table 5.
@@ -69,38 +87,36 @@ def agreement(
             f"ties is {ties!r} and pool {pool!r}; expected ties 'keep' or 'drop', and pool"
             " 'votes', 'questions' or 'keys'"
         )
-    key = [*KEY, "judge"] if "judge" in ([by] if isinstance(by, str) else by or ()) else KEY
-    if votes_y is None:
-        keys = _within(votes_x, distinct, key)
-    else:
-        keys = _between(votes_x, votes_y, distinct, key)
-    rows, columns = grouped(keys.reset_index(), by, questions)
-    met, agreed = ("met_s2", "agreed_s2") if ties == "drop" else ("met_s1", "agreed_s1")
-    weights = [*keys.columns]
-    sums = totals(rows, columns, weights)
-    if pool == "questions":
-        wanted = list(dict.fromkeys([*columns, "question_id"]))
-        rows = rows.groupby(wanted, dropna=False)[weights].sum().reset_index()
-    some = rows[met] > 0
-    share = rows[agreed].where(some)
-    if pool == "votes":
-        made = estimate(
-            rows, columns, top=share, bottom=rows[met], squares=share, share=True, level=level
-        )
-    else:
-        made = estimate(rows, columns, top=share / rows[met].where(some), share=True, level=level)
+    frames = [votes_x] if votes_y is None else [votes_x, votes_y]
+    by_judge = "judge" in ([by] if isinstance(by, str) else by or ())
+    names = clusters_of_pairs(frames, cluster, by_judge=by_judge)
+    met = comparisons(
+        *frames, distinct=distinct, names=names, random=cluster is not None, by_judge=by_judge
+    )
+    rows, columns = grouped(met, by, questions)
+    bottom, agreed = ("met_s2", "agreed_s2") if ties == "drop" else ("met_s1", "agreed_s1")
+    sums = totals(rows, columns, COMPARED)
+    unit = {"votes": None, "questions": [*columns, "question_id"], "keys": [*columns, *KEY]}[pool]
+    made = estimate(
+        rows,
+        columns,
+        **_weighed(rows, agreed, bottom, unit),
+        share=True,
+        by_way=ways(rows, names),
+        level=level,
+    )
     tie = sums[["tie_x", "tie_y"]].div(sums["met_s1"].where(sums["met_s1"] > 0), axis=0)
     marginal = tie["tie_x"] * tie["tie_y"] + (1 - tie["tie_x"]) * (1 - tie["tie_y"]) / 2
     return made[columns].assign(
         agreement=made["value"],
-        agreed=sums[agreed].astype(int),
+        agreed=sums[agreed].round().astype(int),
         ties=(sums["met_s1"] - sums["met_s2"]).astype(int),
         tie_rate_x=tie["tie_x"],
         tie_rate_y=tie["tie_y"],
         random_uniform=1 / 2 if ties == "drop" else 1 / 3,
         random_marginal=1 / 2 if ties == "drop" else marginal,
         too_few=made["too_few"],
-        n=sums[met].astype(int),
+        n=sums[bottom].astype(int),
         low=made["low"],
         high=made["high"],
         no_verdict=sums["missed"].astype(int),
@@ -113,6 +129,7 @@ def agreements(
     within: Collection[str] = (),
     by: By = None,
     pool: Literal["votes", "questions", "keys"] = "votes",
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -143,7 +160,14 @@ def agreements(
         other = None if x == y else voters[y]
         for setting, ties in SETTINGS.items():
             part = agreement(
-                voters[x], other, by=by, ties=ties, pool=pool, questions=questions, level=level
+                voters[x],
+                other,
+                by=by,
+                ties=ties,
+                pool=pool,
+                cluster=cluster,
+                questions=questions,
+                level=level,
             )
             part.insert(0, "x", x)
             part.insert(1, "y", y)
@@ -158,6 +182,7 @@ def agreement_by_gap(
     *,
     by: By = None,
     ties: Literal["keep", "drop"] = "drop",
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -172,7 +197,15 @@ def agreement_by_gap(
     """
     rows, more = grouped(by_name(check(votes_y, "votes", by)), by, questions)
     columns = list(dict.fromkeys(["model_a", "model_b", *more]))
-    met = agreement(votes_x, votes_y, by=columns, ties=ties, questions=questions, level=level)
+    met = agreement(
+        votes_x,
+        votes_y,
+        by=columns,
+        ties=ties,
+        cluster=cluster,
+        questions=questions,
+        level=level,
+    )
     rows = rows[rows["winner"].notna() & ~((ties == "drop") & (rows["winner"] == "tie"))]
     rows = rows.assign(gap=(rows["winner"] == "model_a") * 1.0 - (rows["winner"] == "model_b"))
     gaps = rows.groupby(columns, dropna=False)["gap"].agg(["mean", "size"]).reset_index()
@@ -180,6 +213,79 @@ def agreement_by_gap(
     made = met.merge(gaps, on=columns, how="left").sort_values("gap", ignore_index=True)
     ends = [name for name in met.columns if name not in columns]
     return made[[*columns, "gap", "gap_n", *ends]]
+
+
+def clusters_of_pairs(
+    frames: Sequence[pd.DataFrame], cluster: Cluster, *, by_judge: bool = False
+) -> list[str]:
+    """The names of the clusters of pairs of votes: by default those of any of the frames.
+
+    With `by_judge` each judge of the first frame is taken alone, and is no sample of voters.
+    """
+    if cluster is None:
+        people = any(map(voters_repeat, frames[1:] if by_judge else frames))
+        return ["question_id", *(["judge"] if people else [])]
+    return cluster_names(frames[0], cluster)
+
+
+def comparisons(
+    votes_x: pd.DataFrame,
+    votes_y: pd.DataFrame | None = None,
+    *,
+    distinct: bool = False,
+    names: Sequence[str] = ("question_id",),
+    random: bool = False,
+    by_judge: bool = False,
+) -> pd.DataFrame:
+    """Each vote of x with each of y on its key; of x alone each unordered pair of its votes.
+
+    A row per key, and where `names`, the clusters, hold "judge", per two judges, judge_x and
+    judge_y: the voters voter_x and voter_y are those of them that are people, or, if `random`, all.
+    Raises FrameError for two groups without a
+    common key, and for a cluster that varies within a question.
+    """
+    frames = [check(votes, "votes") for votes in (votes_x, votes_y) if votes is not None]
+    frames = same_ids(*frames)
+    by_voter = "judge" in names and (len(frames) == 2 or not by_judge)
+    if by_voter:
+        counted = [_sum(_verdicts(rows), [*KEY, "judge"]) for rows in frames]
+        met = _pairs_of_voters(*counted, distinct=distinct)
+        if len(frames) == 1:
+            met = pd.concat([met, _own(frames[0], distinct=distinct)], ignore_index=True)
+        met = met.assign(judge=met["judge_x"])
+    else:
+        key = [*KEY, "judge"] if by_judge else KEY
+        met = _between(*frames, distinct, key) if len(frames) == 2 else _within(*frames, distinct, key)
+        met = met.reset_index()
+    if met.empty and len(frames) == 2 and all(map(len, frames)):
+        sizes = [len(rows) for rows in frames]
+        what = f"The {sizes[0]} and the {sizes[1]} votes share no question, turn and pair of models"
+        raise never_meet(what, *frames)
+    if by_voter:
+        people = {name for rows in frames for name in rows.loc[people_of(rows), "judge"].unique()}
+        for side in "xy":
+            judge = met[f"judge_{side}"]
+            met[f"voter_{side}"] = judge if random else judge.where(judge.isin(people), None)
+        if by_judge:  # each judge of x is taken alone
+            met["voter_x"] = None
+    for name in set(names) - {"question_id", "judge", *KEY}:
+        met[name] = met["question_id"].map(by_question(frames[0], name))
+    return met
+
+
+def _weighed(
+    rows: pd.DataFrame, agreed: str, met: str, unit: list[str] | None
+) -> dict[str, pd.Series]:
+    """What `estimate` takes: comparisons weigh alike, or those of each unit together as one."""
+    top, bottom = rows[agreed].where(rows[met] > 0).astype(float), rows[met].astype(float)
+    if unit is None:
+        return {"top": top, "bottom": bottom, "squares": top}
+    keys = [rows[name] for name in dict.fromkeys(unit)]
+    of = bottom.groupby(keys, dropna=False).transform("sum")
+    of = of.where(of > 0)
+    share = top.groupby(keys, dropna=False).transform("sum") / of
+    weight = bottom / of
+    return {"top": top / of, "bottom": weight, "squares": weight * share**2}
 
 
 def met_by_judge(votes_x: pd.DataFrame, votes_y: pd.DataFrame) -> pd.DataFrame:
@@ -195,12 +301,8 @@ def _between(
     votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool, key: list[str]
 ) -> pd.DataFrame:
     """For each common key (and judge of x, where `key` has it) each vote of x meets each of y."""
-    votes_x, votes_y = same_ids(check(votes_x, "votes"), check(votes_y, "votes"))
     x, y = _verdicts(votes_x), _verdicts(votes_y)
     met = _meet(_sum(x, key), _sum(y, KEY))
-    if met.empty and len(x) and len(y):
-        what = f"The {len(x)} and the {len(y)} votes share no question, turn and pair of models"
-        raise never_meet(what, votes_x, votes_y)
     if distinct:
         x, y = (_sum(rows[_named(rows)], [*KEY, "judge"]) for rows in (x, y))
         same = _sum(_meet(x, y), key)
@@ -225,6 +327,45 @@ def _named(counts: pd.DataFrame) -> np.ndarray:
     return counts.index.get_level_values("judge").notna()
 
 
+def _pairs_of_voters(
+    x: pd.DataFrame, y: pd.DataFrame | None = None, *, distinct: bool = False
+) -> pd.DataFrame:
+    """What comes of the votes of each two voters on a key; of x alone each two of its voters."""
+    sides = [x, x if y is None else y]
+    places = [
+        counts.index.to_frame(index=False, name=[*KEY, f"judge_{side}"]).assign(
+            **{f"place_{side}": range(len(counts))}
+        )
+        for counts, side in zip(sides, "xy", strict=True)
+    ]
+    both = places[0].merge(places[1], on=KEY)
+    if y is None:
+        both = both[both["place_x"] < both["place_y"]]
+    met = [
+        counts.iloc[both[f"place_{side}"].to_numpy()].set_axis(both.index)
+        for counts, side in zip(sides, "xy", strict=True)
+    ]
+    made = _products(*met)
+    if y is not None and distinct:
+        made = made.mask(both["judge_x"] == both["judge_y"], 0)
+    if y is None:  # either may be called x
+        half = (made["tie_x"] + made["tie_y"]) / 2
+        made = made.assign(tie_x=half, tie_y=half)
+    return pd.concat([both[[*KEY, "judge_x", "judge_y"]], made], axis=1)
+
+
+def _own(votes: pd.DataFrame, *, distinct: bool) -> pd.DataFrame:
+    """What comes of each unordered pair of one voter's votes on a key; of unnamed, if `distinct`."""
+    alone = _verdicts(votes)
+    if distinct:
+        alone = alone[~_named(alone)]
+    key = [*KEY, "judge"]
+    together = _sum(alone, key)
+    made = (_products(together, together) - _sum(_products(alone, alone), key)) / 2
+    made = made[(made != 0).any(axis=1)].reset_index()
+    return made.rename(columns={"judge": "judge_x"}).assign(judge_y=made["judge"])
+
+
 def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
     """A row per vote, indexed by its key and judge: 1 in the column of its verdict, else 0."""
     oriented = by_name(on_questions(check(votes, "votes"))[[*KEY, "judge", "winner"]])
@@ -238,6 +379,7 @@ def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     return counts.groupby(level=key, dropna=False, sort=True).sum()
 
 
+<<<<<<< HEAD
 def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """Return what comes of each row of x meeting y under its key; x may have a judge beside it."""
     at = y.index.get_indexer(x.index.droplevel([*range(y.index.nlevels, x.index.nlevels)]))
@@ -246,6 +388,8 @@ def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     return _products(x, theirs)
 
 
+=======
+>>>>>>> e1c1659 (Cluster by question and voter in every estimator that compares votes)
 def _products(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """What comes of each vote counted in a row of x meeting each of the same row of y."""
     a, b, tie = WINNERS

@@ -10,7 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError, OrderFlips
 from lmjudge.frames import check
 from lmjudge.stats.grouping import By, by_name, grouped, totals
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate
 
 PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
 # A judge that says one of two sides at random in half of its verdicts flips a quarter of pairs.
@@ -22,6 +22,7 @@ def position_bias(
     *,
     by: By = ("judge",),
     rule: Literal["mixed", "lean", "net"] = "mixed",
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -37,18 +38,21 @@ def position_bias(
 
     Columns: those of `by`, outcome, pairs, share (of all pairs, errors among them, as in the
     papers), tie_rate (share of the readable games called a tie), too_few, n (pairs), low, high (of
-    the share, clustered by question), no_verdict (pairs in which a verdict is missing: counted in
-    n, as the outcome error). Raises FrameError where a pair was not shown once in each order.
-    Source: arXiv 2306.05685, Table 2.
+    the share, clustered by question, or by `cluster`), no_verdict (pairs in which a verdict is
+    missing: counted in n, as the outcome error). Raises FrameError where a pair was not shown once
+    in each order. Source: arXiv 2306.05685, Table 2.
     """
     if rule not in ("mixed", "lean", "net"):
         raise ValueError(f"rule is {rule!r}; expected 'mixed', 'lean' or 'net'")
     pairs, outcomes = in_both_orders(games, rule)
+    names = ["question_id"] if cluster is None else cluster_names(games, cluster)
+    for name in set(names) - set(pairs.columns):
+        pairs[name] = pairs["question_id"].map(by_question(games, name))
     rows, columns = grouped(pairs, by, questions)
     readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
     made = []
     for outcome, fits in outcomes.items():
-        part = estimate(rows, columns, top=fits, share=True, level=level)
+        part = estimate(rows, columns, top=fits, share=True, cluster=names, level=level)
         part["outcome"], part["tie_rate"] = outcome, readable["value"]
         part["pairs"] = (part["value"] * part["n"]).fillna(0).round().astype(int)
         made.append(part)

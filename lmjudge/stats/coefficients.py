@@ -9,9 +9,19 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids
-from lmjudge.stats.agreement import KEY
+from lmjudge.stats.agreement import KEY, clusters_of_pairs
 from lmjudge.stats.grouping import By, by_name, grouped, how_many, on_questions
-from lmjudge.stats.intervals import FEW_CLUSTERS, codes, groups, share_interval, skewed
+from lmjudge.stats.intervals import (
+    FEW_CLUSTERS,
+    Cluster,
+    by_question,
+    crossed,
+    groups,
+    people_of,
+    share_interval,
+    skewed,
+    ways,
+)
 
 Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
 _NAMES = ("cohen", "fleiss", "ac1", "alpha")
@@ -25,6 +35,7 @@ def kappa(
     by: By = None,
     ties: Literal["keep", "drop"] = "keep",
     sides: Literal["even", "named"] = "even",
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -43,10 +54,12 @@ def kappa(
     keys that count), too_few (fewer than ten keys on the rarer side, of agreement or of chance's
     disagreement, fewer than 20 questions, or too few for how unevenly they pull), n (keys with two
     votes or more), low, high, no_verdict (votes without a verdict). Intervals are from the
-    jackknife over questions, in Wilson's form on the scale of the observed agreement, at the
-    expected agreement that was found. kappa is missing where chance alone would agree always.
-    `by` may name what it may in `agreement`, "judge" too: that of `votes_x`, each as if its votes
-    were given alone. Raises FrameError for votes without a question_id, and, for Cohen's, for a key
+    jackknife over questions, crossed with that over voters where people are named and vote on
+    several questions (`cluster`, as in `agreement`), in Wilson's form on the scale of the observed
+    agreement, at the expected agreement that was found. kappa is missing where chance alone would
+    agree always. `by` may name what it may in `agreement`, "judge" too: that of `votes_x`, each as
+    if its votes were given alone. Raises FrameError for votes without a question_id, and, for
+    Cohen's, for a key
     with two votes in one frame.
 
     Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
@@ -84,32 +97,50 @@ def kappa(
     else:
         merged = pd.concat(counts).groupby(level=key, dropna=False, sort=True).sum()
         parts = _many(merged, len(labels), of)
+    names = clusters_of_pairs(frames, cluster, by_judge=key != KEY)
     rows, columns = grouped(parts.index.to_frame(index=False), by, questions)
     keys, group = groups(rows, columns)
     count = len(keys)
-    cluster = codes(rows)[:, 0]
-    width = int(cluster.max(initial=0)) + 1
-    cells, cell = np.unique(group * width + cluster, return_inverse=True)
-    owner = cells // width
+    for name in set(names) - {*rows.columns, "judge"}:
+        rows[name] = rows["question_id"].map(by_question(frames[0], name))
     table = parts.to_numpy(float)
-    apart = np.column_stack([np.bincount(cell, column, len(cells)) for column in table.T])
-    total = np.column_stack([np.bincount(owner, column, count) for column in apart.T])
-    clusters = np.bincount(owner, minlength=count)
+    total = np.column_stack([np.bincount(group, column, count) for column in table.T])
+    entries = [(group, table, ways(rows, names[0])[0])]
+    if len(names) == 2:
+        at, voter, part = _by_voter(frames, labels, of, parts, random=cluster is not None)
+        if names[1] != "judge":
+            at, voter, part = np.arange(len(rows)), ways(rows, names[1])[0], table
+        both = crossed(entries[0][2][at], voter)
+        entries += [(group[at], part, voter), (group[at], part, both)]
     with np.errstate(invalid="ignore", divide="ignore"):
         observed, expected = _two(total, of, len(labels), sides)
         value = 1 - (1 - observed) / (1 - expected)
-        less_o, less_e = _two(total[owner] - apart, of, len(labels), sides)
-        moved = (1 - less_o) / (1 - less_e) - (1 - value)[owner]
-        lost = ~np.isfinite(moved)  # without this question nothing would be left to estimate from
-        squares = np.bincount(owner, np.where(lost, 0, moved**2), count)
-        variance = squares * (clusters - 1) / clusters
-        variance = np.where(np.bincount(owner, lost, count) > 0, np.nan, variance)
+        found = []
+        for owner_of, part, code in entries:
+            cells, cell = np.unique(
+                owner_of * (int(code.max(initial=0)) + 1) + code, return_inverse=True
+            )
+            owner = cells // (int(code.max(initial=0)) + 1)
+            apart = np.column_stack([np.bincount(cell, column, len(cells)) for column in part.T])
+            clusters = np.bincount(owner, minlength=count)
+            less_o, less_e = _two(total[owner] - apart, of, len(labels), sides)
+            moved = (1 - less_o) / (1 - less_e) - (1 - value)[owner]
+            lost = ~np.isfinite(moved)  # without this one nothing is left to estimate from
+            squares = np.bincount(owner, np.where(lost, 0, moved**2), count)
+            spread = squares * (clusters - 1) / clusters
+            spread = np.where(np.bincount(owner, lost, count) > 0, np.nan, spread)
+            found.append((spread, clusters, owner, np.where(lost, 0, moved)))
+        variance, clusters = found[0][:2]
+        if len(found) == 3:
+            one, two, cross = (spread for spread, *_ in found)
+            variance = np.maximum(one + two - cross, np.maximum(one, two))
+            clusters = np.minimum(clusters, found[1][1])
         off = 1 - expected
         scaled = np.where(variance < 1e-24, 0, variance * off**2)
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
         few = ~(rarer * observed * (1 - observed) / scaled >= 10) | ~(total[:, -1] * off / 2 >= 10)
-        few |= skewed(owner, np.where(lost, 0, moved), count) | (clusters < FEW_CLUSTERS)
+        few |= skewed(found[0][2], found[0][3], count) | (clusters < FEW_CLUSTERS)
         known = np.isfinite(value) & ~np.isnan(scaled)
         low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
     unread = pd.concat([by_name(votes)[lambda rows: rows["winner"].isna()] for votes in frames])
@@ -126,6 +157,33 @@ def kappa(
         high=high,
         no_verdict=how_many(grouped(unread, by, questions)[0], columns, keys),
     )
+
+
+def _by_voter(
+    frames: list[pd.DataFrame],
+    labels: tuple[str, ...],
+    of: Coefficient,
+    parts: pd.DataFrame,
+    *,
+    random: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each voter adds to each key: the key's place in `parts`, the voter's code, the parts."""
+    votes = pd.concat([by_name(rows) for rows in frames], ignore_index=True)
+    votes = votes[votes["winner"].isin(labels) & (random | people_of(votes))]
+    one = pd.DataFrame({label: votes["winner"] == label for label in labels}).astype("int64")
+    one.index = pd.MultiIndex.from_frame(votes[[*KEY, "judge"]])
+    cast = one.groupby(level=[*KEY, "judge"], dropna=False, sort=True).sum()
+    at = parts.index.get_indexer(cast.index.droplevel("judge"))
+    cast, at = cast[at >= 0], at[at >= 0]
+    voter = pd.factorize(cast.index.get_level_values("judge"))[0]
+    if of == "cohen":  # without one of its two votes a key says nothing
+        return at, voter, parts.to_numpy(float)[at]
+    every = pd.concat([_counts(rows, labels, KEY) for rows in frames])
+    counts = every.groupby(level=KEY, dropna=False, sort=True).sum()
+    left = counts.loc[parts.index].iloc[at].reset_index(drop=True)
+    left = left - cast.to_numpy()
+    rest = _many(left, len(labels), of).reindex(left.index, fill_value=0)
+    return at, voter, parts.to_numpy(float)[at] - rest.to_numpy(float)
 
 
 def _counts(votes: pd.DataFrame, labels: tuple[str, ...], key: list[str]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ too few for anything else. p_holm is Holm's correction over all rows of the tabl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -16,9 +17,14 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.agreement import KEY, met_by_judge
+from lmjudge.stats.agreement import (
+    KEY,
+    clusters_of_pairs,
+    comparisons,
+    met_by_judge,
+)
 from lmjudge.stats.grouping import By, grouped, totals
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate, ways
 
 _SCORED = ["question_id", "turn", "judge", "sample"]
 
@@ -28,6 +34,7 @@ def compare_models(
     *,
     baseline: str | None = None,
     by: By = None,
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -59,9 +66,10 @@ def compare_models(
             f"no score of the baseline {baseline!r}; models here: {sorted(set(rows['model']))}",
             rows=scores,
         )
-    kept = list(dict.fromkeys([*_SCORED, *columns]))
+    names = cluster_names(rows, cluster, by=columns)
+    kept = list(dict.fromkeys([*_SCORED, *columns, *names]))
     both = _two_by_two(rows[[*kept, "model", "score"]], kept, "model", baseline)
-    return _differences(both, columns, "model", "score", level)
+    return _differences(both, columns, "model", "score", level, names)
 
 
 def compare_judges(
@@ -70,6 +78,7 @@ def compare_judges(
     *,
     by: By = None,
     ties: Literal["keep", "drop"] = "keep",
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -84,17 +93,35 @@ def compare_judges(
     """
     if ties not in ("keep", "drop"):
         raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
-    met = met_by_judge(votes, others)
+    names = clusters_of_pairs([others], cluster)
     agreed, of = ("agreed_s2", "met_s2") if ties == "drop" else ("agreed_s1", "met_s1")
-    share = (met[agreed] / met[of].where(met[of] > 0)).rename("agreement").reset_index()
-    rows, columns = grouped(share, by, questions)
-    kept = list(dict.fromkeys([*KEY, *columns]))
+    if "judge" in names:
+        met = comparisons(votes, others, names=names, random=cluster is not None)
+        met = met.rename(columns={"judge_x": "judge"}).assign(voter_x=None)
+        by_key = met.groupby([*KEY, "judge"], dropna=False)
+        total, voters = by_key[of].transform("sum"), by_key[of].transform("size")
+        met = met.assign(agreement=met[agreed] / total.where(total > 0), weight=1 / voters)
+    else:
+        met = met_by_judge(votes, others)
+        share = met[agreed] / met[of].where(met[of] > 0)
+        met = share.rename("agreement").reset_index().assign(weight=1.0, judge_y=None)
+    for name in set(names) - {*met.columns, "judge"}:
+        met[name] = met["question_id"].map(by_question(others, name))
+    rows, columns = grouped(met, by, questions)
+    voter = [name for name in ("voter_x", "voter_y", *names) if name in rows.columns]
+    kept = list(dict.fromkeys([*KEY, *columns, "judge_y", "weight", *voter]))
+    kept = [name for name in kept if name != "judge"]
     both = _two_by_two(rows[[*kept, "judge", "agreement"]], kept, "judge", None)
-    return _differences(both, columns, "judge", "agreement", level)
+    return _differences(both, columns, "judge", "agreement", level, names)
 
 
-def paired(rows: pd.DataFrame, columns: list[str], level: float) -> pd.DataFrame:
+def paired(
+    rows: pd.DataFrame, columns: list[str], level: float, names: Sequence[str] = ("question_id",)
+) -> pd.DataFrame:
     """The mean of the column `difference` in each group, its interval, and p values.
+
+    Where rows have a `weight`, several of them are one comparison: their weights sum to 1, their
+    differences to its difference. `names` are the clusters.
 
     Columns: `columns`, difference, better_a, better_b (questions whose sum is above, or below, 0),
     too_few, n, low, high, p_value (Student's, clustered by question), p_sign (exact), p_holm,
@@ -102,7 +129,21 @@ def paired(rows: pd.DataFrame, columns: list[str], level: float) -> pd.DataFrame
     """
     from scipy.stats import binom, t
 
-    made = estimate(rows, columns, top=rows["difference"], level=level)
+    weight = rows["weight"] if "weight" in rows.columns else None
+    made = estimate(
+        rows,
+        columns,
+        top=rows["difference"],
+        bottom=weight,
+        by_way=ways(rows, names),
+        level=level,
+    )
+    if weight is not None:
+        known = rows["difference"].notna()
+        sizes = rows.assign(n=weight * known, no_verdict=weight * ~known)
+        made[["n", "no_verdict"]] = (
+            totals(sizes, columns, ["n", "no_verdict"])[["n", "no_verdict"]].round().astype(int)
+        ).to_numpy()
     sums = rows.groupby(list(dict.fromkeys([*columns, "question_id"])), dropna=False, sort=True)
     signs = np.sign(sums["difference"].sum().round(9)).rename("sign").reset_index()
     signs = signs.assign(better_a=signs["sign"] == 1, better_b=signs["sign"] == -1)
@@ -152,14 +193,22 @@ def _two_by_two(
 
 
 def _differences(
-    both: pd.DataFrame, columns: list[str], name: str, what: str, level: float
+    both: pd.DataFrame,
+    columns: list[str],
+    name: str,
+    what: str,
+    level: float,
+    names: Sequence[str],
 ) -> pd.DataFrame:
     a, b = both[f"{what}_a"].astype(float), both[f"{what}_b"].astype(float)
     rows = both.assign(difference=a - b)
     keys = [*columns, f"{name}_a", f"{name}_b"]
-    made = paired(rows, keys, level)
+    made = paired(rows, keys, level, names)
+    sides = [f"{what}_a", f"{what}_b"]
     known = rows[rows["difference"].notna()]
-    means = known.groupby(keys, dropna=False)[[f"{what}_a", f"{what}_b"]].mean().reset_index()
+    known = known.assign(weight=known["weight"] if "weight" in known.columns else 1.0)
+    sums = known.groupby(keys, dropna=False)[[*sides, "weight"]].sum()
+    means = sums[sides].div(sums["weight"], axis=0).reset_index()
     made = made.merge(means, on=keys, how="left")
     ends = [column for column in made.columns if column not in (*keys, *means.columns)]
     return made[[*keys, f"{what}_a", f"{what}_b", *ends]]

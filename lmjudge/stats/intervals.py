@@ -1,16 +1,21 @@
-"""Intervals for what is averaged over questions.
+"""Clusters, and intervals for what is averaged over them.
 
-Answers to one question resemble each other, so rows are not independent: the clusters are the
-questions (a row without a question_id is a cluster of its own). Every estimate here is a ratio of
-two totals; its variance is that of the linearised totals of the clusters, with the small-sample
-correction CR2, and quantiles are Student's with Satterthwaite's degrees of freedom. Shares take
+Answers to one question resemble each other, so rows are not independent: by default the clusters
+are the questions (a row without a question_id is a cluster of its own), crossed with the voters
+where people are named and vote on several questions. A judge that is a language model is fixed:
+its name is no cluster. Crossed clusters add up, less what both share (Cameron, Gelbach and Miller
+2011); a pair of votes belongs to both its voters (the dyadic-robust variance of Aronow, Samii and
+Assenova 2015). Every estimate here is a ratio of two totals; its variance is that of the
+linearised totals of the clusters, with the small-sample correction CR2, and quantiles are
+Student's with Satterthwaite's degrees of freedom. Shares take
 Wilson's form at the effective sample size (Korn and Graubard 1998; Dean and Pagano 2015), so that
 they stay in [0, 1] and have a width where all rows agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,6 +25,13 @@ from lmjudge.errors import FrameError
 # The fewest questions that docs/coverage-grid.md was measured with. Of a kind of question as rare
 # as one in seven, ten questions hold none in a fifth of all studies, and nothing in them tells.
 FEW_CLUSTERS = 20
+# The fewest people on several questions whose tastes say how those of others vary.
+FEW_VOTERS = 5
+
+
+Cluster: TypeAlias = str | Sequence[str] | None
+# For each row the number of its cluster, or, for a pair of votes, of its two voters (-1: none).
+Ways: TypeAlias = list[np.ndarray]
 
 
 def estimate(
@@ -30,7 +42,8 @@ def estimate(
     bottom: pd.Series | None = None,
     squares: pd.Series | None = None,
     share: bool = False,
-    cluster: Sequence[str] = ("question_id",),
+    cluster: Cluster = "question_id",
+    by_way: Ways | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """One row per group of `by` (in sorted order; one row in all where it is empty).
@@ -44,9 +57,9 @@ def estimate(
     fewer than 20 clusters; shares with fewer than ten rows on the rarer side, rows counted at the
     effective sample size; means of fewer clusters than 25 times their squared skewness (Cochran
     1977, section 2.15).
-    `cluster` names one column, or two that cross (Cameron, Gelbach and Miller 2011). low and high
-    are missing where they cannot be known: fewer than two clusters, or, for means, no variance at
-    all.
+    `cluster` names one column, or two that cross, or `by_way` holds what `ways` returned. low and
+    high are missing where they cannot be known: fewer than two clusters, or, for means, no variance
+    at all.
     """
     keys, group = groups(rows, by)
     count = len(keys)
@@ -61,8 +74,8 @@ def estimate(
         value = np.bincount(group, upper, count) / below
         pulls = (upper - value[group] * over) / below[group]
         weights = over / below[group]
-        number = codes(rows, cluster)[known]
-        variance, clusters, dof = _spread(group, count, number, pulls, weights)
+        by_way = [way[known] for way in by_way or ways(rows, cluster)]
+        variance, clusters, dof = spread(group, count, by_way, pulls, weights)
         # What is left of exact zeros after floating-point sums is no variance.
         variance[variance < 1e-24 * value**2] = 0
         made = keys.assign(value=value, n=n)
@@ -75,38 +88,90 @@ def estimate(
             made["too_few"] = ~(rarer * (value * (1 - value) / variance) >= 10)
         else:
             low, high = t_interval(value, variance, dof, level=level)
-            made["too_few"] = skewed(*_apart(group, count, number[:, 0], pulls)[:2], count)
+            made["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
         made["too_few"] |= clusters < FEW_CLUSTERS
         error = np.sqrt(variance)
     return made.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
 
 
-def _spread(
-    group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
+def spread(
+    group: np.ndarray, count: int, by_way: Ways, pulls: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The variance of each group's estimate, its clusters and its degrees of freedom.
 
-    `pulls` is what each row moves the estimate by, `weights` its share of the denominator. Each
-    cluster's pull counts 1 / (1 - its share), which makes the variance unbiased for independent
-    rows (CR2), and the degrees of freedom are Satterthwaite's for it (Bell and McCaffrey 2002);
-    with clusters of one size they are C / (C - 1) and C - 1. With a column per way of clustering,
-    variances add, less that of both ways together.
+    `pulls` is what each row moves the estimate by, `weights` its share of the denominator. With two
+    ways of clustering variances add, less that of both ways together, and the smaller number of
+    clusters and of degrees of freedom counts.
     """
-    if cluster.shape[1] == 2:
-        both = pd.factorize(pd.MultiIndex.from_arrays(list(cluster.T)))[0][:, None]
-        ways = [cluster[:, :1], cluster[:, 1:], both]
-        one, two, cross = (_spread(group, count, way, pulls, weights) for way in ways)
-        variance = np.maximum(one[0] + two[0] - cross[0], np.maximum(one[0], two[0]))
-        return variance, np.minimum(one[1], two[1]), np.minimum(one[2], two[2])
-    owner, pull, cell = _apart(group, count, cluster[:, 0], pulls)
-    clusters, h = np.bincount(owner, minlength=count), np.bincount(cell, weights)
-    variance = np.bincount(owner, pull**2 / (1 - h), count)
+    if len(by_way) == 1:
+        return _one_way(group, count, by_way[0], pulls, weights)
+    first, second = by_way
+    one, two = (_one_way(group, count, way, pulls, weights) for way in by_way)
+    cross = _one_way(group, count, crossed(first, second), pulls, weights)
+    variance = np.maximum(one[0] + two[0] - cross[0], np.maximum(one[0], two[0]))
+    return variance, np.minimum(one[1], two[1]), np.minimum(one[2], two[2])
+
+
+def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The clusters of both ways together; `second` may hold two voters a row."""
+    width = int(second.max(initial=0)) + 1
+    by_first = first.astype(np.int64) * width
+    return np.where(second < 0, -1, (by_first if second.ndim == 1 else by_first[:, None]) + second)
+
+
+def _one_way(
+    group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `spread`, for one way of clustering.
+
+    Each cluster's pull counts 1 / (1 - its share), which makes the variance unbiased for
+    independent rows (CR2), and the degrees of freedom are Satterthwaite's for it (Bell and
+    McCaffrey 2002); with clusters of one size they are C / (C - 1) and C - 1. A pair of votes is
+    in the clusters of both its voters; pairs of the same two voters, which then count twice, are
+    taken off once.
+    """
+    twice = np.zeros(count)
+    if cluster.ndim == 2:
+        row, code, both, pair = _voters(cluster)
+        if len(both):
+            part = (group[both], count, pair, pulls[both], weights[both])
+            twice = _sum_of_squares(*part)[0]
+        group, cluster, pulls, weights = group[row], code, pulls[row], weights[row]
+    variance, h, owner = _sum_of_squares(group, count, cluster, pulls, weights)
+    clusters = np.bincount(owner, minlength=count)
+    h = h / np.bincount(owner, h, count)[owner]
     first, second, third = (
         np.bincount(owner, part, count)
         for part in ((h / (1 - h)) ** 2, h**3 / (1 - h) ** 2, h**2 / (1 - h))
     )
     dof = np.where(clusters > 1, 1 / (first - 2 * second + third**2), np.nan)
-    return variance, clusters, dof
+    return np.where(clusters > 1, variance - twice, np.nan), clusters, dof
+
+
+def _voters(cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and voters, a row once for each; then the rows with two voters, and which two."""
+    one, two = cluster.T
+    alone = (one < 0) & (two < 0)
+    at = np.arange(len(one))
+    own = np.where(
+        alone, max(one.max(initial=0), two.max(initial=0)) + 1 + at, np.maximum(one, two)
+    )
+    both = at[(one >= 0) & (two >= 0) & (one != two)]
+    row = np.append(np.setdiff1d(at, both, assume_unique=True), np.append(both, both))
+    code = np.append(own[row[: len(at) - len(both)]], np.append(one[both], two[both]))
+    low, high = np.minimum(one[both], two[both]), np.maximum(one[both], two[both])
+    return row, code, both, low.astype(np.int64) * (int(high.max(initial=0)) + 1) + high
+
+
+def _sum_of_squares(
+    group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each group's sum of squared pulls of clusters, and each cluster's share and group."""
+    owner, pull, cell = _apart(group, count, cluster, pulls)
+    h = np.bincount(cell, weights, len(pull))
+    # A cluster that holds everything is the estimate, and nothing varies about it.
+    rest = np.where(h > 1 - 1e-12, np.inf, 1 - h)
+    return np.bincount(owner, pull**2 / rest, count), h, owner
 
 
 def _apart(
@@ -199,18 +264,75 @@ def groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]
     return rows[by].iloc[first].reset_index(drop=True), number
 
 
-def codes(rows: pd.DataFrame, cluster: Sequence[str] = ("question_id",)) -> np.ndarray:
-    """For each row and way of clustering the number of its cluster; without a name, its own."""
-    if len(cluster) not in (1, 2) or not set(cluster) <= set(rows.columns):
-        raise FrameError(
-            f"`cluster` is {list(cluster)}; expected one or two of the columns"
-            f" {', '.join(map(str, rows.columns))}",
-            columns=list(cluster),
-        )
-    made = []
-    for name in cluster:
-        number, found = pd.factorize(rows[name])
+def ways(rows: pd.DataFrame, cluster: Cluster = None, *, by: Collection[str] = ()) -> Ways:
+    """For each row the number of its cluster, for each way of clustering (see `cluster_names`).
+
+    A row without a name is a cluster of its own. Where rows are pairs of votes, with the columns
+    voter_x and voter_y, the way "judge" holds both voters, -1 for none.
+    """
+    found = []
+    for name in cluster_names(rows, cluster, by=by):
+        if name == "judge" and "voter_x" in rows.columns:
+            two = pd.concat([rows["voter_x"], rows["voter_y"]], ignore_index=True)
+            found.append(pd.factorize(two)[0].reshape(2, len(rows)).T)
+            continue
+        number, names = pd.factorize(rows[name])
         alone = number < 0
-        number[alone] = len(found) + np.arange(alone.sum())
-        made.append(number)
-    return np.column_stack(made)
+        number[alone] = len(names) + np.arange(alone.sum())
+        found.append(number)
+    return found
+
+
+def cluster_names(
+    rows: pd.DataFrame, cluster: Cluster = None, *, by: Collection[str] = ()
+) -> list[str]:
+    """The columns that rows are clustered by: those named, else the default.
+
+    The default is question_id, crossed with judge where `voters_repeat`, unless `by` takes judges
+    apart. Raises FrameError for a column that is not there, and for more than two.
+    """
+    names = [cluster] if isinstance(cluster, str) else list(cluster or ())
+    if cluster is None:
+        names = ["question_id"]
+        if "judge" not in by and voters_repeat(rows):
+            names.append("judge")
+    there = set(rows.columns) | ({"judge"} if "voter_x" in rows.columns else set())
+    if len(names) not in (1, 2) or not set(names) <= there:
+        raise FrameError(
+            f"`cluster` is {names}; expected one or two of the columns"
+            f" {', '.join(map(str, rows.columns))}",
+            columns=names,
+        )
+    return names
+
+
+def voters_repeat(votes: pd.DataFrame) -> bool:
+    """Whether five people or more are named and vote on several questions: a sample of voters.
+
+    People are the judges whose `group` is not "llm". Two raters, or four, are themselves what is
+    studied, and too few to tell how others would differ.
+    """
+    if not {"question_id", "judge", "group"} <= set(votes.columns):
+        return False
+    people = votes.loc[people_of(votes), ["question_id", "judge"]]
+    on = people.drop_duplicates()["judge"].value_counts()
+    return int((on > 1).sum()) >= FEW_VOTERS
+
+
+def people_of(votes: pd.DataFrame) -> pd.Series:
+    """Which votes are of people who are named."""
+    known = votes["group"].astype(object)
+    return votes["judge"].notna() & known.notna() & (known != "llm")
+
+
+def by_question(votes: pd.DataFrame, column: str) -> pd.Series:
+    """The value of a column by question; FrameError where it varies within one."""
+    pairs = votes[["question_id", column]].drop_duplicates()
+    if pairs["question_id"].duplicated().any():
+        first = pairs.loc[pairs["question_id"].duplicated(), "question_id"].iloc[0]
+        raise FrameError(
+            f"{column} has several values on question {first!r}; a cluster of comparisons holds"
+            " whole questions, or is the judge",
+            rows=pairs,
+        )
+    return pairs.set_index("question_id")[column]

@@ -8,9 +8,9 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, WINNERS, check
-from lmjudge.stats.agreement import KEY
+from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons
 from lmjudge.stats.grouping import By, by_name, grouped, how_many, on_questions, totals
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import Cluster, by_question, estimate, people_of, ways
 
 
 def majority(
@@ -65,6 +65,7 @@ def ceiling(
     *,
     by: By = None,
     ties: Literal["keep", "drop"] = "keep",
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -78,7 +79,7 @@ def ceiling(
     votes for a tie are left out first.
 
     Columns: those of `by`, measure, agreement, too_few, n (comparisons, or votes), low, high
-    (clustered by question), no_verdict (votes without a verdict). Raises FrameError for votes
+    (`cluster` as in `agreement`), no_verdict (votes without a verdict). Raises FrameError for votes
     without a question_id. Source: arXiv 2306.05685, appendix D.3; leaving out: Dubois et al. 2023
     (AlpacaFarm).
 
@@ -95,36 +96,47 @@ def ceiling(
     oriented = by_name(on_questions(check(votes, "votes")))
     if ties == "drop":
         oriented = oriented[oriented["winner"] != "tie"]
+    names = clusters_of_pairs([votes], cluster)
     counts = _counts(oriented)
-    total = counts.sum(axis=1)
-    counts = counts[total > 1]
-    most = counts.max(axis=1)
-    left = pd.Series(0.0, counts.index)
+    counts = counts[counts.sum(axis=1) > 1]
+    unread, _ = grouped(oriented[oriented["winner"].isna()], by, questions)
+    read = oriented[oriented["winner"].notna()]
+    met = comparisons(read, names=names, random=cluster is not None)
+    met = met[met["met_s1"] > 0]
+    pairs = met.assign(top=met["agreed_s1"], bottom=met["met_s1"])
+    cast = read.assign(voter=read["judge"])
+    if cluster is None:
+        cast["voter"] = cast["voter"].where(people_of(read), None)
+    cast = cast.groupby([*KEY, "winner", "voter"], dropna=False).size().rename("bottom")
+    cast = cast.reset_index().rename(columns={"voter": "judge"})
+    cast = cast[pd.MultiIndex.from_frame(cast[KEY]).isin(counts.index)]
+    worth = pd.DataFrame(0.0, counts.index, WINNERS)
     for winner in WINNERS:
         others = counts.assign(**{winner: counts[winner] - 1})
         leads = others.eq(others.max(axis=1), axis=0)
-        share = leads[winner] / leads.sum(axis=1)
-        left += counts[winner] * share.where(counts[winner] > 0, 0.0)
-    cast = total[total > 1]
-    measures = {
-        "pairs": ((counts * (counts - 1)).sum(axis=1) / 2, cast * (cast - 1) / 2),
-        "left_out": (left, cast),
-        "best": (most, cast),
-    }
-    rows, columns = grouped(counts.index.to_frame(index=False), by, questions)
-    unread, _ = grouped(oriented[oriented["winner"].isna()], by, questions)
+        worth[winner] = leads[winner] / leads.sum(axis=1)
+    leads = counts.eq(counts.max(axis=1), axis=0)
+    measures = {"pairs": pairs}
+    for measure, share in (("left_out", worth), ("best", leads.div(leads.sum(axis=1), axis=0))):
+        each = share.stack().rename("worth").rename_axis([*KEY, "winner"]).reset_index()
+        rows = cast.merge(each, on=[*KEY, "winner"], how="left")
+        measures[measure] = rows.assign(top=rows["worth"] * rows["bottom"])
     made = []
-    for measure, (agreed, of) in measures.items():
+    for measure, each in measures.items():
+        for name in set(names) - {*each.columns, "judge"}:
+            each[name] = each["question_id"].map(by_question(votes, name))
+        rows, columns = grouped(each, by, questions)
         part = estimate(
             rows,
             columns,
-            top=agreed.reset_index(drop=True),
-            bottom=of.reset_index(drop=True),
-            squares=agreed.reset_index(drop=True),
+            top=rows["top"],
+            bottom=rows["bottom"],
+            squares=rows["top"],
             share=True,
+            by_way=ways(rows, names),
             level=level,
         )
-        part["n"] = totals(rows.assign(n=of.to_numpy()), columns, ["n"])["n"].to_numpy()
+        part["n"] = totals(rows, columns, ["bottom"])["bottom"].to_numpy()
         made.append(part.assign(measure=measure))
     whole = pd.concat(made).sort_index(kind="stable").reset_index(drop=True)
     whole["no_verdict"] = how_many(unread, columns, whole)

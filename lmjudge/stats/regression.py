@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lmjudge.stats.intervals import FEW_CLUSTERS, check_level, codes, t_quantile
+from lmjudge.stats.intervals import FEW_CLUSTERS, check_level, t_quantile, ways
 from lmjudge.stats.text import counts_per_vote
 
 
@@ -23,7 +23,7 @@ def clustered_logit(
     check_level(level)
     names, X, y = list(design.columns), design.to_numpy(float), won.to_numpy(float)
     made = pd.DataFrame(np.nan, index=names, columns=["value", "error", "dof", "low", "high"])
-    number = codes(cluster.to_frame("question_id"))[:, 0]
+    (number,) = ways(cluster.to_frame("question_id"), "question_id")
     made["too_few"] = len(np.unique(number)) < FEW_CLUSTERS
     beta = _fit(X, y)
     if beta is None:

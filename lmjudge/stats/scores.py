@@ -8,13 +8,14 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
 from lmjudge.stats.grouping import By, grouped, two_models
-from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, t_interval
+from lmjudge.stats.intervals import FEW_CLUSTERS, Cluster, cluster_names, estimate, t_interval
 
 
 def mean_scores(
     scores: pd.DataFrame,
     *,
     by: By = ("model",),
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -24,7 +25,8 @@ def mean_scores(
     The mean is over rows (not the mean of the turns' means, which differs where one turn lost
     rows); rows without a score are left out and counted, as FastChat's show_result does with -1.
     `by` may name any column of the frame (model, turn, judge ...) and "category"; name "judge"
-    where the frame holds several. Intervals are clustered by question. Raises FrameError for a
+    where the frame holds several. Intervals are clustered by question, or by one or two columns
+    that `cluster` names. Raises FrameError for a
     frame or a `by` that does not fit.
 
     >>> from lmjudge.frames import frame
@@ -36,7 +38,8 @@ def mean_scores(
     0     m    8.0  2           1
     """
     rows, columns = grouped(check(scores, "scores", by), by, questions)
-    made = estimate(rows, columns, top=rows["score"], level=level)
+    names = cluster_names(rows, cluster, by=columns)
+    made = estimate(rows, columns, top=rows["score"], cluster=names, level=level)
     made = made.rename(columns={"value": "score"})
     return made[[*columns, "score", "too_few", "n", "low", "high", "no_verdict"]]
 

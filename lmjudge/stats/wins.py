@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, swap
 from lmjudge.stats.bias import order_flips
 from lmjudge.stats.grouping import By, by_name, grouped, two_models
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import Cluster, cluster_names, estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
@@ -23,7 +22,7 @@ def win_rates(
     by: By = None,
     ties: Literal["half", "drop", "keep"] = "half",
     pool: Literal["votes", "opponents"] = "votes",
-    cluster: Sequence[str] = ("question_id",),
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -32,8 +31,9 @@ def win_rates(
     `ties` says what a tie is worth: "half" a win (FastChat's win_rate_adjusted), "keep" no win but
     a vote (its win_rate), "drop" not counted. `pool`: "votes" pools all votes, so that opponents
     weigh as often as they were met; "opponents" takes the mean over opponents of the win rate
-    against each (the papers' average win rate). `cluster` names what the votes are clustered by,
-    and may name two, ("question_id", "judge"), where several voters vote on many questions.
+    against each (the papers' average win rate). `cluster` names what the votes are clustered by:
+    one column, or two that cross. By default it is the question, crossed with the voters where
+    people are named and vote on several questions.
 
     Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
     with: fewer than 20 questions, or than ten effective votes on the rarer side), n (votes
@@ -74,7 +74,8 @@ def win_rates(
     weighed = {"top": worth}
     if pool == "opponents":
         weighed = _even_opponents(rows.assign(worth=worth), columns)
-    made = estimate(rows, columns, **weighed, share=True, cluster=cluster, level=level).rename(
+    names = cluster_names(rows, cluster, by=columns)
+    made = estimate(rows, columns, **weighed, share=True, cluster=names, level=level).rename(
         columns={"value": "win_rate"}
     )
     made[counted] = counts.to_numpy()
@@ -88,7 +89,7 @@ def vote_shares(
     votes: pd.DataFrame,
     *,
     by: By = None,
-    cluster: Sequence[str] = ("question_id",),
+    cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -108,6 +109,7 @@ def vote_shares(
     rows, columns = grouped(check(votes, "votes", by), by, questions)
     rows = by_name(rows)
     columns = list(dict.fromkeys([*columns, "model_a", "model_b"]))
+    names = cluster_names(rows, cluster, by=columns)
     made = pd.concat(
         [
             estimate(
@@ -115,7 +117,7 @@ def vote_shares(
                 columns,
                 top=(rows["winner"] == outcome).astype(float).where(rows["winner"].notna()),
                 share=True,
-                cluster=cluster,
+                cluster=names,
                 level=level,
             ).assign(outcome=outcome)
             for outcome in WINNERS

@@ -63,7 +63,7 @@ def loop(x, y, ties, distinct):
         theirs = None if y is None else by_key(y).get(key, [])
         meetings = combinations(mine, 2) if theirs is None else product(mine, theirs)
         for (one, first), (two, second) in meetings:
-            if distinct and one == two:
+            if distinct and pd.notna(one) and one == two:
                 continue
             if first is None or second is None:
                 missed += 1

@@ -255,7 +255,9 @@ def comparisons(
         met = met.assign(judge=met["judge_x"])
     else:
         key = [*KEY, "judge"] if by_judge else KEY
-        met = _between(*frames, distinct, key) if len(frames) == 2 else _within(*frames, distinct, key)
+        one, two = frames[0], frames[-1]
+        alone = len(frames) == 1
+        met = _within(one, distinct, key) if alone else _between(one, two, distinct, key)
         met = met.reset_index()
     if met.empty and len(frames) == 2 and all(map(len, frames)):
         sizes = [len(rows) for rows in frames]
@@ -355,7 +357,7 @@ def _pairs_of_voters(
 
 
 def _own(votes: pd.DataFrame, *, distinct: bool) -> pd.DataFrame:
-    """What comes of each unordered pair of one voter's votes on a key; of unnamed, if `distinct`."""
+    """What comes of each two votes of one voter on a key; if `distinct`, of unnamed ones alone."""
     alone = _verdicts(votes)
     if distinct:
         alone = alone[~_named(alone)]
@@ -379,7 +381,6 @@ def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     return counts.groupby(level=key, dropna=False, sort=True).sum()
 
 
-<<<<<<< HEAD
 def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """Return what comes of each row of x meeting y under its key; x may have a judge beside it."""
     at = y.index.get_indexer(x.index.droplevel([*range(y.index.nlevels, x.index.nlevels)]))
@@ -388,8 +389,6 @@ def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     return _products(x, theirs)
 
 
-=======
->>>>>>> e1c1659 (Cluster by question and voter in every estimator that compares votes)
 def _products(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """What comes of each vote counted in a row of x meeting each of the same row of y."""
     a, b, tie = WINNERS

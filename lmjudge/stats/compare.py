@@ -97,7 +97,7 @@ def compare_judges(
     agreed, of = ("agreed_s2", "met_s2") if ties == "drop" else ("agreed_s1", "met_s1")
     if "judge" in names:
         met = comparisons(votes, others, names=names, random=cluster is not None)
-        met = met.rename(columns={"judge_x": "judge"}).assign(voter_x=None)
+        met = met.assign(voter_x=None)
         by_key = met.groupby([*KEY, "judge"], dropna=False)
         total, voters = by_key[of].transform("sum"), by_key[of].transform("size")
         met = met.assign(agreement=met[agreed] / total.where(total > 0), weight=1 / voters)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -218,3 +219,20 @@ def test_a_notebook_that_is_none_is_one_error(
     (here / "own.ipynb").write_text("no JSON")
     assert main(["run", "own.ipynb"]) == 1
     assert capsys.readouterr().err.startswith("lmjudge: own.ipynb is not a notebook")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_any_stdout_can_be_written_to(
+    here: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"question_id": 1, "turn": 1, "model": "\u6a21\u578b", "judge": "j/single", "sample": 0}
+    row |= {"score": 7.0, "reason": None, "text": "\u4e03", "key": None}
+    Path("scores.jsonl").write_text(json.dumps(row) + "\n")
+    told = subprocess.run(
+        [sys.executable, "-m", "lmjudge", "show", "scores.jsonl"],
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )
+    name = "\u6a21\u578b" if encoding == "utf-8" else "\\u6a21\\u578b"
+    assert name in told.stdout.decode(encoding)

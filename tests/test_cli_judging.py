@@ -295,6 +295,26 @@ def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path)
         assert len(server.calls) in (5, 6)  # the call in flight may have been repeated
 
 
+def test_options_may_stand_between_arguments(here: Path, server: Loopback) -> None:
+    answered("x", "y")
+    files = sorted(map(str, Path("model_answer").iterdir()))
+    whole = f"plan judge questions.jsonl {' '.join(files)} --judge j --mode pairwise-all"
+    mixed = f"plan judge questions.jsonl --judge j {files[0]} --mode pairwise-all {files[1]}"
+    assert lmjudge(whole) == lmjudge(mixed) == 0
+    assert lmjudge("generate --model x questions.jsonl --max-tokens 99") == 0
+    with pytest.raises(SystemExit):
+        lmjudge(f"plan judge questions.jsonl --judge j {files[0]} --no-such-option")
+
+
+def test_turns_that_no_judge_is_shown_are_told(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(here / "questions.jsonl", {"question_id": 1, "turns": ["one", "two", "three"]})
+    answered("x")
+    assert lmjudge("plan judge questions.jsonl model_answer --judge j") == 0
+    assert "1 questions have more than two turns" in capsys.readouterr().out
+
+
 def test_headers_and_limits_reach_the_server_and_no_header_is_told(
     here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,11 @@ def told(said: str, chance: float = 1.0, rivals: dict[str, float] | None = None)
     return {"token": said, "logprob": math.log(chance), "top_logprobs": top}
 
 
+def mute(said: dict[str, Any], odds: object, rival: str) -> dict[str, Any]:
+    """The token with one more rival, whose log-probability is no number."""
+    return said | {"top_logprobs": [*said["top_logprobs"], {"token": rival, "logprob": odds}]}
+
+
 LETTERS = [
     # the reply's tokens, the prompt and parser, what was read, the preference, the mass
     (
@@ -64,6 +69,24 @@ LETTERS = [
     ),
     ([told("[["), told("A"), told("]]")], "pair", "model_b", None, None),  # another verdict
     ([told("No.")], "pair", "model_a", None, None),
+    # A rival of no probability weighs nothing; where no rivals are told, nothing is known.
+    *[
+        (
+            [told("[["), mute(told("A", 0.6, {"B": 0.3}), odds, "C"), told("]]")],
+            "pair",
+            "model_a",
+            2 / 3,
+            0.9,
+        )
+        for odds in (None, "-Infinity", "NaN")
+    ],
+    *[
+        (
+            [told("[["), told("A", 0.82) | {"top_logprobs": none}, told("]]")],
+            *("pair", "model_a", None, None),
+        )
+        for none in (None, [])
+    ],
 ]
 NUMBERS = [
     ([told("[["), told("7", 0.5, {"8": 0.3, "x": 0.1}), told("]]")], 7.0, 5.9 / 0.8, 0.8),

@@ -357,3 +357,30 @@ def test_threeclass_reads_prd_ratings_as_published() -> None:
             if verdict.winner:
                 assert choice[verdict.winner] == row["score"]
     assert unread == {"gpt4": 0, "claude": 1, "gpt35": 14}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n{"reasoning": "A is [[A]].", "winner": "B"}\n```',
+        ' ```\n{"winner": "B"}\n```\n',
+        '```JSON \r\n{"winner": "B"}```',
+        '{"reasoning": "one\ntwo\tthree", "winner": "B"}',
+        '```json\n{"reasoning": "say `x` or\n``y``", "winner": "B"}\n```',
+    ],
+)
+def test_an_object_in_a_fence_or_with_line_breaks_is_one_object(text: str) -> None:
+    assert PARSERS["json"](text, "stop", "[[A]]", (1, 10)).winner == "model_b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'I say:\n```json\n{"winner": "B"}\n```',
+        '```json\n{"winner": "A"}\n```\n```json\n{"winner": "B"}\n```',
+        '```json\n{"winner": "B"}\n',
+        '```python\n{"winner": "B"}\n```',
+    ],
+)
+def test_a_fence_amid_other_words_holds_no_verdict(text: str) -> None:
+    assert PARSERS["json"](text, "stop", "[[A]]", (1, 10)).winner is None

@@ -266,6 +266,8 @@ def _lacking(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[A
 
 
 def _tell_of_turns(questions: pd.DataFrame, answers: pd.DataFrame) -> None:
+    if longer := int((questions["turns"].map(len) > 2).sum()):
+        say(f"{longer} questions have more than two turns; turns after the second are not judged")
     asked = questions.set_index("question_id")["turns"].map(len)
     given = answers[answers["turns"].notna()]
     short = given["turns"].map(len) < given["question_id"].map(asked)

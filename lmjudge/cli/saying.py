@@ -7,7 +7,12 @@ from typing import Any
 
 
 def say(text: str, stream: Any = None) -> None:
-    """One line, without the control characters that data may hold."""
+    """Print one line, without the control characters that data may hold.
+
+    What the stream's encoding lacks is printed as an escape, such as \\u6a21.
+    """
     from lmjudge.report.files import plain
 
-    print(plain(text), file=stream or sys.stdout)
+    stream = stream or sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(plain(text).encode(encoding, "backslashreplace").decode(encoding), file=stream)

@@ -83,6 +83,7 @@ _CUT_SHORT = {
     "refusal": "refusal",
 }
 _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
+_FENCED = re.compile(r"\s*```(?:json)?[ \t\r]*\n([^`]*(?:`{1,2}[^`]+)*)```\s*", re.IGNORECASE)
 _CHOICES = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -131,9 +132,9 @@ def schema(
     """The verdict in a reply that is one JSON object, as servers give it by a JSON schema.
 
     By the output format it is in `winner` ("A", "B" or "C"), `score`, `score_a` and `score_b`, or
-    `scores` (a list); other fields (reasoning) are not looked at. Nothing is read of a reply that
-    was cut short or that says anything outside the object; a field that stands twice is
-    `ambiguous`, a number outside the scale `out_of_range`.
+    `scores` (a list); other fields (reasoning) are not looked at. The object may stand in a
+    Markdown fence. Nothing is read of a reply that was cut short or that says anything else; a
+    field that stands twice is `ambiguous`, a number outside the scale `out_of_range`.
 
     >>> schema('{"reasoning": "A is wrong: not [[A]].", "winner": "B"}').winner
     'model_b'
@@ -293,9 +294,13 @@ def _within(numbers: list[float], output_format: str, scale: Scale) -> Verdict:
 
 
 def _json_object(text: str) -> tuple[tuple[str, Any], ...] | None:
-    """The fields of the JSON object that a text is, as pairs; None where it is none."""
+    """Return the fields of the JSON object that a text is, as pairs; None where it is none.
+
+    The object may stand in a Markdown fence, and its texts may hold line breaks as they are.
+    """
+    fenced = _FENCED.fullmatch(text)
     try:
-        whole = json.loads(text, object_pairs_hook=tuple)
+        whole = json.loads(fenced[1] if fenced else text, object_pairs_hook=tuple, strict=False)
     except (ValueError, RecursionError):
         return None
     return whole if isinstance(whole, tuple) else None

@@ -104,6 +104,8 @@ def _at(
         begun += len(content[place][0])
         place += 1
     token, odds, rivals = content[place]
+    if not rivals:  # what else the judge may have said, nobody told
+        return {}
     before, after = token[: start - begun], text[end:]
     options = dict(rivals) | {token: odds}
     rests = {one[len(before) :]: one for one in options if one.startswith(before)}
@@ -149,7 +151,11 @@ def _content(logprobs: Any) -> list[tuple[str, float, list[tuple[str, float]]]]:
 
 
 def _rivals(one: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    return (_told(rival) for rival in one.get("top_logprobs") or ())
+    """Yield each rival with its log-probability: none where a server says null or -Infinity."""
+    for rival in one.get("top_logprobs") or ():
+        odds = rival["logprob"]
+        known = isinstance(odds, (int, float)) and not math.isnan(odds)
+        yield _told({**rival, "logprob": odds if known else -math.inf})
 
 
 def _told(one: Mapping[str, Any]) -> tuple[str, float]:

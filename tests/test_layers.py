@@ -24,7 +24,8 @@ LAYERS = [
     ["plan", "data", "simulate", "rewards"],
     ["audit", "formats"],
     ["report"],
-    ["cli", "widgets"],
+    ["widgets"],
+    ["cli"],
     ["__main__"],
 ]
 ONLY = {

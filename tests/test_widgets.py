@@ -15,6 +15,8 @@ from hostile import AWAY, PAGES as HOSTILE, RUN
 from hypothesis import example, given, settings, strategies as st
 
 import lmjudge as lj
+from lmjudge import formats
+from lmjudge.cli import main
 from lmjudge.errors import BadRow, FrameError
 from lmjudge.frames import frame
 from lmjudge.judges import PARSERS
@@ -252,6 +254,69 @@ def test_no_text_of_a_model_runs_in_the_page(
     assert page.locator("iframe, object, svg, form, img, link, base, embed").count() == 0
     assert page.locator("script").count() == 1
     assert page.locator("main").text_content().count(RUN) > 3 * len(HOSTILE)
+
+
+def test_show_writes_a_page_of_own_judgments(
+    chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows, asked, said = hostile_frames()
+    rows = rows.head(20).assign(judge=f"{HOSTILE[4]}/pair")
+    back = rows.rename(columns={"model_a": "model_b", "model_b": "model_a"}).assign(reason=None)
+    rows = pd.concat([rows, back], ignore_index=True)
+    rows.loc[0, "winner"] = None
+    formats.write_frame(rows, "pairs.jsonl")
+    formats.write_frame(asked, "questions.jsonl")
+    formats.write_answers(said, "answers")
+    command = ["show", "pairs.jsonl", "--html", "page.html"]
+    assert main([*command, "--questions", "questions.jsonl", "--answers", "answers"]) == 0
+    page = chromium.new_context().new_page()
+    outside: list[str] = []
+    page.on("request", lambda request: outside.append(request.url))
+    address = (tmp_path / "page.html").as_uri()
+    page.goto(address)
+    assert page.evaluate("window.fired") is None
+    assert [url for url in outside if not url.startswith("data:")] == [address]
+    assert page.locator("script").count() == 1
+    # The figure, the tables with flips and reasons, and the judgments with their filters.
+    assert page.locator("figure img").evaluate("picture => picture.naturalWidth") > 0
+    captions = page.locator("caption").all_inner_texts()
+    assert captions == ["pairwise", "Rows without a verdict"]
+    assert "order flips" in page.locator("table").first.inner_text()
+    assert "The verdict changes with the order" in page.locator(".banner").first.inner_text()
+    assert page.locator("section.case:visible").count() == 20
+    page.locator(".filters select").nth(3).select_option("missing")
+    assert page.locator("section.case:visible").count() == 1
+    assert page.locator("section.case:visible .sides").inner_text().count(RUN) >= 2
+
+
+def test_show_writes_a_page_of_scores_and_of_votes_without_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scores = [
+        {"question_id": n, "turn": 1, "model": model, "judge": "j/single", "sample": 0}
+        | {"score": 5.0 + n, "reason": None, "text": f"[[{5 + n}]]", "key": None}
+        for n in range(3)
+        for model in MODELS
+    ]
+    formats.write_frame(frame("scores", scores), "scores.jsonl")
+    assert main(["show", "scores.jsonl", "--html", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert page.count('<section class="case"') == 3
+    assert "<td>6.000</td>" in page
+    assert "*</td>" in page  # three questions are too few
+    vote = {"instruction": "q", "generator_1": "a", "generator_2": "b", "preference": 1}
+    vote |= {"output_1": "x", "output_2": "y", "annotator": "w"}
+    Path("annotations.json").write_text(json.dumps([vote]))
+    assert main(["show", "annotations.json", "--html", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert "<section" not in page
+    assert "<script" not in page
+    assert "The file holds votes" in page
+    with pytest.raises(SystemExit):
+        main(["show", "scores.jsonl", "--questions", "q.jsonl"])
+    assert "--html PAGE" in capsys.readouterr().err
 
 
 # What anywidget hands a view, without JupyterLab: the state, changes to it, and messages.

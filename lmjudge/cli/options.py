@@ -40,6 +40,8 @@ SHOWING = """\
 examples:
   lmjudge show judgments-single.jsonl
   lmjudge show judgments-pairwise-all.jsonl --baseline my-old-model --out table.csv
+  lmjudge show judgments-single.jsonl --html page.html --questions questions.jsonl
+                                                 --answers model_answer
   lmjudge show annotations.json                  AlpacaEval's; FastChat's and Arena-Hard's too
 """
 
@@ -140,6 +142,15 @@ def showing(parser: argparse.ArgumentParser) -> None:
         help="what two orders that differ amount to (default: tie, as FastChat)",
     )
     parser.add_argument("--out", type=Path, help="a .csv to write the tables to")
+    parser.add_argument(
+        "--html", type=Path, help="a page to write: tables, a figure, the judgments with filters"
+    )
+    parser.add_argument(
+        "--questions", type=Path, help="the questions, whose texts the page then shows"
+    )
+    parser.add_argument(
+        "--answers", nargs="+", type=Path, metavar="FILE", help="the answers, for the page too"
+    )
 
 
 def _asking(parser: argparse.ArgumentParser) -> None:

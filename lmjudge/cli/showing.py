@@ -18,6 +18,8 @@ def show(parsed: argparse.Namespace) -> int:
     from lmjudge.errors import FrameError
     from lmjudge.frames import subset
 
+    if (parsed.questions or parsed.answers) and not parsed.html:
+        parsed.wrong("--questions and --answers are texts for the page of --html PAGE")
     judged = formats.read_judgments(parsed.judgments, baseline=parsed.baseline)
     if parsed.models:
         judged = subset(judged, models=[*parsed.models, *filter(None, [parsed.baseline])])
@@ -35,13 +37,16 @@ def show(parsed: argparse.Namespace) -> int:
         if at:
             say("")
         _print(title, table)
+    notes = []
     if any(table["too_few"].any() for table in tables.values()):
-        say("  (* fewer than 20 questions, or nearly all verdicts alike: it may be too short)")
+        notes.append("* fewer than 20 questions, or nearly all verdicts alike: it may be too short")
     if "model" not in judged.columns:
         told = "in win_rate a tie is half a win; win_share and loss_share are of all verdicts"
         if "group" not in judged.columns:
             told += f"; two orders that differ: --rule {parsed.rule}"
-        say(f"  ({told})")
+        notes.append(told)
+    for note in notes:
+        say(f"  ({note})")
     for caution in cautions:
         say(f"  Warning: {caution}")
     if parsed.out:
@@ -52,7 +57,33 @@ def show(parsed: argparse.Namespace) -> int:
         rows = [row for table in whole for row in table[columns].values.tolist()]
         write(parsed.out, to_csv([columns, *rows]))
         say(f"written: {parsed.out}")
+    if parsed.html:
+        _write_page(parsed, judged, tables, notes, cautions)
     return 0
+
+
+def _write_page(
+    parsed: argparse.Namespace,
+    judged: pd.DataFrame,
+    tables: dict[str, pd.DataFrame],
+    notes: list[str],
+    cautions: list[str],
+) -> None:
+    from lmjudge import formats
+    from lmjudge.report.files import write
+    from lmjudge.widgets.results import results_page
+
+    page = results_page(
+        tables,
+        judged,
+        title=f"Judgments: {', '.join(path.name for path in parsed.judgments)}",
+        notes=notes,
+        warnings=cautions,
+        questions=formats.read_questions(parsed.questions) if parsed.questions else None,
+        answers=formats.read_answers(parsed.answers) if parsed.answers else None,
+    )
+    write(parsed.html, page.encode())
+    say(f"written: {parsed.html}")
 
 
 def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:

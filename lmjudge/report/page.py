@@ -88,12 +88,12 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
 def whole_page(title: str, body: Iterable[str], *, more_style: str = "", script: str = "") -> bytes:
     """A page of ours around this HTML: it loads nothing, and runs at most the one script given.
 
-    With a script the policy lets that one run, by its hash, and no picture stand.
+    With a script the policy lets that one run, by its hash. Pictures are those in the page.
     """
     loads = "img-src data:; style-src 'unsafe-inline'"
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        loads = f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+        loads += f"; script-src 'sha256-{digest}'"
     page = _PAGE.format(
         title=f"{escape(title)} · lmjudge",
         loads=loads,

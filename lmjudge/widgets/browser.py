@@ -56,17 +56,17 @@ class Browser:
         self.judged = with_texts(check(judged, kind, by="criterion")).reset_index(drop=True)
         if self.judged.empty:
             raise FrameError("there are no judgments to browse; give at least one", rows=judged)
-        self.questions: dict[object, dict[Any, Any]] = {}
+        self.questions: dict[str, dict[Any, Any]] = {}  # by the id's text
         if questions is not None:
             self.questions = {
-                row["question_id"]: row | {"turns": with_input(row["turns"], row.get("input"))}
+                str(row["question_id"]): row | {"turns": with_input(row["turns"], row.get("input"))}
                 for row in check(questions, "questions").to_dict("records")
             }
         self.answers: dict[object, list[str]] = {}
         if answers is not None:
             of = check(answers, "answers")[["question_id", "model", "turns"]]
             for question, model, turns in of.itertuples(index=False):
-                self.answers.setdefault((question, model), _turns(turns))
+                self.answers.setdefault((str(question), model), _turns(turns))
         self.filters = dict(_FILTERS)
         self.at = 0
         self._cases()
@@ -150,13 +150,17 @@ class Browser:
         Nothing is loaded; without JavaScript the cases stand one below the other, with it they can
         be filtered and searched.
         """
+        return page(self.page_cases(first), len(self._found), len(self.order))
+
+    def page_cases(self, first: int | None) -> list[dict[str, Any]]:
+        """The first cases let through, in full, each with its category and marks."""
         cases, held = [], self.case_of[self._found]
         for case in self.order[:first]:
             rows = self._found[held == case]
             only = [name for name, mark in self.marks.items() if mark[rows].any()]
             category = str(self._category.iloc[self.first_rows[case]])
             cases.append(self.case(case, self._found) | {"category": category, "only": only})
-        return page(cases, len(self._found), len(self.order))
+        return cases
 
     def label(self, case: int) -> str:
         """A case in a line: question, turn, category and models."""
@@ -170,7 +174,7 @@ class Browser:
         """A case in full, as plain JSON, with those of its judgments that are `among` the rows."""
         rows = self.judged.iloc[among[self.case_of[among] == case]]
         one = self.judged.iloc[self.first_rows[case]]
-        question = self.questions.get(one["question_id"], {})
+        question = self.questions.get(str(one["question_id"]), {})
         models = [one["model_a"], one["model_b"]] if self.games else list(pd.unique(rows["model"]))
         turn = int(one["turn"]) if pd.notna(one["turn"]) else 1
         return {
@@ -180,7 +184,7 @@ class Browser:
             "answers": [
                 {
                     "model": clean_text(str(model)),
-                    "turns": _shown_turns(self.answers.get((one["question_id"], model)), turn),
+                    "turns": _shown_turns(self.answers.get((str(one["question_id"]), model)), turn),
                 }
                 for model in models
             ],
@@ -250,7 +254,7 @@ class Browser:
         )
         self.first_rows = np.unique(self.case_of, return_index=True)[1]
         categories = {of: str(row["category"]) for of, row in self.questions.items()}
-        self._category = self.judged["question_id"].map(lambda of: categories.get(of, ""))
+        self._category = self.judged["question_id"].map(lambda of: categories.get(str(of), ""))
         self.order = np.arange(len(self.first_rows))
 
     @cached_property
@@ -261,7 +265,7 @@ class Browser:
             ["text", "key", "question_id", *_sides(self.games)[:1]]
         ].itertuples():
             texts = [one for one in (row.text, row.key) if isinstance(one, str)]
-            own = [] if self.games else self.answers.get((row.question_id, row.model), [])
+            own = [] if self.games else self.answers.get((str(row.question_id), row.model), [])
             whole.append("\n".join([*texts, *own]).casefold())
         return whole
 
@@ -270,11 +274,11 @@ class Browser:
         whole = []
         for case in range(len(self.first_rows)):
             row = self.judged.iloc[self.first_rows[case]]
-            asked = self.questions.get(row["question_id"], {})
+            asked = self.questions.get(str(row["question_id"]), {})
             texts = [*_turns(asked.get("turns")), *_turns(asked.get("reference"))]
             if self.games:
                 for model in (row["model_a"], row["model_b"]):
-                    texts += self.answers.get((row["question_id"], model), [])
+                    texts += self.answers.get((str(row["question_id"]), model), [])
             whole.append("\n".join(texts).casefold())
         return whole
 

@@ -38,7 +38,7 @@ function show() {
   });
   told.textContent = `${count} of ${cases.length} cases`;
 }
-document.querySelector("h1").after(bar, told);
+(document.querySelector("#judgments") || document.querySelector("h1")).after(bar, told);
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
   const shown = cases.filter(section => !section.hidden);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,33 @@ from lmjudge.report.files import in_html, plain
 from lmjudge.report.page import whole_page
 
 
-def page(cases: list[dict[str, Any]], judgments: int, of: int) -> str:
-    """Cases of a browser as a page that loads nothing: those given, the first of `of`.
+def page(
+    cases: list[dict[str, Any]],
+    judgments: int,
+    of: int,
+    *,
+    title: str = "Judgments",
+    before: Iterable[str] = (),
+) -> str:
+    """Return cases of a browser as a page that loads nothing: those given, the first of `of`.
 
-    Its one script, whose hash is the only one that the page's policy lets run, puts a search and
-    filters above the cases and takes them from their attributes.
+    `before` is HTML that stands above them. The one script, whose hash is the only one that the
+    page's policy lets run, puts a search and filters above the cases and takes them from their
+    attributes.
     """
     here = Path(__file__).parent
-    script = (here / "page.js").read_text(encoding="utf-8")
+    script = (here / "page.js").read_text(encoding="utf-8") if cases else ""
     sections = "\n".join(_section(case, at) for at, case in enumerate(cases, 1))
     told = f"{judgments:,} judgments on {of:,} cases" + (
         f"; the first {len(cases):,} cases stand here" if len(cases) < of else ""
     )
-    body = ["<h1>Judgments</h1>", f'<p class="soft">{told}.</p>', sections]
+    body = [f"<h1>{in_html(title)}</h1>"]
+    if before := list(before):
+        body += [*before, *(['<h2 id="judgments">Judgments</h2>'] if cases else [])]
+    if cases:
+        body += [f'<p class="soft">{told}.</p>', sections]
     more_style = (here / "page.css").read_text(encoding="utf-8")
-    return whole_page("Judgments", body, more_style=more_style, script=script).decode()
+    return whole_page(title, body, more_style=more_style, script=script).decode()
 
 
 def _section(shown: dict[str, Any], at: int) -> str:

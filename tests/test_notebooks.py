@@ -111,16 +111,18 @@ def test_every_notebook_is_found() -> None:
 
 
 def test_all_run_without_data_and_network(simulated: Path) -> None:
-    for stem in SIMULATED:
+    played = {path.stem for path in (simulated / "reports/simulated").glob("*.csv")}
+    assert played <= set(SIMULATED)
+    for stem in played:
         table = read_table(simulated / f"reports/simulated/{stem}.csv")
         assert set(table["basis"]) == {"simulated"}
         assert table["planted"].notna().all()
-    for stem in CONVERTED:
+    for stem in set(STEMS) - played:
         table = read_table(simulated / f"reports/{stem}.csv")
         assert not {"own", "simulated"} & set(table["basis"])
     assert not (simulated / "reports/failed").exists()
     assert differing(pd.read_csv(simulated / "checked.csv")).empty
-    assert "Self-test: the simulated study" in (simulated / "reports/index.html").read_text()
+    assert "Of 1,0" in (simulated / "reports/index.html").read_text()
 
 
 def test_papermill_and_run_all_give_the_same_bytes_and_cost_nothing(
@@ -152,8 +154,8 @@ def test_a_seed_makes_another_study(
 
 def test_a_simulated_page_bears_no_papers_title(alone: Path) -> None:
     write_index()
-    for stem in SIMULATED:
-        page = (alone / f"reports/simulated/{stem}.html").read_text()
+    for path in (alone / "reports/simulated").glob("*.html"):
+        page = path.read_text()
         assert page.index("<h1>Self-test: ") < page.index("Simulated study.")
         # What the notebook is about otherwise comes after both, as a quotation.
         assert page.index("Simulated study.") < page.index('<blockquote class="about">')

@@ -12,8 +12,8 @@ hours are given fewer rounds or rows and extrapolated linearly, which the line s
 its published method (`rating_systems.py`), written out in ratings_peers.py. arena-rank needs a
 Python of its own (`pip install arena-rank` there), named by --arena; its second, warm fit counts.
 CPU seconds are those of all threads and processes. Every process has OPENBLAS_NUM_THREADS=1:
-BLAS's threads wait for one another on a busy machine. --in-turn runs the plain sandwich and the one
-by question in turn in one process, so that other work on the machine slows both alike.
+BLAS's threads wait for one another on a busy machine. --in-turn runs the plain sandwich, the one
+by question and the one two ways in turn in one process, so that other work on the machine slows both alike.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def ours(function, **arguments):
 
 
 def from_file(frame, path):
-    return stats.bradley_terry(path), 1
+    return stats.bradley_terry(path, cluster=()), 1
 
 
 # workload -> who -> (how it is given its battles, what it runs, sizes it runs at); ours first.
@@ -132,21 +132,30 @@ def battles(rows, models):
 
 
 def in_turn(size):
-    """What the sandwich costs by question, over the plain one: both in turn, from strings."""
+    """What the sandwich costs by question, and by question and voter, over the plain one.
+
+    All in turn in one process, from strings.
+    """
     frame = battles(*SIZES[size]).astype(dict.fromkeys(CODED, "str"))
-    took = []
-    for cluster in [None, "question_id"] * 25:
-        wall, cpu = time.perf_counter(), time.process_time()
-        stats.bradley_terry(frame, cluster=cluster)
-        took.append((time.perf_counter() - wall, time.process_time() - cpu))
-    plain, clustered = np.array(took[2::2]), np.array(took[3::2])  # the first of each compiles
-    low, middle, high = np.quantile(clustered / plain, [0.25, 0.5, 0.75], axis=0)
-    least = clustered.min(axis=0) / plain.min(axis=0)
-    for at, what in enumerate(("wall", "CPU")):
-        print(
-            f"{what}: by question {middle[at]:.2f} times the plain sandwich (quartiles"
-            f" {low[at]:.2f} to {high[at]:.2f} of {len(plain)}; best over best {least[at]:.2f})"
-        )
+    frame["judge"] = np.random.default_rng(1).integers(0, len(frame) // 50 + 2, len(frame))
+    ways = {"plain": (), "by question": "question_id", "two ways": ("question_id", "judge")}
+    took = {name: [] for name in ways}
+    for repeat in range(26):
+        for name, cluster in ways.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            stats.bradley_terry(frame, cluster=cluster)
+            if repeat:  # the first of each compiles
+                took[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    plain = np.array(took.pop("plain"))
+    for name, times in took.items():
+        clustered = np.array(times)
+        low, middle, high = np.quantile(clustered / plain, [0.25, 0.5, 0.75], axis=0)
+        least = clustered.min(axis=0) / plain.min(axis=0)
+        for at, what in enumerate(("wall", "CPU")):
+            print(
+                f"{what}: {name} {middle[at]:.2f} times the plain sandwich (quartiles"
+                f" {low[at]:.2f} to {high[at]:.2f} of {len(plain)}; best over best {least[at]:.2f})"
+            )
 
 
 def memory(name):

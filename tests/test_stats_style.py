@@ -57,7 +57,7 @@ def test_ratings_effects_and_intervals_are_those_of_statsmodels(clustered):
         clusters = len(set(groups))
         kind = {"cov_type": "cluster", "cov_kwds": {"groups": groups, "use_correction": False}}
     fitted = sm.GLM(got, design, sm.families.Binomial()).fit(tol=1e-14, **kind)
-    cluster = "question_id" if clustered else None
+    cluster = "question_id" if clustered else ()
     quantile = t.ppf(0.975, clusters - 1) * np.sqrt(clusters / (clusters - 1))
 
     effects = style_effects(votes, covariates=STYLE, cluster=cluster)

@@ -16,7 +16,7 @@ from lmjudge.stats.elo import elo, elo_bootstrap
 from lmjudge.stats.majority import ceiling, majority, scores_as_votes
 from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
 from lmjudge.stats.rankings import predicted_wins, separability, win_fractions
-from lmjudge.stats.ratings import bradley_terry
+from lmjudge.stats.ratings import bradley_terry, rating_differences
 from lmjudge.stats.rewards import ranking_accuracy, reward_calibration, reward_length
 from lmjudge.stats.samples import rank_samples
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
@@ -53,6 +53,7 @@ __all__ = [
     "predicted_wins",
     "rank_samples",
     "ranking_accuracy",
+    "rating_differences",
     "read_battles",
     "relative_quality",
     "repeatability",

@@ -24,7 +24,15 @@ from lmjudge.stats.agreement import (
     met_by_judge,
 )
 from lmjudge.stats.grouping import By, grouped, totals
-from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate, ways
+from lmjudge.stats.intervals import (
+    Cluster,
+    by_question,
+    cluster_names,
+    estimate,
+    holm,
+    two_sided,
+    ways,
+)
 
 _SCORED = ["question_id", "turn", "judge", "sample"]
 
@@ -127,7 +135,7 @@ def paired(
     too_few, n, low, high, p_value (Student's, clustered by question), p_sign (exact), p_holm,
     no_verdict.
     """
-    from scipy.stats import binom, t
+    from scipy.stats import binom
 
     weight = rows["weight"] if "weight" in rows.columns else None
     made = estimate(
@@ -149,27 +157,14 @@ def paired(
     signs = signs.assign(better_a=signs["sign"] == 1, better_b=signs["sign"] == -1)
     names = ["better_a", "better_b"]
     made[names] = totals(signs, columns, names)[names].to_numpy()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        statistic = made["value"].abs() / made["error"].where(made["error"] > 0)
-    made["p_value"] = 2 * t.sf(statistic, made["dof"])
+    made["p_value"] = two_sided(made["value"], made["error"], made["dof"])
     better = made[names]
     p_sign = np.minimum(2 * binom.cdf(better.min(axis=1), better.sum(axis=1), 0.5), 1.0)
     made["p_sign"] = np.where(made["n"] > 0, p_sign, np.nan)
-    made["p_holm"] = _holm(made["p_value"])
+    made["p_holm"] = holm(made["p_value"])
     made = made.rename(columns={"value": "difference"})
     ends = ["difference", "better_a", "better_b", "too_few", "n", "low", "high"]
     return made[[*columns, *ends, "p_value", "p_sign", "p_holm", "no_verdict"]]
-
-
-def _holm(p_values: pd.Series) -> np.ndarray:
-    """Holm's correction over the p values that are known."""
-    from statsmodels.stats.multitest import multipletests
-
-    made = p_values.to_numpy(float, copy=True)
-    known = np.isfinite(made)
-    if known.any():
-        made[known] = multipletests(made[known], method="holm")[1]
-    return made
 
 
 def _two_by_two(

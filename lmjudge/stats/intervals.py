@@ -255,6 +255,39 @@ def check_level(level: float) -> None:
         raise ValueError(f"level is {level!r}; expected a number between 0 and 1, such as 0.95")
 
 
+def two_sided(value: np.ndarray, error: np.ndarray, dof: np.ndarray | float) -> np.ndarray:
+    """Student's p value of no difference; missing where the error is 0 or missing."""
+    from scipy.stats import t
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return 2 * t.sf(np.abs(value) / np.where(error > 0, error, np.nan), dof)
+
+
+def equivalent(
+    value: np.ndarray, error: np.ndarray, dof: np.ndarray | float, margin: float
+) -> np.ndarray:
+    """The p value of a difference of `margin` or more: the greater of two one-sided tests'.
+
+    Raises ValueError for a margin that is not positive.
+    """
+    from scipy.stats import t
+
+    if not margin > 0:
+        raise ValueError(f"margin is {margin!r}; expected how far apart still counts as equal, > 0")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return t.sf((margin - np.abs(value)) / np.where(error > 0, error, np.nan), dof)
+
+
+def holm(p_values: np.ndarray | pd.Series) -> np.ndarray:
+    """Holm's correction over the p values that are known."""
+    made = np.array(p_values, dtype=float)
+    known = np.flatnonzero(np.isfinite(made))
+    order = known[np.argsort(made[known], kind="stable")]
+    left = np.arange(len(order), 0, -1)
+    made[order] = np.minimum(np.maximum.accumulate(made[order] * left), 1)
+    return made
+
+
 def groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
     """The distinct values of `by`, sorted, and for each row the number of its group."""
     if not by:

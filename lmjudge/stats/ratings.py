@@ -10,8 +10,16 @@ import pandas as pd
 from lmjudge.errors import FrameError, InfiniteRating
 from lmjudge.stats import resampling, sandwich
 from lmjudge.stats.battles import Counts, Votes, batches, code, in_memory, tally
-from lmjudge.stats.intervals import t_quantile
-from lmjudge.stats.strengths import Fit, Ties, fit
+from lmjudge.stats.intervals import (
+    FEW_CLUSTERS,
+    Cluster,
+    equivalent,
+    holm,
+    t_quantile,
+    two_sided,
+    voters_repeat,
+)
+from lmjudge.stats.strengths import Fit, Pairs, Ties, fit, newton
 
 Anchor = tuple[str, float] | None
 
@@ -20,7 +28,7 @@ def bradley_terry(
     votes: Votes,
     *,
     ties: Ties = "half",
-    cluster: str | None = None,
+    cluster: Cluster = None,
     n_boot: int = 0,
     seed: int = 0,
     ridge: float = 0.0,
@@ -30,25 +38,33 @@ def bradley_terry(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's rating by maximum likelihood, best first, with its interval and rank.
+    """Each model's rating by maximum likelihood, best first, with its intervals and rank set.
 
     `votes` is a frame or the path of a Parquet file; model_a, model_b and winner are read. The odds
     of one model over another are base ** (difference / scale). `ties` are half a win for each
-    ("half"), or an outcome of their own ("davidson", Davidson 1970). The mean of the finite ratings
-    is `initial`; an `anchor` (model, rating) shifts ratings and intervals alike for display: the
-    widths remain those of ratings against the mean.
+    ("half"), or an outcome of their own ("davidson", Davidson 1970). The mean over all models is
+    `initial`. Where some ratings are infinite, it is the mean over all models of a fit that draws
+    strengths to 0 (`ridge=1`) which places the finite ones, so that one vote of a weak model moves
+    no other. An `anchor` (model, rating) shifts ratings and intervals alike for display: the widths
+    remain those of ratings against the mean.
 
     Intervals are the sandwich's, robust to votes that are not as the model says, at `level`; with
-    `n_boot` rounds they are percentiles of a bootstrap. `cluster` names a column (question_id,
-    judge) whose rows are resampled, or counted as independent, only together; Student's quantile
-    has one degree of freedom fewer than there are clusters. `ridge` takes ridge/2 times the sum of
-    squared strengths (natural log-odds) from the likelihood, and makes every rating finite.
+    `n_boot` rounds they are percentiles of a bootstrap. `cluster` names one column, or two that
+    cross; by default question_id where there is one, crossed with judge where five people or more
+    are named and vote on several questions; () takes every vote as independent. Student's quantile
+    has one degree of freedom fewer than there are clusters. A bootstrap draws the clusters of the
+    first column. `ridge` takes ridge/2 times the sum of squared strengths (natural log-odds) from
+    the likelihood, and makes every rating finite; shrunk ratings have no intervals.
 
-    Columns: model, rating, low, high, n (votes with a verdict), no_verdict, rank (1 + the number of
-    models whose low is above this one's high). A model that only won or only lost has an infinite
-    rating, half an interval, and is named in an InfiniteRating warning. Raises FrameError for
-    groups of models that cannot be compared, unknown winners, self-play, and votes of which none
-    has a verdict. Source: Chiang et al., arXiv 2403.04132, section 4.
+    Columns: model, rating, low, high, joint_low, joint_high (limits that hold for all models at
+    once, so also for whichever you pick, such as the leader), too_few (fewer than 20 clusters, or
+    fewer than ten wins or ten losses, ties being half of each), n (votes with a verdict),
+    no_verdict, rank_low, rank_high (the ranks that the model may have, for all models at once, by
+    the differences of every two ratings, Holm's correction: see `rating_differences`). A model that
+    only won or only lost has an infinite rating, half an interval, and is named in an
+    InfiniteRating warning. Raises FrameError for groups of models that cannot be compared, unknown
+    winners, self-play, and votes of which none has a verdict. Source: Chiang et al., arXiv
+    2403.04132, section 4; rank sets: Mogstad, Romano, Shaikh and Wilhelm 2024.
 
     >>> votes = pd.DataFrame({"model_a": ["x"] * 10, "model_b": ["y"] * 10,
     ...                       "winner": ["model_a"] * 7 + ["model_b"] * 3})
@@ -56,18 +72,7 @@ def bradley_terry(
     >>> rated["rating"].round(1).tolist()       # 400 / ln 10 * ln(7 / 3) = 147.2 apart
     [1073.6, 926.4]
     """
-    if ties not in ("half", "davidson"):
-        raise ValueError(f"ties is {ties!r}; expected 'half' or 'davidson'")
-    if n_boot < 0:
-        raise ValueError(f"n_boot is {n_boot!r}; expected a number of rounds, or 0 for none")
-    names: dict[str, int] = {}
-    if cluster is None:
-        counts, rows = tally(batches(votes, names), names), None
-    else:
-        coded = code(in_memory(votes, [cluster]), names)
-        counts = tally([coded], names)
-        rows = sandwich.Rows.of(coded, cluster, names, counts.models)
-    fitted = fit(counts, ties=ties, ridge=ridge)
+    counts, fitted, rows = _fitted(votes, ties, cluster, ridge, whole=not n_boot)
     low, high = _limits(fitted.strength)
     if n_boot:
         rounds = resampling.bootstrap(
@@ -78,16 +83,130 @@ def bradley_terry(
             ridge=ridge,
             rows=rows,
         )
+        clusters = len(np.unique(rows.ways[0])) if rows else int(counts.battles.sum()) // 2
+        known = np.isfinite(rounds).all()
+        part = np.cov(rounds) if known else np.full((len(rounds), len(rounds)), np.nan)
+        found = sandwich.Spread((part,), clusters)
         low[fitted.rated], high[fitted.rated] = percentiles(rounds, level)
     else:
-        meat, clusters = sandwich.of_clusters(fitted, rows) if rows else sandwich.of_battles(fitted)
-        half = sandwich.errors(fitted, meat, clusters) * student(clusters, level)
+        found = sandwich.spread(fitted, rows)
+        half = found.errors * student(found.clusters, level)
         finite = fitted.strength[fitted.rated]
         low[fitted.rated], high[fitted.rated] = finite - half, finite + half
     _warn(counts, fitted)
-    return rating_frame(
-        counts, fitted.strength, low, high, anchor=anchor, scale=scale, base=base, initial=initial
+    shift = 0.0
+    if len(fitted.rated) < len(fitted.strength):
+        pairs = Pairs.of(counts.wins, counts.ties)
+        drawn, _ = newton(pairs, with_nu=False, ridge=1.0)
+        shift = float(drawn[fitted.rated].mean())
+    made = rating_frame(
+        counts,
+        fitted.strength + shift,
+        low + shift,
+        high + shift,
+        fitted.rated,
+        found,
+        level=level,
+        anchor=anchor,
+        scale=scale,
+        base=base,
+        initial=initial,
     )
+    return without_limits(made) if ridge else made
+
+
+def rating_differences(
+    votes: Votes,
+    *,
+    ties: Ties = "half",
+    cluster: Cluster = None,
+    baseline: str | None = None,
+    margin: float | None = None,
+    scale: float = 400,
+    base: float = 10,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How far apart every two Bradley-Terry ratings are, or each and the `baseline`'s.
+
+    Arguments as in `bradley_terry`. The error of a difference takes the full covariance of the
+    ratings, which two intervals side by side do not. Columns: model_a (the higher), model_b,
+    difference, too_few (of either), n (votes with a verdict between the two), low, high, p_value,
+    p_holm (Holm's correction over all rows), no_verdict (votes between the two without a verdict);
+    with a `margin` in rating points also p_equivalent: small where the two surely differ by less
+    than the margin (two one-sided tests, Schuirmann 1987). Models with an infinite rating are left
+    out. Raises FrameError as `bradley_terry` does, and for a baseline without a rating.
+
+    >>> votes = pd.DataFrame({"model_a": ["x"] * 100, "model_b": ["y"] * 100,
+    ...                       "winner": ["model_a"] * 70 + ["model_b"] * 30})
+    >>> rating_differences(votes)[["model_a", "model_b", "difference"]].round(1).values.tolist()
+    [['x', 'y', 147.2]]
+    """
+    counts, fitted, rows = _fitted(votes, ties, cluster, 0.0, whole=True)
+    found = sandwich.spread(fitted, rows)
+    order = fitted.rated[np.argsort(-fitted.strength[fitted.rated], kind="stable")]
+    names = np.array(counts.models, dtype=object)
+    i, j = (order[side] for side in np.triu_indices(len(order), 1))
+    if baseline is not None:
+        if baseline not in names[fitted.rated]:
+            raise FrameError(
+                f"the baseline {baseline!r} has no finite rating here; the models are"
+                f" {counts.models}",
+                rows=counts.models,
+            )
+        mine = (names[i] == baseline) | (names[j] == baseline)
+        i, j = i[mine], j[mine]
+    place = np.full(len(names), -1)
+    place[fitted.rated] = np.arange(len(fitted.rated))
+    unit = scale / np.log(base)
+    error = found.of_differences[place[i], place[j]] * unit
+    difference = (fitted.strength[i] - fitted.strength[j]) * unit
+    half = error * student(found.clusters, level)
+    few = _few(counts, found.clusters)
+    made = pd.DataFrame({"model_a": names[i], "model_b": names[j], "difference": difference})
+    made["too_few"] = few[i] | few[j]
+    made["n"] = (counts.wins + counts.wins.T + counts.ties)[i, j]
+    made["low"], made["high"] = difference - half, difference + half
+    made["p_value"] = two_sided(difference, error, found.clusters - 1.0)
+    made["p_holm"] = holm(made["p_value"])
+    if margin is not None:
+        made["p_equivalent"] = equivalent(difference, error, found.clusters - 1.0, margin)
+    return made.assign(no_verdict=counts.missing[i, j])
+
+
+def _fitted(
+    votes: Votes, ties: Ties, cluster: Cluster, ridge: float, *, whole: bool
+) -> tuple[Counts, Fit, sandwich.Rows | None]:
+    """The counts, the fit, and where there are clusters the rows; `whole` for all their columns."""
+    if ties not in ("half", "davidson"):
+        raise ValueError(f"ties is {ties!r}; expected 'half' or 'davidson'")
+    columns = cluster_columns(votes, cluster)
+    names: dict[str, int] = {}
+    if not columns:
+        counts, rows = tally(batches(votes, names), names), None
+    else:
+        coded = code(in_memory(votes, columns), names)
+        counts = tally([coded], names)
+        rows = sandwich.Rows.of(coded, columns if whole else columns[:1], names, counts.models)
+    return counts, fit(counts, ties=ties, ridge=ridge), rows
+
+
+def cluster_columns(votes: Votes, cluster: Cluster) -> list[str]:
+    """The columns that battles are clustered by: those named, else the default; none for ()."""
+    if cluster is not None:
+        return [cluster] if isinstance(cluster, str) else list(cluster)
+    if isinstance(votes, pd.DataFrame):
+        rows = votes
+    else:
+        from pyarrow import parquet
+
+        there = parquet.read_schema(votes).names
+        wanted = [name for name in ("question_id", "judge", "group") if name in there]
+        # Who voted on what is needed only where people are named.
+        several = len(wanted) == 3
+        rows = parquet.read_table(votes, columns=wanted if several else wanted[:1]).to_pandas()
+    if "question_id" not in rows.columns:
+        return []
+    return ["question_id", *(["judge"] if voters_repeat(rows) else [])]
 
 
 def rating_frame(
@@ -95,16 +214,23 @@ def rating_frame(
     strength: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
+    rated: np.ndarray,
+    found: sandwich.Spread,
     *,
+    level: float,
     anchor: Anchor,
     scale: float,
     base: float,
     initial: float,
 ) -> pd.DataFrame:
-    """Strengths (natural log-odds, mean zero) as the frame of ratings, best first."""
+    """Strengths (natural log-odds) as the frame of ratings, best first."""
     per_unit = scale / np.log(base)
     made = pd.DataFrame({"model": counts.models, "rating": initial + per_unit * strength})
     made["low"], made["high"] = initial + per_unit * low, initial + per_unit * high
+    joint = found.errors * student(found.clusters, 1 - (1 - level) / max(len(rated), 1))
+    for name, sign in (("joint_low", -1), ("joint_high", 1)):
+        made[name] = np.nan
+        made.loc[rated, name] = initial + per_unit * (strength[rated] + sign * joint)
     if anchor is not None:
         at = made["model"] == anchor[0]
         if not np.isfinite(made.loc[at, "rating"]).any():
@@ -113,18 +239,47 @@ def rating_frame(
                 f" {counts.models}",
                 rows=made,
             )
-        made[["rating", "low", "high"]] += anchor[1] - made.loc[at, "rating"].iloc[0]
+        moved = ["rating", "low", "high", "joint_low", "joint_high"]
+        made[moved] += anchor[1] - made.loc[at, "rating"].iloc[0]
+    made["too_few"] = _few(counts, found.clusters)
     made["n"] = counts.battles
     made["no_verdict"] = counts.no_verdict
-    made["rank"] = ranks(made["low"], made["high"])
+    above, below = surely_apart(strength[rated], found, level)
+    for name, ranks in (("rank_low", 1 + above), ("rank_high", len(rated) - below)):
+        made[name] = pd.array([pd.NA] * len(made), dtype="Int64")
+        if np.isfinite(found.errors).all():
+            higher = int((strength == np.inf).sum())
+            made.loc[rated, name] = ranks + higher
     return made.sort_values(["rating", "model"], ascending=[False, True], ignore_index=True)
 
 
-def ranks(low: pd.Series, high: pd.Series) -> pd.Series:
-    """1 + the number of models whose low is above this one's high; missing where high is."""
-    sure = np.sort(low.to_numpy(float)[low.notna()])
-    above = len(sure) - np.searchsorted(sure, high.to_numpy(float), side="right")
-    return pd.Series(above + 1, index=low.index, dtype="Int64").where(high.notna())
+def surely_apart(
+    strength: np.ndarray, found: sandwich.Spread, level: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many are surely above each, and surely below: all pairs at once, by Holm's correction."""
+    i, j = np.triu_indices(len(strength), 1)
+    gap = strength[i] - strength[j]
+    sure = holm(two_sided(gap, found.of_differences[i, j], found.clusters - 1.0)) < 1 - level
+    above, below = np.zeros((2, len(strength)), dtype=int)
+    for lower, upper in ((i, j), (j, i)):
+        here = sure & ((gap < 0) if lower is i else (gap > 0))
+        above += np.bincount(lower[here], minlength=len(strength))
+        below += np.bincount(upper[here], minlength=len(strength))
+    return above, below
+
+
+def _few(counts: Counts, clusters: int) -> np.ndarray:
+    """Which ratings rest on too little: few clusters, or few wins or losses."""
+    won = counts.wins.sum(axis=1) + counts.ties.sum(axis=1) / 2
+    lost = counts.wins.sum(axis=0) + counts.ties.sum(axis=1) / 2
+    return (np.minimum(won, lost) < 10) | (clusters < FEW_CLUSTERS)
+
+
+def without_limits(made: pd.DataFrame) -> pd.DataFrame:
+    """The frame without intervals and ranks: shrunk ratings are biased by an unknown amount."""
+    none = dict.fromkeys(["low", "high", "joint_low", "joint_high"], np.nan)
+    ranks = {name: pd.array([pd.NA] * len(made), "Int64") for name in ("rank_low", "rank_high")}
+    return made.assign(**none, **ranks)
 
 
 def percentiles(rounds: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -95,7 +95,8 @@ def _spread(fit: Fit, rows: Rows) -> Any:
     cells = np.arange(1, fit.pairs.outcomes.size + 1).reshape(fit.pairs.outcomes.shape)
     at = rows.table(fit, cells, cells)[rows.cell] - 1
     used = at >= 0
-    cluster, found = pd.factorize(rows.cluster[used])
+    (way,) = rows.ways
+    cluster, found = pd.factorize(way[used])
     return sparse.csr_matrix((np.ones(len(cluster)), (at[used], cluster)), (cells.size, len(found)))
 
 

@@ -1,16 +1,18 @@
-"""Sandwich covariances of strengths: of single battles, or of clusters of them.
+"""Sandwich covariances of strengths: of single battles, or of clusters of them, one way or two.
 
 Clusters are summed as in `intervals`: with the correction C / (C - 1), and Student's quantile with
-C - 1 degrees of freedom. Without clusters each battle is one of its own (White's HC0 but for that
-correction).
+C - 1 degrees of freedom. Two ways of clustering add, less that of both together. Without clusters
+each battle is one of its own (White's HC0 but for that correction).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import linalg
 
 from lmjudge.stats.battles import Battles, clusters, compiled
@@ -25,20 +27,23 @@ _MANY = 1 << 19  # rows from which on a second thread earns its keep
 class Rows:
     """The battles one by one, for what clusters need: models and clusters by number.
 
-    `cell` is where a row stands in a flat table (model_a, model_b, outcome) of `shape`; `place` is
-    the number here of each model in the order of the counts.
+    `ways` are the clusters, one array a way. `cell` is where a row stands in a flat table (model_a,
+    model_b, outcome) of `shape`; `place` is the number here of each model in the order of the
+    counts.
     """
 
     a: np.ndarray
     b: np.ndarray
     cell: np.ndarray
-    cluster: np.ndarray
+    ways: tuple[np.ndarray, ...]
     shape: tuple[int, int, int]
     place: np.ndarray
 
     @classmethod
-    def of(cls, battles: Battles, column: str, names: dict[str, int], models: list[str]) -> Rows:
-        """The rows of coded votes, their clusters in a column of the frame."""
+    def of(
+        cls, battles: Battles, columns: Sequence[str], names: dict[str, int], models: list[str]
+    ) -> Rows:
+        """The rows of coded votes, their clusters in one column of the frame, or in two."""
         small = 4 * len(names) ** 2 < 2**31
         cell = np.multiply(battles.a, len(names), dtype=np.int32 if small else np.int64)
         np.add(cell, battles.b, out=cell)
@@ -48,7 +53,7 @@ class Rows:
             battles.a,
             battles.b,
             cell,
-            clusters(battles.rows[column]),
+            tuple(clusters(battles.rows[column]) for column in columns),
             (len(names), len(names), 4),
             np.array([names[name] for name in models]),
         )
@@ -69,14 +74,61 @@ class Rows:
         return made.ravel()
 
 
-def errors(fit: Fit, meat: np.ndarray, clusters: int) -> np.ndarray:
-    """The standard error of each rated strength; missing where nothing varies, or one cluster."""
-    size = len(fit.rated)
+@dataclass(frozen=True)
+class Spread:
+    """The covariance of estimates by each way of clustering, and, of two, by both together."""
+
+    parts: tuple[np.ndarray, ...]
+    clusters: int
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The standard error of each estimate; missing where nothing varies, or one cluster."""
+        return self._root([np.diag(part) for part in self.parts])
+
+    @property
+    def of_differences(self) -> np.ndarray:
+        """The standard error of the difference of each two estimates; missing as in `errors`."""
+        return self._root(
+            [np.add.outer(np.diag(part), np.diag(part)) - 2 * part for part in self.parts]
+        )
+
+    def _root(self, variances: list[np.ndarray]) -> np.ndarray:
+        made = variances[0].copy()
+        if len(variances) == 3:
+            one, two, both = variances
+            made = np.maximum(one + two - both, np.maximum(one, two))
+        # What is left of exact zeros after floating-point sums is no variance.
+        made[made < 1e-20] = np.nan
+        return np.sqrt(made) if self.clusters > 1 else made * np.nan
+
+
+def spread_of(bread: np.ndarray, meats: Sequence[tuple[np.ndarray, int]]) -> Spread:
+    """The sandwich: of each way's sum of outer products and how many clusters it has."""
+    parts = [
+        np.einsum("ij,jk->ik", np.einsum("ij,jk->ik", bread, meat), bread.T)
+        * (count / max(count - 1, 1))
+        for meat, count in meats
+    ]
+    return Spread(tuple(parts), min(count for _, count in meats[:2]))
+
+
+def spread(fit: Fit, rows: Rows | None) -> Spread:
+    """The covariance of the rated strengths: of clusters where there are rows, else of battles."""
     bread = linalg.cho_solve(linalg.cho_factor(fit.information), np.eye(len(fit.information)))
-    variance = np.einsum("ij,ij->i", np.einsum("ij,jk->ik", bread[:size], meat), bread[:size])
-    # What is left of exact zeros after floating-point sums is no variance.
-    variance[variance < 1e-20] = np.nan
-    return np.sqrt(variance * clusters / (clusters - 1)) if clusters > 1 else variance * np.nan
+    meats = [of_battles(fit)]
+    if rows is not None:
+        meats = [of_clusters(fit, rows, way) for way in both_ways(rows.ways)]
+    return spread_of(bread[: len(fit.rated)], meats)
+
+
+def both_ways(ways: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The ways of clustering, and of two both together."""
+    if len(ways) == 1:
+        return list(ways)
+    one, two = ways
+    width = int(two.max(initial=0)) + 1
+    return [one, two, pd.factorize(one.astype(np.int64) * width + two)[0]]
 
 
 def of_battles(fit: Fit) -> tuple[np.ndarray, int]:
@@ -92,18 +144,18 @@ def of_battles(fit: Fit) -> tuple[np.ndarray, int]:
     return made, int(pairs.outcomes.sum())
 
 
-def of_clusters(fit: Fit, rows: Rows) -> tuple[np.ndarray, int]:
+def of_clusters(fit: Fit, rows: Rows, cluster: np.ndarray) -> tuple[np.ndarray, int]:
     """The sum over clusters of the score's outer product, and how many clusters there are."""
     gap, tie = residuals(fit)
     width = rows.shape[0] + 1
     gaps = rows.table(fit, gap, -gap, unknown=np.nan)
     ties = np.zeros(1) if tie is None else rows.table(fit, tie, tie)
-    count = int(rows.cluster.max()) + 1
+    count = int(cluster.max()) + 1
     fast = compiled()
     if fast is None:
-        made, clusters = _outer_products(rows, count, width, gaps, ties)
+        made, clusters = _outer_products(rows, cluster, count, width, gaps, ties)
     else:
-        order, ends = fast.by_cluster(rows.cell, rows.cluster, count)
+        order, ends = fast.by_cluster(rows.cell, cluster, count)
 
         def part(first: int, last: int) -> tuple[np.ndarray, int]:
             made, clusters = fast.outer_products(order, ends, first, last, width, gaps, ties)
@@ -121,14 +173,14 @@ def of_clusters(fit: Fit, rows: Rows) -> tuple[np.ndarray, int]:
 
 
 def _outer_products(
-    rows: Rows, count: int, width: int, gaps: np.ndarray, ties: np.ndarray
+    rows: Rows, owner: np.ndarray, count: int, width: int, gaps: np.ndarray, ties: np.ndarray
 ) -> tuple[np.ndarray, int]:
     """The compiled kernel of this name, in scipy."""
     from scipy import sparse
 
     score = gaps[rows.cell]
     used = ~np.isnan(score)
-    cell, score, cluster = rows.cell[used], score[used], rows.cluster[used]
+    cell, score, cluster = rows.cell[used], score[used], owner[used]
     scores, places = [score, -score], [rows.a[used], rows.b[used]]
     if len(ties) > 1:
         scores.append(ties[cell])

@@ -80,10 +80,10 @@ def fit(counts: Counts, *, ties: Ties, ridge: float) -> Fit:
     strength, rated = limits(pairs, counts.models, ridge=ridge)
     pairs = pairs.among(rated)
     with_nu = ties == "davidson" and bool(pairs.outcomes[2].any())
-    if with_nu and not ridge and not _has_cycle(pairs):
+    if with_nu and not ridge and not _more_wins_than_ties(pairs):
         raise FrameError(
-            "Davidson's ties need some models that have each won against the others, directly or"
-            " in a circle; here none have: use ties='half', or ridge=",
+            "Davidson's ties need a circle of models, each of which won against or tied with the"
+            " next, with more wins than ties: here there is none. Use ties='half', or ridge=.",
             rows=[counts.models[at] for at in rated],
         )
     beta, information = newton(pairs, with_nu=with_nu, ridge=ridge)
@@ -221,11 +221,23 @@ def laplacian(pairs: Pairs, weight: np.ndarray) -> np.ndarray:
     return made
 
 
-def _has_cycle(pairs: Pairs) -> bool:
-    from scipy.sparse.csgraph import connected_components
+def _more_wins_than_ties(pairs: Pairs) -> bool:
+    """Whether some circle of wins and ties (which go both ways) holds more wins than ties.
 
-    wins, _ = pairs.tables
-    return connected_components(wins > 0, directed=True, connection="strong")[0] < pairs.size
+    Along a direction in which log nu grows by e, strengths must differ by 2 e or more for each win
+    and by 2 e or less for each tie, if the likelihood is not to fall. Such differences exist
+    unless, around some circle, wins ask for more than ties allow: a negative cycle.
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import NegativeCycleError, bellman_ford
+
+    wins, ties = pairs.tables
+    steps = np.where(wins > 0, -1.0, np.where(ties > 0, 1.0, 0.0))
+    try:
+        bellman_ford(csr_matrix(steps), indices=0)
+    except NegativeCycleError:
+        return True
+    return False
 
 
 def _groups(label: np.ndarray, models: list[str]) -> str:

@@ -13,8 +13,16 @@ import pandas as pd
 from scipy import linalg
 
 from lmjudge.errors import FrameError
+from lmjudge.stats import sandwich
 from lmjudge.stats.battles import NO_VERDICT, Counts, Votes, clusters, code, in_memory, tally
-from lmjudge.stats.ratings import Anchor, rating_frame, student
+from lmjudge.stats.intervals import FEW_CLUSTERS, Cluster
+from lmjudge.stats.ratings import (
+    Anchor,
+    cluster_columns,
+    rating_frame,
+    student,
+    without_limits,
+)
 from lmjudge.stats.strengths import Pairs, incidence, laplacian, limits, newton
 
 _CHUNK = 1 << 16
@@ -24,7 +32,7 @@ def style_ratings(
     votes: Votes,
     *,
     covariates: Sequence[str],
-    cluster: str | None = None,
+    cluster: Cluster = None,
     ridge: float = 0.0,
     anchor: Anchor = None,
     scale: float = 400,
@@ -37,45 +45,54 @@ def style_ratings(
     Each covariate c is a count in two columns, c_a and c_b, such as tokens_a and tokens_b; what
     enters the log-odds is (a - b) / (a + b + 1), divided by its root mean square and not centred,
     so that swapping sides changes nothing. Ties are half a win; intervals are the sandwich's, over
-    clusters where `cluster` names a column. All else, and the columns, as in `bradley_terry`; a
+    clusters as in `bradley_terry`. All else, and the columns, as in `bradley_terry`; a
     model that only won or lost must be left out, or `ridge` given. Raises FrameError for counts
     that are missing or negative, and covariates that never differ or follow from others. Source:
     the arena's post on style control, 28 August 2024; FastChat `rating_systems.py`.
     """
     counts, fitted = _fit(votes, covariates, cluster, ridge)
-    half = fitted.errors[: len(counts.models)] * student(fitted.clusters, level)
-    strength = fitted.beta[: len(counts.models)]
-    return rating_frame(
+    size = len(counts.models)
+    models = sandwich.Spread(
+        tuple(part[:size, :size] for part in fitted.spread.parts), fitted.spread.clusters
+    )
+    half = models.errors * student(models.clusters, level)
+    strength = fitted.beta[:size]
+    made = rating_frame(
         counts,
         strength,
         strength - half,
         strength + half,
+        np.arange(size),
+        models,
+        level=level,
         anchor=anchor,
         scale=scale,
         base=base,
         initial=initial,
     )
+    return without_limits(made) if ridge else made
 
 
 def style_effects(
     votes: Votes,
     *,
     covariates: Sequence[str],
-    cluster: str | None = None,
+    cluster: Cluster = None,
     ridge: float = 0.0,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """What style does to the log-odds of a win, the models held equal: a row a covariate.
 
     Columns: covariate, effect (natural log-odds per root mean square of the covariate), odds_ratio
-    (its exponential), n (votes with a verdict), low, high (of the effect), no_verdict. Arguments
-    and errors as in `style_ratings`.
+    (its exponential), too_few (fewer than 20 clusters), n (votes with a verdict), low, high (of the
+    effect), no_verdict. Arguments and errors as in `style_ratings`.
     """
     counts, fitted = _fit(votes, covariates, cluster, ridge)
-    effect, error = fitted.beta[len(counts.models) :], fitted.errors[len(counts.models) :]
-    half = error * student(fitted.clusters, level)
+    effect, error = fitted.beta[len(counts.models) :], fitted.spread.errors[len(counts.models) :]
+    half = error * student(fitted.spread.clusters, level) * (np.nan if ridge else 1)
     made = pd.DataFrame({"covariate": list(covariates), "effect": effect})
     made["odds_ratio"] = np.exp(effect)
+    made["too_few"] = fitted.spread.clusters < FEW_CLUSTERS
     made["n"] = int(counts.battles.sum()) // 2
     made["low"], made["high"] = effect - half, effect + half
     made["no_verdict"] = int(counts.no_verdict.sum()) // 2
@@ -84,11 +101,10 @@ def style_effects(
 
 @dataclass(frozen=True)
 class Styled:
-    """Strengths and then effects, their standard errors, and the clusters these rest on."""
+    """Strengths and then effects, and their covariance."""
 
     beta: np.ndarray
-    errors: np.ndarray
-    clusters: int
+    spread: sandwich.Spread
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ class _Sorted:
     starts: np.ndarray
     got: np.ndarray
     style: np.ndarray
-    cluster: np.ndarray | None
+    ways: tuple[np.ndarray, ...] = ()
 
     def expected(self, beta: np.ndarray) -> np.ndarray:
         """What is expected of i in each row."""
@@ -123,7 +139,7 @@ class _Sorted:
                 self.pairs.size, self.pairs.i[one:two], self.pairs.j[one:two], np.zeros((3, 0))
             )
             starts = self.starts[one : two + 1] - self.starts[one]
-            made.append(_Sorted(pairs, starts, self.got[rows], self.style[:, rows], None))
+            made.append(_Sorted(pairs, starts, self.got[rows], self.style[:, rows]))
         return made
 
     def derivatives(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,12 +168,13 @@ class _Sorted:
 
 
 def _fit(
-    votes: Votes, covariates: Sequence[str], cluster: str | None, ridge: float
+    votes: Votes, covariates: Sequence[str], cluster: Cluster, ridge: float
 ) -> tuple[Counts, Styled]:
     if isinstance(covariates, str) or not len(covariates):
         raise ValueError(f"covariates is {covariates!r}; expected a list of names, ['tokens']")
     columns = [f"{name}_{side}" for name in covariates for side in "ab"]
-    rows = in_memory(votes, [*columns, *([cluster] if cluster else [])])
+    names_of_clusters = cluster_columns(votes, cluster)
+    rows = in_memory(votes, [*columns, *names_of_clusters])
     names: dict[str, int] = {}
     coded = code(rows, names)
     counts = tally([coded], names)
@@ -190,8 +207,8 @@ def _fit(
     got = np.array([1.0, 0.0, 0.5])[outcome[order]]
     got = np.where(turned < 0, 1 - got, got)
     starts = np.append(0, np.bincount(pair, minlength=len(pairs.i)).cumsum())
-    owner = None if cluster is None else clusters(rows[cluster])[order]
-    data = _Sorted(pairs, starts, got, style, owner)
+    ways = tuple(clusters(rows[name])[order] for name in names_of_clusters)
+    data = _Sorted(pairs, starts, got, style, ways)
     start, _ = newton(pairs, with_nu=False, ridge=ridge)
     return counts, _newton(data, np.append(start, np.zeros(len(style))), ridge)
 
@@ -245,21 +262,18 @@ def _newton(data: _Sorted, beta: np.ndarray, ridge: float) -> Styled:
                 " out, or use ridge=",
                 columns=[],
             )
-        if data.cluster is None:
-            meat, count = sum(pool.map(lambda part: part.meat(beta), parts)), len(data.got)
-        else:
-            meat, count = _cluster_meat(data, beta)
+        meats = [(sum(pool.map(lambda part: part.meat(beta), parts)), len(data.got))]
+    if data.ways:
+        meats = [_cluster_meat(data, beta, way) for way in sandwich.both_ways(data.ways)]
     bread = linalg.cho_solve(factor, np.eye(len(beta)))
-    variance = np.einsum("ij,ij->i", bread @ meat, bread)
-    variance[variance < 1e-20] = np.nan
-    return Styled(beta, np.sqrt(variance * count / max(count - 1, np.nan)), count)
+    return Styled(beta, sandwich.spread_of(bread, meats))
 
 
-def _cluster_meat(data: _Sorted, beta: np.ndarray) -> tuple[np.ndarray, int]:
+def _cluster_meat(data: _Sorted, beta: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, int]:
     """The sum over clusters of the score's outer product, and how many clusters there are."""
     from scipy import sparse
 
-    owner, found = pd.factorize(data.cluster)
+    owner, found = pd.factorize(way)
     residual = data.got - data.expected(beta)
     lengths = np.diff(data.starts)
     scores = [residual, -residual, *(residual * column for column in data.style)]

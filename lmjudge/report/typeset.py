@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from html import escape
@@ -161,7 +162,7 @@ def _ours(cell: dict[str, Any], rounding: str | None, counted: bool) -> tuple[st
         if cell.get("basis") == "unreleased":
             return "no rows", "unreleased"
         return ("–", "missing") if known else ("", "")
-    text, ends = number(cell["value"]), [number(cell["low"]), number(cell["high"])]
+    text, *ends = _to_the_same_place(cell["value"], cell["low"], cell["high"])
     if known:
         text = cell["ours_printed"]
         decimals = len(cell["printed"].partition(".")[2])
@@ -179,6 +180,18 @@ def _ours(cell: dict[str, Any], rounding: str | None, counted: bool) -> tuple[st
         return text, cell["basis"]
     same = bool(cell["same"]) and not other_n
     return f"{text} {'=' if same else '≠'}", "same" if same else "differs"
+
+
+def _to_the_same_place(value: float, low: float, high: float) -> list[str]:
+    """Return a number and its interval with as many decimals as the interval's width deserves.
+
+    >>> _to_the_same_place(36.875, 32.7263, 41.2171), _to_the_same_place(0.125, 0.0216, 0.7206)
+    (['36.9', '32.7', '41.2'], ['0.12', '0.02', '0.72'])
+    """
+    if pd.isna(low) or pd.isna(high) or not high > low:
+        return [number(item) for item in (value, low, high)]
+    decimals = min(max(1 - math.floor(math.log10(high - low)), 0), 6)
+    return [f"{item:,.{decimals}f}" for item in (value, low, high)]
 
 
 def _theirs(cell: dict[str, Any], counted: bool) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lmjudge.reasoning import after_reasoning, last_line, own_words
+from lmjudge.reasoning import after_reasoning, last_line, stated
 
 LETTERS, EXCHANGED = "[[A]]", "[[B]]"
 RATING, RATINGS, LISTED = "[[rating]]", "[[rating_a,rating_b]]", "[[rating,...]]"
@@ -102,11 +102,12 @@ def strict(
     output_format: str = LETTERS,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """The verdict that stands alone of its kind on the last line; the default for new judgments.
+    """Return the verdict that the last line states; the default for new judgments.
 
-    Nothing is read of a reply that was cut short, nothing inside a reasoning block, and nothing in
-    quotation marks amid other words; a number outside the scale is `out_of_range`, two verdicts on
-    the line are `ambiguous`.
+    It begins or ends a sentence of that line. A verdict in a quotation, on a line that begins with
+    ">", or right after a denial ("I will not output [[B]]") is not the judge's: `no_verdict`.
+    Nothing is read of a reply that was cut short, and nothing inside a reasoning block. A number
+    outside the scale is `out_of_range`, two verdicts on the line are `ambiguous`.
 
     >>> strict("B quotes [[B]], yet A is right.\\n[[A]]").winner
     'model_a'
@@ -115,7 +116,7 @@ def strict(
     """
     if cut := cut_short(finish_reason):
         return Verdict(reason=cut)
-    found = STRICT[output_format].findall(own_words(last_line(after_reasoning(text))))
+    found = stated(last_line(after_reasoning(text)), STRICT[output_format])
     if len(found) != 1:
         return Verdict(reason="ambiguous" if found else "no_verdict")
     if output_format in (LETTERS, EXCHANGED):

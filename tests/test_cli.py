@@ -194,6 +194,7 @@ def test_one_notebook_fails_and_the_others_go_on(
         ("api_key=abc", "no notebook has the parameter 'api_key'"),
         ("name=sk-0123456789abcdefghij", "parameter 'name' looks like a secret"),
         ("name=my-canary-0123456789", "parameter 'name' looks like a secret"),
+        ("name=http://me:pass@host/v1", "parameter 'name' looks like a secret"),
     ],
 )
 def test_parameters_are_checked_before_anything_runs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -158,7 +159,10 @@ def test_no_process_is_left_when_it_is_stopped(tmp_path: Path, number: int) -> N
     sleeps = "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\n"
     notebook(tmp_path / "own.ipynb", sleeps + "time.sleep(300)")
     command = [sys.executable, "-m", "lmjudge", "run", "own.ipynb"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    how = {"cwd": tmp_path, "env": {**os.environ, "TMPDIR": str(scratch)}}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how) as running:
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             assert running.poll() is None
             time.sleep(0.05)
@@ -170,6 +174,8 @@ def test_no_process_is_left_when_it_is_stopped(tmp_path: Path, number: int) -> N
         for process in below:
             while Path(f"/proc/{process}").exists() and "Z" not in state(process):
                 time.sleep(0.05)
+        # Neither the half-run notebook nor the kernel's connection file is left.
+        assert not [path for path in scratch.rglob("*") if path.is_file()]
         told = running.stderr.read() if running.stderr else ""
         assert ("lmjudge: interrupted" in told) == (number == signal.SIGINT)
 

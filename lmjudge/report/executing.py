@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SECRET_NAME = re.compile(r"(api_?key|secret|passw|credential|bearer|auth)|(^|_)(key|token)$", re.I)
 SECRET_TEXT = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[opsu]_\w{16,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{16})|\bBearer\s+[\w.~+/=-]{8,}"
+    r"|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"  # a password in an address
 )
 # The states of a progress bar, which tell times.
 _BAR = re.compile(r"\r[^\r\n]*\d%\|[^\r\n]*\[\d+:\d\d[^\r\n]*\]")
@@ -79,21 +81,29 @@ def _executed(
     error = None
     with TemporaryDirectory() as scratch, quiet():
         out = Path(scratch) / "executed.ipynb"
+        run = partial(
+            papermill.execute_notebook,
+            nbformat.from_dict(read_notebook(path)),
+            # Papermill fills braces in paths with parameters.
+            str(out).replace("{", "{{").replace("}", "}}"),
+            parameters=dict(parameters),
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            # ipykernel warns of TCP without encryption unless it may choose for itself.
+            config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+            record_timing=False,
+            # A kernel that is told to stop reports the interrupt as an error of its own.
+            extra_arguments=["--IPKernelApp.log_level=50"],
+        )
         try:
-            papermill.execute_notebook(
-                nbformat.from_dict(read_notebook(path)),
-                # Papermill fills braces in paths with parameters.
-                str(out).replace("{", "{{").replace("}", "}}"),
-                parameters=dict(parameters),
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                # ipykernel warns of TCP without encryption unless it may choose for itself.
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
-                record_timing=False,
-                # A kernel that is told to stop reports the interrupt as an error of its own.
-                extra_arguments=["--IPKernelApp.log_level=50"],
-            )
+            try:
+                run()
+            except RuntimeError as failure:
+                # Another process took a port between its choice and its use: no cell has run.
+                if "died before replying to kernel_info" not in str(failure):
+                    raise
+                run()
         except PapermillExecutionError as failure:
             starts = plain(failure.source.strip().partition("\n")[0])[:60]
             told = f"{failure.ename}: {plain(failure.evalue)[:500]}"

@@ -11,8 +11,10 @@ import atexit
 import gc
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections import deque
 from collections.abc import Iterator
 from importlib import import_module
@@ -167,8 +169,14 @@ def _work(
     kernel = _Kernel(target=_kernel, args=(woken, wakes, tells))
     kernel.start()
 
+    # The half-run notebook and the kernel's connection file go with the worker, however it ends.
+    tempfile.tempdir = None
+    scratch = tempfile.mkdtemp(prefix="lmjudge-run-")
+    tempfile.tempdir = scratch
+
     def end(*_: object) -> None:
         kernel.kill()
+        shutil.rmtree(scratch, ignore_errors=True)
         os._exit(1)
 
     signal.signal(signal.SIGTERM, end)
@@ -180,6 +188,7 @@ def _work(
         done = execute(**task)
     finally:  # else this process would wait for a kernel that waits for it
         kernel.kill()
+        shutil.rmtree(scratch, ignore_errors=True)
     tells.send_bytes(json.dumps(vars(done), default=str).encode())
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from given import written
-from loopback import Loopback, always, http
+from loopback import Loopback, always, chat, http
 from test_batch import Server, serving
 
 import lmjudge as lj
@@ -313,6 +313,28 @@ def test_turns_that_no_judge_is_shown_are_told(
     answered("x")
     assert lmjudge("plan judge questions.jsonl model_answer --judge j") == 0
     assert "1 questions have more than two turns" in capsys.readouterr().out
+
+
+def test_a_thought_without_an_answer_is_no_verdict_and_is_drawn_again_when_asked(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that parses reasoning leaves no content: paid once, and kept."""
+    answered("x")
+    silent = chat(None, reasoning_content="[[3]]")
+    server.answer = lambda body: silent
+    before, words = len(server.calls), "judge questions.jsonl model_answer --judge j --limit 2"
+    assert lmjudge(words) == 0
+    assert "4 of 4 rows without verdict (no_verdict 4)" in capsys.readouterr().out
+    assert lmjudge(words) == 0
+    assert len(server.calls) == before + 4
+    capsys.readouterr()
+    server.answer = answer
+    assert lmjudge(f"{words} --redo no_verdict") == 0
+    assert "without verdict" not in capsys.readouterr().out
+    assert len(server.calls) == before + 8
+    with pytest.raises(SystemExit):
+        lmjudge(f"{words} --redo nothing")
+    assert "--redo nothing: expected reasons out of no_verdict" in capsys.readouterr().err
 
 
 def test_headers_and_limits_reach_the_server_and_no_header_is_told(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from endpoints import Echo
 
 from lmjudge.errors import FrameError, Miss, PromptError, RequestFailed
 from lmjudge.frames import line_up, pair_up, resolve
@@ -432,3 +433,35 @@ def test_no_parser_is_handed_what_a_judge_thought(tmp_path: Path) -> None:
             assert list(games["winner"].fillna("")) == ["" if reason else winner], parser
             assert list(games["reason"].fillna("")) == [reason]
             pd.testing.assert_frame_equal(reread(games, parser), games)
+
+
+def test_what_had_no_verdict_is_drawn_again_under_the_next_samples(tmp_path):
+    """Two draws of each game; what they lack comes from the draws after them."""
+    texts = {0: "I cannot say.", 1: "[[A]]", 2: "Hm.", 4: "Hm [[A]] [[B]].", 6: "[[B]]"}
+    drawn = []
+
+    class Draws(Echo):
+        async def answer(self, request):
+            drawn.append(request.sample)
+            return Reply(texts[request.sample], finish_reason="stop", created=1.0)
+
+    store = Store(tmp_path / "judgments", mode="record")
+    pairings = pair_up(questions(), answers("x", "y")).head(1)
+    judge, how = Judge("pair", "j"), {"store": store, "orders": "given", "samples": 2}
+    first = judge_pairs(pairings, judge, endpoint=Draws(), **how)
+    assert first["reason"].fillna("").tolist() == ["no_verdict", ""]
+    assert drawn == [0, 1]
+    games = judge_pairs(pairings, judge, endpoint=Draws(), redo=("no_verdict",), **how)
+    assert drawn == [0, 1, 2, 4]  # of the third draw the reason is another
+    assert games["reason"].fillna("").tolist() == ["ambiguous", ""]
+    both = {"redo": ("no_verdict", "ambiguous")}
+    games = judge_pairs(pairings, judge, endpoint=Draws(), **both, **how)
+    assert drawn == [0, 1, 2, 4, 6]
+    assert games["winner"].tolist() == ["model_b", "model_a"]
+    assert games["sample"].tolist() == first["sample"].tolist() == [0, 1]
+    [record] = store.records([games["key"][0]])
+    assert (record.request.sample, record.reply.text) == (6, "[[B]]")
+    replayed = judge_pairs(pairings, judge, **both, **(how | {"store": Store(store.path)}))
+    pd.testing.assert_frame_equal(replayed, games)
+    with pytest.raises(ValueError, match="redo holds 'noverdict'; expected reasons out of no_verd"):
+        judge_pairs(pairings, judge, redo=["noverdict"], **how)

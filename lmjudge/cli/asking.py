@@ -184,7 +184,10 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
             " --max-tokens: judge leaves them out unless --include-unfinished"
         )
     if "no_verdict" in set(lost):
-        say("no_verdict: the parser reads none in the reply; see `text`, or take another --parser")
+        say(
+            "no_verdict: the parser reads none in the reply; see `text`, take another --parser, or"
+            " draw again with --redo no_verdict"
+        )
     other = "other_shard" in set(made["reason"])
     for reason, told in zip(_ELSEWHERE, ("not answered yet", "of other shards"), strict=True):
         if rest := int((made["reason"] == reason).sum()):

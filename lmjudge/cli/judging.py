@@ -69,8 +69,11 @@ def judge(parsed: argparse.Namespace) -> int:
     from lmjudge import formats
     from lmjudge.errors import AnswersLeftOut
     from lmjudge.judges import judge_answers, judge_pairs, judge_requests
+    from lmjudge.judges.parsers import REASONS
     from lmjudge.plan import plan
 
+    if unknown := sorted(set(parsed.redo) - set(REASONS)):
+        parsed.wrong(f"--redo {unknown[0]}: expected reasons out of {', '.join(REASONS)}")
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always", AnswersLeftOut)
         frame = _shown(parsed)
@@ -95,7 +98,7 @@ def judge(parsed: argparse.Namespace) -> int:
     def ask(store: Any, endpoint: Any) -> pd.DataFrame:
         by = judge_answers if parsed.mode == "single" else judge_pairs
         made = [
-            by(frame, one, store=store, endpoint=endpoint, **how)
+            by(frame, one, store=store, endpoint=endpoint, redo=parsed.redo, **how)
             for one, how in zip(judges, hows, strict=True)
         ]
         return pd.concat(made, ignore_index=True)

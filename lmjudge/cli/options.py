@@ -109,6 +109,14 @@ def judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-format", help="of a template: [[A]], [[rating]] ...")
     parser.add_argument("--scale", type=_scale, metavar="LOW,HIGH", help="of a template's scores")
     parser.add_argument("--turns", type=count, nargs="+", help="1, 2 or both (default: all shown)")
+    parser.add_argument(
+        "--redo",
+        nargs="+",
+        default=[],
+        metavar="REASON",
+        help="draw again, up to three times, where there is no verdict for this reason: no_verdict,"
+        " ambiguous, truncated ...",
+    )
     parser.add_argument("--references", type=Path, help="a file of reference answers")
     parser.add_argument(
         "--allow-missing",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from operator import length_hint
 from typing import Any, Literal, Protocol
 
@@ -12,7 +13,7 @@ import pandas as pd
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import COLUMNS, check, frame as make_frame, with_texts
 from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
-from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, Scale, Verdict, read
+from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, REASONS, Scale, Verdict, read
 from lmjudge.judges.prompts import Prompt, output_format
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.store import Counted
@@ -24,6 +25,7 @@ _READ = {
     "scores": ("score", "reason"),
 }
 _NUMBERS = ("score", "score_a", "score_b")
+_REDRAWS = 3
 
 
 class Asks(Protocol):
@@ -45,15 +47,19 @@ def judge_pairs(
     orders: Orders = "both",
     turns: tuple[int, ...] = (1,),
     samples: int = 1,
+    redo: Collection[str] = (),
 ) -> pd.DataFrame:
     """The games of a judge over pairings, one row a showing: model_a is the answer shown first.
 
     Both orders are played unless `orders="given"`. Turn 2 is skipped where a question or an answer
     has one turn only. Where the store yields a Failure the row has no text, and its reason. Columns
     of a games frame, and `finish_reason`, which parsers need. Raises what the store raises.
+
+    Where a judgment has no verdict for one of the reasons in `redo` (such as "no_verdict"), the row
+    shows a later draw, up to the third, that has one: its request has the next free `sample`.
     """
     asked = judge_requests(pairings, judge, orders=orders, turns=turns, samples=samples)
-    return _judged("games", asked, judge, store, endpoint)
+    return _judged("games", asked, judge, store, endpoint, _redone(redo), samples)
 
 
 def judge_answers(
@@ -64,6 +70,7 @@ def judge_answers(
     endpoint: Endpoint | None = None,
     turns: tuple[int, ...] = (1,),
     samples: int = 1,
+    redo: Collection[str] = (),
 ) -> pd.DataFrame:
     """The scores that a judge gives to the answers of a lineup, one row an answer and turn.
 
@@ -72,7 +79,7 @@ def judge_answers(
     their rows share its key, and say which `place` of how many (`of`) the answer had.
     """
     asked = judge_requests(lineup, judge, turns=turns, samples=samples)
-    return _judged("scores", asked, judge, store, endpoint)
+    return _judged("scores", asked, judge, store, endpoint, _redone(redo), samples)
 
 
 def judge_requests(
@@ -239,24 +246,51 @@ def _judged(
     judge: Judge,
     store: Asks,
     endpoint: Endpoint | None,
+    redo: frozenset[str],
+    samples: int,
 ) -> pd.DataFrame:
-    waiting: deque[Row] = deque()
+    waiting: deque[tuple[Row, Request]] = deque()
+    again: list[tuple[int, Request]] = []
 
     def requests() -> Iterator[Request]:
         for row, request in asked:
-            waiting.append(row)
+            waiting.append((row, request))
             yield request
 
-    rows = []
+    rows: list[Row] = []
     for key, reply in store.ask(Counted(requests(), length_hint(asked)), endpoint):
-        row = waiting.popleft() | {"key": key, "text": None, "finish_reason": None}
+        bare, request = waiting.popleft()
+        row = bare | {"key": key, "text": None, "finish_reason": None}
         if isinstance(reply, Failure):
             row |= _fields(kind, Verdict(reason=reply.reason or "request_failed"), row)
         else:
-            row |= {"text": reply.text, "finish_reason": ending(reply)}
-            row |= _fields(kind, judge.read(reply), row)
+            row |= _read(kind, reply, judge, row)
+            if redo:
+                again.append((len(rows), request))
         rows.append(row)
+    for draw in range(1, _REDRAWS + 1):
+        # All rows of one request show the same reply: a judge of many grades them together.
+        lost = {rows[at]["key"] for at, _ in again if rows[at]["reason"] in redo}
+        again = [(at, request) for at, request in again if rows[at]["key"] in lost]
+        drawn = [replace(one, sample=one.sample + draw * samples) for _, one in again]
+        for (at, _), (key, reply) in zip(again, store.ask(drawn, endpoint), strict=True):
+            if isinstance(reply, Reply):
+                rows[at] |= {"key": key} | _read(kind, reply, judge, rows[at])
     return _typed(kind, rows)
+
+
+def _redone(redo: Collection[str]) -> frozenset[str]:
+    """Return the reasons as a set, once each is why a judgment has no verdict."""
+    reasons = {redo} if isinstance(redo, str) else set(redo)
+    if unknown := sorted(reasons - set(REASONS)):
+        raise ValueError(f"redo holds {unknown[0]!r}; expected reasons out of {', '.join(REASONS)}")
+    return frozenset(reasons)
+
+
+def _read(kind: str, reply: Reply, judge: Judge, row: Row) -> Row:
+    """Return what a row shows of a reply."""
+    shown = {"text": reply.text, "finish_reason": ending(reply)}
+    return shown | _fields(kind, judge.read(reply), row)
 
 
 def _fields(kind: str, verdict: Verdict, row: Row) -> Row:

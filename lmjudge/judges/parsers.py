@@ -23,6 +23,11 @@ LETTERS, EXCHANGED = "[[A]]", "[[B]]"
 RATING, RATINGS, LISTED = "[[rating]]", "[[rating_a,rating_b]]", "[[rating,...]]"
 
 Scale = tuple[float, float]
+# Why a judgment has no verdict; `Verdict` says what each means.
+REASONS = (
+    *("no_verdict", "ambiguous", "out_of_range", "wrong_count", "unreadable"),
+    *("truncated", "content_filter", "refusal"),
+)
 
 
 @dataclass(frozen=True)

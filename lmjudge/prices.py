@@ -15,6 +15,7 @@ from lmjudge.errors import PriceError
 from lmjudge.records import Attempt, Reply, Request
 
 CHARACTERS_A_TOKEN = 4.0  # of English prose, where a server has not said how many tokens it read
+_LONG = 4000  # characters of a prompt of which a server may have cut a part
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
 _MORE = re.compile(r"[@:].*|-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})(-preview)?")
 
@@ -109,6 +110,22 @@ def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:
         if isinstance(count, (int, float)) and count > 0:
             return float(count)
     return None
+
+
+def prompt_was_cut(request: Request, reply: Reply) -> bool:
+    """Return whether the server counts too few prompt tokens to have read all of a long prompt.
+
+    A token is rarely longer than eight characters of prose. Servers with a small context, such as
+    Ollama's default, cut the beginning of a prompt and say nothing.
+
+    >>> long = Request("m", [{"role": "user", "content": "Which is better? " * 1000}])
+    >>> [prompt_was_cut(long, Reply("", usage={"prompt_tokens": n})) for n in (2048, 4200)]
+    [True, False]
+    """
+    texts = [message.get("content") for message in request.messages]
+    characters = sum(len(text) for text in texts if isinstance(text, str))
+    read = _counted(reply.usage or {}, "prompt_tokens", "input_tokens")
+    return read is not None and characters >= _LONG and characters > 8 * read
 
 
 def cost(request: Request, reply: Reply, table: Mapping[str, Price] | None = None) -> float | None:

@@ -337,6 +337,16 @@ def test_a_thought_without_an_answer_is_no_verdict_and_is_drawn_again_when_asked
     assert "--redo nothing: expected reasons out of no_verdict" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("tokens", "told"), [(2048, True), (4100, False)])
+def test_a_prompt_that_the_server_cut_is_told(
+    here: Path, server: Loopback, tokens: int, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(here / "questions.jsonl", {"question_id": 1, "turns": ["Which is better? " * 1060]})
+    server.answer = lambda body: chat("Both.") | {"usage": {"prompt_tokens": tokens}}
+    assert lmjudge("generate questions.jsonl --model m") == 0
+    assert ("too few prompt tokens in 1 replies" in capsys.readouterr().out) == told
+
+
 def test_headers_and_limits_reach_the_server_and_no_header_is_told(
     here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -170,6 +170,11 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
         )
     if store.served:
         say(f"the server answered as another model than was asked for{_counts(store.served)}")
+    if store.cut_prompts:
+        say(
+            f"the server counts too few prompt tokens in {store.cut_prompts:,} replies; it may have"
+            " cut the prompts: raise its context length (Ollama: num_ctx)"
+        )
     if store.last_failure is not None:
         say(f"the last that failed: {store.last_failure.message}")
     column = next((name for name in ("winner", "score", "turns") if name in made), "turns")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from lmjudge import places
 from lmjudge.canonical import JSON
 from lmjudge.errors import DamagedStore, Miss, UnknownRecord
-from lmjudge.prices import Price, charge, same_model
+from lmjudge.prices import Price, charge, prompt_was_cut, same_model
 from lmjudge.records import (
     Attempt,
     Endpoint,
@@ -84,6 +84,7 @@ class Shelf:
         self.unanswered: Counter[str] = Counter()
         self.last_failure: Failure | None = None
         self.served: Counter[str] = Counter()
+        self.cut_prompts = 0
         self.spent: float | None = 0.0
         self.damaged: set[str] = set()
         self.reader = Reader(self.path)
@@ -178,8 +179,13 @@ class Shelf:
         return Added(new, known, observations, tuple(changed))
 
     def count_kept(self, request: Request, reply: Reply) -> None:
-        """Count a reply as `kept`; one of another model than asked for, into `served`."""
+        """Count a reply as `kept`.
+
+        One of another model than asked for is counted into `served`, one of which the server seems
+        to have cut the prompt into `cut_prompts`.
+        """
         self.kept += 1
+        self.cut_prompts += prompt_was_cut(request, reply)
         if not same_model(request.model, reply.model):
             self.served[f"{request.model} as {reply.model}"] += 1
 
@@ -476,8 +482,9 @@ class Store(Shelf):
     endpoint for what is missing. LMJUDGE_OFFLINE=1 forces replay for endpoints that use a network.
     `hits`, `misses` and `calls` count what this object was asked for and what it sent, repeated
     sendings included. `failures` counts the requests without a reply by reason, `unanswered` the
-    calls without one, `served` the replies of another model than was asked for. `spent` is the
-    dollars that all calls may have cost (None where a price is unknown).
+    calls without one, `served` the replies of another model than was asked for, `cut_prompts` those
+    whose count of prompt tokens is too small for the prompt. `spent` is the dollars that all calls
+    may have cost (None where a price is unknown).
 
     Raises NotAStore for a folder that is something else, DamagedStore for a file that was cut off.
     """

@@ -10,7 +10,13 @@ import nbformat
 import pandas as pd
 import pytest
 from hostile import AWAY, PAGES as HOSTILE, RUN
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import (
+    new_code_cell,
+    new_markdown_cell,
+    new_notebook,
+    new_output,
+    new_raw_cell,
+)
 
 import lmjudge as lj
 from lmjudge.canonical import clean_text
@@ -45,6 +51,9 @@ def visit(chromium: Browser, path: Path, *, policy: bool = True, **how: Any) -> 
 def hostile_notebook() -> nbformat.NotebookNode:
     """A notebook in which every kind of output, and markdown, holds every hostile text."""
     cells = [new_markdown_cell("# Hostile\n\n" + "\n\n".join(HOSTILE), id="m")]
+    for number, text in enumerate(HOSTILE):
+        cells.append(new_raw_cell(text, id=f"r{number}"))
+        cells.append(new_raw_cell(text, id=f"h{number}", metadata={"raw_mimetype": "text/html"}))
     for number, text in enumerate(HOSTILE):
         table = pd.DataFrame({text: [text], "x": 1})
         data: dict[str, Any] = {"text/plain": text, "text/html": text, "text/markdown": text}

@@ -7,6 +7,7 @@ LmjudgeError
 │   ├── NotAStore       the folder is something else, or a stranger's
 │   ├── DamagedStore    the store, or a record in it, is not what was written
 │   ├── ReadOnlyStore   asked to write where nothing can be written
+│   ├── ChangedReplies  a merge would give another reply to requests that have one
 │   └── Miss            replay met requests that were never answered
 ├── EndpointError
 │   ├── RequestFailed   one request has no reply; the others go on
@@ -74,6 +75,12 @@ class UnknownRecord(DamagedStore):
 
 class ReadOnlyStore(StoreError):
     """The store at `path` cannot be written to."""
+
+
+class ChangedReplies(StoreError):
+    """A merge would change the replies under `keys`, which the store at `path` holds."""
+
+    keys: list[str]
 
 
 class Miss(StoreError, LookupError):

@@ -204,9 +204,10 @@ class Record:
 def check_line(line: bytes) -> str:
     """The key in a record's line, once the line's SHA-256 holds; DamagedStore if it does not."""
     key = line[len(_KEY_PREFIX) : len(_KEY_PREFIX) + 64].decode("ascii", "replace")
-    body = line[:-_DIGEST_LENGTH] + b"}"
-    digest = hashlib.sha256(body).hexdigest().encode()
-    if line[-_DIGEST_LENGTH:] != b'%s%s"}' % (_DIGEST_PREFIX, digest):
+    digest = ""
+    if line.startswith(_KEY_PREFIX):  # else it is not hashed: a stranger's zeros are millions
+        digest = hashlib.sha256(line[:-_DIGEST_LENGTH] + b"}").hexdigest()
+    if line[-_DIGEST_LENGTH:] != b'%s%s"}' % (_DIGEST_PREFIX, digest.encode()):
         raise DamagedStore(
             f"a record (of key {key[:12]!r}) does not match its SHA-256; it is asked for again when"
             " recording, and `lmjudge store verify` names every such record",
@@ -251,8 +252,12 @@ def unite(records: Iterable[Record]) -> list[Record]:
     """
     given = list(records)
     united: list[Record] = []
+    alike: dict[tuple[Any, ...], list[Record]] = {}  # only these are compared, to be faster
     for record in sorted(given, key=_age) if len(given) > 1 else given:
-        if not any(record.reply.same_as(kept.reply) for kept in united):
+        reply = record.reply
+        kept = alike.setdefault((reply.text, reply.finish_reason, reply.refusal), [])
+        if not any(reply.same_as(other.reply) for other in kept):
+            kept.append(record)
             united.append(record)
     return united
 

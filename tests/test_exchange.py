@@ -14,10 +14,10 @@ from given import examples
 from hypothesis import HealthCheck, given, strategies as st
 
 from lmjudge.cli import main
-from lmjudge.errors import DamagedStore, NotAStore, StoreError
+from lmjudge.errors import ChangedReplies, DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
-from lmjudge.store.disk import LARGEST
+from lmjudge.store.disk import LARGEST, MOST
 
 contents = st.sampled_from(["q1", "q2", "q3"])
 replies = st.builds(
@@ -54,9 +54,12 @@ def test_merging_is_set_union(
     for number, part in enumerate((one, two, three)):
         Store(folder / str(number)).add([*part, *some(1)])
         parts.append(folder / str(number))
-    exchange.merge(folder / "ab", parts[:2])
-    exchange.merge(folder / "ab-c", [folder / "ab", parts[2]])
-    exchange.merge(folder / "cba", [*reversed(parts), parts[1]])
+    for into, sources in (
+        ("ab", parts[:2]),
+        ("ab-c", [folder / "ab", parts[2]]),
+        ("cba", [*reversed(parts), parts[1]]),
+    ):
+        exchange.merge(folder / into, sources)  # into a new store: no reply of it can change
     outs = []
     for name in ("ab-c", "cba"):
         outs.append(exchange.export(folder / name, folder / f"{name}.jsonl.zst"))
@@ -147,14 +150,85 @@ def test_an_export_of_what_some_rows_rest_on(
     assert "names a record" in capsys.readouterr().err
 
 
-def test_merging_says_which_replies_it_changed(tmp_path: Path) -> None:
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(records, records)
+def test_every_merge_that_completes_is_commutative_and_changes_no_reply(
+    tmp_path_factory: pytest.TempPathFactory, one: list[Record], two: list[Record]
+) -> None:
+    folder = tmp_path_factory.mktemp("stores")
+    digests = set()
+    for nth, (mine, hers) in enumerate(((one, two), (two, one))):
+        Store(folder / f"mine{nth}").add([*mine, *some(1)])
+        Store(folder / f"hers{nth}").add([*hers, *some(1)])
+        digest = Store(folder / f"mine{nth}").digest()
+        held = Store(folder / f"mine{nth}").look_up(one.request.key for one in (*mine, *some(1)))
+        changed = None
+        try:
+            exchange.merge(folder / f"mine{nth}", [folder / f"hers{nth}"])
+        except ChangedReplies as error:
+            changed = error.keys
+        if changed is not None:
+            assert Store(folder / f"mine{nth}").digest() == digest
+            done = exchange.merge(
+                folder / f"mine{nth}", [folder / f"hers{nth}"], accept_changed=True
+            )
+            assert sorted(done[str(folder / f"hers{nth}")].changed) == changed
+        else:
+            after = Store(folder / f"mine{nth}").look_up(held)
+            assert all(after[key].same_as(held[key]) for key in held)
+        digests.add(exchange.verify(folder / f"mine{nth}").digest)
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("created", [None, -1.0, 1.0])
+def test_a_merge_that_would_change_a_reply_writes_nothing_unless_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], created: float | None
+) -> None:
     request = some(1)[0].request
     Store(tmp_path / "mine").add([Record(request, Reply("mine", created=2.0))])
-    Store(tmp_path / "hers").add([Record(request, Reply("hers", created=1.0))])
-    added = exchange.merge(tmp_path / "mine", [tmp_path / "hers"])[str(tmp_path / "hers")]
-    assert added.changed == (request.key,)
-    assert added.observations == 1
+    Store(tmp_path / "hers").add([Record(request, Reply("hers", created=created)), *some(9)[1:]])
+    exchange.export(tmp_path / "hers", tmp_path / "hers.zst")
+    digest = Store(tmp_path / "mine").digest()
+    for source in ("hers", "hers.zst"):
+        words = ["store", "--path", str(tmp_path / "mine"), "merge", str(tmp_path / source)]
+        assert main(words) == 1
+        told = capsys.readouterr()
+        assert f"would change: {request.key}" in told.out
+        assert "nothing was written" in told.err
+        assert Store(tmp_path / "mine").digest() == digest
+    assert main([*words, "--accept-changed"]) == 0
+    assert f"changed: {request.key}" in capsys.readouterr().out
     assert Store(tmp_path / "mine").look_up([request.key])[request.key].text == "hers"
+    assert [record.reply.text for record in Store(tmp_path / "mine").records([request.key])] == [
+        "hers",
+        "mine",
+    ]
+
+
+def test_of_two_sources_the_earlier_reply_is_taken_unasked(tmp_path: Path) -> None:
+    request = some(1)[0].request
+    for name, created in (("one", 2.0), ("two", 1.0)):
+        Store(tmp_path / name).add([Record(request, Reply(name, created=created))])
+    exchange.merge(tmp_path / "mine", [tmp_path / "one", tmp_path / "two"])
+    assert Store(tmp_path / "mine").look_up([request.key])[request.key].text == "two"
+
+
+def test_no_row_outgrows_its_limit(tmp_path: Path) -> None:
+    """A small export of large observations: the own reply stays, and stays readable."""
+    request = some(1)[0].request
+    for limit in ("bytes", "replies"):
+        mine = Store(tmp_path / limit)
+        mine.add([Record(request, Reply("mine", created=0.0))])
+        count, size = (MOST, 9) if limit == "replies" else (9, LARGEST // 8)
+        for part in (0, 1):
+            path = tmp_path / f"{limit}-{part}"
+            many = range(part * count // 2, (part + 1) * count // 2 + 1)
+            Store(path).add(Record(request, Reply(f"{n} " + "x" * size, created=1.0)) for n in many)
+        exchange.merge(mine.path, [tmp_path / f"{limit}-0"])
+        with pytest.raises(StoreError, match="a store keeps at most"):
+            exchange.merge(mine.path, [tmp_path / f"{limit}-1"])
+        assert mine.look_up([request.key])[request.key].text == "mine"
+        assert exchange.verify(mine.path).damaged == {}
 
 
 def test_stats_count(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, strategies as st
 from lmjudge.errors import DamagedStore, Miss, NotAStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
-from lmjudge.store.disk import pack
+from lmjudge.store.disk import LARGEST, pack
 
 
 def some(count: int) -> list[Record]:
@@ -217,7 +217,7 @@ def test_a_row_that_unpacks_without_end_is_damaged(store: Store) -> None:
     import zstandard
 
     key = some(1)[0].request.key
-    bomb = zstandard.compress(b"\0" * (2**27 + 1))
+    bomb = zstandard.compress(b"\0" * (LARGEST + 1))
     unsized = zstandard.ZstdCompressor(write_content_size=False).compress(b"\0" * 2**20)
     for row in (bomb, unsized, b"", b"junk"):
         change(store, "UPDATE Cache SET value = ? WHERE key = ?", (row, key))
@@ -257,7 +257,7 @@ def signed(request: str) -> bytes:
 )
 def test_no_record_hides_the_others(store: Store, tmp_path: Path, line: bytes) -> None:
     key = some(1)[0].request.key
-    change(store, "UPDATE Cache SET value = ? WHERE key = ?", (pack([line]), key))
+    change(store, "UPDATE Cache SET value = ? WHERE key = ?", (pack([line], key), key))
     assert set(exchange.verify(store.path).damaged) == {key}
     told = exchange.stats(store.path)
     assert (told["keys"], told["records"], told["damaged"]) == (60, 59, 1)
@@ -269,7 +269,11 @@ def test_no_record_hides_the_others(store: Store, tmp_path: Path, line: bytes) -
 
 def test_a_record_under_anothers_key_is_not_handed_out(store: Store) -> None:
     one, two = some(2)
-    change(store, "UPDATE Cache SET value = ? WHERE key = ?", (pack([two.line]), one.request.key))
+    change(
+        store,
+        "UPDATE Cache SET value = ? WHERE key = ?",
+        (pack([two.line], one.request.key), one.request.key),
+    )
     with pytest.raises(DamagedStore, match="another key's record"):
         list(store.records([one.request.key]))
 

@@ -205,6 +205,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     merge = verb("merge", storing.merge, "add the records of other stores and exports", deeds)
     merge.add_argument("sources", nargs="+", type=Path, metavar="source")
+    merge.add_argument(
+        "--accept-changed",
+        action="store_true",
+        help="take the earlier of two replies, even where it is not the one that this store holds",
+    )
     verb("seal", storing.seal, "make the store readable from read-only media", deeds)
     explain = verb("explain", storing.explain, "tell the stored request nearest to one", deeds)
     explain.add_argument(

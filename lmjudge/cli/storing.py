@@ -13,6 +13,7 @@ from typing import Any
 from lmjudge import places
 from lmjudge.cli.saying import say
 
+_NAMED = 100  # keys that are told of
 _KEY = re.compile("[0-9a-f]{64}")
 
 
@@ -34,9 +35,11 @@ def verify(parsed: argparse.Namespace) -> int:
     found = exchange.verify(_store(parsed))
     for key, why in found.damaged.items():
         say(f"damaged: {key}: {why}")
+    if found.damage > len(found.damaged):
+        say(f"damaged: {found.damage - len(found.damaged):,} more")
     say(
         f"{found.keys} keys, {found.records} records ({found.observations} observations),"
-        f" {len(found.damaged)} damaged; SHA-256 {found.digest}"
+        f" {found.damage} damaged; SHA-256 {found.digest}"
     )
     return int(bool(found.damaged))
 
@@ -103,18 +106,29 @@ def _keys_in(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def merge(parsed: argparse.Namespace) -> int:
-    """Adds the records of other stores and exports; 1 where some were refused."""
+    """Add the records of other stores and exports; 1 where some were refused."""
+    from lmjudge.errors import ChangedReplies
     from lmjudge.store import exchange
 
     code = 0
-    for source, added in exchange.merge(_store(parsed), parsed.sources).items():
+    try:
+        done = exchange.merge(_store(parsed), parsed.sources, accept_changed=parsed.accept_changed)
+    except ChangedReplies as error:
+        for key in error.keys[:_NAMED]:
+            say(f"would change: {key}")
+        raise
+    for source, added in done.items():
         say(
             f"{source}: {added.new} new, {added.known} known, {added.observations} observations,"
-            f" {len(added.changed)} replies changed, {len(added.refused)} refused"
+            f" {len(added.changed)} replies changed, {added.refusals} refused"
         )
+        for key in added.changed[:_NAMED]:
+            say(f"changed: {key}")
         for why in added.refused:
-            code = 1
             say(f"refused: {why}")
+        if added.refusals > len(added.refused):
+            say(f"refused: {added.refusals - len(added.refused):,} more")
+        code = code or int(bool(added.refusals))
     return code
 
 

@@ -20,16 +20,17 @@ import os
 import shutil
 import sqlite3
 import stat
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import cache
-from itertools import islice
+from itertools import islice, takewhile
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import quote
 
 import zstandard
@@ -50,39 +51,78 @@ OURS = {
     "attempts.jsonl",
     "batches.jsonl",
 }
-LARGEST = 2**27  # bytes of one row, decompressed
+LARGEST = 2**23  # bytes of one row: decompressed, and as Python holds its text
+MOST = 1000  # records of one row
+_HELD = 2**23  # bytes of rows that a reader holds at one time, decompressed
+_PAGE = 1000  # rows that one query is for
 RAW = 1  # diskcache's mode of a value that stands in the row as it is
+# A key that a row of ours has; the length is counted in bytes, past any NUL.
+OF_A_KEY = "raw = 1 AND typeof(key) = 'text' AND length(CAST(key AS BLOB)) = 64"
 _local = threading.local()
 _inherited: list[sqlite3.Connection] = []
 LOCK_WAIT = 60.0  # seconds
 
 
-def pack(lines: Iterable[bytes]) -> bytes:
-    """The bytes of a row that holds these records' lines."""
-    return _codec("compressor", lambda: zstandard.ZstdCompressor(level=3)).compress(
-        b"\n".join(lines)
-    )
+def pack(lines: Iterable[bytes], key: str) -> bytes:
+    """Return the bytes of a row that holds these records' lines; StoreError for too large a row."""
+    every = list(lines)
+    data = b"\n".join(every)
+    if _in_memory(data) > LARGEST or len(every) > MOST:
+        raise StoreError(
+            f"{len(every):,} replies to the request {key[:12]} take {_in_memory(data):,} bytes; a"
+            f" store keeps at most {MOST:,}, in {LARGEST:,} bytes. Leave some of them out."
+        )
+    return _codec("compressor", lambda: zstandard.ZstdCompressor(level=3)).compress(data)
 
 
 def unpack(row: Any, key: str) -> list[bytes]:
-    """The lines in a row's bytes; DamagedStore where they are not such bytes, or too many."""
+    """Return the lines in a row's bytes; DamagedStore where they are no such bytes, or too many."""
+    data, problem = b"", ""
     try:
         if not 0 < zstandard.frame_content_size(row) <= LARGEST:
             raise ValueError(f"a row of undeclared size, or of over {LARGEST} bytes")
         data = _codec("decompressor", zstandard.ZstdDecompressor).decompress(row)
+        if data.count(b"\n") >= MOST:
+            raise ValueError(f"a row of over {MOST} records")
+        if _in_memory(data) > LARGEST:
+            raise ValueError(f"a row whose text takes over {LARGEST} bytes")
     except (zstandard.ZstdError, TypeError, ValueError) as error:
+        problem = str(error)
+        data = b""  # which the error's traceback would hold
+    if problem:
         raise DamagedStore(
-            f"the row of key {key[:12]} cannot be read ({error}); it is asked for again when"
+            f"the row of key {key[:12]} cannot be read ({problem}); it is asked for again when"
             " recording",
             keys=[key],
-        ) from error
+        )
     return data.split(b"\n")
+
+
+def _in_memory(data: bytes) -> int:
+    """Return how many bytes the text in these bytes takes, or fewer where it is far from many.
+
+    One letter beyond the ASCII ones makes Python hold each letter in two or four bytes.
+    """
+    few = len(data) <= LARGEST // 4 or data.isascii()
+    return len(data) if few else sys.getsizeof(data.decode("utf-8", "replace"))
+
+
+def _size(row: tuple[Any, ...]) -> int:
+    """Return the bytes that a row takes, decompressed where it says how many that is."""
+    value = row[-1]
+    if not isinstance(value, bytes):
+        return len(value) if isinstance(value, str) else 0
+    try:
+        declared = zstandard.frame_content_size(value)
+    except zstandard.ZstdError:
+        declared = 0
+    return len(value) + (declared if declared <= LARGEST else 0)
 
 
 def request_in(line: bytes) -> Request:
     """The request in a record's line; DamagedStore where there is none that this lmjudge knows."""
     try:
-        return Request.from_json(json.loads(line)["request"])
+        return Request.from_json(json.loads(line.decode())["request"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         told = f"a record holds no request that this lmjudge knows ({type(error).__name__})"
         raise DamagedStore(told, keys=[]) from error
@@ -167,78 +207,89 @@ class Reader:
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[Any, ...] = ()
 
-    def rows(self, keys: Iterable[str]) -> dict[str, list[bytes] | DamagedStore]:
-        """The lines under each key that has a row; in place of lines, what is wrong with them."""
-        wanted = list(keys)
-        if not wanted or not self._open():
-            return {}
-        sql = (
-            "SELECT key, mode, filename, value FROM Cache"
-            " WHERE raw = 1 AND key IN (SELECT value FROM json_each(?))"
-        )
-        try:
-            found = self.all(sql, (json.dumps(wanted),))
-        except DamagedStore:
-            if len(wanted) == 1:
-                told = f"the page of the row {wanted[0][:12]} is damaged"
-                return {wanted[0]: DamagedStore(told, keys=wanted)}
-            halves = wanted[: len(wanted) // 2], wanted[len(wanted) // 2 :]
-            return {**self.rows(halves[0]), **self.rows(halves[1])}
-        return {row[0]: _lines_of(row) for row in found}
-
-    def under(self, keys: Iterable[str]) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
-        """Yield the rows of these keys that the store has, in the order of keys, as `every`."""
+    def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
+        """Yield (key, its lines or what is wrong with them) for each key that has a row, by key."""
         rest = iter(sorted(set(keys)))
-        while some := list(islice(rest, 1000)):
-            yield from sorted(self.rows(some).items(), key=itemgetter(0))
+        while some := list(islice(rest, _PAGE)):
+            for part, rows in self._parts(some, "key"):
+                if isinstance(rows, DamagedStore):
+                    told = f"the page of the row {part[0][:12]} is damaged"
+                    yield part[0], DamagedStore(told, keys=part)
+                else:
+                    yield from _lines_of(sorted(rows, key=itemgetter(0)))
 
     def every(self) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
-        """Every row in the order of keys, as (key, its lines or what is wrong with them)."""
+        """Yield every row in the order of keys, as (key, its lines or what is wrong with them)."""
         # The keys come from the index alone, so that a damaged page of rows hides no others.
-        sql = (
-            "SELECT key FROM Cache WHERE raw = 1 AND typeof(key) = 'text' AND key > ?"
-            " ORDER BY key LIMIT 1000"
-        )
+        sql = f"SELECT key FROM Cache WHERE {OF_A_KEY} AND key > ? ORDER BY key LIMIT {_PAGE}"
         last = ""
         while keys := [key for (key,) in self.all(sql, (last,))]:
-            found = self.rows(keys)
-            for key in keys:
-                yield key, found.get(key, DamagedStore("the row has gone", keys=[key]))
+            waiting = iter(keys)
+            for key, lines in self.rows(keys):
+                for gone in takewhile(key.__ne__, waiting):
+                    yield gone, DamagedStore("the row has gone", keys=[gone])
+                yield key, lines
+            for gone in waiting:
+                yield gone, DamagedStore("the row has gone", keys=[gone])
             last = keys[-1]
 
     def salvaged(self) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
-        """Every row that can be read without the index, in the order of writing, as `every` does.
+        """Yield every row that can be read without the index, in the order of writing, as `every`.
 
         One DamagedStore at the end says that not all could, where pages are lost.
         """
-        sql = (
-            "SELECT key, mode, filename, value FROM Cache"
-            " WHERE rowid BETWEEN ? AND ? AND raw = 1 AND typeof(key) = 'text'"
-        )
         # Rows are numbered from 1 without gaps, and none takes fewer bytes than a key.
         end, lost = os.stat(self.folder / FILE).st_size // 64, False
         with suppress(DamagedStore):
-            told = self.all("SELECT value FROM Settings WHERE key = 'count'")
+            told = self.all("SELECT value FROM Settings WHERE key = 'count' LIMIT 1")
             end = min([end, *(n for (n,) in told if isinstance(n, int))])
-        ranges = [(first, min(first + 999, end)) for first in range(1, end + 1, 1000)][::-1]
-        while ranges:
-            first, last = ranges.pop()
-            try:
-                yield from ((row[0], _lines_of(row)) for row in self.all(sql, (first, last)))
-            except DamagedStore:
-                half = (first + last) // 2
-                lost = True
-                ranges += [(half + 1, last), (first, half)] if first < last else []
+        for first in range(1, end + 1, _PAGE):
+            numbers = list(range(first, min(first + _PAGE, end + 1)))
+            for _, rows in self._parts(numbers, "rowid"):
+                lost |= isinstance(rows, DamagedStore)
+                yield from () if isinstance(rows, DamagedStore) else _lines_of(rows)
         if lost:
             yield "", DamagedStore("the rows that lay on lost pages are gone", keys=[])
 
     def newest(self, count: int) -> Iterator[list[bytes]]:
-        """The lines of the rows written last, newest first; damaged rows are passed over."""
-        sql = "SELECT key, mode, filename, value FROM Cache WHERE raw = 1 ORDER BY rowid DESC"
-        for row in self.all(f"{sql} LIMIT ?", (count,)):
-            lines = _lines_of(row)
-            if isinstance(lines, list):
-                yield lines
+        """Yield the lines of the rows written last, newest first; damaged rows are passed over."""
+        sql = f"SELECT rowid FROM Cache WHERE {OF_A_KEY} ORDER BY rowid DESC LIMIT ?"
+        rest = (number for (number,) in self.all(sql, (count,)))
+        while some := list(islice(rest, _PAGE)):
+            for _, rows in self._parts(some, "rowid"):
+                if not isinstance(rows, DamagedStore):
+                    for _, lines in _lines_of(sorted(rows, key=itemgetter(1), reverse=True)):
+                        if isinstance(lines, list):
+                            yield lines
+
+    def _parts(
+        self, wanted: list[Any], column: str
+    ) -> Iterator[tuple[list[Any], list[tuple[Any, ...]] | DamagedStore]]:
+        """Yield parts of `wanted`, values of a column, each with its rows or what is wrong.
+
+        What does not fit into the memory, or cannot be read, is halved until it does: a few
+        kilobytes of a stranger's may unpack to gigabytes, and a damaged page hides its rows alone.
+        """
+        sql = (
+            "SELECT key, rowid, mode, filename IS NULL, value FROM Cache"
+            f" WHERE {OF_A_KEY} AND {column} IN (SELECT value FROM json_each(?)) LIMIT ?"
+        )
+        parts = [wanted]
+        while parts:
+            part = parts.pop()
+            values = (json.dumps(part), len(part))
+            try:
+                rows = self.all(sql, values, most=_HELD if len(part) > 1 else None)
+            except DamagedStore as error:
+                if len(part) == 1:
+                    yield part, error
+                    continue
+                rows = None
+            if rows is None:
+                half = len(part) // 2
+                parts += [part[half:], part[:half]]
+            else:
+                yield part, rows
 
     def count(self) -> int:
         """How many keys the store holds."""
@@ -258,13 +309,28 @@ class Reader:
         # for as long as nothing is collected, and the store could not be sealed.
         self.close()
 
-    def all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        """All rows of a SELECT; an empty list where there is no file."""
+    @overload
+    def all(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]: ...
+
+    @overload
+    def all(self, sql: str, values: tuple[Any, ...], *, most: int | None) -> list[Any] | None: ...
+
+    def all(
+        self, sql: str, values: tuple[Any, ...] = (), *, most: int | None = None
+    ) -> list[Any] | None:
+        """Return all rows of a SELECT, none where there is no file; None for over `most` bytes."""
         with self._lock:
             if not self._open() or self._connection is None:
                 return []
             try:
-                return self._connection.execute(sql, values).fetchall()
+                with closing(self._connection.cursor()) as cursor:
+                    rows, size = [], 0
+                    for row in cursor.execute(sql, values):
+                        rows.append(row)
+                        size += 0 if most is None else _size(row)
+                        if most is not None and size > most:
+                            return None
+                    return rows
             except (sqlite3.Error, UnicodeDecodeError) as error:
                 if "locked" in str(error) or "unable to open" in str(error):
                     raise StoreError(
@@ -310,6 +376,7 @@ class Reader:
             )
             self._opened = here
             try:
+                self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST + 2**16)
                 self.all("PRAGMA trusted_schema = OFF")
                 if self.cut_off:  # else SQLite opens no file that is shorter than it says
                     self.all("PRAGMA writable_schema = ON")
@@ -338,14 +405,18 @@ class Reader:
             return True
 
 
-def _lines_of(row: tuple[Any, ...]) -> list[bytes] | DamagedStore:
-    key, mode, filename, value = row
-    if mode != RAW or filename is not None:
-        return DamagedStore(f"the row {key!r} is not one that lmjudge writes", keys=[str(key)])
-    try:
-        return unpack(value, str(key))
-    except DamagedStore as error:
-        return error
+def _lines_of(
+    rows: Iterable[tuple[Any, ...]],
+) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
+    for key, _, mode, no_file, value in rows:
+        if mode != RAW or not no_file:
+            told = f"the row {key!r} is not one that lmjudge writes"
+            yield key, DamagedStore(told, keys=[key])
+            continue
+        try:
+            yield key, unpack(value, key)
+        except DamagedStore as error:
+            yield key, error.with_traceback(None)
 
 
 _OPEN: dict[tuple[int, str], Claims] = {}
@@ -579,13 +650,16 @@ def check_ours(folder: Path) -> None:
 
 
 def _schema(reader: Reader) -> frozenset[tuple[Any, ...]]:
-    rows = reader.all("SELECT type, name, tbl_name, sql FROM sqlite_master")
+    # Cut short and few, so that a stranger's schema fills no memory: one of ours is shorter.
+    parts = ", ".join(f"substr({name}, 1, 2000)" for name in ("type", "name", "tbl_name", "sql"))
+    rows = reader.all(f"SELECT {parts} FROM sqlite_master LIMIT 100")
     if not any(row[:2] == ("table", "Settings") for row in rows):
         return frozenset(rows)
     counters = ("count", "size", "hits", "misses")
+    value = "iif(typeof(value) IN ('text', 'blob'), substr(value, 1, 200), value)"
     settings = [
         row
-        for row in reader.all("SELECT key, value FROM Settings")
+        for row in reader.all(f"SELECT substr(key, 1, 200), {value} FROM Settings LIMIT 100")
         if not (row[0] in counters and isinstance(row[1], int))
     ]
     return frozenset(rows) | frozenset(settings)

@@ -15,28 +15,47 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
-from lmjudge.errors import DamagedStore, NotAStore, StoreError
+from lmjudge.errors import ChangedReplies, DamagedStore, NotAStore, StoreError
 from lmjudge.records import Record, reply_in, unite
-from lmjudge.store.disk import FILE, LARGEST, LOCK_WAIT, Reader, check_ours, look_over, request_in
+from lmjudge.store.disk import (
+    FILE,
+    LARGEST,
+    LOCK_WAIT,
+    OF_A_KEY,
+    Reader,
+    check_ours,
+    check_plain,
+    look_over,
+    request_in,
+)
 from lmjudge.store.store import Added, Shelf
 
 _LAST = b'{"lmjudge_export":1,'
+_NAMED = 1000  # damaged records that are named; all are counted
+_REFUSED = 100  # refused records that are told of; all are counted
+_LONGEST = 200  # characters of a name that is counted
+_WINDOW = 2**25  # bytes of memory that a compressed file may ask for
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What verifying found: counts, the digest of what is whole, and what is damaged and why."""
+    """What verifying found: counts, the digest of what is whole, and what is damaged and why.
+
+    `damage` counts all that is damaged, and `damaged` names the first thousand.
+    """
 
     keys: int
     records: int
     observations: int
     digest: str
     damaged: dict[str, str]
+    damage: int
 
 
 def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -61,18 +80,18 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
                 damaged += 1
                 continue
             records += len(lines)
-            models[request.model] += 1
+            model = request.model[:_LONGEST]
+            models[model] += 1
             if said not in (None, request.model):
-                served[f"{request.model} as {said}"] += 1
-            providers[request.provider or "none"] += 1
-    attempts = folder / "attempts.jsonl"
+                served[f"{model} as {str(said)[:_LONGEST]}"] += 1
+            providers[(request.provider or "none")[:_LONGEST]] += 1
     return {
         "path": str(folder),
         "keys": keys,
         "records": records,
         "observations": records - (keys - damaged),
         "damaged": damaged,
-        "attempts": attempts.read_bytes().count(b"\n") if attempts.exists() else 0,
+        "attempts": _line_feeds(folder / "attempts.jsonl"),
         "bytes": sum(item.stat().st_size for item in folder.iterdir() if item.is_file()),
         "models": dict(models.most_common()),
         "providers": dict(providers.most_common()),
@@ -87,30 +106,37 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     where there is no store, or none that can be opened.
     """
     damaged: dict[str, str] = {}
-    keys = whole = records = 0
+    keys = whole = records = damage = 0
     digest = hashlib.sha256()
+
+    def name(key: str, why: str) -> None:
+        nonlocal damage
+        damage += 1
+        if len(damaged) < _NAMED:
+            damaged[key] = why
+
     with closing(Reader(_existing(path))) as reader:
-        odd = "SELECT key FROM Cache WHERE raw != 1 OR typeof(key) != 'text'"
         try:
             for (told,) in reader.all("PRAGMA integrity_check"):
                 if told != "ok":
-                    damaged[f"(file) {told}"] = "SQLite's integrity check"
+                    name(f"(file) {told}", "SQLite's integrity check")
+            odd = f"SELECT substr(key, 1, 99) FROM Cache WHERE NOT ({OF_A_KEY}) LIMIT {_NAMED}"
             for (key,) in reader.all(odd):
-                damaged[repr(key)] = "a key that lmjudge does not write"
+                name(repr(key), "a key that lmjudge does not write")
         except DamagedStore as error:
-            damaged["(file)"] = str(error)
+            name("(file)", str(error))
         for key, lines in reader.every():
             keys += 1
             try:
                 found = _whole(key, lines)
             except DamagedStore as error:
-                damaged[key] = str(error)
+                name(key, str(error))
                 continue
             whole += 1
             records += len(found)
             for record in found:
                 digest.update(record.line + b"\n")
-    return Verified(keys, records, records - whole, digest.hexdigest(), damaged)
+    return Verified(keys, records, records - whole, digest.hexdigest(), damaged, damage)
 
 
 @dataclass(frozen=True)
@@ -154,7 +180,7 @@ def export(
     try:
         with closing(Reader(_existing(path))) as reader, os.fdopen(handle, "wb") as file:
             with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer:
-                for key, lines in reader.every() if keys is None else reader.under(keys):
+                for key, lines in reader.every() if keys is None else reader.rows(keys):
                     missing.discard(key)
                     for record in _whole(key, lines):
                         provider = record.request.provider
@@ -189,20 +215,38 @@ def export(
 
 
 def merge(
-    into: str | os.PathLike[str], sources: Iterable[str | os.PathLike[str]]
+    into: str | os.PathLike[str],
+    sources: Iterable[str | os.PathLike[str]],
+    *,
+    accept_changed: bool = False,
 ) -> dict[str, Added]:
     """Add the records of other stores and exports to a store; {source: what that changed}.
 
-    Every record is checked in full before it is added; what does not hold is left out and named in
-    `refused`. An export must end in its count and SHA-256, or nothing of it is taken.
+    Every record is checked in full before it is added; what does not hold is left out and told of
+    in `refused`. An export must end in its count and SHA-256, or nothing of it is taken. Raises
+    ChangedReplies, and writes nothing, where a reply that the store holds would be another;
+    `accept_changed` takes the earliest reply, whoever holds it.
     """
-    done: dict[str, Added] = {}
+    paths = [Path(source) for source in sources]
     with closing(Shelf(into)) as shelf:
-        for source in sources:
-            refused: list[str] = []
-            records = _incoming(Path(source), refused)
-            added = shelf.add(records)
-            done[str(source)] = added + Added(refused=tuple(refused))
+        changed: set[str] = set()
+        for path in paths:
+            changed |= shelf.would_change(_Incoming(path).lines())
+        if changed and not accept_changed:
+            keys = sorted(changed)
+            raise ChangedReplies(
+                f"{len(keys):,} replies of the store {shelf.path} would change, the first of key"
+                f" {keys[0]}, and nothing was written. --accept-changed takes the earlier replies.",
+                path=shelf.path,
+                keys=keys,
+            )
+        done: dict[str, Added] = {}
+        for path in paths:
+            incoming = _Incoming(path)
+            added = shelf.add(incoming)
+            done[str(path)] = added + Added(
+                refused=tuple(incoming.refused), refusals=incoming.refusals
+            )
     return done
 
 
@@ -241,6 +285,13 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def _line_feeds(path: Path) -> int:
+    if not check_plain(path):
+        return 0
+    with path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(partial(file.read, 2**20), b""))
+
+
 def _whole(key: str, lines: list[bytes] | DamagedStore) -> list[Record]:
     """The records of one row, checked in full: each itself, all of this key, in their order."""
     if isinstance(lines, DamagedStore):
@@ -254,40 +305,56 @@ def _whole(key: str, lines: list[bytes] | DamagedStore) -> list[Record]:
     return found
 
 
-def _incoming(source: Path, refused: list[str]) -> Iterator[Record]:
-    lines = _from_store(source, refused) if source.is_dir() else _from_export(source)
-    for line in lines:
-        try:
-            yield Record.from_line(line)
-        except DamagedStore as error:
-            refused.append(str(error))
+class _Incoming:
+    """The records of a store or an export, each checked in full, and what was refused of it."""
 
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.refused: list[str] = []
+        self.refusals = 0
 
-def _from_store(folder: Path, refused: list[str]) -> Iterator[bytes]:
-    with closing(Reader(_existing(folder), cut_off=True)) as reader:
-        rows = reader.every()
-        while True:
+    def __iter__(self) -> Iterator[Record]:
+        for line in self.lines():
             try:
-                _, lines = next(rows)
-            except StopIteration:
-                return
-            except DamagedStore as error:  # in the index
-                refused.append(str(error))
-                rows = reader.salvaged()
-                continue
-            if isinstance(lines, DamagedStore):
-                refused.append(str(lines))
-            else:
-                yield from lines
+                yield Record.from_line(line)
+            except DamagedStore as error:
+                self._refuse(error)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of all records that can be read, unchecked."""
+        if not self.source.is_dir():
+            yield from _from_export(self.source)
+            return
+        with closing(Reader(_existing(self.source), cut_off=True)) as reader:
+            rows = reader.every()
+            while True:
+                try:
+                    _, lines = next(rows)
+                except StopIteration:
+                    return
+                except DamagedStore as error:  # in the index
+                    self._refuse(error)
+                    rows = reader.salvaged()
+                    continue
+                if isinstance(lines, DamagedStore):
+                    self._refuse(lines)
+                else:
+                    yield from lines
+
+    def _refuse(self, error: DamagedStore) -> None:
+        self.refusals += 1
+        if self.refusals <= _REFUSED:
+            self.refused.append(str(error))
 
 
 def _from_export(path: Path) -> Iterator[bytes]:
-    """The lines of an export, once its last line was found to hold for all before it."""
+    """Yield the lines of an export; DamagedStore where the last does not hold for all before it."""
     total, count, last = hashlib.sha256(), 0, b""
     for line in _lines(path):
         if last:
             total.update(last + b"\n")
             count += 1
+            yield last
         last = line
     if last != _LAST + f'"records":{count},"sha256":"{total.hexdigest()}"}}'.encode():
         raise DamagedStore(
@@ -296,16 +363,14 @@ def _from_export(path: Path) -> Iterator[bytes]:
             path=path,
             keys=[],
         )
-    for line in _lines(path):
-        if not line.startswith(_LAST):
-            yield line
 
 
 def _lines(path: Path) -> Iterator[bytes]:
     """The lines of a compressed file; each bounded, so that no file can fill the memory."""
     rest = bytearray()
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     try:
-        with open(path, "rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
+        with open(path, "rb") as file, unpacker.stream_reader(file) as reader:
             while block := reader.read(2**20):
                 begun, *more = block.split(b"\n")
                 rest += begun

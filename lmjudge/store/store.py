@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from operator import length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -50,15 +50,20 @@ from lmjudge.store.disk import (
 if TYPE_CHECKING:
     import diskcache
 
+Item = TypeVar("Item")
+
 CHUNK = 512
+_COMMITTED = 2**22  # bytes of records that one commit takes
+_FORGED = 10_000  # lines that are no records, after which nothing is merged
+_NOTED = 2**24  # bytes of a file of notes that are read: over 50,000 batches
 
 
 @dataclass(frozen=True)
 class Added:
     """What adding records changed: new keys, known replies, further observations.
 
-    `changed` are the keys whose reply is now another (an earlier one), `refused` what was wrong
-    with the records that were left out.
+    `changed` are the keys whose reply is now another (an earlier one). `refusals` counts the
+    records that were left out, and `refused` says what was wrong with the first hundred.
     """
 
     new: int = 0
@@ -66,6 +71,7 @@ class Added:
     observations: int = 0
     changed: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    refusals: int = 0
 
     def __add__(self, other: Added) -> Added:
         return Added(*(getattr(self, name) + getattr(other, name) for name in self.__dict__))
@@ -98,7 +104,7 @@ class Shelf:
     def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The replies that the store holds to these keys; damaged ones count as missing."""
         replies = {}
-        for key, lines in self.reader.rows(dict.fromkeys(keys)).items():
+        for key, lines in self.reader.rows(keys):
             try:
                 if isinstance(lines, DamagedStore):
                     raise lines
@@ -114,7 +120,7 @@ class Shelf:
 
         Raises DamagedStore at the first record that is not what was written.
         """
-        rows = self.reader.every() if keys is None else iter(self.reader.rows(keys).items())
+        rows = self.reader.every() if keys is None else self.reader.rows(keys)
         for key, lines in rows:
             if isinstance(lines, DamagedStore):
                 raise lines
@@ -130,7 +136,7 @@ class Shelf:
         `lmjudge store export` writes and prints.
         """
         total = hashlib.sha256()
-        rows = self.reader.every() if keys is None else sorted(self.reader.rows(keys).items())
+        rows = self.reader.every() if keys is None else self.reader.rows(keys)
         for _, lines in rows:
             if isinstance(lines, DamagedStore):
                 raise lines
@@ -139,16 +145,42 @@ class Shelf:
         return total.hexdigest()
 
     def add(self, records: Iterable[Record]) -> Added:
-        """Keep these records; what that changed. Adding twice, or in another order, is the same."""
+        """Keep these records; what that changed. Adding twice, or in another order, is the same.
+
+        Raises StoreError for a key with more than 1,000 replies, or with more than 8 MiB of them.
+        """
         total = Added()
-        source = iter(records)
-        if not (chunk := list(islice(source, CHUNK))):
+        portions = _portions(records, lambda record: len(record.line))
+        if not (first := next(portions, None)):
             return total
         with recording(self.path) as cache:
-            while chunk:
-                total += self.commit(cache, chunk)
-                chunk = list(islice(source, CHUNK))
+            for portion in chain([first], portions):
+                total += self.commit(cache, portion)
         return total
+
+    def would_change(self, lines: Iterable[bytes]) -> set[str]:
+        """Return the keys whose reply is another once the records in these lines are added.
+
+        Adds none. Raises DamagedStore for over 10,000 lines that are no records.
+        """
+        changed: set[str] = set()
+        forged = 0
+        for portion in _portions(lines, len):
+            by_key: dict[str, list[bytes]] = {}
+            for line in portion:
+                try:
+                    by_key.setdefault(check_line(line), []).append(line)
+                except DamagedStore:
+                    forged += 1
+            if forged > _FORGED:
+                told = f"over {_FORGED:,} lines are no records, so nothing is merged"
+                raise DamagedStore(told, keys=[])
+            for key, row in self.reader.rows(by_key):
+                if held := _salvage(row):
+                    reply = unite([held[0], *_salvage(by_key[key])])[0].reply
+                    if not reply.same_as(held[0].reply):
+                        changed.add(key)
+        return changed
 
     def commit(self, cache: diskcache.Cache, records: Iterable[Record]) -> Added:
         """Keep these records in one transaction: they are on the disk when it returns."""
@@ -158,13 +190,13 @@ class Shelf:
         new = known = observations = 0
         changed = []
         with transaction(cache):
-            rows = self.reader.rows(by_key)
+            rows = dict(self.reader.rows(by_key))
             fresh = {}
             for key, added in by_key.items():
                 held = _salvage(rows.get(key, []))
                 united = unite([*held, *added])
                 if united != held:
-                    row = pack(record.line for record in united)
+                    row = pack((record.line for record in united), key)
                     if key in rows:
                         cache.set(key, row)
                     else:
@@ -230,12 +262,30 @@ class Shelf:
             os.close(file)
 
     def notes(self, name: str) -> list[dict[str, Any]]:
-        """Return the lines of JSON in a file beside the records, without those cut short."""
+        """Return the lines of JSON at the end of a file beside the records, but those cut short."""
         path, found = self.path / name, []
-        for line in path.read_bytes().splitlines() if check_plain(path) else ():
-            with suppress(ValueError):
-                found.append(json.loads(line))
+        if not check_plain(path):
+            return []
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _NOTED))
+            for line in file.read(_NOTED).splitlines():
+                with suppress(ValueError, RecursionError):
+                    found.append(json.loads(line))
         return [note for note in found if isinstance(note, dict)]
+
+
+def _portions(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Yield the items by as many as one commit takes and the memory holds."""
+    portion: list[Item] = []
+    total = 0
+    for item in items:
+        portion.append(item)
+        total += size(item)
+        if len(portion) == CHUNK or total > _COMMITTED:
+            yield portion
+            portion, total = [], 0
+    if portion:
+        yield portion
 
 
 def _salvage(lines: list[bytes] | DamagedStore) -> list[Record]:
@@ -250,9 +300,6 @@ def _salvage(lines: list[bytes] | DamagedStore) -> list[Record]:
         except DamagedStore:
             continue
     return held
-
-
-Item = TypeVar("Item")
 
 
 class Asks(Protocol):

@@ -150,7 +150,8 @@ def test_an_export_of_what_some_rows_rest_on(
     assert "names a record" in capsys.readouterr().err
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@examples(8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records, records)
 def test_every_merge_that_completes_is_commutative_and_changes_no_reply(
     tmp_path_factory: pytest.TempPathFactory, one: list[Record], two: list[Record]

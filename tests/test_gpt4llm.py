@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from cells import run_cells
 from given import examples
 from hypothesis import given, strategies as st
 from loopback import Loopback
@@ -252,6 +253,8 @@ def test_all_49_bars_follow_from_their_totals() -> None:
         figures = beside["table"].str.fullmatch(r"Figure [45]\([a-d]\)")
         ratios = beside[figures & (beside["column"] == "ratio_pct")]
         assert (ratios["basis"] == "arithmetic").all()
+        rounded = beside[figures & (beside["column"] != "ratio_pct") & beside["value"].notna()]
+        assert (rounded["ours_printed"] == rounded["printed"]).all()
         assert (ratios["ours_printed"] == ratios["printed"]).all()
         assert ratios["same"].isna().all()
         bars += len(ratios)
@@ -259,7 +262,8 @@ def test_all_49_bars_follow_from_their_totals() -> None:
 
 
 def test_the_papers_conflicts_are_in_the_table() -> None:
-    found = read_table(ROOT / "reports/gpt4llm-scores.csv").set_index(["table", "row"])["value"]
+    found = read_table(ROOT / "reports/gpt4llm-scores.csv").query("column == 'ratio_pct'")
+    found = found.set_index(["table", "row"])["value"]
     seen, mirrored = found["Figure 4(c)", "GPT4"], found["Figure 4(d)", "ChatGPT"]
     assert seen == pytest.approx(100 * 613 / 521)
     assert abs(seen * mirrored - 1e4) > 500
@@ -293,6 +297,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
     with Loopback(answer) as running:
+        monkeypatch.setenv("OPENAI_BASE_URL", running.url)
         yield running
 
 
@@ -322,24 +327,28 @@ def test_own_reviews_in_the_blogs_format(published_data: Path, home: Path) -> No
         for number, row in enumerate(rows["data"])
     ]
     (folder / "review_one_other.jsonl").write_text("\n".join(lines))
-    given = {"reviews": str(folder), "baseline": "other"}
-    assert run(["gpt4llm-scores"], parameters=given)[0].source == "own"
-    table = read_table(home / "reports/own/gpt4llm-scores.csv").set_index("column")
-    means = json.loads(rows["Meta_Info"]["average_scores"])
-    totals = [80 * mean for mean in means]
-    assert table["value"].tolist() == pytest.approx([*totals, 100 * totals[0] / totals[1]])
-    assert set(table["basis"]) == {"own"}
+    found = run_cells(
+        "vicuna-scores", until="table2", reviews=str(folder), model="other", baseline="one"
+    )
+    table = found["table2"].set_index("column")["value"]
+    totals = [80 * mean for mean in json.loads(rows["Meta_Info"]["average_scores"])]
+    assert table[["baseline", "vicuna"]].tolist() == pytest.approx(totals)
 
 
 @pytest.mark.notebooks
 def test_a_judge_of_ones_own_on_translated_answers(
     published_data: Path, home: Path, server: Loopback
 ) -> None:
-    given = {"judge": "mine", "translator": "translator", "chinese": True, "record": True}
-    given |= {"base_url": server.url, "limit": 2, "models": ["llama-13b"]}
-    assert run(["gpt4llm-scores"], parameters=given)[0].source == "own"
-    table = read_table(home / "reports/own/gpt4llm-scores.csv")
-    assert set(table["table"]) == {"Own judgments, translated"}
+    (home / "model_answer").mkdir()
+    for model in ("mine", "other"):
+        lines = [{"question_id": q, "choices": [{"turns": [f"{model} {q}"]}]} for q in (1, 2)]
+        text = "\n".join(json.dumps(line) for line in lines)
+        (home / f"model_answer/{model}.jsonl").write_text(text)
+    given = {"judge": "mine", "translator": "translator", "record": True, "baseline": "other"}
+    (made,) = run(["gpt4llm-scores"], parameters=given | {"answers": str(home)})
+    assert made.table.parent.name == "own"
+    table = read_table(made.table).query("table == 'Your judge'")
+    assert set(table["basis"]) == {"own"}
     assert table["n"].tolist() == [4, 4, 4]
     asked = [call.body for call in server.calls]
     # Two questions, and both models' answers to them, then both orders of each pair.
@@ -347,6 +356,25 @@ def test_a_judge_of_ones_own_on_translated_answers(
     judged = [body["messages"][-1]["content"] for body in asked if body["model"] == "mine"]
     assert len(judged) == 4
     assert all(text.count("\nZH ") == 3 for text in judged)
+
+
+@pytest.mark.notebooks
+def test_the_blogs_scores_are_beside_the_papers(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same percentages as in vicuna-scores, from the rows that ship."""
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    table = read_table(run(["gpt4llm-scores"])[0].table)
+    near = table[table["table"] == "Percent of ChatGPT's total"].set_index("row")
+    assert set(near["basis"]) == {"rows"}
+    assert near["value"].round().to_dict() == {
+        "LLaMA (13B)": 68,
+        "Alpaca (13B)": 76,
+        "Vicuna (13B)": 92,
+        "Bard": 93,
+        "ChatGPT": 100,
+    }
+    assert len(table.query("basis == 'arithmetic'")) == 37 * 3 + 4
 
 
 @pytest.mark.notebooks

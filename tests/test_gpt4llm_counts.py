@@ -55,10 +55,10 @@ def test_a_choice_is_one_of_five(tmp_path: Path, choice: str) -> None:
 
 @pytest.mark.notebooks
 def test_the_eighteen_percentages_follow_from_whole_votes(
-    published_data: Path, place: Path
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(["gpt4llm-human"], source="published")
-    table = read_table(place / "reports/gpt4llm-human.csv")
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    table = read_table(run(["gpt4llm-human"])[0].table)
     assert set(table["basis"]) == {"arithmetic"}
     both = lj.compare(table, "gpt4llm-human")
     percent = both[both["column"].str.endswith("_pct")]
@@ -76,28 +76,27 @@ def test_the_eighteen_percentages_follow_from_whole_votes(
     assert sorted(set(votes["n"])) == [704, 755]
     assert (votes.groupby(["table", "row"])["value"].sum() == [704] * 3 + [755] * 3).all()
     assert check(["gpt4llm-human"]).empty
+    # Without ties the three comparisons with GPT-4 hold one half.
+    won = both[both["table"] == "Percent of votes that name a winner"].set_index("row")
+    assert won["n"].sort_values().tolist() == [295, 404, 506, 520, 569, 656]
+    assert won.loc["Helpfulness, against Alpaca", "value"] == pytest.approx(100 * 381 / 520)
+    against = won[won.index.str.endswith("GPT-4")]
+    assert ((against["low"] < 50) & (against["high"] > 50)).all()
 
 
 @pytest.mark.notebooks
 def test_own_choices_are_shown_as_ones_own(place: Path) -> None:
     path = place / "choices.csv"
     path.write_text(CHOICES)
-    run(["gpt4llm-human"], parameters={"votes": str(path)})
-    table = read_table(place / "reports/own/gpt4llm-human.csv")
-    assert set(table["table"]) == {"Own votes, as in Figure 3: ours and theirs"}
+    (made,) = run(["gpt4llm-human"], parameters={"votes": str(path)})
+    assert made.table.parent.name == "own"
+    table = read_table(made.table).query("table == 'Your votes: ours and theirs'")
+    assert set(table["basis"]) == {"own"}
     cells = table.set_index(["row", "column"])
     assert cells.loc[("Helpfulness", "ours"), "value"] == pytest.approx(60)
     assert cells.loc[("Helpfulness", "theirs"), "value"] == pytest.approx(20)
     assert cells.loc[("Honesty", "tie"), "value"] == pytest.approx(100)
     assert cells.loc[("Honesty", "tie"), ["n", "no_verdict"]].tolist() == [2, 1]
-
-
-@pytest.mark.notebooks
-def test_simulated_votes_hold_what_was_planted(place: Path) -> None:
-    run(["gpt4llm-human"], source="simulated", parameters={"models": ["sim-alder", "sim-elder"]})
-    table = read_table(place / "reports/simulated/gpt4llm-human.csv")
-    assert len(table) == 18
-    assert held(table) > 0.7
 
 
 @pytest.mark.notebooks

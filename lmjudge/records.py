@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -141,6 +142,16 @@ class Reply:
     @property
     def _said(self) -> tuple[Any, ...]:
         return (self.text, self.finish_reason, self.refusal, self.logprobs)
+
+
+def ending_word(finish_reason: str | None) -> str:
+    """Return how a reply ended, in one spelling for all servers: "" where none was told.
+
+    >>> ending_word("FinishReason.MAX_TOKENS"), ending_word("content-filter"), ending_word(None)
+    ('max_tokens', 'content_filter', '')
+    """
+    words = re.sub(r"[^a-z0-9]+", "_", (finish_reason or "").lower()).strip("_")
+    return words.removeprefix("finishreason_").removeprefix("finish_reason_")
 
 
 @dataclass(frozen=True)

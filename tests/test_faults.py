@@ -73,7 +73,7 @@ ROWS: dict[str, tuple[str, list[str]]] = {
         READ,
         [
             *("null", "thought alone", "a part unknown", "cut by the window", "cut unheard of"),
-            *("prohibited", "whole in capitals"),
+            *("prohibited", "whole in capitals", "cut by number", "whole in another spelling"),
             *(
                 "refused",
                 "filtered",
@@ -114,6 +114,8 @@ SAID: dict[str, tuple[dict[str, Any], str, str | float]] = {
     ),
     "cut unheard of": (chat("It ends in\n[[B]]", "lost_interest"), "pair", "truncated"),
     "prohibited": (chat("It ends in\n[[B]]", "PROHIBITED_CONTENT"), "pair", "content_filter"),
+    "cut by number": (chat("It ends in\n[[B]]", 2), "pair", "truncated"),
+    "whole in another spelling": (chat("So\n[[B]]", "FinishReason.STOP"), "pair", "model_b"),
     "whole in capitals": (chat("It ends in\n[[B]]", "STOP"), "pair", "model_b"),
     "cut in thought": (chat("<think>Say [[A]]\n[[A]]"), "pair", "no_verdict"),
     "two": (chat("[[A]] or [[B]]"), "pair", "ambiguous"),

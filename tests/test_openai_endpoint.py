@@ -498,6 +498,7 @@ def test_any_json_is_read_and_every_reply_can_be_stored(status, body):
             "[[B]]?",
         ),
         (["So\n", "[[A]]"], "So\n[[A]]", None),
+        ({"winner": "A", "why": "caf\u00e9"}, '{"winner": "A", "why": "caf\u00e9"}', None),
         ({"type": "text", "text": "[[A]]"}, "[[A]]", None),
         ([{"text": "[[A]]"}, {"type": "citation", "text": "no"}], "[[A]]", None),
         ([{"type": "output_text", "text": "[[A]]"}, {"type": "image_url"}], "[[A]]", None),
@@ -517,6 +518,7 @@ def test_an_answer_in_parts_is_one_text_and_its_reasoning_none_of_it(parts, text
         assert (found.text, found.reasoning) == (text, reasoning)
 
 
+CONTEXT = ("context_length", "fail")
 STREAMED = [
     {"model": "m-1", "choices": [{"delta": {"role": "assistant", "content": ""}}]},
     {"choices": [{"delta": {"reasoning_content": "[[B]]"}}]},
@@ -541,13 +543,51 @@ def test_streamed_pieces_are_one_reply():
     assert (died.reason, died.then) == ("quota", "stop")
 
 
-def test_a_piece_in_place_of_a_message_is_read():
-    whole = {"choices": [{"delta": {"content": "[[A]]"}, "finish_reason": "stop"}]}
+@pytest.mark.parametrize(
+    "said", [{"delta": {"content": "[[A]]"}}, {"message": "[[A]]"}, {"text": "[[A]]"}]
+)
+def test_a_text_in_another_place_than_a_message_is_read(said):
+    whole = {"choices": [said | {"finish_reason": "stop"}]}
     assert read_reply(200, {}, json.dumps(whole).encode()).text == "[[A]]"
 
 
 @pytest.mark.parametrize(
-    "ended", ["error", "ERROR", "abort", "insufficient_system_resource", "network_error"]
+    "field",
+    [
+        {"reasoning_content": "[[B]]?"},
+        {"reasoning": "[[B]]?"},
+        {"reasoning": {"summary": ["[[B]]", "?"]}},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "[[B]]?"}]},
+        {"reasoning_content": "", "thinking": "[[B]]?"},
+    ],
+)
+@pytest.mark.parametrize("content", [None, "", "[[A]]"])
+def test_reasoning_beside_any_content_is_kept(field, content):
+    whole = {"choices": [{"message": {"content": content} | field, "finish_reason": "stop"}]}
+    reply = read_reply(200, {}, json.dumps(whole).encode())
+    assert (reply.text, reply.reasoning) == (content or "", "[[B]]?")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "then"),
+    [
+        ({"object": "error", "message": "maximum context length is 9", "code": 40303}, *CONTEXT),
+        ({"message": "no credit", "code": 402}, "quota", "stop"),
+        ({"msg": "busy", "code": 503}, "server_error", "again"),
+        ({"detail": "something"}, "bad_reply", "again"),
+    ],
+)
+def test_an_error_told_as_a_bare_object_with_status_200_is_an_error(body, reason, then):
+    fault = read_reply(200, {}, json.dumps(body).encode())
+    assert (fault.reason, fault.then, fault.refused) == (reason, then, True)
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        *("error", "ERROR", "abort", "insufficient_system_resource", "network_error"),
+        *("network-error", "FinishReason.ERROR"),
+    ],
 )
 def test_what_the_server_gave_up_in_the_middle_is_asked_again_and_counted(ended):
     choice = {"message": {"content": "B says [[B]]"}, "finish_reason": ended}
@@ -670,6 +710,13 @@ TOO_LONG = {
     "xai": (400, {"error": "This model's maximum prompt length is 131072"}),
     "vllm": (400, error("The prompt (length 9) is longer than the maximum model length of 4")),
     "mistral": (400, {"message": "Prompt contains 9 tokens, too large for model with 4"}),
+    "dashscope": (400, error("Range of input length should be [1, 30720]")),
+    "gpt-5": (400, error("Input tokens exceed the configured limit of 272000 tokens.")),
+    "openai, a string": (
+        400,
+        error("Invalid 'input': string too long.", "string_above_max_length"),
+    ),
+    "fastchat": (200, {"object": "error", "message": "This model's maximum context length is 9"}),
     "nginx": (413, "<h1>413 Request Entity Too Large</h1>"),
     "tgi": (422, {"error": "`inputs` tokens + `max_new_tokens` must be <= 4096."}),
 }
@@ -707,6 +754,8 @@ def test_a_prompt_too_long_is_typed_after_one_attempt(name):
         (error("try again in 250ms"), 0.25),
         (error("Wait for 2 minutes 3 seconds"), 123),
         ({"message": "limited", "retry_after": 1.5}, 1.5),
+        ({"message": "limited", "retry_after_ms": 250}, 0.25),
+        (error("Rate limit resets in 3h"), 10800),
         (error("slow down, 20 requests a second"), None),
     ],
 )
@@ -739,6 +788,8 @@ def test_a_wait_told_in_the_body_is_waited_for():
         },
         error("Rate limit reached on requests per day (RPD): try again in 7m12s"),
         error("Daily limit of free models reached"),
+        error("100 requests per 24 hours"),
+        error("Your monthly limit is reached"),
     ],
 )
 def test_a_quota_of_a_day_stops_the_run(body):

@@ -18,11 +18,12 @@ from functools import cache
 from urllib.parse import quote
 
 from lmjudge.canonical import JSON, clean_text
-from lmjudge.records import Reply
+from lmjudge.records import Reply, ending_word
 
 _DEEPEST = 50
-_REASONING = ("reasoning_content", "reasoning")
+_REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thoughts")
 # Endings of a reply that the server gave up in the middle: it may finish when asked again.
+_SAID = ("text", "thinking", "reasoning", "summary", "content")
 _BROKEN_OFF = {
     *("error", "abort", "aborted", "cancelled", "insufficient_system_resource"),
     *("network_error", "server_error", "internal_error", "timeout"),
@@ -41,6 +42,7 @@ _TOO_LONG = re.compile(
     r"context.{0,20}(length|size|window)|context (the )?overflow|too many (input )?tokens"
     r"|max_new_tokens|maximum (prompt|input|sequence|model) length|reduce (the length|your message)"
     r"|(prompt|input|request|messages?|text) (is )?too (long|large)"
+    r"|range of input length|string too long|(above|exceeds?).max.(length|message|seq)"
     r"|(prompt|input)[^.]{0,60} (exceeds?|too large)|exceeds? the maximum number of tokens"
 )
 _FILTERED = re.compile(
@@ -57,11 +59,14 @@ _NAMED = re.compile(
     r"|(?i:parameter|argument):? (?!not\b|is\b|supplied\b)(\w+)"
 )
 _STREAMS_ONLY = re.compile(r"only supports? stream|stream.{0,20}(required|must be true)")
-_A_DAY = re.compile(r"per.?day|daily|\b[rt]pd\b")
+_A_DAY = re.compile(r"per.?(day|month)|daily|monthly|24.?h(our)?s?\b|\b[rt]pd\b")
 _WAIT = re.compile(
-    r"(?:try again|retry|wait)\D{0,30}?\s((?:\d+(?:\.\d+)?\s?(?:ms|milli[a-z]*|[hms][a-z]*)\s?)+)"
+    r"(?:try again|retry|wait|resets?)\D{0,30}?\s"
+    r"((?:\d+(?:\.\d+)?\s?(?:ms|milli[a-z]*|[hms][a-z]*)\s?)+)"
 )
+_DELAYS = {"retryDelay": 1.0, "retryAfter": 1.0, "retry_after": 1.0, "retry_after_ms": 0.001}
 _UNITS = {"ms": 0.001, "mi": 60.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_COMPLAINTS = ("message", "msg", "detail")
 # The fields of an error, at any depth, whose texts say what was wrong.
 _SAYING = {"message", "msg", "detail", "details", "error", "errors", "code", "type", "status"}
 _SAYING |= {"reason", "metadata", "raw", "violations", "quotaId", "title", "description"}
@@ -107,6 +112,8 @@ def read_reply(
     if not isinstance(whole, dict):
         whole = {}
     error = whole.get("error") or _first(whole).get("error")
+    if "choices" not in whole and any(isinstance(whole.get(name), str) for name in _COMPLAINTS):
+        error = error or whole  # FastChat's servers tell errors so, with status 200
     outcome = _chat_reply(whole) if status == 200 and not error else None
     if isinstance(outcome, Reply):
         texts = list(_texts(outcome.as_json()))
@@ -176,17 +183,20 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
     """Return the reply in a chat completion, or the Fault for what is none."""
     bad = Fault("bad_reply", "what came back is no chat completion", 200)
     choice = _first(whole)
-    message = choice.get("message") or choice.get("delta")
+    message = choice.get("message") or choice.get("delta") or choice.get("text")
+    if isinstance(message, str):
+        message = {"content": message}
     if not isinstance(message, dict):
         return bad
     text, thought = _in_parts(message.get("content"))
-    refusal, finish = _text(message.get("refusal")), _text(choice.get("finish_reason"))
-    if finish and finish.lower() in _BROKEN_OFF:
+    refusal, finish = _text(message.get("refusal")), choice.get("finish_reason")
+    finish = str(finish) if isinstance(finish, int) else _text(finish)
+    if ending_word(finish) in _BROKEN_OFF:
         return replace(bad, message=f"the server broke the reply off (finish_reason {finish!r})")
     if not text and (message.get("tool_calls") or message.get("function_call")):
         return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
-    thoughts = [_text(message.get(name)) for name in _REASONING] + [_text(thought)]
-    reasoning = next(filter(None, thoughts), None)
+    thoughts = ("".join(_inside(message.get(name), _SAID)) for name in _REASONING)
+    reasoning = next((_text(told) for told in (*thoughts, thought) if told), None)
     if message.get("content") in (None, []) and (refusal or finish or reasoning):
         text = ""  # it was paid for, and asked again it would say as little
     if text is None:
@@ -211,12 +221,14 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
 def _in_parts(content: JSON) -> tuple[str | None, str]:
     """Return a message's content as one text, and the reasoning in it.
 
-    Content is a text, a list of parts, or one part; a part is a text, or an object whose `text` it
-    is. Parts that hold reasoning have a type that says so; other parts (pictures) are left out. The
-    text is None where the content is nothing of the kind.
+    Content is a text, a list of parts, one part, or JSON that the server has parsed; a part is a
+    text, or an object whose `text` it is. Parts that hold reasoning have a type that says so; other
+    parts (pictures) are left out. The text is None where the content is nothing of the kind.
     """
     if isinstance(content, str):
         return content, ""
+    if isinstance(content, dict) and not {"text", "type"} & set(content):
+        return _dumped(content), ""
     parts = content if isinstance(content, list) else [content]
     if not parts or not all(isinstance(part, (str, dict)) for part in parts):
         return None, ""
@@ -225,10 +237,17 @@ def _in_parts(content: JSON) -> tuple[str | None, str]:
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and re.search("think|reason|thought", kind):
-            thoughts += _inside(part, ("text", "thinking", "reasoning", "summary", "content"))
+            thoughts += _inside(part, _SAID)
         elif kind is None or "text" in str(kind):
             texts += _inside(part, ("text",))
     return "".join(texts), "".join(thoughts)
+
+
+def _dumped(content: JSON) -> str | None:
+    try:
+        return json.dumps(content, ensure_ascii=False)
+    except RecursionError:
+        return None
 
 
 def _inside(part: JSON, names: Sequence[str], depth: int = 0) -> list[str]:
@@ -277,8 +296,10 @@ def _fault(
     if 400 <= status < 500 and status not in (408, 409, 425, 429):
         return Fault("bad_request", message, status, "fail")
     if status == 429 and _A_DAY.search(words):
-        message += ": the quota of a day is used up; run again when it is renewed"
-        return Fault("quota", f"{message}: what was answered is kept", status, "stop")
+        message += (
+            "; a quota of a day or longer is used up, so run again when it is renewed: what was"
+        )
+        return Fault("quota", f"{message} answered is kept", status, "stop")
     reason = {200: "bad_reply", 429: "rate_limited"}.get(status, "server_error")
     asked = retry_after(headers, time.time())
     return Fault(reason, message, status, wait=_wait_in(fields, words) if asked is None else asked)
@@ -302,9 +323,9 @@ def _wait_in(error: Mapping[str, JSON], words: str) -> float | None:
     """
     details = error.get("details")
     for item in [error, *(details if isinstance(details, list) else ())]:
-        delay = item.get("retryDelay", item.get("retry_after")) if isinstance(item, dict) else None
-        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s?", str(delay)):
-            return float(str(delay).rstrip("s"))
+        for name, unit in _DELAYS.items() if isinstance(item, dict) else ():
+            if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s?", delay := str(item.get(name))):
+                return float(delay.rstrip("s")) * unit
     found = _WAIT.search(words)
     if found is None:
         return None

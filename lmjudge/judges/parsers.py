@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmjudge.reasoning import after_reasoning, last_line, stated
+from lmjudge.records import ending_word
 
 LETTERS, EXCHANGED = "[[A]]", "[[B]]"
 RATING, RATINGS, LISTED = "[[rating]]", "[[rating_a,rating_b]]", "[[rating,...]]"
@@ -78,6 +79,7 @@ FIELDS = {
 _WHOLE = {
     *("stop", "stop_sequence", "stop_token", "end_turn", "eos", "eos_token", "end", "done"),
     *("complete", "completed", "finish", "finished", "tool_calls", "tool_use", "function_call"),
+    *("end_of_turn", "end_of_text", "eot", "normal", "success"),
 }
 _CUT_SHORT = {
     **dict.fromkeys(
@@ -262,7 +264,7 @@ def cut_short(finish_reason: str | None) -> str | None:
     >>> cut_short("STOP"), cut_short("length"), cut_short("network_error"), cut_short("SAFETY")
     (None, 'truncated', 'truncated', 'content_filter')
     """
-    ending = (finish_reason or "stop").lower().removeprefix("finish_reason_")
+    ending = ending_word(finish_reason) or "stop"
     return None if ending in _WHOLE else _CUT_SHORT.get(ending, "truncated")
 
 

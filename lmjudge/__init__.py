@@ -19,11 +19,14 @@ _HOME = {
     "load_choices": "data",
     "load_instructions": "data",
     "load_pairs": "data",
+    "load_pairings": "data",
     "load_scores": "data",
     "answers_from_judgments": "data",
     "import_judgments": "data",
     "choose_source": "data",
     "at_hand": "data",
+    "save": "data",
+    "to_dataset": "data",
     "fetch": "data",
     "simulate": "simulate",
     "line_up": "frames",
@@ -140,10 +143,13 @@ if TYPE_CHECKING:
         load_judgments as load_judgments,
         load_lm_eval as load_lm_eval,
         load_means as load_means,
+        load_pairings as load_pairings,
         load_pairs as load_pairs,
         load_questions as load_questions,
         load_scores as load_scores,
         load_votes as load_votes,
+        save as save,
+        to_dataset as to_dataset,
     )
     from lmjudge.endpoints.budget import Budget as Budget
     from lmjudge.endpoints.local import LocalEndpoint as LocalEndpoint

@@ -20,7 +20,6 @@ from loopback import Loopback, always, chat, http
 from test_batch import Server, serving
 
 import lmjudge as lj
-from lmjudge import formats
 from lmjudge.cli import main
 from lmjudge.cli.asking import Held
 
@@ -107,14 +106,14 @@ def test_generate_judge_in_three_modes_and_show(
     table = pd.read_csv(here / "single.csv")
     best = table[(table["table"] == "average") & (table["judge"] == "judge-2/single")]
     assert best["model"].iloc[0] == "org/Big"
-    assert set(formats.read_judgments(["theirs.jsonl"])["score"]) == set(
-        formats.read_judgments(["single.jsonl"])["score"]
+    assert set(lj.load_judgments("theirs.jsonl")["score"]) == set(
+        lj.load_judgments("single.jsonl")["score"]
     )
 
     two = judge.replace("--judge", "--limit 2 --judge")
     baseline = "--mode pairwise-baseline --baseline small"
     assert lmjudge(f"{two} {baseline} --out pairs.jsonl") == 0
-    games = formats.read_judgments(["pairs.jsonl"])
+    games = lj.load_judgments("pairs.jsonl")
     assert len(games) == 2 * 2 * 2 * 2  # models, questions, turns, orders
     assert lmjudge("show pairs.jsonl --baseline small") == 0
     told = capsys.readouterr().out
@@ -136,7 +135,7 @@ def test_show_warns_of_a_judge_that_prefers_the_first_answer(
             for judge, winner in (("judge-y/pair", "model_a"), ("judge-z/pair", fair)):
                 key = f"{judge}{question}{a}"
                 rows.append(said | {"judge": judge, "winner": winner, "key": key})
-    formats.write_frame(pd.DataFrame(rows), here / "flips.jsonl")
+    lj.save(pd.DataFrame(rows), here / "flips.jsonl")
     assert lmjudge("show flips.jsonl --out flips.csv") == 0
     told = capsys.readouterr().out
     assert re.search(r"judge-y/pair +x +0 +0 +10 +10 +0.000 +0.000 +0.500", told)
@@ -146,7 +145,7 @@ def test_show_warns_of_a_judge_that_prefers_the_first_answer(
     table = pd.read_csv(here / "flips.csv").set_index(["judge", "model"])
     assert table.loc[("judge-z/pair", "x"), "win_rate"] == 0.95
     ours = lj.win_rates(
-        lj.resolve(formats.read_judgments(["flips.jsonl"])).query("judge != 'judge-y/pair'")
+        lj.resolve(lj.load_judgments("flips.jsonl")).query("judge != 'judge-y/pair'")
     )
     assert ours.set_index("model")["win_rate"].to_dict() == {"x": 0.95, "y": pytest.approx(0.05)}
 
@@ -181,14 +180,14 @@ def test_the_same_by_cells(here: Path, server: Loopback) -> None:
     judge = "judge questions.jsonl model_answer --judge j --mode pairwise-all --turns 1 2"
     assert lmjudge(f"{judge} --out games.jsonl") == 0
     calls = len(server.calls)
-    questions = formats.read_questions("questions.jsonl")
-    answers = formats.read_answers(["model_answer"])
+    questions = lj.load_questions("questions.jsonl")
+    answers = lj.load_answers("model_answer", samples=None)
     with closing(lj.Store()) as store:
         games = lj.judge_pairs(
             lj.pair_up(questions, answers), lj.Judge("pair", "j"), store=store, turns=(1, 2)
         )
     assert len(server.calls) == calls
-    written = formats.read_judgments(["games.jsonl"])
+    written = lj.load_judgments("games.jsonl")
     assert written["key"].tolist() == games["key"].tolist()
     assert written["winner"].tolist() == games["winner"].tolist()
 
@@ -201,7 +200,7 @@ def test_what_goes_to_the_server(here: Path, server: Loopback) -> None:
     assert body["top_p"] == 0.5
     assert body["messages"][0] == {"role": "system", "content": "Short."}
     assert sorted({call.body["seed"] for call in server.calls}) == [5, 6]
-    read = formats.read_answers(["a.jsonl"])
+    read = lj.load_answers("a.jsonl", samples=None)
     assert read[["model", "sample"]].values.tolist() == [["mine", 0], ["mine", 1]]
     server.calls.clear()
     words = words.replace("mt-bench", "gpt4llm").replace("--samples 2 --seed 5", "--temperature 0")
@@ -229,7 +228,7 @@ def test_recipes_that_make_questions(
     assert "written: questions-devise.jsonl" in told
     words = "generate questions-devise.jsonl --model m --recipe translate-zh --out zh.jsonl"
     assert lmjudge(words) == 0
-    made = formats.read_questions("zh.jsonl")
+    made = lj.load_questions("zh.jsonl")
     assert made["question_id"].tolist() == ["fermi-1", "fermi-2"]
     assert made["turns"].tolist() == [["said otherwise"]] * 2
     assert "1024" in str(server.calls[-1].body)
@@ -400,11 +399,11 @@ def test_a_model_on_this_machine_answers_and_judges(
     tiny_model(here / "Small", context=2048)
     tiny_judge(here / "judge")
     assert lmjudge("generate questions.jsonl --local Small --max-tokens 8 --limit 1 --seed 1") == 0
-    (model,) = set(formats.read_answers(["model_answer"])["model"])
+    (model,) = set(lj.load_answers("model_answer", samples=None)["model"])
     assert re.fullmatch("Small@[0-9a-f]+", model)
     words = "judge questions.jsonl model_answer --local judge --limit 1 --param max_tokens=4"
     assert lmjudge(f"{words} --include-unfinished") == 0
-    assert formats.read_judgments(["judgments-single.jsonl"])["score"].between(1, 10).all()
+    assert lj.load_judgments("judgments-single.jsonl")["score"].between(1, 10).all()
 
 
 def test_dollars_are_told_and_kept(
@@ -446,7 +445,7 @@ def test_failures_are_counted_by_reason_and_the_command_goes_on(
     assert "n: 1 answers have fewer turns than their questions" in capsys.readouterr().out
     judge = "judge questions.jsonl a.jsonl --judge j --out j.jsonl"
     assert lmjudge(judge) == 1
-    assert "'m' has no answer to 1 of 3 questions, such as 3;" in capsys.readouterr().err
+    assert "'m' has no answer to 1 of 3 questions, such as '3';" in capsys.readouterr().err
     assert lmjudge(f"{judge} --allow-missing") == 0
     assert "m: 1 questions without an answer are left out" in capsys.readouterr().out
     server.script = always("401")
@@ -469,8 +468,8 @@ def test_two_shards_on_two_stores_merge_into_what_one_gives(
     assert lmjudge("store --path 1 merge 2") == 0
     assert lmjudge(f"{judge} --store 1 --out both.jsonl") == 0
     assert len(server.calls) == whole
-    both = formats.read_judgments(["both.jsonl"])
-    parts = [formats.read_judgments([f"{part}.jsonl"]) for part in (1, 2)]
+    both = lj.load_judgments("both.jsonl")
+    parts = [lj.load_judgments(f"{part}.jsonl") for part in (1, 2)]
     assert min(map(len, parts)) > 0
     assert sorted(pd.concat(parts)["key"]) == sorted(both["key"])
     assert lmjudge(f"{judge} --shard 1/2 --store 1") == 0
@@ -479,8 +478,8 @@ def test_two_shards_on_two_stores_merge_into_what_one_gives(
     for part in (1, 2):
         words = f"generate questions.jsonl --model m --shard {part}/2 --store g{part}"
         assert lmjudge(f"{words} --out g{part}.jsonl") == 0
-    given = [formats.read_answers([p]) for p in ("g1.jsonl", "g2.jsonl") if Path(p).exists()]
-    assert sorted(pd.concat(given)["question_id"]) == [1, 2, 3]
+    given = [lj.load_answers(p, samples=None) for p in ("g1.jsonl", "g2.jsonl") if Path(p).exists()]
+    assert sorted(pd.concat(given)["question_id"]) == ["1", "2", "3"]
     assert {tuple(map(len, row)) for row in zip(pd.concat(given)["turns"])} <= {(1,), (2,)}
 
 
@@ -500,7 +499,7 @@ BAD = {
     OTHERS.format("short.jsonl"): "'m' has no answer to 2 of 3 questions",
     OTHERS.format("other.jsonl"): "answers are to questions other than",
     "judge doubled.jsonl short.jsonl --judge j": "repeats the question 1",
-    "judge nowhere.jsonl short.jsonl --judge j": "nowhere.jsonl is not a file",
+    "judge nowhere.jsonl short.jsonl --judge j": "no such file or folder: nowhere.jsonl",
     "generate doubled.jsonl --model m": "repeats the question 1",
     "generate questions.jsonl --model m --out /dev/null/x.jsonl": "cannot be written",
 }
@@ -562,18 +561,18 @@ def test_pairs_of_ones_own_and_a_rubric_in_one_line(here: Path, server: Loopback
     rows = {"question": ["Sing"], "answer_a": ["la la long"], "answer_b": ["lo"]}
     pd.DataFrame(rows).to_csv("pairs.csv", index=False)
     assert lmjudge("judge pairs.csv --judge j --mode pairs --out p.jsonl") == 0
-    assert formats.read_judgments(["p.jsonl"])["winner"].tolist() == ["model_a", "model_b"]
+    assert lj.load_judgments("p.jsonl")["winner"].tolist() == ["model_a", "model_b"]
     answered("m")
     rubric = "Is this polite? {answer} End in [[1]] to [[9]]."
     words = ["judge", "questions.jsonl", "model_answer", "--judge", "j", "--scale", "1,9"]
     assert main([*words, "--prompt", rubric, "--out", "own.jsonl"]) == 0
-    made = formats.read_judgments(["own.jsonl"])
+    made = lj.load_judgments("own.jsonl")
     assert made["score"].tolist() == [5.0] * 3
     assert made["judge"].str.match(r"j/own-single-[0-9a-f]{8}$").all()
     answered("n")
     words = ["judge", "questions.jsonl", "model_answer", "--judge", "j", "--prompt", "many"]
     assert main([*words, "--out", "many.jsonl"]) == 0
-    assert formats.read_judgments(["many.jsonl"])["score"].tolist() == [1.0, 2.0] * 3
+    assert lj.load_judgments("many.jsonl")["score"].tolist() == [1.0, 2.0] * 3
     assert lmjudge("show many.jsonl") == 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import lmjudge as lj
-from lmjudge import audit, formats, report
+from lmjudge import audit, report
 from lmjudge.cli import _parser
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -37,7 +37,7 @@ def test_commands_of_the_how_to_page_parse(command: str) -> None:
 def test_code_of_the_how_to_page_names_what_is_there(block: str) -> None:
     import inspect
 
-    rooms = {"lj": lj, "audit": audit, "formats": formats}
+    rooms = {"lj": lj, "audit": audit}
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom) and node.module == "lmjudge.report":
             assert {alias.name for alias in node.names} <= set(report.__all__)

@@ -261,7 +261,7 @@ time.strftime = lambda form, at=None: _form(form, time.localtime() if at is None
 def test_no_table_or_page_asks_for_the_date() -> None:
     """But for sources.csv, which notes on which day a published table changed last."""
     asks = re.compile(r"\btime\.time\(|\.now\(|\.today\(|strftime|localtime|gmtime")
-    for room in "audit formats judges published report simulate stats".split():
+    for room in "audit judges published report simulate stats".split():
         for path in (Path(lj.__file__).parent / room).rglob("*.py"):
             text = path.read_text()
             assert not asks.search(text) or "sources.csv" in text, path

@@ -48,7 +48,7 @@ def test_a_choice_is_one_of_five(tmp_path: Path, choice: str) -> None:
     path.write_text(CHOICES + f"4,Honesty,ours,theirs,r1,{choice}\n")
     with pytest.raises(BadRow, match=r"line 10 .* 1 to 5"):
         lj.load_choices(path)
-    path.write_text("question_id,choice\n1,2\n")
+    path.write_text("question_id,model_a,model_b,choice\n1,m,n,2\n")
     with pytest.raises(DataError, match="lacks criterion"):
         lj.load_choices(path)
 

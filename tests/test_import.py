@@ -1,5 +1,6 @@
 """Published judgments read, stored, and cut back into answers: made-up rows, and the released."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def test_single_grades_are_read_and_stored(prompts: Path, tmp_path: Path) -> Non
         ],
         "params": {"temperature": 0, "max_tokens": 2048},
         "sample": 0,
-        "provider": "own:own",
+        "provider": f"own:own.jsonl-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}",
     }
     assert import_judgments(path, store=store).equals(scores)
     assert len(list(store.records())) == 3
@@ -136,18 +137,18 @@ def test_both_games_of_a_row_are_read_from_their_side(prompts: Path, tmp_path: P
     [
         (SINGLE | {"judge": ["gpt-4"]}, "line 1 of .* judge"),
         (SINGLE | {"judge": [1, 2]}, "line 1 of .* judge"),
-        (SINGLE | {"score": "7"}, "line 1 of .* score"),
+        (SINGLE | {"score": "seven"}, "line 1 of .* score"),
         (SINGLE | {"tstamp": "now"}, "line 1 of .* tstamp"),
         (SINGLE | {"turn": "one"}, "line 1 of .* turn"),
-        ({k: v for k, v in SINGLE.items() if k != "judgment"}, "line 1 of .* lacks 'judgment'"),
-        ({k: v for k, v in PAIR.items() if k != "g2_user_prompt"}, "lacks 'g2_user_prompt'"),
+        ({k: v for k, v in SINGLE.items() if k != "judgment"}, "without their prompts"),
+        ({k: v for k, v in PAIR.items() if k != "g2_user_prompt"}, "need user_prompt"),
     ],
 )
 def test_a_bad_judgment_stores_nothing(
     prompts: Path, tmp_path: Path, row: Any, problem: str
 ) -> None:
     store = Store(tmp_path / "store", mode="record")
-    with pytest.raises(BadRow, match=problem):
+    with pytest.raises(DataError, match=problem):
         import_judgments(written(tmp_path / "own.jsonl", row), store=store)
     assert not list(store.records())
 
@@ -156,13 +157,17 @@ def test_unknown_and_missing_prompts_are_named(
     prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path / "own.jsonl", SINGLE | {"judge": ["gpt-4", "single-v9"]})
+    store = Store(tmp_path / "store", mode="record")
     with pytest.raises(PromptError, match="single-v9"):
-        load_judgments(path)
+        import_judgments(path, store=store)
+    # Reading needs no prompt: only the request that a judgment answers does.
+    assert load_judgments(path)[["judge", "key"]].values.tolist() == [["gpt-4/single-v9", None]]
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "empty"))
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache" / "judgments"))
     with pytest.raises(DataMissing, match="lmjudge fetch fastchat"):
-        load_judgments(path)
+        import_judgments(path, store=store)
+    assert load_judgments(path)["score"].tolist() == [7.0]
 
 
 def test_answers_are_cut_out_byte_for_byte(prompts: Path, tmp_path: Path) -> None:
@@ -227,7 +232,7 @@ def test_the_vicuna_blogs_reviews(published_data: Path, tmp_path: Path) -> None:
     assert released.values.tolist() == [[513, 694], [583, 704], [664, 655.5], [693, 638]]
     assert read.values.tolist() == [[501, 683], [580, 688], [634, 648.5], [663, 627]]
     unread = games[games["reason"].eq("no_verdict")]
-    assert sorted(set(unread["question_id"])) == [68, 69, 70]
+    assert sorted(set(unread["question_id"])) == ["68", "69", "70"]
     assert len(unread) == 12
     outcomes = (
         games.groupby("model_a", sort=False)["published"].value_counts().unstack(fill_value=0)
@@ -305,13 +310,14 @@ def test_prds_requests_are_stored_where_their_prompt_was_released(
     assert games.equals(load_judgments("prd/original"))
 
 
-def test_own_reviews_in_the_blogs_layout_keep_its_names(
+def test_own_reviews_in_the_blogs_layout_keep_whole_names(
     published_data: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(published_data / "vicuna_blog", tmp_path / "my")
     games = import_judgments(tmp_path / "my", store=Store(tmp_path / "store"))
     assert set(games["model_a"]) | set(games["model_b"]) == {
-        *("llama-13b", "alpaca-13b", "bard", "gpt-3.5-turbo", "vicuna-13b")
+        *("llama-13b:v1", "alpaca-13b:v1", "bard:20230327", "gpt-3.5-turbo:20230327"),
+        "vicuna-13b:20230322-clean-lang",
     }
     assert games["key"].notna().all()
 

@@ -17,7 +17,6 @@ from canary import KEY, found_in, tells
 from loopback import Loopback, always, chat, error, http
 
 import lmjudge as lj
-from lmjudge import formats
 from lmjudge.cli import main
 from lmjudge.endpoints.batch import export_batch
 from lmjudge.endpoints.budget import Budget
@@ -92,7 +91,7 @@ def test_the_key_is_found_nowhere(
             export_batch([ask("a batch's")], store, tmp_path / "batch.jsonl")
         write_index()
         assert not check_evidence()["wrong"].map(bool).any()
-        formats.write_answers(answers, tmp_path / "answers.jsonl")
+        lj.save(answers, tmp_path / "answers.jsonl", "fastchat")
         questions.to_json(tmp_path / "questions.jsonl", orient="records", lines=True)
         for command in (
             "judge questions.jsonl answers.jsonl --judge gpt-4o --concurrency 4 --out s.csv",

@@ -22,7 +22,7 @@ LAYERS = [
     ["judges"],
     ["generate", "scale"],
     ["plan", "data", "simulate", "rewards"],
-    ["audit", "formats"],
+    ["audit"],
     ["report"],
     ["widgets"],
     ["cli"],
@@ -111,7 +111,7 @@ for name in ("torch", "transformers", "accelerate", "datasets", "sklearn"):
     sys.modules[name] = None
 import pandas as pd
 import lmjudge as lj
-import lmjudge.audit, lmjudge.formats, lmjudge.generate, lmjudge.judges, lmjudge.report
+import lmjudge.audit, lmjudge.data, lmjudge.generate, lmjudge.judges, lmjudge.report
 import lmjudge.rewards, lmjudge.simulate.overlap, lmjudge.simulate.samples, lmjudge.widgets
 frame, told = pd.DataFrame(), []
 for ask in (

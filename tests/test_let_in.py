@@ -12,7 +12,6 @@ import pytest
 from hostile import CELLS, JUDGED, NAMES, PAGES, TEMPLATES, TERMINAL
 
 import lmjudge as lj
-from lmjudge import formats
 from lmjudge.cli import main
 from lmjudge.judges.parsers import LETTERS, PARSERS, RATING, RATINGS
 from lmjudge.records import Record, Reply, Request
@@ -118,7 +117,7 @@ def test_the_terminal_gets_no_control_bytes(
         for name in names
     ]
     whole = {"sample": 0, "reason": None, "text": "[[7]]", "key": None, "origin": "rendered"}
-    judged = formats.write_frame(pd.DataFrame(rows).assign(**whole), tmp_path / "judged.jsonl")
+    judged = lj.save(pd.DataFrame(rows).assign(**whole), tmp_path / "judged.jsonl")
     assert main(["store", "--path", str(tmp_path / "store"), "stats"]) == 0
     assert main(["show", str(judged), "--out", str(tmp_path / "shown.csv")]) == 0
     told = capfd.readouterr()
@@ -140,7 +139,7 @@ def test_no_spreadsheet_runs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     table = pd.DataFrame({"table": CELLS, "row": CELLS, "column": CELLS, "value": 1.0})
     for path in (
         lj.save_table(table, "hostile", source="own"),
-        formats.write_frame(table, tmp_path / "frame.csv"),
+        lj.save(table, tmp_path / "frame.csv"),
     ):
         with path.open(newline="", encoding="utf-8") as lines:
             for row in csv.reader(lines):
@@ -172,10 +171,10 @@ def test_no_path_is_made_of_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
     answers = pd.DataFrame({"question_id": 1, "model": NAMES, "sample": 0})
     answers["turns"] = [[name] for name in NAMES]
-    files = formats.write_answers(answers, tmp_path / "out")
+    files = list(lj.save(answers, tmp_path / "out", "fastchat").iterdir())
     assert {path.parent for path in files} == {tmp_path / "out"}
     assert len({path.name.lower() for path in files}) == len(NAMES)
-    back = formats.read_answers([tmp_path / "out"])
+    back = lj.load_answers(tmp_path / "out")
     assert dict(zip(back["model"], back["turns"], strict=True)) == {n: [n] for n in NAMES}
     table = pd.DataFrame({"table": ["T"], "row": "r", "column": "c", "value": [1.0]})
     for name in NAMES[:9]:

@@ -34,8 +34,9 @@ def test_questions_and_their_references(tmp_path: Path) -> None:
 
 
 def test_answers_of_ones_own_are_named_after_their_files(tmp_path: Path) -> None:
-    written(tmp_path / "model_answer" / "b.jsonl", ANSWER)
-    two = ANSWER | {"choices": [{"turns": ["first"]}, {"turns": ["second"]}]}
+    unnamed = {name: value for name, value in ANSWER.items() if name != "model_id"}
+    written(tmp_path / "model_answer" / "b.jsonl", unnamed)
+    two = unnamed | {"choices": [{"turns": ["first"]}, {"turns": ["second"]}]}
     written(tmp_path / "model_answer" / "a.jsonl", two)
     answers = check(load_answers(tmp_path), "answers")
     assert answers["model"].tolist() == ["a", "b"]
@@ -43,6 +44,9 @@ def test_answers_of_ones_own_are_named_after_their_files(tmp_path: Path) -> None
     assert load_answers(tmp_path, models=["b"])["model"].tolist() == ["b"]
     with pytest.raises(DataMissing, match="'c'; it has those of a, b"):
         load_answers(tmp_path, models=["c"])
+    # A name in the rows is the model's, whole.
+    written(tmp_path / "model_answer" / "a.jsonl", ANSWER | {"model_id": "org/c:v1"})
+    assert load_answers(tmp_path)["model"].tolist() == ["org/c:v1", "b"]
 
 
 def test_half_surrogates_are_cleaned(tmp_path: Path) -> None:
@@ -95,34 +99,6 @@ def test_reviews_of_ones_own_need_nothing_beside_them(tmp_path: Path) -> None:
     # Nor do questions that lie beside them make judgments.
     written(tmp_path / "question.jsonl", QUESTION)
     assert len(load_judgments(tmp_path)) == 2
-    with pytest.raises(BadRow, match="has category = None; expected str"):
-        load_questions(written(tmp_path / "odd.jsonl", QUESTION | {"category": None}))
-
-
-@pytest.mark.parametrize("load", [load_questions, load_answers, load_votes, load_judgments])
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        (b"", "is empty"),
-        (b"\n\n", "is empty"),
-        (b'{"question_id": 1, "text": "cut o', "line 1 of .* is cut off"),
-        (b"[1, 2]\n", "line 1 of .* holds a list"),
-        (b'\n{"no": "id"}\n', "line 2 of .* lacks 'question_id'"),
-        (b'{"question_id": [1]}\n', "line 1 of .* question_id"),
-        (b"\xff\xfe{}\n", "line 1 of .* is cut off or not JSON"),
-        (b"[" * 200_000, "line 1 of .* is cut off or not JSON"),
-    ],
-    ids=["empty", "blank", "truncated", "foreign", "missing", "type", "encoding", "deep"],
-)
-def test_a_bad_file_is_one_clear_error(
-    tmp_path: Path, load: Any, content: bytes, problem: str
-) -> None:
-    path = tmp_path / "file.jsonl"
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=problem) as caught:
-        load(path)
-    assert str(path) in str(caught.value)
-    assert caught.value.path == path
 
 
 @pytest.mark.parametrize(
@@ -130,17 +106,16 @@ def test_a_bad_file_is_one_clear_error(
     [
         (load_questions, [QUESTION, QUESTION], 2),
         (load_questions, [QUESTION | {"turns": []}], 1),
-        (load_questions, [QUESTION | {"turns": "Say it."}], 1),
         (load_answers, [ANSWER, ANSWER], 2),
         (load_answers, [ANSWER | {"choices": []}], 1),
         (load_answers, [ANSWER | {"choices": [{"turns": [None]}]}], 1),
-        (load_answers, [{"question_id": 1}], 1),
+        (load_answers, [{"question_id": 1, "text": None}], 1),
         (load_votes, [VOTE, VOTE | {"winner": "both"}], 2),
-        (load_votes, [{k: v for k, v in VOTE.items() if k != "judge"}], 1),
+        (load_votes, [VOTE, {k: v for k, v in VOTE.items() if k != "winner"}], 2),
         (load_votes, [VOTE | {"judge": []}], 1),
         (load_votes, [VOTE | {"tstamp": "now"}], 1),
         (load_judgments, [REVIEW | {"score": "8 9"}], 1),
-        (load_judgments, [REVIEW | {"score": [8, None]}], 1),
+        (load_judgments, [REVIEW | {"score": [8, "nine"]}], 1),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(
@@ -155,7 +130,7 @@ def test_a_bad_row_is_named_by_file_and_line(
 def test_bad_tables(tmp_path: Path) -> None:
     path = tmp_path / "votes.csv"
     path.write_text("prompt,left,right\n1,a,b\n")
-    with pytest.raises(DataError, match="lacks the columns winner, worker"):
+    with pytest.raises(DataError, match="llmfao lacks winner"):
         load_votes(path)
     path.write_text("prompt,worker,winner,left,right\n")
     with pytest.raises(DataError, match="has no rows"):
@@ -165,10 +140,11 @@ def test_bad_tables(tmp_path: Path) -> None:
         load_votes(path)
     parquet = tmp_path / "votes.parquet"
     parquet.write_bytes(b"PAR1 but not really PAR1")
-    with pytest.raises(DataError, match="cannot be read as a table"):
+    with pytest.raises(DataError, match="is not Parquet"):
         load_votes(parquet)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no questions"):
-        load_questions(tmp_path)
+        load_questions(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("load", [load_questions, load_answers, load_votes, load_judgments])
@@ -178,13 +154,16 @@ def test_neither_a_source_nor_a_path(load: Any) -> None:
 
 
 def test_two_kinds_in_one_folder_are_told_apart_first(tmp_path: Path) -> None:
-    written(tmp_path / "single.jsonl", {"question_id": 1})
-    written(tmp_path / "pair.jsonl", {"question_id": 1, "g1_judgment": ""})
-    with pytest.raises(FrameError, match="say kind='scores' or kind='games'"):
+    single = {"question_id": 1, "model": "m", "score": 7}
+    written(tmp_path / "single.jsonl", single)
+    pair = {"question_id": 1, "model_1": "m", "model_2": "n", "judge": ["j", "p"]}
+    written(tmp_path / "pair.jsonl", pair | {"g1_judgment": "", "g2_judgment": ""})
+    with pytest.raises(DataError, match="say kind='games'"):
         load_judgments(tmp_path)
+    assert load_judgments(tmp_path, "scores")["score"].tolist() == [7.0]
     with pytest.raises(FrameError, match="mt-bench holds"):
         load_judgments("mt-bench")
-    with pytest.raises(ValueError, match="pairs"):
+    with pytest.raises(ValueError, match="kind is 'pairs'"):
         load_judgments(tmp_path, kind="pairs")  # type: ignore[arg-type]
 
 
@@ -195,7 +174,9 @@ def test_the_released_questions_and_answers(published_data: Path) -> None:
     guided = questions.loc[questions["reference"].notna(), "category"]
     assert guided.value_counts().to_dict() == {"reasoning": 10, "math": 10, "coding": 10}
     assert len(load_questions("fastchat")) == 160
-    assert load_questions("llama-adapter/vs-alpaca")["question_id"].tolist() == [*range(1, 81)]
+    assert load_questions("llama-adapter/vs-alpaca")["question_id"].tolist() == [
+        str(n) for n in range(1, 81)
+    ]
     assert load_questions("vicuna-blog")["category"].nunique() == 9
     assert load_answers("mt-bench").groupby("model").size().eq(80).sum() == 31
     assert set(load_answers("mt-bench", models=["gpt-4"])["model"]) == {"gpt-4"}

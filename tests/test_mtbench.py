@@ -339,7 +339,7 @@ def test_conversations_are_questions_and_answers(folder: Path, tmp_path: Path) -
         lj.load_questions("mt-bench-human/original"),
         lj.load_answers("mt-bench-human/original"),
     )
-    assert set(questions["question_id"]) == set(made.CATEGORIES)
+    assert set(questions["question_id"]) == set(map(str, made.CATEGORIES))
     assert questions["turns"].str.len().eq(2).all()
     assert len(answers) == len(made.CATEGORIES) * len(made.MODELS)
     assert lj.load_answers(folder / made.HUMAN, models=["gpt-4"])["model"].unique() == ["gpt-4"]
@@ -353,8 +353,11 @@ def test_conversations_are_questions_and_answers(folder: Path, tmp_path: Path) -
     changed = [{"content": "Q", "role": "user"}, {"content": "other", "role": "assistant"}]
     for row, problem in (
         (good | {"conversation_a": changed}, "another text"),
-        (good | {"conversation_b": good["conversation_b"][:1]}, "user, assistant in turn"),
-        (good | {"conversation_b": [{"content": "Q", "who": "user"}]}, "role and content"),
+        (good | {"conversation_b": good["conversation_b"][1:]}, "user and assistant in turn"),
+        (
+            good | {"conversation_b": [{"content": "Q", "who": "user"}]},
+            "user and assistant in turn",
+        ),
     ):
         path = tmp_path / "talk.parquet"
         pd.DataFrame([good]).to_parquet(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,18 @@ from given import written
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import lmjudge as lj
-from lmjudge.data.importing import import_judgments, load_judgments
-from lmjudge.data.layouts import LAYOUTS
-from lmjudge.data.loading import (
+from lmjudge import (
+    import_judgments,
     load_answers,
+    load_judgments,
     load_pairings,
     load_pairs,
     load_questions,
     load_scores,
     load_votes,
 )
-from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
+from lmjudge.data.layouts import LAYOUTS
+from lmjudge.errors import BadRow, DataError, DataMissing, FrameError, OrderFlips
 from lmjudge.frames import COLUMNS
 
 LOADERS = {
@@ -735,3 +737,49 @@ def test_the_layouts_made_up_from_their_documentation(published_data: Path) -> N
     assert load_questions(folder / "mtb101.jsonl")["turns"].tolist() == [["u1", "u2", "u3"]]
     games = load_judgments(folder / "arena-hard-v2-judgment.jsonl")
     assert games["verdict"].tolist() == ["A>>B", "B>A"] * 2
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
+
+
+SINGLES = "fastchat/mt_bench/model_judgment/gpt-4_single.dolphin.jsonl"
+PAIRS = "fastchat/mt_bench/model_judgment/gpt-4_pair.llama-adapter.jsonl"
+
+
+def test_fastchats_released_judgments_give_show_results_numbers(published_data: Path) -> None:
+    """Beside plain loops that do what FastChat's show_result.py does."""
+    scores = load_judgments(published_data / SINGLES)
+    rows = lines(published_data / SINGLES)
+    for model, turn in {(row["model"], row["turn"]) for row in rows}:
+        good = [r["score"] for r in rows if (r["model"], r["turn"]) == (model, turn)]
+        good = [score for score in good if score != -1]
+        ours = lj.mean_scores(scores, by=["model", "turn"]).set_index(["model", "turn"])
+        assert ours["score"][model, turn] == pytest.approx(sum(good) / len(good))
+        assert ours["n"][model, turn] == len(good)
+    games = load_judgments(published_data / PAIRS)
+    wins, losses, ties = Counter(), Counter(), Counter()
+    for row in lines(published_data / PAIRS):
+        pair, one, two = (row["model_1"], row["model_2"]), row["g1_winner"], row["g2_winner"]
+        if "error" in (one, two):
+            continue
+        if one == "tie" or one != two:
+            ties.update(pair)
+        else:
+            won = row[one]
+            wins[won] += 1
+            losses[pair[0] if won == pair[1] else pair[1]] += 1
+    with pytest.warns(OrderFlips, match="20 of 76 pairs"):
+        ours = lj.win_rates(lj.resolve(games)).set_index("model")
+    for model in ours.index:
+        counted = (wins[model], losses[model], ties[model])
+        assert tuple(ours.loc[model, ["wins", "losses", "ties"]]) == counted
+        rate = (wins[model] + ties[model] / 2) / sum(counted)
+        assert ours["win_rate"][model] == pytest.approx(rate)
+
+
+def test_reviews_and_peoples_votes_are_read_as_released(published_data: Path) -> None:
+    humans = published_data / "mt_bench_human_judgments/human_judgments_turn1.jsonl"
+    assert set(load_votes(humans)["group"]) <= {"expert", "author", "crowd"}
+    review = published_data / "vicuna_blog/review/review_llama-13b_vicuna-13b.jsonl"
+    assert load_judgments(review)["winner"].notna().any()

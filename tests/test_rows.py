@@ -15,9 +15,9 @@ import pytest
 import lmjudge as lj
 from lmjudge.audit import longer_wins, parser_lab
 from lmjudge.data import SOURCES, find, rows
-from lmjudge.data.votes import people
+from lmjudge.data.loading import people
 from lmjudge.errors import DataMissing, FrameError, WrongHash
-from lmjudge.frames import check
+from lmjudge.frames import COLUMNS, check
 
 SORTED = ["question_id", "turn", "model", "model_a", "model_b", "judge", "sample", "winner"]
 PRD_MODELS = {"bard", "gpt-3.5-turbo", "gpt-4", "vicuna-13b"}
@@ -80,8 +80,9 @@ def test_shipped_rows_are_the_released_ones(source: str, kind: str, published_da
     shared = [name for name in ours.columns if name in theirs.columns]
     shared = [name for name in shared if name not in (*rows.TEXTS[kind], "asked")]
     assert len(ours) == len(theirs)
-    # All but texts, times and what a source never has is there.
-    assert set(theirs.columns) - set(shared) <= {*rows.TEXTS[kind], "scores", "asked"}
+    # All that a frame needs is there, but texts and times.
+    needed = {*COLUMNS.get(kind, ()), "prompt", "origin"} & {*theirs.columns}
+    assert needed - set(shared) <= {*rows.TEXTS[kind]}
     by = [name for name in SORTED if name in shared]
     one, two = (
         part[shared].sort_values(by, kind="stable", ignore_index=True) for part in (ours, theirs)
@@ -138,7 +139,7 @@ def test_what_needs_texts_says_which_name_has_them() -> None:
     asked = pd.DataFrame({"question_id": [1], "category": ["x"], "turns": [["?"]]})
     for needs in (
         lambda: lj.line_up(questions, answers),
-        lambda: lj.pair_up(asked.assign(reference=None), answers[answers["question_id"] == 1]),
+        lambda: lj.pair_up(asked.assign(reference=None), answers[answers["question_id"] == "1"]),
         lambda: lj.reread(games, "strict"),
         lambda: parser_lab(games, ["strict", "vicuna"]),
     ):

@@ -12,17 +12,20 @@ import pandas as pd
 import pytest
 from given import written
 from hypothesis import HealthCheck, given, settings, strategies as st
+from test_file_names import HOSTILE
 
 import lmjudge as lj
-from lmjudge.data.importing import load_judgments
-from lmjudge.data.loading import (
+from lmjudge import (
     load_answers,
+    load_judgments,
     load_pairings,
     load_pairs,
     load_questions,
     load_votes,
+    save,
+    to_dataset,
 )
-from lmjudge.data.writing import save, to_dataset
+from lmjudge.data.writing import add_answers
 from lmjudge.errors import DataError, FrameError
 from lmjudge.frames import frame
 
@@ -260,3 +263,75 @@ def test_a_frame_is_a_dataset_and_back() -> None:
     same(load_answers(dataset), made)
     with pytest.raises(FrameError, match="is no data set"):
         to_dataset(pd.DataFrame({"a": [1, "x"]}))
+
+
+def test_answers_of_any_model_come_back_from_a_folder(tmp_path: Path) -> None:
+    rows = [
+        {"question_id": q, "model": model, "turns": [f"{model} {q} {s}"], "sample": s}
+        for model in HOSTILE
+        for q in ("1", "b")
+        for s in (0, 2)
+    ]
+    failed = {"question_id": "3", "model": "gpt-4", "turns": None, "sample": 0}
+    folder = lj.save(pd.DataFrame([*rows, failed]), tmp_path / "out", "fastchat")
+    files = list(folder.iterdir())
+    assert len(files) == len(HOSTILE)
+    read = load_answers(folder, samples=None)
+    order = ["model", "question_id", "sample"]
+    told = {tuple(row[name] for name in order): row["turns"] for row in read.to_dict("records")}
+    assert told == {tuple(row[name] for name in order): row["turns"] for row in rows}
+    assert set(load_answers(tmp_path / "out", ["GPT-4", "../x"])["model"]) == {"GPT-4", "../x"}
+    one = lj.save(pd.DataFrame(rows), tmp_path / "all.jsonl", "fastchat")
+    assert len(load_answers(one, samples=None)) == len(rows)
+
+
+SAID = st.fixed_dictionaries(
+    {
+        "question_id": st.sampled_from([1, 2, "b"]),
+        "model": st.sampled_from(["m", "M", "a/b"]),
+        "sample": st.integers(0, 2),
+        "turns": st.sampled_from([["x"], ["y", "z"]]),
+    }
+)
+ONE_EACH = st.lists(SAID, unique_by=lambda row: (row["question_id"], row["model"], row["sample"]))
+
+
+@given(runs=st.lists(ONE_EACH, max_size=4), name=st.sampled_from(["out", "all.jsonl"]))
+def test_answers_are_added_to_files_and_none_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[list[dict]], name: str
+) -> None:
+    out = tmp_path_factory.mktemp("answers") / name
+    known: dict[tuple[str, str, int], list[str]] = {}
+    for rows in runs:
+        if not rows:
+            continue
+        fresh = {(r["model"], str(r["question_id"]), r["sample"]): r["turns"] for r in rows}
+        models = {row["model"] for row in rows}
+        there = {key for key in known if name == "all.jsonl" or key[0] in models}
+        added = add_answers(pd.DataFrame(rows).assign(keys=[["k"]] * len(rows)), out)
+        assert sum(file.new for file in added) == len(fresh.keys() - known.keys())
+        changed = [key for key in fresh if key in known and known[key] != fresh[key]]
+        assert sum(file.changed for file in added) == len(changed)
+        assert sum(file.kept for file in added) == len(there - fresh.keys())
+        known |= fresh
+        read = load_answers(out, samples=None)
+        told = {
+            (row["model"], str(row["question_id"]), row["sample"]): row["turns"]
+            for row in read.to_dict("records")
+        }
+        assert told == known
+    files = [out] if name == "all.jsonl" else sorted(out.glob("*")) if out.exists() else []
+    before = [file.read_bytes() for file in files if file.exists()]
+    if runs and runs[-1]:  # the same again changes no byte
+        add_answers(pd.DataFrame(runs[-1]).assign(keys=[["k"]] * len(runs[-1])), out)
+    assert [file.read_bytes() for file in files if file.exists()] == before
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"question_id": 1}', "notes", '{"choices": [1]}'])
+def test_a_file_of_other_rows_is_not_added_to(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "notes.jsonl"
+    path.write_text(text)
+    one = {"question_id": 1, "model": "m", "turns": ["x"], "sample": 0}
+    with pytest.raises(DataError, match="holds other rows than answers"):
+        add_answers(pd.DataFrame([one]), path)
+    assert path.read_text() == text

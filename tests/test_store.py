@@ -5,8 +5,10 @@ import json
 import os
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from endpoints import Echo
 
@@ -272,3 +274,23 @@ def test_what_the_file_is_set_to(store: Store) -> None:
     assert settings["eviction_policy"] == "none"
     assert settings["cull_limit"] == 0
     assert settings["sqlite_synchronous"] == 2
+
+
+def test_a_sharded_store_asks_each_request_once(tmp_path: Path) -> None:
+    study = lj.simulate(0, per_category=1)
+    judge = lj.Judge("pair", study.judges[0])
+    whole = lj.judge_pairs(study.pairings, judge, store=study.store(), endpoint=study.endpoint)
+    parts = []
+    for part in (1, 2, 3):
+        with closing(lj.Store(tmp_path / str(part), mode="record")) as store:
+            games = lj.judge_pairs(
+                study.pairings, judge, store=store.shard(part, 3), endpoint=study.endpoint
+            )
+            assert len(games) == len(whole)
+            parts.append(games[games["reason"] != "other_shard"])
+            assert store.calls == parts[-1]["key"].nunique()
+    joined = pd.concat(parts).sort_index()
+    assert joined.index.is_unique
+    assert joined["text"].tolist() == whole["text"].tolist()
+    with pytest.raises(ValueError, match="part is 4 of 3"):
+        store.shard(4, 3)

@@ -11,7 +11,6 @@ from cells import run_cells
 from loopback import Loopback
 
 import lmjudge as lj
-from lmjudge import formats
 from lmjudge.report import read_table
 from lmjudge.simulate import recovered
 
@@ -23,8 +22,8 @@ def own(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     monkeypatch.delenv("LMJUDGE_OFFLINE")
     study = lj.simulate(0, per_category=1)
     two = study.answers[study.answers["model"].isin(["sim-alder", "sim-birch"])]
-    formats.write_frame(study.questions, tmp_path / "questions.jsonl")
-    formats.write_answers(two, tmp_path / "model_answer")
+    lj.save(study.questions, tmp_path / "questions.jsonl")
+    lj.save(two, tmp_path / "model_answer", "fastchat")
     return {"questions": "questions.jsonl", "answers": "model_answer"}
 
 
@@ -36,7 +35,7 @@ def test_models_of_ones_own_are_judged_and_voted_on(own: dict[str, str], tmp_pat
         assert len(server.calls) == 12
     assert read_table(names["saved"]).set_index("column").loc["biased_first", "value"] == 1
     assert names["saved"] == tmp_path / "reports/own/01-judge-your-own.csv"
-    formats.write_frame(names["games"], tmp_path / "games.jsonl")
+    lj.save(names["games"], tmp_path / "games.jsonl")
 
     left = run_cells("03-collect-votes", until="mine", **own)
     assert left["mine"].empty

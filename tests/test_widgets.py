@@ -15,7 +15,6 @@ from hostile import AWAY, PAGES as HOSTILE, RUN
 from hypothesis import example, given, settings, strategies as st
 
 import lmjudge as lj
-from lmjudge import formats
 from lmjudge.cli import main
 from lmjudge.errors import BadRow, FrameError
 from lmjudge.frames import frame
@@ -265,9 +264,9 @@ def test_show_writes_a_page_of_own_judgments(
     back = rows.rename(columns={"model_a": "model_b", "model_b": "model_a"}).assign(reason=None)
     rows = pd.concat([rows, back], ignore_index=True)
     rows.loc[0, "winner"] = None
-    formats.write_frame(rows, "pairs.jsonl")
-    formats.write_frame(asked, "questions.jsonl")
-    formats.write_answers(said, "answers")
+    lj.save(rows, "pairs.jsonl")
+    lj.save(asked, "questions.jsonl")
+    lj.save(said, "answers", "fastchat")
     command = ["show", "pairs.jsonl", "--html", "page.html"]
     assert main([*command, "--questions", "questions.jsonl", "--answers", "answers"]) == 0
     page = chromium.new_context().new_page()
@@ -300,7 +299,7 @@ def test_show_writes_a_page_of_scores_and_of_votes_without_texts(
         for n in range(3)
         for model in MODELS
     ]
-    formats.write_frame(frame("scores", scores), "scores.jsonl")
+    lj.save(frame("scores", scores), "scores.jsonl")
     assert main(["show", "scores.jsonl", "--html", "page.html"]) == 0
     page = Path("page.html").read_text()
     assert page.count('<section class="case"') == 3

@@ -25,9 +25,11 @@ _DEEDS = {"ask": asked, "plan": planned, "export": exported}
 
 def generate(parsed: argparse.Namespace) -> int:
     """Asks a model to answer questions; 1 where some have no answer."""
-    from lmjudge import formats
+    from lmjudge.data import save
+    from lmjudge.data.writing import held_answers
     from lmjudge.generate import generate, next_requests
     from lmjudge.generate.recipes import MAKING
+    from lmjudge.places import file_name
     from lmjudge.plan import plan
 
     given = _questions(parsed)
@@ -52,13 +54,13 @@ def generate(parsed: argparse.Namespace) -> int:
             counts = whole["category"].value_counts(sort=False, dropna=False)
             say(f"questions: {', '.join(f'{name} {n:,}' for name, n in counts.items()) or 'none'}")
             _tell_replaced(file := parsed.out or Path(f"questions-{parsed.recipe}.jsonl"))
-            return [formats.write_frame(whole, file)]
+            return [save(whole, file)]
         return _add_answers(answers, out) if out else []
 
     out = parsed.out or (None if parsed.shard else Path("model_answer"))
     if out and made is None and parsed.deed == "ask":  # what cannot be written to costs nothing
-        own = out / f"{formats.file_name(answerer.name)}.jsonl"
-        formats.held_answers(out if out.suffix == ".jsonl" else own)
+        own = out / f"{file_name(answerer.name)}.jsonl"
+        held_answers(out if out.suffix == ".jsonl" else own)
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
 
 
@@ -66,7 +68,7 @@ def judge(parsed: argparse.Namespace) -> int:
     """Asks judges for their verdicts on answers; 1 where some requests failed."""
     import pandas as pd
 
-    from lmjudge import formats
+    from lmjudge.data import save
     from lmjudge.errors import AnswersLeftOut
     from lmjudge.judges import judge_answers, judge_pairs, judge_requests
     from lmjudge.judges.parsers import REASONS
@@ -107,9 +109,9 @@ def judge(parsed: argparse.Namespace) -> int:
         out = parsed.out or (None if parsed.shard else Path(f"judgments-{parsed.mode}.jsonl"))
         if out:
             _tell_replaced(out)
-        files = [formats.write_frame(judgments, out)] if out else []
+        files = [save(judgments, out)] if out else []
         if parsed.fastchat:
-            files.append(formats.write_judgments(judgments, parsed.fastchat, store=store))
+            files.append(save(judgments, parsed.fastchat, "fastchat", store=store))
         return files
 
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
@@ -121,9 +123,9 @@ def _tell_replaced(out: Path) -> None:
 
 
 def _add_answers(answers: pd.DataFrame, out: Path) -> list[Path]:
-    from lmjudge import formats
+    from lmjudge.data.writing import add_answers
 
-    added = formats.add_answers(answers, out)
+    added = add_answers(answers, out)
     for file in added:
         if file.changed or file.kept:
             say(f"{file.path}: {file.new:,} new, {file.changed:,} changed, {file.kept:,} kept")
@@ -144,7 +146,6 @@ def _unusable(answers: pd.DataFrame, recipe: str) -> Sequence[Path]:
 
 
 def _questions(parsed: argparse.Namespace) -> pd.DataFrame:
-    from lmjudge import formats
     from lmjudge.frames import subset
     from lmjudge.generate.recipes import MAKING, kinds
 
@@ -153,10 +154,30 @@ def _questions(parsed: argparse.Namespace) -> pd.DataFrame:
         parsed.wrong("QUESTIONS are needed; --recipe devise alone makes them, --count of each kind")
     if parsed.recipe in MAKING and (parsed.samples > 1 or parsed.shard):
         parsed.wrong(f"--recipe {parsed.recipe} makes one set of questions: no --samples, --shard")
-    whole = formats.read_questions(parsed.questions) if parsed.questions else None
+    whole = _read(parsed, "load_questions", parsed.questions) if parsed.questions else None
     if devises:
         whole = kinds(parsed.count or 10, whole)
     return subset(whole, categories=parsed.categories or (), limit=parsed.limit)
+
+
+def _read(parsed: argparse.Namespace, loader: str, source: Any, **how: Any) -> pd.DataFrame:
+    """The frame of files, or of a source's released ones, their columns named by the options."""
+    from lmjudge import data
+    from lmjudge.data.sources import original
+    from lmjudge.errors import DataError
+
+    given = [original(one) for one in (source if isinstance(source, list) else [source])]
+    load, columns = getattr(data, loader), dict(parsed.column)
+    try:
+        frame: pd.DataFrame = load(given, columns=columns, **how)
+    except DataError as error:
+        # A command may read questions and answers: each file takes the columns that it has.
+        there = getattr(error, "columns", [])
+        part = {ours: theirs for ours, theirs in columns.items() if theirs in there}
+        if not there or len(part) == len(columns):
+            raise
+        frame = load(given, columns=part, **how)
+    return frame
 
 
 def _params(parsed: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
@@ -216,7 +237,6 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
 
 def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
     """The lineup or the pairings that are to be judged; all that is wrong with them is said."""
-    from lmjudge import formats
     from lmjudge.errors import FrameError
     from lmjudge.frames import finished, line_up, pair_up, subset
 
@@ -227,12 +247,10 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
         parsed.wrong("give files of ANSWERS; --mode pairs alone reads them in QUESTIONS")
     chosen = {"categories": parsed.categories or (), "limit": parsed.limit}
     if parsed.mode == "pairs":
-        pairs = subset(
-            formats.read_pairings(parsed.questions), models=parsed.models or (), **chosen
-        )
-        return finished(pairs, **which)
-    whole = formats.read_questions(parsed.questions, parsed.references)
-    answers = formats.read_answers(parsed.answers)
+        pairs = _read(parsed, "load_pairings", parsed.questions)
+        return finished(subset(pairs, models=parsed.models or (), **chosen), **which)
+    whole = _read(parsed, "load_questions", parsed.questions, references=parsed.references)
+    answers = _read(parsed, "load_answers", parsed.answers, samples=None)
     wanted = [*(parsed.models or ()), *([parsed.baseline] if parsed.baseline else [])]
     if parsed.models:
         answers = subset(answers, models=dict.fromkeys(wanted))

@@ -149,7 +149,16 @@ def showing(parser: argparse.ArgumentParser) -> None:
         choices=("tie", "net", "drop", "given"),
         help="what two orders that differ amount to (default: tie, as FastChat)",
     )
-    parser.add_argument("--out", type=Path, help="a .csv to write the tables to")
+    _mapping(parser)
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=_named,
+        metavar="label=verdict",
+        help="what a label of the file means, such as A>>B=model_a; repeat for several",
+    )
+    parser.add_argument("--out", type=_tables_file, help="a .csv to write the tables to")
     parser.add_argument(
         "--html", type=Path, help="a page to write: tables, a figure, the judgments with filters"
     )
@@ -161,7 +170,19 @@ def showing(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _mapping(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        type=_named,
+        metavar="name=column",
+        help="a column of the file, such as model_a=generator_1; repeat for several",
+    )
+
+
 def _asking(parser: argparse.ArgumentParser) -> None:
+    _mapping(parser)
     parser.add_argument("--revision", help="of --local, a hub's model: its branch, tag or commit")
     parser.add_argument("--system", help="a system prompt")
     parser.add_argument(
@@ -262,6 +283,20 @@ def _header(text: str) -> tuple[str, str]:
     if not (equals and name and value):
         raise argparse.ArgumentTypeError("a header is given as name=value")  # its value is secret
     return name, value
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=") if ">" in text else text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return name, value
+
+
+def _tables_file(text: str) -> Path:
+    path = Path(text)
+    if path.suffix != ".csv":
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .csv; --html writes a page")
+    return path
 
 
 def _param(text: str) -> tuple[str, Any]:

@@ -14,13 +14,19 @@ if TYPE_CHECKING:
 
 def show(parsed: argparse.Namespace) -> int:
     """Prints the tables of judgments, and writes them where that is asked for."""
-    from lmjudge import formats
+    from lmjudge.data import load_judgments
     from lmjudge.errors import FrameError
     from lmjudge.frames import subset
 
     if (parsed.questions or parsed.answers) and not parsed.html:
         parsed.wrong("--questions and --answers are texts for the page of --html PAGE")
-    judged = formats.read_judgments(parsed.judgments, baseline=parsed.baseline)
+    judged = load_judgments(
+        parsed.judgments,
+        baseline=parsed.baseline,
+        columns=dict(parsed.column),
+        labels=dict(parsed.label),
+    )
+    _tell_of_repeats(judged)
     if parsed.models:
         judged = subset(judged, models=[*parsed.models, *filter(None, [parsed.baseline])])
     cautions: list[str] = []
@@ -69,7 +75,7 @@ def _write_page(
     notes: list[str],
     cautions: list[str],
 ) -> None:
-    from lmjudge import formats
+    from lmjudge.data import load_answers, load_questions
     from lmjudge.report.files import write
     from lmjudge.widgets.results import results_page
 
@@ -79,11 +85,17 @@ def _write_page(
         title=f"Judgments: {', '.join(path.name for path in parsed.judgments)}",
         notes=notes,
         warnings=cautions,
-        questions=formats.read_questions(parsed.questions) if parsed.questions else None,
-        answers=formats.read_answers(parsed.answers) if parsed.answers else None,
+        questions=load_questions(parsed.questions) if parsed.questions else None,
+        answers=load_answers(parsed.answers, samples=None) if parsed.answers else None,
     )
     write(parsed.html, page.encode())
     say(f"written: {parsed.html}")
+
+
+def _tell_of_repeats(judged: pd.DataFrame) -> None:
+    """Say how many judgments stand again, as after a second run: they count like the others."""
+    if again := judged.attrs.get("repeats", 0):
+        say(f"{again} of {len(judged)} judgments repeat another, and count too (see `sample`)")
 
 
 def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -82,10 +82,10 @@ def _licence(provider: str | None) -> tuple[str, bool]:
 
 def _keys(path: Path) -> set[str]:
     """Return the keys of the records that the rows of a file rest on."""
+    from lmjudge.data.raw import read_rows
     from lmjudge.errors import DataError
-    from lmjudge.formats.rows import rows_of
 
-    keys = {key for _, row in rows_of(path) for key in _keys_in(row)}
+    keys = {key for _, row in read_rows(path) if isinstance(row, dict) for key in _keys_in(row)}
     if not keys:
         raise DataError(
             f"no row of {path} names a record. Give a file that `lmjudge judge` or `lmjudge"

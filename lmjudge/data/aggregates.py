@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lmjudge.data.finding import place
-from lmjudge.data.reading import SourceOrPath, own_path
+from lmjudge.data.loading import own_path
 from lmjudge.data.rows import shipped
 from lmjudge.errors import DataError, DataMissing
 
@@ -19,7 +19,7 @@ from lmjudge.errors import DataError, DataMissing
 _TRACE = re.compile(r'"name":"([^"]+)","r":(\[[^\]]*\]).*?"theta":(\[[^\]]*\])')
 
 
-def load_means(source: SourceOrPath = "mt-bench-radar") -> pd.DataFrame:
+def load_means(source: str | os.PathLike[str] = "mt-bench-radar") -> pd.DataFrame:
     """The mean grades that a radar figure shows: model, category (lower case), score.
 
     Read are the notebook of FastChat that draws MT-bench's radar (the figure's own data, in its
@@ -55,7 +55,7 @@ def load_means(source: SourceOrPath = "mt-bench-radar") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def load_lm_eval(path: SourceOrPath) -> pd.DataFrame:
+def load_lm_eval(path: str | os.PathLike[str]) -> pd.DataFrame:
     """What a results file of lm-evaluation-harness says: model, task, metric, value, n, low, high.
 
     A row per task and metric; `metric` is without the filter's name ("acc" for "acc,none"), `model`

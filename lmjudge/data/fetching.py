@@ -18,9 +18,9 @@ import pandas as pd
 
 from lmjudge import places
 from lmjudge.data.finding import find, how_to_get, locked, place
-from lmjudge.data.reading import read_lines
+from lmjudge.data.raw import read_rows
 from lmjudge.data.sources import SOURCES, File, Source, source_named
-from lmjudge.errors import DataError, DataMissing, WrongHash
+from lmjudge.errors import BadRow, DataError, DataMissing, WrongHash
 
 _LARGEST = 500_000_000
 _SLOWEST = 10_000  # bytes per second, on average, once six times the timeout has passed
@@ -253,8 +253,9 @@ def _settle(run: _Run, file: File, url: str, part: Path, target: Path, found: st
         if not expected:
             if target.suffix == ".jsonl":
                 try:
-                    for _ in read_lines(part, {}):
-                        pass
+                    for _, row in read_rows(part):
+                        if isinstance(row, BadRow):
+                            raise row
                 except DataError as error:
                     problem = f"{url} gave no JSON lines: {error}; nothing was kept"
                     raise DataError(problem, path=target) from error

@@ -23,9 +23,12 @@ from lmjudge.data.loading import (
     load_answers,
     load_questions,
     read_judged,
+    released,
+    shipped_rows,
     source_name,
 )
 from lmjudge.data.raw import Row, bad_row
+from lmjudge.data.sources import SOURCES
 from lmjudge.errors import DataError, DataMissing, PromptError
 from lmjudge.frames import frame
 from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
@@ -57,10 +60,13 @@ def load_judgments(
 ) -> pd.DataFrame:
     """Load judgments: of a source, of files, of a folder or of a data set.
 
-    The result is a games, a scores or a votes frame, whichever the files hold. Verdicts are read
-    from the texts as their source read them, and `published` is the released winner or score; the
-    Vicuna blog's scores are `published_a` and `published_b`. Files without texts, and those that
-    lmjudge wrote, give their verdicts as stated. A judgment that stands again is the next `sample`.
+    The result is a games, a scores or a votes frame, whichever the files hold. A source whose rows
+    ship with lmjudge reads those, without texts; `<name>/original` reads the fetched files.
+
+    Verdicts are read from the texts as their source read them, and `published` is the released
+    winner or score; the Vicuna blog's scores are `published_a` and `published_b`. Files without
+    texts, and those that lmjudge wrote, give their verdicts as stated. A judgment that stands again
+    is the next `sample`.
 
     `key` is that of the request which a row answers and `asked` the same without its provider,
     where the prompt is here: FastChat's prompts, or the questions, answers and prompts that reviews
@@ -73,6 +79,9 @@ def load_judgments(
     """
     if kind not in (None, "scores", "games", "votes"):
         raise ValueError(f"kind is {kind!r}; expected 'scores', 'games', 'votes' or None")
+    for each in ("scores", "games") if kind is None else (kind,):
+        if (rows := shipped_rows(source, each)) is not None:
+            return rows
     how = How(columns, labels, orders, errors, baseline)
     loaded = read_judged(source, kind, how)
     try:
@@ -88,19 +97,22 @@ def import_judgments(
 
     Each is stored under the request that it answers. The provider of a source's records is its
     name, that of your own file is `own:<file name>-<8 hex digits of its content>`, or `name`: the
-    same file gives the same keys anywhere. Judgments without a verdict are stored too, failed calls
-    are not. Of several judgments of one request the earliest is the reply; the others are
-    observations. Raises what `load_judgments` raises, DataMissing and PromptError for prompts that
-    are not here, and DataError for judgments of a layout that holds no prompts.
+    same file gives the same keys anywhere. Judgments without a verdict are stored too. Failed calls
+    are not, and neither are a source's judgments whose prompts it did not release. Of several
+    judgments of one request the earliest is the reply; the others are observations.
+
+    Raises what `load_judgments` raises, DataMissing and PromptError for prompts that are not here,
+    and DataError for judgments of a layout that holds no prompts.
     """
     loaded = read_judged(source, kind, How())
     requests = _requests(loaded, source, name)
     lost = sum(request is None for request in requests)
-    if lost:
+    # A source may hold judgments whose prompts it did not release (PRD's judge Vicuna-13B).
+    if lost and (lost == len(requests) or not source_name(source)):
         raise DataError(
-            f"{lost} of {len(requests)} judgments in {source} cannot be stored: reviews need"
-            " question.jsonl, prompt.jsonl and the answers beside them, other layouts hold no"
-            " prompts",
+            f"{lost} of {len(requests)} judgments in {source} cannot be stored without their"
+            " prompts: FastChat's rows need user_prompt, and reviews need question.jsonl,"
+            " prompt.jsonl and the answers beside them",
             path=Path(str(source)),
         )
     store.add(
@@ -120,7 +132,7 @@ def _framed(loaded: Loaded, requests: Sequence[Request | None]) -> pd.DataFrame:
             row["asked"] = row["key"]
             if row["key"] is None and request is not None:
                 row["key"], row["asked"] = request.key, replace(request, provider=None).key
-            if "file_judge" in row:
+            if _is_fastchats(row):
                 row["prompt"], row["origin"] = f"fastchat:{row['file_judge'][1]}", "as published"
             else:
                 row["prompt"] = row.pop("rendered_by", None)
@@ -147,11 +159,16 @@ def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[R
     made: list[Request | None] = []
     for row, (path, line) in zip(loaded.rows, loaded.origins, strict=True):
         provider = name or _provider(source, path)
-        if "file_judge" in row:
+        if _is_fastchats(row):
             made.append(_fastchat_request(row, provider, path, line))
         else:
             made.append(rendering.request(row, provider) if rendering else None)
     return made
+
+
+def _is_fastchats(row: Row) -> bool:
+    """Whether a judgment is from a row of FastChat's, which names its judge [model, prompt]."""
+    return isinstance(row.get("file_judge"), list) and "answer1_id" not in row
 
 
 def _provider(source: Source, path: Path) -> str:
@@ -199,22 +216,26 @@ class _Rendering:
         self.prompts: dict[str, dict[str, Prompt]] = {}
         own = None if source_name(source) else Path(str(source))
         if own is None or all((own / part).exists() for part in ("answer", "prompt.jsonl")):
-            said = load_answers(source)
+            said = load_answers(released(source))
             if "answer_id" in said:
                 turns = said["turns"].map(lambda turns: turns[0] if turns else None)
                 self.answers = dict(zip(said["answer_id"], turns, strict=True))
-            asked = load_questions(source)
+            asked = load_questions(released(source))
             about = zip(asked["category"], asked["turns"], strict=True)
             self.questions = dict(zip(asked["question_id"], about, strict=True))
             path = files_of(source, "prompts")[0][0]
-            self.prompts = {n: read_review_prompts(path, n) for n in ("vicuna", "prd")}
+            # A source's prompts don't say what its judges of the other form were asked.
+            threes = own is None and SOURCES[str(source_name(source))].having("threeclass")
+            names = ("vicuna", "prd") if own else ("prd",) if threes else ("vicuna",)
+            self.prompts = {name: read_review_prompts(path, name) for name in names}
 
     def request(self, row: Row, provider: str) -> Request | None:
         """The request, where all that it shows is known."""
         shown = [self.answers.get(str(row.get(f"answer{n}_id"))) for n in (1, 2)]
-        if None in shown or row["question_id"] not in self.questions or not row["judge"]:
+        judge, _, family = (row["judge"] or "").rpartition("/")
+        known = row["question_id"] in self.questions and family in self.prompts
+        if None in shown or not known:
             return None
-        judge, _, family = row["judge"].rpartition("/")
         category, turns = self.questions[row["question_id"]]
         prompts = self.prompts[family]
         prompt = prompts.get(category, prompts["general"])
@@ -233,18 +254,18 @@ def answers_from_judgments(source: Source) -> pd.DataFrame:
     FastChat's template is the answer, byte for byte, and `origin` is "recovered". Raises BadRow
     where a prompt is not its template filled, or where the answers cannot be told apart.
     """
-    questions = load_questions(source).set_index("question_id")
+    questions = load_questions(released(source)).set_index("question_id")
     loaded = read_judged(source, "scores", How())
     found: dict[tuple[str, object], list[str]] = {}
     for row, origin in zip(loaded.rows, loaded.origins, strict=True):
         if row["question_id"] not in questions.index:
             raise bad_row(*origin, f"judges an unknown question, {row['question_id']!r}")
-        question, name = questions.loc[row["question_id"]], row["file_judge"][1]
-        prompt = fastchat_prompt(name)
+        question, template = questions.loc[row["question_id"]], row["file_judge"][1]
+        prompt = fastchat_prompt(template)
         turns = _cut(row["user_prompt"], prompt, question["turns"], question["reference"])
         known = found.get((row["model"], row["question_id"]), [])
         if turns is None or any(a != b for a, b in zip(turns, known, strict=False)):
-            problem = f"shows no clear answer by the template {name}"
+            problem = f"shows no clear answer by the template {template}"
             raise bad_row(*origin, f"{problem}; expected that template, filled once")
         found[row["model"], row["question_id"]] = max(turns, known, key=len)
     rows = [

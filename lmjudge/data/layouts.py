@@ -49,9 +49,12 @@ class File:
 
     path: Path
     model: str = ""  # whose answers or judgments it holds, where a table of sources says so
+    role: str = ""  # what it holds, by the same table
     baseline: str | None = None
     orders: tuple[str, str] | None = None
-    answers: Mapping[str, str] = field(default_factory=dict)  # the models of answers, by answer_id
+    samples: int | None = None  # the first so many choices of an answer are wanted
+    # The models of answers, by their answer_id or by the name of the file that holds them.
+    answers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _choices(row: Row, file: File) -> Iterator[Row]:
     )
     if not isinstance(choices, list) or not choices:
         raise ValueError("has no turns: its choices are empty")
-    for place, choice in enumerate(map(dict, choices)):
+    for place, choice in enumerate(map(dict, choices[: file.samples])):
         said, index = _said(choice.pop("turns", None)), choice.pop("index", place)
         beside = {name if name in _OURS else f"choice_{name}": choice[name] for name in choice}
         yield made | said | {"sample": index} | beside
@@ -125,15 +128,17 @@ def _choices(row: Row, file: File) -> Iterator[Row]:
 
 def _messages(row: Row, file: File) -> Iterable[Row]:
     said = [one.get("content") for one in row.pop("messages") if one.get("role") == "assistant"]
-    return _answer(_with(row, {"answer": said}), file)
+    return _answer(_with(row, {"turns": said}), file)
 
 
 def _answer(row: Row, file: File) -> Iterable[Row]:
     named = [name for name in ("turns", *_ANSWERS) if row.get(name) is not None]
     if not named:
         raise ValueError(f"has no answer; it has {', '.join(row)}")
-    said = _said(row.pop(named[0]))
-    made = {"question_id": question_id(row), "model": _model(row, file)} | said
+    said = row.pop(named[0])
+    if named[0] != "turns" and isinstance(said, list) and len(said) > 1:
+        raise ValueError(f"has {len(said)} texts in {named[0]}; expected one answer")
+    made = {"question_id": question_id(row), "model": _model(row, file)} | _said(said)
     return [made | {"sample": row.pop("sample", None)}]
 
 
@@ -252,9 +257,7 @@ def _pair(row: Row, file: File) -> Iterator[Row]:
 def _review(row: Row, file: File) -> Iterable[Row]:
     stated, said = row.pop("score", None), text(row.pop("text"))
     a, b, reviewer = _reviewed(row, file)
-    three = (
-        isinstance(stated, (int, float)) and not missing(stated)
-    ) or "threeclass" in file.path.name
+    three = file.role == "threeclass" or (not file.role and _is_choice(stated, file))
     made = {"question_id": question_id(row), "model_a": a, "model_b": b, **_stated(stated)}
     made["judge"] = f"{reviewer}/{'prd' if three else 'vicuna'}" if reviewer else None
     return [made | _parsed(said, "threeclass" if three else "vicuna", RATINGS)]
@@ -339,9 +342,10 @@ def _annotation(row: Row, file: File) -> Iterable[Row]:
 
 
 def _choice(row: Row, file: File) -> Iterable[Row]:
-    row["choice"] = at = None if missing(row["choice"]) else number(row["choice"], "choice")
-    if at not in (None, 1, 2, 3, 4, 5):
-        raise ValueError(f"has choice = {at!r}; expected a number from 1 to 5")
+    said = str(row["choice"]).removesuffix(".0")
+    if not missing(row["choice"]) and said not in ("1", "2", "3", "4", "5"):
+        raise ValueError(f"has choice = {row['choice']!r:.60}; expected a number from 1 to 5")
+    row["choice"] = at = None if missing(row["choice"]) else float(said)
     return _vote(_with(row, {"winner": lean(at, 3, "choice")["winner"], "group": "crowd"}), file)
 
 
@@ -381,7 +385,7 @@ def _pandalm(row: Row, file: File) -> Iterator[Row]:
 
 
 def _named_by_file(row: Row, file: File) -> Iterable[Row]:
-    a, b, _ = _names_in(file.path)
+    a, b = (file.answers.get(f"answer_{name}", name) for name in _names_in(file.path)[:2])
     made = {"question_id": question_id(row), "model_a": a, "model_b": b, "group": "crowd"}
     return [made | win(_stated(row.pop("score"))["published"])]
 
@@ -585,6 +589,12 @@ def _stated(score: Any) -> Row:
     if side not in (1, 2, 3):
         raise ValueError(f"has score = {score!r}; expected two numbers, or 1, 2 or 3")
     return {"published": ("model_a", "model_b", "tie")[side - 1]}
+
+
+def _is_choice(stated: Any, file: File) -> bool:
+    """Whether a review chooses among 1, 2 and 3 rather than giving two scores."""
+    number_ = isinstance(stated, (int, float)) and not missing(stated)
+    return number_ or "threeclass" in file.path.name
 
 
 def _reviewed(row: Row, file: File) -> tuple[str, str, str | None]:

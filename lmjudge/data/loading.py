@@ -25,10 +25,17 @@ import pandas as pd
 from lmjudge.data.finding import find, place
 from lmjudge.data.layouts import LAYOUTS, ORDERS, File, Layout
 from lmjudge.data.raw import Cells, Row, Rows, bad_row, plain, read_rows
-from lmjudge.data.sources import SOURCES, source_named
+from lmjudge.data.rows import shipped
+from lmjudge.data.sources import (
+    SOURCES,
+    Source as Entry,
+    original,
+    plain as plain_name,
+    source_named,
+)
 from lmjudge.data.values import as_id, whole
-from lmjudge.errors import BadRow, DataError, DataMissing
-from lmjudge.frames import COLUMNS, frame, resolve
+from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
+from lmjudge.frames import COLUMNS, VERDICTS, frame, resolve
 
 One: TypeAlias = str | os.PathLike[str] | pd.DataFrame | Any
 Source: TypeAlias = One | Sequence[One]
@@ -45,8 +52,9 @@ _PLACES = {
     "judgments": ("model_judgment/*", "review/*"),
 }
 _SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".zst", ".eval")
-_JUDGED = {"scores": "scores", "games": "games", "reviews": "games", "threeclass": "games"}
-_VERDICTS = ("winner", "win", "preference", "overall_preference", "label", "score", "choice")
+_JUDGED = {"scores": "scores", "games": "games", "threeclass": "games", "reviews": "games"}
+_PAIRWISE = ("games", "threeclass", "reviews")
+_LABELLED = ("winner", "win", "preference", "overall_preference", "label", "score", "choice")
 _FLOATS = {
     "scores": ("score", "published"),
     "games": ("score_a", "score_b", "published_a", "published_b"),
@@ -71,6 +79,7 @@ class How:
     orders: tuple[str, str] | None = None
     errors: Errors = "raise"
     baseline: str | None = None
+    samples: int | None = None
 
     def __post_init__(self) -> None:
         if self.errors not in ("raise", "skip"):
@@ -87,6 +96,7 @@ class Loaded:
     layouts: list[Layout] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     read: int = 0
+    repeats: int = 0
 
     def framed(self) -> pd.DataFrame:
         """Return the frame, its numbers as numbers, and what was recognised in its attrs."""
@@ -95,6 +105,8 @@ class Loaded:
         made = made.astype(dict.fromkeys(numbers, float))
         names = dict.fromkeys(layout.name for layout in self.layouts)
         made.attrs |= {"layout": " + ".join(names), "rows": self.read, "skipped": self.skipped}
+        if self.repeats:
+            made.attrs["repeats"] = self.repeats
         return made
 
 
@@ -111,9 +123,13 @@ def load_questions(
     `turns` is a list of texts; `reference` is one too, or None. A row without `question_id` or
     `uid` gets an id made of its text, so that rows with one text are one question. `references`, a
     file of answers, takes the place of references. A folder is read as FastChat keeps it, with its
-    reference_answer; a source about FastChat's questions has those. Raises DataMissing for what is
-    not here, BadRow for a malformed row and for an id that two questions share.
+    reference_answer; a source about FastChat's questions has those. A source whose rows ship with
+    lmjudge gives ids and categories, `<name>/original` the texts of the fetched files. Raises
+    DataMissing for what is not here, BadRow for a malformed row and for an id that two questions
+    share.
     """
+    if (figures := shipped_rows(source, "questions")) is not None:
+        return figures
     how = How(columns, labels, None, errors)
     loaded = _load(source, "questions", ("questions",), how)
     made = _distinct(loaded, how, ("question_id",)).framed()
@@ -134,15 +150,19 @@ def load_answers(
     """Load answers: of a source's models, of files, of a folder or of a data set.
 
     A row's model is its `model_id`, `model` or `generator`, whole; without one it is the file's
-    name. `turns` is a list of texts, or missing where the call failed. `samples` keeps the first
+    name. `turns` is a list of texts, or missing where the call failed. A source whose rows ship
+    with lmjudge gives what was counted in each turn instead: words, characters, headings, items and
+    bold; `<name>/original` gives the texts of the fetched files. `samples` keeps the first
     samples of each answer (None keeps all), `models` some of the models, in that order. Raises
     DataMissing for answers that are not here and for unknown models, BadRow for a malformed row and
     for a question that one model answers twice in one sample.
     """
-    how = How(columns, None, None, errors)
+    how = How(columns, None, None, errors, samples=samples)
     wanted = None if models is None else list(models)
-    loaded = _load(source, "answers", ("answers",), how, wanted)
-    made = _distinct(loaded, how, ("question_id", "model", "sample")).framed()
+    made = shipped_rows(source, "answers")
+    if made is None:
+        loaded = _load(source, "answers", ("answers",), how, wanted)
+        made = _distinct(loaded, how, ("question_id", "model", "sample")).framed()
     known = list(dict.fromkeys(made["model"]))
     if unknown := [model for model in wanted or () if model not in known]:
         raise _unknown_model(source, unknown[0], known)
@@ -196,6 +216,7 @@ def load_votes(
 ) -> pd.DataFrame:
     """Load votes: preferences of people or judges between two answers, a votes frame.
 
+    A source whose rows ship with lmjudge reads those, `<name>/original` the fetched files.
     `group` is expert, author, crowd or llm where the row, its source or the voter's name (expert_3,
     arena_user_9) says so. Judgments of both orders become the votes that `resolve` makes of them. A
     tie that stood for something else has the reason `both_bad` or `inconsistent`. Conversations are
@@ -206,11 +227,28 @@ def load_votes(
     'model_a'
     """
     how = How(columns, labels, None, errors)
-    loaded = _load(source, "votes", ("votes", "games"), how)
-    made = loaded.framed()
-    if loaded.kind == "games":
-        return resolve(made)
-    return made
+    known = source_name(source)
+    if known is None or not any(map(SOURCES[known].having, _PAIRWISE)):
+        return people(source, how)
+    games = shipped_rows(source, "games")
+    if games is None:
+        games = read_judged(source, "games", how).framed()
+    # A verdict that the source's authors entered by hand counts, as they counted it.
+    entered = games["published"].notna()
+    winner = games["published"].where(entered, games["winner"])
+    judged = resolve(games.assign(winner=winner, reason=games["reason"].where(~entered)))
+    if not SOURCES[known].having("votes"):
+        return judged
+    columns_ = list(COLUMNS["votes"])
+    return pd.concat([judged[columns_], people(source, how)[columns_]], ignore_index=True)
+
+
+def people(source: Source, how: How | None = None) -> pd.DataFrame:
+    """Return the votes in files of votes, without those that a source's judgments amount to."""
+    if (rows := shipped_rows(source, "votes")) is not None:
+        return rows
+    loaded = _load(source, "votes", ("votes", "games"), how or How())
+    return resolve(loaded.framed()) if loaded.kind == "games" else loaded.framed()
 
 
 def load_scores(
@@ -243,6 +281,16 @@ def load_pairs(
 # ---- finding the rows
 
 
+def shipped_rows(source: Any, kind: str) -> pd.DataFrame | None:
+    """Return the rows of a source that ship with lmjudge; None for anything else."""
+    return shipped(source, kind) if source_name(source) else None
+
+
+def released(source: Any) -> Any:
+    """Return what reads a source's files as they were released; anything else as it is."""
+    return original(source) if source_name(source) else source
+
+
 def own_path(source: Any) -> Path | None:
     """Return the path that `source` is, None for a source's name; DataMissing for neither."""
     if source_name(source):
@@ -264,7 +312,7 @@ def files_of(source: Any, role: str) -> list[tuple[Path, str]]:
     """Return the files of a role, each with the model whose it is: of a source, or of a path."""
     own = own_path(source)
     if own is None:
-        return place(str(source_name(source)), role)
+        return place(plain_name(source), role)
     if own.is_file():
         return [(own, "")]
     for pattern in _PLACES.get(role, ()):
@@ -283,10 +331,9 @@ def source_name(source: Any) -> str | None:
 
     `<name>/original` is that source too: its files as they were released.
     """
-    if not isinstance(source, str):
+    if not isinstance(source, (str, os.PathLike)):
         return None
-    name = source.removesuffix("/original")
-    return name if name in SOURCES else None
+    return name if (name := plain_name(source)) in SOURCES else None
 
 
 def _tables(
@@ -306,8 +353,8 @@ def _tables(
     elif isinstance(source, str) and source.startswith("hf://"):
         yield File(Path(source)), list(enumerate(_from_hub(source).to_list(), 1))
     else:
-        for path, model in _found(source, role, kinds, models):
-            yield File(path, model), read_rows(path)
+        for file in _found(source, role, kinds, models):
+            yield file, read_rows(file.path)
 
 
 def _from_hub(address: str) -> Any:
@@ -329,41 +376,44 @@ def _from_hub(address: str) -> Any:
     return next(iter(found.values()))
 
 
-def _judged_files(entry: Any, kinds: Sequence[str]) -> list[tuple[Path, str]]:
-    """The files of a source's judgments of these kinds; DataError where it has two of them."""
+def _judged_files(entry: Entry, kinds: Sequence[str]) -> list[File]:
+    """The files of a source's judgments of these kinds; FrameError where it has two of them."""
     roles = [role for role, kind in _JUDGED.items() if entry.having(role) and kind in kinds]
     if len({_JUDGED[role] for role in roles}) > 1:
-        raise DataError(
+        raise FrameError(
             f"{entry.name} holds scores and games; choose with kind='scores' or kind='games'",
-            path=Path(entry.name),
+            columns=[],
         )
-    return [found for role in roles or ["scores"] for found in place(entry.name, role)]
+    return [file for role in roles or ["scores"] for file in _placed(entry.name, role)]
 
 
-def _found(
-    source: Any, role: str, kinds: Sequence[str], models: list[str] | None
-) -> list[tuple[Path, str]]:
+def _placed(source: str, role: str) -> list[File]:
+    return [File(path, model, role) for path, model in place(source, role)]
+
+
+def _found(source: Any, role: str, kinds: Sequence[str], models: list[str] | None) -> list[File]:
     """The files of a source or path; of the wanted models alone, where its table names models."""
     if own_path(source) is not None:
-        return files_of(source, role)
+        return [File(path) for path, _ in files_of(source, role)]
     entry = SOURCES[str(source_name(source))]
+    if role == "judgments":
+        return _judged_files(entry, kinds)
     if role in ("questions", "answers") and not entry.having(role) and not entry.bench:
         talks = [file for file in entry.having("votes") if file.path.endswith(".parquet")]
         role = "votes" if talks else role  # what was asked and said stands beside the votes
-    if role == "judgments":
-        return _judged_files(entry, kinds)
-    if role == "votes" and not entry.having("votes"):
-        return _judged_files(entry, ("games",))
+        role = "instructions" if entry.having("instructions") else role
     if role == "questions" and entry.bench:
-        return [(p, "") for p, bench in place("fastchat", "questions") if bench == entry.bench]
+        return [File(path) for path, of in place("fastchat", role) if of == entry.bench]
+    if role in ("questions", "votes"):
+        names = {Path(file.path).stem: file.model for file in entry.having("answers")}
+        return [File(path, role=role, answers=names) for path, _ in place(entry.name, role)]
     if role != "answers" or models is None or not entry.having(role):
-        return [
-            (p, "" if role in ("questions", "votes") else m) for p, m in place(entry.name, role)
-        ]
+        return _placed(entry.name, role)
     known = [file.model for file in entry.having(role)]
     if unknown := [model for model in models if model not in known]:
         raise _unknown_model(source, unknown[0], known)
-    return [(find(entry.name, f), f.model) for f in entry.having(role) if f.model in models]
+    wanted = [file for file in entry.having(role) if file.model in models]
+    return [File(find(entry.name, file), file.model) for file in wanted]
 
 
 def _unknown_model(source: Source, model: str, known: Iterable[str]) -> DataMissing:
@@ -407,14 +457,14 @@ def _load(
     for one in several:
         known: dict[str, str] | None = None
         for file, rows in _tables(one, role, kinds, models):
-            file.baseline, file.orders = how.baseline, how.orders
+            file.baseline, file.orders, file.samples = how.baseline, how.orders, how.samples
             first = rows[0][1] if rows else {}
             if "games" in kinds and isinstance(first, dict) and "answer1_id" in first:
                 known = _answer_ids(one) if known is None else known
                 file.answers = known if _all_known(rows, known) else {}
             _add(loaded, file, rows, kinds, how)
     if not loaded.kind:
-        raise DataError(f"{source} holds no files to read", path=Path(str(source)))
+        raise DataError(f"{source} holds no {' or '.join(kinds)}", path=Path(str(source)))
     _number(loaded)
     return loaded
 
@@ -425,7 +475,7 @@ def _answer_ids(source: Any) -> dict[str, str]:
         folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if folder is None or not any((folder / n).is_dir() for n in ("answer", "model_answer")):
             return {}
-    said = load_answers(source)
+    said = load_answers(released(source))
     return dict(zip(said["answer_id"], said["model"], strict=True)) if "answer_id" in said else {}
 
 
@@ -440,7 +490,10 @@ def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How)
     cells = any(isinstance(row, Cells) for row in good)
     names = list(dict.fromkeys(name for row in good for name in row))
     mapped = _mapping(file, names, how)
-    layout = _recognised(file, [mapped.get(name, name) for name in names], kinds, how)
+    shown = [mapped.get(name, name) for name in names]
+    if len(kinds) == 1 and _is_of_another(shown, kinds[0]):
+        return  # a folder of FastChat's holds scores and games, and the caller chose one of them
+    layout = _recognised(file, shown, kinds, how)
     if loaded.kind not in ("", layout.kind):
         raise DataError(
             f"the files hold {loaded.kind} and {layout.kind}; give files of one kind at a time, or"
@@ -492,6 +545,12 @@ def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
     return mapped | {ours: f"file_{ours}" for ours in told if ours in names and ours not in mapped}
 
 
+def _is_of_another(names: list[str], kind: str) -> bool:
+    """Whether these columns give away judgments, and none of this kind."""
+    given = {one.kind for one in LAYOUTS if one.kind in VERDICTS and not one.lacks(names)}
+    return kind in VERDICTS and bool(given) and kind not in given
+
+
 def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) -> Layout:
     """The layout that these columns give away; DataError with the nearest ones where none does."""
     if how.orders and "games" in kinds:
@@ -500,7 +559,7 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
     for layout in known:
         if not layout.lacks(names):
             return layout
-    near = sorted(known, key=lambda layout: (len(layout.lacks(names)), -len(layout.needs)))[:3]
+    near = sorted(known, key=lambda one: len(one.lacks(names)) / len(one.needs.split()))[:3]
     lacks = {layout.name: layout.lacks(names) for layout in near}
     told = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
     ours = next(iter(lacks.values()))[0].split("|")[0].lstrip("!")
@@ -517,7 +576,7 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
 def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
     """The rows of the frame that one row of a file holds, its other columns beside them."""
     if how.labels:
-        for name in _VERDICTS:
+        for name in _LABELLED:
             if name in row:
                 told = {str(label): meaning for label, meaning in how.labels.items()}
                 row[name] = told.get(str(row[name]), row[name])
@@ -536,6 +595,11 @@ def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
             whole_row["sample"] = None
         if whole_row.get("sample") is not None:
             whole_row["sample"] = whole(whole_row["sample"], "sample")
+        sides = [whole_row[name] for name in ("model_a", "model_b") if name in columns]
+        if None in sides and layout.kind != "pairings":
+            raise ValueError("has no name for one of its models")
+        if layout.kind == "votes" and sides[0] == sides[1]:
+            raise ValueError(f"has {sides[0]!r} on both sides")
         verdict = {"scores": "score", "games": "winner", "votes": "winner"}.get(layout.kind)
         if verdict and whole_row[verdict] is None and whole_row["reason"] is None:
             whole_row["reason"] = "no_verdict"
@@ -583,6 +647,7 @@ def _number(loaded: Loaded) -> None:
             showing = tuple(row.get(name) for name in names or ())
             ours = loaded.kind != "answers" or str(row["question_id"]).startswith("q-")
             row["sample"] = seen[showing] if ours and row["question_id"] is not None else 0
+            loaded.repeats += bool(row["sample"])
             seen[showing] += 1
 
 
@@ -618,3 +683,35 @@ def _distinct(loaded: Loaded, how: How, key: tuple[str, ...]) -> Loaded:
         _skip(loaded, bad_row(*origin, what), how)
     loaded.rows, loaded.origins = rows, origins
     return loaded
+
+
+# ---- names of 0.1, which notebooks use
+
+
+def load_battles(source: Source) -> pd.DataFrame:
+    """Load an arena's battles: the votes of `load_votes`, oldest first, with `anony` and `day`.
+
+    `anony` is True where no column says otherwise. `day` is the date in Pacific time, where the
+    arena was run. Source: FastChat, `clean_battle_data.py`.
+    """
+    votes = load_votes(source)
+    when = pd.to_datetime(votes["time"], unit="s", utc=True).dt.tz_convert("US/Pacific")
+    beside = {"anony": votes.get("anony", True), "language": votes.get("language")}
+    votes = votes.assign(**beside, day=when.dt.strftime("%Y-%m-%d"))
+    return votes.sort_values("time", kind="stable", ignore_index=True)
+
+
+def load_choices(source: Source) -> pd.DataFrame:
+    """Load raters' choices on a scale of five as votes by criterion: see `load_votes`."""
+    return load_votes(source)
+
+
+def load_instructions(source: Source) -> pd.DataFrame:
+    """Load answered instructions: question_id (from 0), model, instruction, input and answer."""
+    said = load_answers(source, samples=None)
+    made = said[["model", "instruction"]].assign(question_id=range(len(said)))
+    made["input"] = said["input"].fillna("") if "input" in said else ""
+    made["answer"] = said["turns"].str[0]
+    if "label" in said:
+        made["reference"] = said["label"].astype(str)
+    return made

@@ -8,7 +8,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +80,75 @@ def save(
     if layout == "fastchat" and kind in ("games", "scores"):
         rows = _prompted(rows, store)
     return _put(file, _body(file, pd.Series(write(rows), dtype=object)))
+
+
+@dataclass(frozen=True)
+class Added:
+    """A file that answers were added to: how many are new, changed, and kept as they were."""
+
+    path: Path
+    new: int
+    changed: int
+    kept: int
+
+
+def add_answers(answers: pd.DataFrame, path: str | os.PathLike[str]) -> list[Added]:
+    """Add answers to FastChat's files, as `save` places them, and return what changed.
+
+    An answer replaces one of the same question, model and sample; all others stay, in their order.
+    Raises DataError for a file that holds anything but answers, and where nothing can be written.
+    """
+    rows = _fastchat_answers(_rows(check(answers, "answers"), "answers"))
+    file = Path(path)
+    files: dict[Path, list[Row]] = {file: []} if file.suffix == ".jsonl" else {}
+    for row in rows:
+        own = file / f"{file_name(str(row['model_id']))}.jsonl"
+        files.setdefault(file if file in files else own, []).append(row)
+    return [_added(one, fresh) for one, fresh in files.items()]
+
+
+def _added(file: Path, fresh: list[Row]) -> Added:
+    held = held_answers(file)
+    answers = {key: choice for key, _, choice in _choices(held)}
+    rows = {(str(row["model_id"]), str(row["question_id"])): dict(row) for row in held}
+    new = changed = 0
+    for (model, question, sample), row, choice in _choices(fresh):
+        old = answers.get((model, question, sample))
+        new, changed = new + (old is None), changed + (old not in (None, plain(choice)))
+        into = rows.setdefault((model, question), row | {"choices": []})
+        others = [one for one in into["choices"] if one.get("index") != sample]
+        into["choices"] = sorted([*others, choice], key=lambda one: int(one["index"]))
+    touched = sum(key in answers for key, _, _ in _choices(fresh))
+    _put(file, b"".join(_line(row) + b"\n" for row in rows.values()))
+    return Added(file, new, changed, len(answers) - touched)
+
+
+def held_answers(file: Path) -> list[Row]:
+    """Return the rows of a file of FastChat's answers, none without the file.
+
+    Raises DataError for a file that holds anything else.
+    """
+    if not file.exists():
+        return []
+    try:
+        rows = [json.loads(line) for line in file.read_bytes().splitlines() if line.strip()]
+        for (_, _, sample), _, choice in _choices(rows):
+            if type(sample) is not int or not isinstance(choice["turns"], list):
+                raise TypeError("a choice without index or turns")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{file} holds other rows than answers ({type(error).__name__}: {error}). Write to"
+            " another file.",
+            path=file,
+        ) from error
+    return rows
+
+
+def _choices(rows: list[Row]) -> Iterator[tuple[tuple[str, str, Any], Row, Row]]:
+    """Each answer in rows of FastChat's: (model, question, sample), its row, its choice."""
+    for row in rows:
+        for choice in row["choices"]:
+            yield (str(row["model_id"]), str(row["question_id"]), choice["index"]), row, choice
 
 
 def to_dataset(frame: pd.DataFrame) -> Any:

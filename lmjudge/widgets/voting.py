@@ -184,6 +184,8 @@ class Ballot:
             )
         about = {"question_id": case.question_id, "turn": case.turn}
         about |= {"model_a": case.models[0], "model_b": case.models[1]}
+        kind = self.voter.partition("_")[0]
+        about["group"] = kind if kind in ("expert", "author") else "crowd"
         now = time.time()
         rows = [about | told | {"judge": judge, "tstamp": now} for judge, told in given.items()]
         if not ballots.append(self.path, rows, _same):

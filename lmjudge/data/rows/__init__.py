@@ -86,11 +86,8 @@ def _read(content: bytes, kind: str, source: str) -> pd.DataFrame:
     table = pd.read_csv(io.BytesIO(content), keep_default_na=False, dtype=str)
     table = table.where(table != "")
     for name in table.columns:
-        known = table[name].dropna()
         if name in _NUMBERS or (kind, name) == ("means", "score"):
             table[name] = pd.to_numeric(table[name])
-        elif name == "question_id" and known.str.fullmatch("0|[1-9][0-9]*").all():
-            table[name] = table[name].astype("int64")
     for name in TEXTS[kind]:
         table[name] = float("nan") if name == "time" else None
     if kind == "scores":

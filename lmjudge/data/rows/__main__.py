@@ -18,8 +18,9 @@ from lmjudge.data import (
     load_votes,
 )
 from lmjudge.data.finding import find
+from lmjudge.data.loading import people
 from lmjudge.data.rows import FOLDER, TEXTS
-from lmjudge.data.votes import people
+from lmjudge.frames import COLUMNS, natural
 from lmjudge.stats.text import text_counts
 
 _ORDER = {
@@ -30,6 +31,8 @@ _ORDER = {
     "questions": ["question_id"],
     "answers": ["question_id", "model", "sample", "turn"],
 }
+# What ships beside the columns of games and scores; an answers table holds counts instead.
+_BESIDE = ("prompt", "origin", "published", "published_a", "published_b", "asked")
 
 
 def tables() -> Iterator[tuple[str, pd.DataFrame]]:
@@ -62,9 +65,18 @@ def tables() -> Iterator[tuple[str, pd.DataFrame]]:
 def content(name: str, table: pd.DataFrame) -> bytes:
     """Return a table as the bytes of its file: without texts, sorted, one row a line."""
     kind = name.rpartition(".")[2]
-    table = table.drop(columns=[*TEXTS[kind], "scores"], errors="ignore")
+    if kind in ("games", "scores", "votes", "questions"):
+        table = table[[name for name in (*COLUMNS[kind], *_BESIDE) if name in table.columns]]
+    table = table.drop(columns=[*TEXTS[kind]], errors="ignore")
     if _ORDER[kind]:
-        table = table.sort_values(_ORDER[kind], kind="stable", na_position="last")
+        ids = sorted(set(table["question_id"].dropna()), key=natural)
+        places = {of: place for place, of in enumerate(ids)}
+        table = table.sort_values(
+            _ORDER[kind],
+            kind="stable",
+            na_position="last",
+            key=lambda column: column.map(places) if column.name == "question_id" else column,
+        )
     return table.to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lmjudge.endpoints import batchfiles
+from lmjudge.endpoints import batch
 from lmjudge.endpoints.batch import Collected, collect_batch, export_batch, submit_batch
 from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.errors import BadRow, DataError, EndpointStopped, RequestFailed
@@ -239,14 +239,14 @@ def test_downloaded_results_are_read_in_any_order_and_any_number_of_times(tmp_pa
 def test_a_file_is_of_one_model_and_within_what_a_batch_may_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batchfiles, "MOST_REQUESTS", 2)
+    monkeypatch.setattr(batch, "MOST_REQUESTS", 2)
     asked = [ask(str(n), model) for n in range(3) for model in ("a", "b")]
     files = export_batch(asked, Store(tmp_path / "s"), tmp_path / "x.jsonl")
     assert [path.name for path in files] == ["x.jsonl", "x-2.jsonl", "x-3.jsonl", "x-4.jsonl"]
     models = [[row["body"]["model"] for row in lines(path)] for path in files]
     assert models == [["a", "a"], ["b", "b"], ["a"], ["b"]]
     assert {row["custom_id"] for path in files for row in lines(path)} == {r.key for r in asked}
-    monkeypatch.setattr(batchfiles, "MOST_BYTES", 300)
+    monkeypatch.setattr(batch, "MOST_BYTES", 300)
     files = export_batch([ask("x" * 90, "a"), ask("y" * 90, "a")], Store("none"), tmp_path / "y")
     assert [path.name for path in files] == ["y", "y-2"]
 

@@ -7,27 +7,31 @@ that a result finds its place whenever, and however often, it is read.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from lmjudge.endpoints.batchfiles import ADDRESS, Asked, Writer, line_of, records
 from lmjudge.endpoints.network import Network
-from lmjudge.endpoints.openai import OpenAIEndpoint
+from lmjudge.endpoints.openai import OpenAIEndpoint, chat_body
 from lmjudge.endpoints.replies import read_reply
-from lmjudge.errors import DataError, EndpointStopped
+from lmjudge.errors import BadRow, DataError, EndpointStopped
 from lmjudge.records import Failure, Record, Reply, Request
 
 if TYPE_CHECKING:
     import openai
 
 _NOTES = "batches.jsonl"
+# What the Batch API takes in one file.
+MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
+_ADDRESS: Literal["/v1/chat/completions"] = "/v1/chat/completions"
+_HEAD = b'{"custom_id":"'
 
 
 class Keeps(Protocol):
@@ -86,8 +90,8 @@ def export_batch(
     (its sample and provider) stands beside the file, in `<stem>.samples.json`. Raises DataError
     for a file that is there already, RequestFailed for a request that is no chat.
     """
-    first, files = Path(path), dict[str, Writer]()
-    written: list[Writer] = []
+    first, files = Path(path), dict[str, _Writer]()
+    written: list[_Writer] = []
     seen: set[str] = set()
     source = iter(requests)
     try:
@@ -97,12 +101,12 @@ def export_batch(
                 if request.key in held or request.key in seen:
                     continue
                 seen.add(request.key)
-                line = line_of(request)
+                line = _line_of(request)
                 file = files.get(request.model)
                 if file is None or not file.takes(line):
                     number = len(written) + 1
                     name = first.name if number == 1 else f"{first.stem}-{number}{first.suffix}"
-                    file = files[request.model] = Writer(first.with_name(name))
+                    file = files[request.model] = _Writer(first.with_name(name))
                     written.append(file)
                 file.write(request, line)
         for file in written:
@@ -140,7 +144,7 @@ def submit_batch(
             # Not tried again by itself: it may have been taken, and the list above will tell.
             batch = client.with_options(max_retries=0).batches.create(
                 input_file_id=sent.id,
-                endpoint=ADDRESS,
+                endpoint=_ADDRESS,
                 completion_window="24h",
                 metadata={"sha256": digest, "file": file.name[:200]},
             )
@@ -183,8 +187,8 @@ def collect_batch(
             )
         status, found = _download(noted, file, endpoint or OpenAIEndpoint())
     failures: list[tuple[str, Failure]] = []
-    with closing(Asked(file)) as asked:
-        added = store.add(records(asked, found, failures))
+    with closing(_Asked(file)) as asked:
+        added = store.add(_records(asked, found, failures))
     digest = hashlib.sha256("".join(map(_digest, found)).encode()).hexdigest()
     if failures and not any(note.get("read") == digest for note in store.notes(_NOTES)):
         for key, failure in failures:
@@ -278,3 +282,137 @@ def _noted(store: Keeps, digest: str) -> str | None:
     """The id under which the file of that SHA-256 was sent last."""
     ids = [note["id"] for note in store.notes(_NOTES) if note.get("sha256") == digest]
     return ids[-1] if ids else None
+
+
+class _Writer:
+    """One file of a batch, as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.samples = path, dict[str, tuple[int, str | None]]()
+        self.beside = _samples_of(path)
+        self.count = self.size = 0
+        for there in (path, self.beside):
+            if there.exists():
+                raise DataError(
+                    f"{there} is there already; collect it, or give another path", path=there
+                )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+
+    def takes(self, line: bytes) -> bool:
+        """Whether the line is within what one file may hold."""
+        return self.count < MOST_REQUESTS and self.size + len(line) <= MOST_BYTES
+
+    def write(self, request: Request, line: bytes) -> None:
+        """Add a request, by its line."""
+        self.file.write(line)
+        self.count += 1
+        self.size += len(line)
+        if request.sample or request.provider is not None:
+            self.samples[request.key] = (request.sample, request.provider)
+
+    def close(self) -> None:
+        """End the file, and write beside it what its lines cannot say."""
+        self.file.close()
+        if self.samples:
+            self.beside.write_text(json.dumps(self.samples), encoding="utf-8")
+
+    def drop(self) -> None:
+        """Leave nothing of the file behind."""
+        self.file.close()
+        self.path.unlink(missing_ok=True)
+        self.beside.unlink(missing_ok=True)
+
+
+class _Asked:
+    """The requests of an exported file, each read where it is needed; which have a result."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.at, self.seen = path, dict[str, int](), set[str]()
+        self.file = path.open("rb")
+        beside = _samples_of(path)
+        self.samples = json.loads(beside.read_bytes()) if beside.exists() else {}
+        offset = 0
+        for line in self.file:
+            self.at[line[len(_HEAD) : len(_HEAD) + 64].decode("latin-1")] = offset
+            offset += len(line)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def request(self, key: str) -> Request:
+        """The request of a key, its hash checked."""
+        self.file.seek(self.at[key])
+        sample, provider = self.samples.get(key, (0, None))
+        try:
+            body = json.loads(self.file.readline())["body"]
+            model, messages = body.pop("model"), body.pop("messages")
+            made = Request(model, messages, body, sample, provider)
+            if made.key == key:
+                return made
+        except (ValueError, KeyError, TypeError) as error:
+            problem = str(error)
+        else:
+            problem = "its request has another key"
+        raise BadRow(
+            f"the line of {key[:12]} in {self.path} is not the one that was exported ({problem});"
+            " export the batch anew",
+            path=self.path,
+            line=list(self.at).index(key) + 1,
+        )
+
+
+def _records(
+    asked: _Asked, results: Iterable[Path], failures: list[tuple[str, Failure]]
+) -> Iterator[Record]:
+    """The records in files of results; what is no reply is added to `failures`."""
+    for path in results:
+        with path.open("rb") as lines:
+            for line in lines:
+                key, outcome = _result(line)
+                if isinstance(outcome, Reply) and key in asked.at:
+                    yield Record(asked.request(key), outcome)
+                elif isinstance(outcome, Reply):
+                    outcome = Failure("not_asked", "the batch's file holds no such request")
+                if isinstance(outcome, Failure):
+                    failures.append((key, outcome))
+                asked.seen.add(key)
+
+
+def _result(line: bytes) -> tuple[str, Reply | Failure]:
+    """The key and what came of it, in a line of results."""
+    try:
+        whole: Any = json.loads(line, parse_constant=str)
+        key = str(whole["custom_id"])
+        response, error = whole.get("response"), whole.get("error") or {}
+        if not isinstance(response, Mapping):
+            reason = str(error.get("code") or "batch_error")
+            return key, Failure(reason, str(error.get("message"))[:500])
+        status, body = int(response["status_code"]), dict(response["body"] or {})
+        outcome = read_reply(status, {}, json.dumps(body).encode())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        return "", Failure("bad_reply", f"{problem}: {line[:300]!r}")
+    if not isinstance(outcome, Reply):
+        return key, Failure(outcome.reason, outcome.message, outcome.status)
+    # The server's own time, so that reading a file again makes the same record.
+    created: Any = body.get("created")
+    known = isinstance(created, (int, float)) and not isinstance(created, bool)
+    return key, replace(outcome, created=float(created) if known else None)
+
+
+def _line_of(request: Request) -> bytes:
+    """The line of a request in a batch's file."""
+    whole = {
+        "custom_id": request.key,
+        "method": "POST",
+        "url": _ADDRESS,
+        "body": chat_body(request),
+    }
+    # In ASCII: a line that holds U+2028 is two lines to some readers.
+    return json.dumps(whole, separators=(",", ":")).encode() + b"\n"
+
+
+def _samples_of(path: Path) -> Path:
+    """The file, beside a batch's, of the samples and providers that are not the usual ones."""
+    return path.with_name(f"{path.stem}.samples.json")

@@ -773,6 +773,21 @@ def test_a_wait_told_in_the_body_is_waited_for():
     assert server.calls[1].at - server.calls[0].at >= 0.4
 
 
+def test_a_server_that_answers_a_few_a_second_answers_all():
+    """Three a window of a second, told in the body alone: two attempts a request are enough."""
+    windows = {}
+    said = error("Quota exceeded. Please retry in 1s.")
+
+    def script(body, nth):
+        window = int(time.monotonic())
+        windows[window] = windows.get(window, 0) + 1
+        return [http(429, said)] if windows[window] > 3 else None
+
+    with Loopback(script=script) as server:
+        outcomes = ask(endpoint(server.url, max_attempts=2), *[question(str(i)) for i in range(9)])
+    assert [type(outcome) for outcome in outcomes] == [Reply] * 9
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -46,7 +46,8 @@ class OpenAIEndpoint:
     needs no key. `timeout` bounds one attempt, `deadline` the whole request with its attempts and
     the pauses between them, both in seconds. Neither runs while the server still answers requests
     that were sent no later, so a slow server may queue. Pauses are random up to `backoff`, doubled
-    at each attempt, or as long as the server asks; then all workers pause. `max_bytes` is the
+    at each attempt, or as long as the server asks: then all workers pause, and a request that was
+    told to wait (for a second or more) has not used up an attempt. `max_bytes` is the
     largest response read (raise it for log-probabilities of long answers). Plain http is for this
     machine only, unless `allow_http`. `headers` are sent along, and are kept as secret as the key.
     `ca_file` is a PEM file of the authorities to trust. With `same_model`, a reply of another model
@@ -167,15 +168,15 @@ class _Session:
             raise RequestFailed(message, reason="bad_request", status=None, attempts=0)
         body = text.encode()
         ends = self.clock() + self.endpoint.deadline
-        fault, attempts, at = Fault("timeout", "the deadline passed in a pause"), 0, -math.inf
-        unfit = 0
+        fault, at = Fault("timeout", "the deadline passed in a pause"), -math.inf
+        sent = attempts = unfit = 0
         while (
             fault.then == "again"
             and attempts < self.endpoint.max_attempts
             and unfit < _UNFIT_ATTEMPTS
             and await self._rest(at, ends)
         ):
-            attempts += 1
+            sent += 1
             asked = self.clock()
             attempt = await self.meter.begin(request)
             begun = self.clock()
@@ -185,20 +186,22 @@ class _Session:
                 return outcome
             ends += self._queued(begun)
             unfit += outcome.reason == "bad_reply"
+            # Told to wait its turn, a request has not failed; the deadline bounds how often.
+            attempts += outcome.reason != "rate_limited" or (outcome.wait or 0.0) < 1
             fault = self._heeded(outcome, ends)
             if unfit != 1:  # one unfit reply may be an accident
                 fault = self._alike(request, fault)
-            longest = min(self.endpoint.backoff * 2 ** (attempts - 1), _LONGEST_BACKOFF)
+            longest = min(self.endpoint.backoff * 2 ** max(attempts - 1, 0), _LONGEST_BACKOFF)
             at = self.clock() + random.uniform(0, longest)
         if fault.then == "stop" or fault.reason == "unreachable":
             self.stopped = self.stopped or fault
             self.stop.set()
             raise EndpointStopped(fault.message, reason=fault.reason, status=fault.status)
         raise RequestFailed(
-            f"{fault.message} (attempts: {attempts})",
+            f"{fault.message} (attempts: {sent})",
             reason=fault.reason,
             status=fault.status,
-            attempts=attempts,
+            attempts=sent,
         )
 
     async def _send(self, attempt: Attempt, body: bytes, ends: float) -> Reply | Fault:

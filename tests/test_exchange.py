@@ -14,7 +14,7 @@ from given import examples
 from hypothesis import HealthCheck, given, strategies as st
 
 from lmjudge.cli import main
-from lmjudge.errors import ChangedReplies, DamagedStore, NotAStore, StoreError
+from lmjudge.errors import ChangedReplies, DamagedStore, NotAStore, ReadOnlyStore, StoreError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store, exchange
 from lmjudge.store.disk import LARGEST, MOST
@@ -349,6 +349,16 @@ def test_a_sealed_store_is_read_from_read_only_media(tmp_path: Path, read_only: 
         sealed.add(some(11))
     assert sorted(os.listdir(store.path)) == before
     sealed.close()
+
+
+def test_sealing_a_read_only_store_says_that_it_is_read_only(
+    tmp_path: Path, read_only: Path
+) -> None:
+    store = Store(tmp_path / "inside" / "store")
+    store.add(some(3))
+    store.close()
+    with pytest.raises(ReadOnlyStore, match="cannot be written"):
+        exchange.seal(read_only / "store")
 
 
 def test_a_closed_store_is_read_from_read_only_media(tmp_path: Path, read_only: Path) -> None:

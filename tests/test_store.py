@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -93,6 +94,40 @@ def test_a_stopped_endpoint_stops_the_run_and_what_was_paid_for_is_kept(store: S
     endpoint.stop_after = None
     list(store.ask(many(100), endpoint))
     assert len(store.look_up(request.key for request in many(100))) == 100
+
+
+class Odd(Echo):
+    """An endpoint of somebody's own, one of whose replies no store can keep."""
+
+    def __init__(self, odd: Any) -> None:
+        super().__init__()
+        self.odd = odd
+
+    async def answer(self, request: Request) -> Reply:
+        reply = await super().answer(request)
+        return self.odd if reply.text.endswith(" 3") else reply
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Reply("half a pair \ud800"),
+        Reply("x", usage={"tokens": float("inf")}),
+        Reply("x", usage={"tokens": 2**70}),
+        Reply("x", created="yesterday"),  # type: ignore[arg-type]
+        Reply(None),  # type: ignore[arg-type]
+        Reply("x" * 2**23),
+        "no reply",
+    ],
+    ids="surrogate infinite integer created none long text".split(),
+)
+def test_one_odd_reply_loses_no_other(store: Store, odd: Any) -> None:
+    endpoint = Odd(odd)
+    outcomes = [outcome for _, outcome in store.ask(many(8), endpoint)]
+    assert [isinstance(one, Reply) for one in outcomes] == [n != 3 for n in range(8)]
+    assert outcomes[3].reason == "bad_reply"
+    assert len(list(Store(store.path).records())) == 7
+    assert len(endpoint.asked) == 8
 
 
 def test_a_fault_in_an_endpoint_is_raised_as_it_is(store: Store) -> None:

@@ -20,10 +20,10 @@ from itertools import islice
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
 
-from lmjudge.errors import RequestFailed
+from lmjudge.errors import LmjudgeError, RequestFailed
 from lmjudge.prices import prices
 from lmjudge.records import Attempt, Endpoint, Failure, Record, Reply, Request, metered
-from lmjudge.store.disk import Claims, claims_of, recording
+from lmjudge.store.disk import Claims, claims_of, pack, recording
 
 if TYPE_CHECKING:
     import diskcache
@@ -261,7 +261,7 @@ class _Run:
         self.shelf.requests += 1
         try:
             reply = await answer(request)  # awaited first: `finished` is another list by then
-            self.finished.append((request, reply))
+            self.finished.append((request, _storable(request, reply)))
         except RequestFailed as error:
             failure = Failure(
                 getattr(error, "reason", "request_failed"),
@@ -307,6 +307,15 @@ class _Run:
         with self.asker.change:
             self.asker.arrived.update(results)
             self.asker.change.notify_all()
+
+
+def _storable(request: Request, reply: Reply) -> Reply | Failure:
+    """Return the reply, or why no store can keep it: those committed with it are kept then."""
+    try:
+        pack([Record.from_line(Record(request, reply).line).line], request.key)
+    except (LmjudgeError, AttributeError, TypeError, ValueError) as error:
+        return Failure("bad_reply", f"the endpoint's reply cannot be kept: {error}")
+    return reply
 
 
 class _Log:

@@ -14,12 +14,12 @@ all: so each process opens the file once, never closes it, and keeps its own lis
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
@@ -30,10 +30,15 @@ from functools import cache
 from itertools import islice, takewhile
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, overload
 from urllib.parse import quote
 
 import zstandard
+
+try:
+    import fcntl
+except ImportError:  # Windows: a store is read there, and not written
+    fcntl = None  # type: ignore[assignment]
 
 from lmjudge.errors import DamagedStore, NotAStore, ReadOnlyStore, StoreError
 from lmjudge.records import Request
@@ -61,6 +66,21 @@ OF_A_KEY = "raw = 1 AND typeof(key) = 'text' AND length(CAST(key AS BLOB)) = 64"
 _local = threading.local()
 _inherited: list[sqlite3.Connection] = []
 LOCK_WAIT = 60.0  # seconds
+_LONGEST_PATH = 480  # bytes of a folder's path: SQLite opens no file of over 512
+# What SQLite says of the disk, the locks and the memory. All else that it says is about the file.
+_SHORT_READ = sqlite3.SQLITE_IOERR_SHORT_READ
+_OF_THE_DISK = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+}
 
 
 def pack(lines: Iterable[bytes], key: str) -> bytes:
@@ -176,13 +196,29 @@ def check_folder(folder: Path, *, for_writing: bool = False) -> None:
 
 
 def look_over(folder: Path) -> bool:
-    """Return whether a store's file lies in `folder`; NotAStore where something else does."""
-    if folder.exists() and not folder.is_dir():
-        raise NotAStore(f"{folder} is a file; a store is a folder", path=folder)
-    if not folder.exists():
-        return False
-    check_folder(folder)
-    names = set(os.listdir(folder))
+    """Return whether a store's file lies in `folder`; NotAStore where something else does.
+
+    Raises StoreError for a folder that cannot be opened.
+    """
+    if (long := len(os.fsencode(folder))) > _LONGEST_PATH:
+        raise StoreError(
+            f"the path of the store takes {long} bytes, and SQLite opens none of over"
+            f" {_LONGEST_PATH}. Choose a shorter one: {str(folder)[:80]}...",
+            path=folder,
+        )
+    try:
+        if not folder.exists():
+            return False
+        if not folder.is_dir():
+            raise NotAStore(f"{folder} is a file; a store is a folder", path=folder)
+        check_folder(folder)
+        names = set(os.listdir(folder))
+    except OSError as error:
+        raise StoreError(
+            f"the folder {folder} cannot be opened ({error.strerror}). Check its path and its"
+            " permissions.",
+            path=folder,
+        ) from error
     if FILE in names:
         return True
     foreign = sorted(name for name in names - OURS - {"README.md"} if not name.startswith("."))
@@ -332,18 +368,25 @@ class Reader:
                             return None
                     return rows
             except (sqlite3.Error, UnicodeDecodeError) as error:
-                if "locked" in str(error) or "unable to open" in str(error):
-                    raise StoreError(
-                        f"the store at {self.folder} cannot be read now ({error}); try again, or"
-                        " copy it to a local disk",
-                        path=self.folder,
-                    ) from error
-                raise DamagedStore(
-                    f"the file {self.folder / FILE} is damaged ({error}); run `lmjudge store"
-                    f" --path {self.folder} verify`, and merge what can be read into a new store",
-                    path=self.folder,
-                    keys=[],
-                ) from error
+                raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> StoreError:
+        """Return what an error of SQLite's says: of the disk and its locks, or of the file."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+        # A page beyond the end is the file's fault. So is, when saving what can be, any other page.
+        missing = code & 0xFF == sqlite3.SQLITE_IOERR and self.cut_off
+        if code & 0xFF in _OF_THE_DISK and code != _SHORT_READ and not missing:
+            return StoreError(
+                f"the store at {self.folder} cannot be read now ({error}). Try again, make room on"
+                " the disk, or copy the folder to a local disk.",
+                path=self.folder,
+            )
+        return DamagedStore(
+            f"the file {self.folder / FILE} is damaged ({error}); run `lmjudge store"
+            f" --path {self.folder} verify`, and merge what can be read into a new store",
+            path=self.folder,
+            keys=[],
+        )
 
     def _open(self) -> bool:
         path = self.folder / FILE
@@ -353,47 +396,37 @@ class Reader:
             except (FileNotFoundError, NotADirectoryError):
                 return False
             here = (os.getpid(), status.st_dev, status.st_ino)
-            if self._connection is not None and self._opened == here:
+            # A file that is read without its locks is opened again once it has changed.
+            alone = (*here, status.st_mtime_ns, status.st_size)
+            if self._connection is not None and self._opened in (here, alone):
                 return True
             self.close()
             check_folder(self.folder)  # SQLite writes to cache.db-shm even where it only reads
-            flags = "mode=ro"
-            if not os.access(self.folder, os.W_OK):
-                logs = [self.folder / f"{FILE}{end}" for end in ("-wal", "-journal")]
-                if any(log.exists() and log.stat().st_size for log in logs):
-                    raise ReadOnlyStore(
-                        f"the store at {self.folder} was copied to a read-only place with its log"
-                        " beside it; run `lmjudge store seal` on the original and copy it again",
-                        path=self.folder,
-                    )
-                flags += "&immutable=1"
-            self._connection = sqlite3.connect(
-                f"file:{quote(str(path.absolute()))}?{flags}",
-                uri=True,
-                timeout=LOCK_WAIT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            self._opened = here
-            try:
-                self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST + 2**16)
-                self.all("PRAGMA trusted_schema = OFF")
-                if self.cut_off:  # else SQLite opens no file that is shorter than it says
-                    self.all("PRAGMA writable_schema = ON")
-                tables = self.all(
-                    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"
+            logs = [self.folder / f"{FILE}{end}" for end in ("-wal", "-journal")]
+            logged = any(log.exists() and log.stat().st_size for log in logs)
+            if os.access(self.folder, os.W_OK):
+                try:
+                    pages, page = self._connect("mode=ro", here)
+                except DamagedStore:
+                    raise
+                except StoreError:
+                    if logged:
+                        raise
+                    # A full disk has no room for cache.db-shm, others refuse locks. Without a log
+                    # the file alone is the store.
+                    pages, page = self._connect("mode=ro&immutable=1", alone)
+            elif logged:
+                raise ReadOnlyStore(
+                    f"the store at {self.folder} was copied to a read-only place with its log"
+                    " beside it; run `lmjudge store seal` on the original and copy it again",
+                    path=self.folder,
                 )
-                ((pages,),), ((page,),) = (
-                    self.all("PRAGMA page_count"),
-                    self.all("PRAGMA page_size"),
-                )
-            except StoreError:
-                self.close()
-                raise
+            else:
+                pages, page = self._connect("mode=ro&immutable=1", alone)
             log = self.folder / f"{FILE}-wal"
             in_log = log.exists() and log.stat().st_size > 0
             short = os.stat(path).st_size < pages * page and not in_log
-            if not tables or (short and not self.cut_off):
+            if not pages or (short and not self.cut_off):
                 self.close()
                 raise DamagedStore(
                     f"{path} ({status.st_size} bytes) is no whole store: it was cut off, or is"
@@ -403,6 +436,29 @@ class Reader:
                     keys=[],
                 )
             return True
+
+    def _connect(self, flags: str, opened: tuple[Any, ...]) -> tuple[int, int]:
+        """Open the file; return its pages and their size, no pages where it has no table Cache."""
+        self._connection = sqlite3.connect(
+            f"file:{quote(os.fsencode((self.folder / FILE).absolute()))}?{flags}",
+            uri=True,
+            timeout=LOCK_WAIT,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        self._opened = opened
+        try:
+            self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LARGEST + 2**16)
+            self.all("PRAGMA trusted_schema = OFF")
+            if self.cut_off:  # else SQLite opens no file that is shorter than it says
+                self.all("PRAGMA writable_schema = ON")
+            table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"
+            found = self.all(table)
+            ((pages,),), ((page,),) = self.all("PRAGMA page_count"), self.all("PRAGMA page_size")
+        except StoreError:
+            self.close()
+            raise
+        return pages if found else 0, page
 
 
 def _lines_of(
@@ -422,6 +478,35 @@ def _lines_of(
 _OPEN: dict[tuple[int, str], Claims] = {}
 _OPEN_LOCK = threading.Lock()
 _CREATION = 2**62  # past every key's offset
+_TESTED = 2**62 + 1
+_TAKEN = 77  # the exit code of a process that got a lock which another holds
+_TAKES = f"""
+import fcntl, sys
+file = open(sys.argv[1], "r+b")
+try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]))
+except OSError:
+    sys.exit(0)
+sys.exit({_TAKEN})
+"""
+_EXCLUDES: set[int] = set()  # the devices whose locks were tested
+
+
+def check_locks(folder: Path) -> None:
+    """Raise StoreError where the file system grants one lock to two processes: once a device.
+
+    Some network file systems do, and calls would be paid for twice and records lost.
+    """
+    device = os.stat(folder).st_dev
+    if device in _EXCLUDES:
+        return
+    if not claims_of(folder).exclude():
+        raise StoreError(
+            f"the file system of {folder} grants one lock to two processes, so calls would be paid"
+            " for twice. Record into a store on a local disk, and merge it.",
+            path=folder,
+        )
+    _EXCLUDES.add(device)
 
 
 def claims_of(folder: Path) -> Claims:
@@ -438,6 +523,12 @@ class Claims:
     """The claims of one process on one store."""
 
     def __init__(self, path: str) -> None:
+        if fcntl is None:
+            raise ReadOnlyStore(
+                f"nothing can be recorded at {os.path.dirname(path)}: Windows lacks the locks that"
+                " keep a call from being paid for twice. Record under Linux, macOS or WSL.",
+                path=Path(path).parent,
+            )
         self._path = path
         self._file = open_plain(Path(path), os.O_RDWR)
         self._mine: set[int] = set()
@@ -472,20 +563,34 @@ class Claims:
                 self._mine.discard(offset)
 
     @contextmanager
-    def creation(self) -> Iterator[None]:
-        """Alone, among threads and processes, for the time of creating the store."""
+    def alone(self, offset: int = _CREATION) -> Iterator[None]:
+        """Alone, among threads and processes, for the time of creating or testing the store."""
         with self._creating:
-            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, _CREATION)
+            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, offset)
             try:
                 yield
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, _CREATION)
+                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, offset)
+
+    def exclude(self) -> bool:
+        """Return whether a lock of this process keeps another from having it."""
+        with self.alone(_TESTED):
+            command = [sys.executable, "-I", "-S", "-c", _TAKES, self._path, str(_TESTED)]
+            return subprocess.run(command, capture_output=True).returncode != _TAKEN
 
 
+_NEW = ".new-"  # a folder in which a store is made
 _INSERT = (
     "INSERT INTO Cache(key, raw, store_time, access_time, access_count, size, mode, value)"
     " VALUES (?, 1, ?, ?, 0, 0, ?, ?)"
 )
+
+
+def flock(file: IO[bytes]) -> None:
+    """Lock a whole file until it is closed; OSError where another process has it."""
+    if fcntl is None:
+        raise OSError("no locks")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -493,7 +598,8 @@ def recording(folder: Path) -> Iterator[diskcache.Cache]:
     """The diskcache of the store in `folder`, made if need be, for writing by this thread.
 
     Raises NotAStore where schema, triggers or settings are not exactly those that it makes itself,
-    ReadOnlyStore where the folder cannot be written, StoreError where the disk is full.
+    ReadOnlyStore where the folder cannot be written (on Windows always), StoreError where the disk
+    is full, or its locks are none.
     """
     import diskcache
 
@@ -501,9 +607,11 @@ def recording(folder: Path) -> Iterator[diskcache.Cache]:
     try:
         _create(folder)
         check_ours(folder)
-        made = diskcache.Cache(str(folder), timeout=LOCK_WAIT, disk=_disk(), **_settings())
+        check_locks(folder)
+        path = _Verbatim(folder)
+        made = diskcache.Cache(path, timeout=LOCK_WAIT, disk=_disk(), **_settings())
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     with closing(made):
         yield made
         with suppress(sqlite3.Error):  # fold the log in, so that the file alone is the store
@@ -515,16 +623,16 @@ def transaction(cache: diskcache.Cache) -> Iterator[None]:
     """One transaction on the store: all of it is on the disk when this ends, or none of it."""
     import diskcache
 
-    folder = Path(cache.directory)
+    folder = Path(str.__str__(cache.directory))
     try:
         with cache.transact():
             yield
     except diskcache.Timeout as error:
         cache.close()
-        raise _unwritable(folder, error.__context__ or error) from error
+        raise unwritable(folder, error.__context__ or error) from error
     except sqlite3.Error as error:
         cache.close()  # rolls back what a failed commit leaves open
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
 
 
 def insert(cache: diskcache.Cache, rows: Iterable[tuple[str, bytes]]) -> None:
@@ -536,7 +644,8 @@ def insert(cache: diskcache.Cache, rows: Iterable[tuple[str, bytes]]) -> None:
     cache._con.executemany(_INSERT, ((key, now, now, RAW, value) for key, value in sorted(rows)))
 
 
-def _unwritable(folder: Path, error: BaseException) -> StoreError:
+def unwritable(folder: Path, error: BaseException) -> StoreError:
+    """Return what to tell of a store that cannot be written, and why."""
     text = str(error)
     if isinstance(error, PermissionError) or "readonly" in text or "Read-only" in text:
         return ReadOnlyStore(
@@ -609,18 +718,31 @@ def _settings() -> dict[str, Any]:
 def _make(folder: Path) -> None:
     import diskcache
 
-    diskcache.Cache(str(folder), disk=_disk(), **_settings()).close()
+    diskcache.Cache(_Verbatim(folder), disk=_disk(), **_settings()).close()
+
+
+class _Verbatim(str):
+    """A path that diskcache takes as it is: it would put a variable's value for `$HOME` in it."""
+
+    def __str__(self) -> str:
+        return self
+
+    def __contains__(self, part: object) -> bool:
+        return part not in ("$", "%") and str.__contains__(self, str(part))
 
 
 def _create(folder: Path) -> None:
     """Make the store where there is none: beside, then renamed, so that nobody sees half of it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if (folder / FILE).exists():
+    left = list(folder.glob(f"{_NEW}*"))
+    if (folder / FILE).exists() and not left:
         return
-    with claims_of(folder).creation():
+    with claims_of(folder).alone():
+        for path in left:  # whoever made it was killed: he would hold the lock
+            shutil.rmtree(path, ignore_errors=True)
         if (folder / FILE).exists():
             return
-        beside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+        beside = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder))
         try:
             _make(beside)
             os.chmod(beside / FILE, 0o600)

@@ -13,11 +13,11 @@ import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import zstandard
 
@@ -31,12 +31,15 @@ from lmjudge.store.disk import (
     Reader,
     check_ours,
     check_plain,
+    flock,
     look_over,
     request_in,
+    unwritable,
 )
 from lmjudge.store.store import Added, Shelf
 
 _LAST = b'{"lmjudge_export":1,'
+_PART = ".export-"  # a file that is being written
 _NAMED = 1000  # damaged records that are named; all are counted
 _REFUSED = 100  # refused records that are told of; all are counted
 _LONGEST = 200  # characters of a name that is counted
@@ -176,9 +179,8 @@ def export(
     digest = hashlib.sha256()
     taken, left_out = Counter[str | None](), Counter[str | None]()
     unseen, missing = set(without), set(() if keys is None else keys)
-    handle, beside = tempfile.mkstemp(prefix=".export-", dir=target.parent)
     try:
-        with closing(Reader(_existing(path))) as reader, os.fdopen(handle, "wb") as file:
+        with _beside(target) as (beside, file), closing(Reader(_existing(path))) as reader:
             with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer:
                 for key, lines in reader.every() if keys is None else reader.rows(keys):
                     missing.discard(key)
@@ -195,23 +197,45 @@ def export(
                 writer.write(_LAST + last.encode())
             file.flush()
             os.fsync(file.fileno())
-        if unseen:
-            raise StoreError(
-                f"no record is of provider {sorted(unseen)[0]!r}, so nothing is written; `lmjudge"
-                " store stats` lists the providers",
-                path=target,
-            )
-        if missing:
-            raise StoreError(
-                f"{len(missing):,} of {len(set(keys or ())):,} records are not in the store {path},"
-                f" the first of key {min(missing)[:12]}. Name the store that the rows came from.",
-                path=Path(path),
-            )
-        os.replace(beside, target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+            if unseen:
+                raise StoreError(
+                    f"no record is of provider {sorted(unseen)[0]!r}, so nothing is written;"
+                    " `lmjudge store stats` lists the providers",
+                    path=target,
+                )
+            if missing:
+                raise StoreError(
+                    f"{len(missing):,} of {len(set(keys or ())):,} records are not in the store"
+                    f" {path}, the first of key {min(missing)[:12]}. Name the store that the rows"
+                    " came from.",
+                    path=Path(path),
+                )
+            os.replace(beside, target)
+    except OSError as error:
+        raise StoreError(
+            f"{target} cannot be written ({error.strerror}). Make room, or name another place.",
+            path=target,
+        ) from error
     return Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Open a new file beside `target`, which is gone afterwards; clear away those of the killed.
+
+    Whoever writes one holds a lock on it (POSIX alone: elsewhere they stay).
+    """
+    for left in target.parent.glob(f"{_PART}*"):
+        with suppress(OSError), left.open("rb") as other:
+            flock(other)
+            left.unlink()
+    handle, name = tempfile.mkstemp(prefix=_PART, dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            flock(file)
+            yield Path(name), file
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def merge(
@@ -262,6 +286,8 @@ def seal(path: str | os.PathLike[str]) -> Path:
             busy = opened.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
             journal = opened.execute("PRAGMA journal_mode = DELETE").fetchone()[0]
     except sqlite3.Error as error:
+        if "locked" not in str(error):
+            raise unwritable(folder, error) from error
         raise _in_use(folder, str(error)) from error
     if busy or journal != "delete":
         raise _in_use(folder, f"its journal is {journal}")
@@ -384,6 +410,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise NotAStore(
             f"there is neither a store nor an export at {path}; check the path", path=path
         ) from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror})", path=path) from error
     except zstandard.ZstdError as error:
         raise DamagedStore(
             f"{path} is no export, or was cut off ({error}); export again, or copy it again",

@@ -45,6 +45,7 @@ from lmjudge.store.disk import (
     recording,
     request_in,
     transaction,
+    unwritable,
 )
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Shelf:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # wherever the working folder is later
         self.hits = self.misses = self.requests = self.calls = self.kept = 0
         self.failures: Counter[str] = Counter()
         self.unanswered: Counter[str] = Counter()
@@ -248,14 +249,20 @@ class Shelf:
 
         Raises NotAStore where that file is a link; with `sync` also for a stranger's store.
         """
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
         if sync and look_over(self.path):
             check_ours(self.path)
+        try:
+            self._append(name, json.dumps(line).encode(), sync)
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+    def _append(self, name: str, line: bytes, sync: bool) -> None:
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
         file = open_plain(self.path / name, os.O_RDWR | os.O_APPEND)
         try:
             size = os.fstat(file).st_size
             cut_short = size and os.pread(file, 1, size - 1) != b"\n"  # by a full disk, or a kill
-            os.write(file, b"\n" * bool(cut_short) + json.dumps(line).encode() + b"\n")
+            os.write(file, b"\n" * bool(cut_short) + line + b"\n")
             if sync:
                 os.fsync(file)
         finally:

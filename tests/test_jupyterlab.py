@@ -121,7 +121,7 @@ def test_run_all_in_jupyterlab_writes_the_bytes_that_papermill_writes(
     page.close()
     assert '"output_type":"error"' not in shown
     assert not foreign(outside)
-    written = (project / "reports" / "simulated" / "00-start-here.csv").read_bytes()
+    written = (project / "reports" / "00-start-here.csv").read_bytes()
 
     import papermill
 
@@ -135,7 +135,7 @@ def test_run_all_in_jupyterlab_writes_the_bytes_that_papermill_writes(
     environment = {name: value for name, value in os.environ.items() if name != "LMJUDGE_DATA"}
     environment["LMJUDGE_REPORTS"] = str(project / "again" / "reports")
     subprocess.run([sys.executable, "-c", script], cwd=project, env=environment, check=True)
-    again = project / "again" / "reports" / "simulated" / "00-start-here.csv"
+    again = project / "again" / "reports" / "00-start-here.csv"
     assert again.read_bytes() == written
 
 

@@ -139,7 +139,7 @@ def test_a_choice_of_models_categories_and_questions_is_ones_own(folder: Path) -
     assert set(whole["rates"]["model"]) == set(made.MODELS[:4])
     assert whole["saved"].parent.name == "own"
     # Others' votes than the experts' are no cell of the paper's either.
-    authors = run_cells("02-reproduce-a-paper", source="published", group="author")
+    authors = run_cells("02-reproduce-a-paper", group="author")
     assert authors["saved"].parent.name == "own"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from itertools import combinations
 from pathlib import Path
 
@@ -352,77 +350,51 @@ def test_parsers_show_what_they_change() -> None:
 
 
 @pytest.mark.notebooks
-def test_the_page_answers_from_files_and_the_store_alone(
-    study: object, place: Path, tmp_path: Path
-) -> None:
-    """Own votes in a CSV, own answers, two judges, all replayed: not a call is made."""
-    questions, folder = tmp_path / "questions.jsonl", tmp_path / "answers"
-    folder.mkdir()
-    rows = study.questions[["question_id", "category", "turns"]].to_dict("records")
-    written(questions, *rows)
-    for model, part in study.answers.groupby("model"):
-        lines = [
-            {"question_id": q, "model_id": model, "choices": [{"index": 0, "turns": turns}]}
-            for q, turns in zip(part["question_id"], part["turns"], strict=True)
-        ]
-        text = "".join(f"{json.dumps(line)}\n" for line in lines)
-        (folder / f"{model}.jsonl").write_text(text)
-    human = study.votes[(study.votes["turn"] == 1) & (study.votes["group"] == "expert")]
-    human = human[human["question_id"] <= 9]  # of twelve
-    csv = tmp_path / "my.csv"
-    human[["question_id", "model_a", "model_b", "winner", "judge"]].to_csv(csv, index=False)
-    read = lj.load_votes(csv)
-    assert read["winner"].tolist() == human["winner"].tolist()
-    own = lj.pair_up(lj.load_questions(questions), lj.load_answers(folder))
-    store = lj.Store(mode="record")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("LMJUDGE_OFFLINE")
-        for name in study.judges:
-            lj.judge_pairs(own, lj.Judge("pair", model=name), store=store, endpoint=study.endpoint)
-    names = run_cells(
-        "judge-audit",
-        votes=str(csv),
-        judges=list(study.judges),
-        answers=str(folder),
-        own_questions=str(questions),
-        beyond=True,
+def test_the_notebook_answers_from_your_files(study: object, place: Path, tmp_path: Path) -> None:
+    """Votes and judgments as a person keeps them: a CSV with ids as numbers, another as text."""
+    store, endpoint = study.store(), study.endpoint
+    judges = [lj.Judge("pair", model=name) for name in study.judges]
+    games = pd.concat(
+        [lj.judge_pairs(study.pairings, judge, store=store, endpoint=endpoint) for judge in judges]
     )
-    assert names["source"] == "own"
-    assert names["saved"] == tmp_path / "reports/own/judge-audit.csv"
-    assert (names["costs"].set_index("asks").loc[["verdicts", "position"], "calls"] == 0).all()
-    assert "verbosity" in set(names["costs"]["asks"])
-    table = lj.read_table(names["saved"])
-    assert set(table["basis"]) == {"own"}
-    assert table["table"].nunique() == 6
-    assert set(names["corrected"]["judge"]) == {"sim-heron/pair", "sim-cedar/pair"}
-    assert names["corrected"][["n_human", "n"]].drop_duplicates().values.tolist() == [[36, 48]]
+    human = study.votes[(study.votes["turn"] == 1) & (study.votes["group"] == "expert")]
+    named = ["question_id", "model_a", "model_b", "judge", "winner"]
+    judgments, votes = tmp_path / "judgments.jsonl", tmp_path / "my.csv"
+    games.assign(question_id=games["question_id"].astype(str))[named].to_json(
+        judgments, orient="records", lines=True
+    )
+    human[named].to_csv(votes, index=False)
+    answers = written(
+        tmp_path / "answers.jsonl",
+        *(
+            {"question_id": row.question_id, "model_id": row.model, "turns": row.turns}
+            for row in study.answers.itertuples()
+        ),
+    )
+    names = run_cells(
+        "judge-audit", judgments=str(judgments), votes=str(votes), answers=str(answers)
+    )
+    assert names["saved"].parent == tmp_path / "reports/own"
+    assert set(lj.read_table(names["saved"])["basis"]) == {"own"}
+    direct = audit.choose_judge(games, human)
+    assert str(names["choice"]) == str(direct)
 
 
 @pytest.mark.notebooks
 @pytest.mark.usefixtures("place")
-def test_released_rows_fill_the_page(published_data: Path) -> None:
-    names = run_cells("judge-audit", source="published")
-    table = lj.read_table(names["saved"])
-    people = table.query("row == 'people and people' and column == 'S2'").iloc[0]
-    assert round(people["value"]) == 81  # Table 5 of the paper, turn 1
-    gpt4 = table.query("row == 'gpt-4/prd' and column == 'prefers the first place'").iloc[0]
-    assert gpt4["low"] > 0.08
-    assert names["worth"]["longer answer"] < 0.2
-    # PRD's names and MT-bench's differ; both are given.
-    both, few = ["gpt-4", "gpt-3.5-turbo"], ["claude", "claude-v1"]
-    names = run_cells("judge-audit", until="cast", source="published", models=[*both, *few])
-    assert {*names["games"]["model_a"]} == {*both, "claude"}
-    assert {*names["human"]["model_a"]} == {*both, "claude-v1"}
-
-
-def test_the_readme_says_what_works() -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (code,) = [
-        one for one in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "audit." in one
-    ]
-    games = played(4, questions=8)
-    games = games[games["sample"] == 0]
-    human = frame("votes", [_vote(q, "anna", "model_a" if q % 3 else "tie") for q in range(5)])
-    one = games[games["judge"] == "j0/pair"]
-    names = {"lj": lj, "votes": lj.resolve(games), "human": human, "games": games}
-    exec(code, names | {"games_in_may": one, "games_in_june": one})
+def test_the_notebook_chooses_among_prds_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    names = run_cells("judge-audit")
+    use, order, reject, among, more = (found.text for found in names["choice"].findings)
+    assert use.startswith("Use gpt-4/prd or gpt-3.5-turbo-0301/prd: these votes cannot tell them")
+    assert "51.5 % of 1,760 comparisons" in use
+    assert "the order changes it in 31.1 % of pairs" in order
+    assert (
+        "bard/prd (33.2 % agreement; prefers the answer shown first in 59.1 % of pairs)" in reject
+    )
+    assert among.startswith("Two people agree in 52.4 % of 1,440 comparisons")
+    assert "voted pairs would tell gpt-4/prd from gpt-3.5-turbo-0301/prd" in more
+    table = lj.read_table(names["saved"]).set_index(["table", "row", "column"])["value"]
+    position = table["Both orders, percent of the pairs"]
+    assert position["bard/prd", "biased_first"] == pytest.approx(100 * 473 / 800)
+    assert position["vicuna-13b/vicuna", "consistent"] == pytest.approx(100 * 299 / 800)

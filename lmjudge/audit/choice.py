@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 
@@ -64,6 +65,10 @@ class Choice:
 
     def __str__(self) -> str:
         return "\n".join(finding.text for finding in self.findings)
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{escape(finding.text)}</li>" for finding in self.findings)
+        return f"<ul>{items}</ul>"
 
 
 def rank_judges(

@@ -367,7 +367,7 @@ def test_the_notebook_answers_from_your_files(study: object, place: Path, tmp_pa
     answers = written(
         tmp_path / "answers.jsonl",
         *(
-            {"question_id": row.question_id, "model_id": row.model, "turns": row.turns}
+            {"question_id": row.question_id, "model": row.model, "turns": row.turns}
             for row in study.answers.itertuples()
         ),
     )

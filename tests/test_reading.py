@@ -783,3 +783,16 @@ def test_reviews_and_peoples_votes_are_read_as_released(published_data: Path) ->
     assert set(load_votes(humans)["group"]) <= {"expert", "author", "crowd"}
     review = published_data / "vicuna_blog/review/review_llama-13b_vicuna-13b.jsonl"
     assert load_judgments(review)["winner"].notna().any()
+
+
+def test_bare_verdicts_are_games_where_games_are_asked_for(tmp_path: Path) -> None:
+    rows = [
+        {"question_id": 1, "model_a": a, "model_b": b, "judge": "j", "winner": "model_a"}
+        for a, b in [("m", "n"), ("n", "m"), ("m", "n"), ("n", "m")]
+    ]
+    path = tmp_path / "verdicts.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    games = load_judgments(path, "games")
+    assert games["sample"].tolist() == [0, 0, 1, 1]
+    assert lj.resolve(games)["reason"].tolist() == ["inconsistent"] * 2
+    assert load_votes(path)["winner"].tolist() == ["model_a"] * 4

@@ -15,7 +15,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl
@@ -204,7 +204,23 @@ def read_judged(
 ) -> Loaded:
     """Return the judgments of files of one kind, with the file and line of each."""
     kinds = ("games", "scores", "votes") if kind is None else (kind,)
-    return _load(source, "judgments", kinds, how)
+    if kind != "games":
+        return _load(source, "judgments", kinds, how)
+    loaded = _load(source, "judgments", ("games", "votes"), how)
+    return _as_games(loaded) if loaded.kind == "votes" else loaded
+
+
+def _as_games(loaded: Loaded) -> Loaded:
+    """Return rows of bare verdicts as games: one a row, a pair shown again the next sample."""
+    shown: Counter[tuple[Any, ...]] = Counter()
+    rows = []
+    for row in loaded.rows:
+        showing = tuple(str(row.get(name)) for name in _SHOWING["games"])
+        made = {name: value for name, value in row.items() if name not in ("group", "time")}
+        empty = dict.fromkeys(("score_a", "score_b", "text", "key"))
+        rows.append(empty | made | {"sample": shown[showing]})
+        shown[showing] += 1
+    return replace(loaded, kind="games", rows=rows)
 
 
 def load_votes(

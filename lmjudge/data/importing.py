@@ -75,8 +75,8 @@ def load_judgments(
     `kind` chooses where a source has both scores and games; kind="games" also reads a table of bare
     verdicts (question_id, model_a, model_b, judge, winner) as games. `baseline` names the model
     that older files of Arena-Hard leave out. `orders` are the two columns of a file with both
-    orders in a row: the verdict with model_a shown first, and the one with model_b first. Raises DataMissing for
-    what is not here and BadRow for a malformed row.
+    orders in a row: the verdict with model_a shown first, and the one with model_b first. Raises
+    DataMissing for what is not here and BadRow for a malformed row.
     """
     if kind not in (None, "scores", "games", "votes"):
         raise ValueError(f"kind is {kind!r}; expected 'scores', 'games', 'votes' or None")

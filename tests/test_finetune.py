@@ -16,14 +16,17 @@ from hypothesis import given, strategies as st
 import lmjudge as lj
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import frame
-from lmjudge.report import read_table, run
 from lmjudge.rewards import (
     longer_rewards,
     new_base,
+    pairs_from_scores,
     save_pairs,
+    split_pairs,
     word_rewards,
 )
-from lmjudge.simulate.signs import LOOSE, SOUND, expected_wins, signed, told
+from lmjudge.simulate import MODELS
+from lmjudge.simulate.samples import SAMPLED, sampled
+from lmjudge.simulate.signs import LOOSE, SOUND, expected_totals, expected_wins, signed, told
 from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
@@ -399,19 +402,48 @@ def test_expected_wins_are_what_judging_comes_to(tmp_path: Path) -> None:
     assert abs(found["win_rate"] - planted) < 0.05
 
 
-@pytest.mark.notebooks
-def test_a_reward_model_finds_planted_quality_and_ranks_by_it(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The notebook trains on a judge's grades of one study, and ranks five samples in another."""
-    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    (made,) = run(["gpt4llm-reward"], parameters={"train": "true"})
-    table = read_table(made.table)
-    sample, *groups = table.to_dict("records")
-    assert [row["row"].split(" · ")[0][-6:] for row in groups] == [f"rank {k}" for k in range(1, 6)]
+def test_a_reward_model_finds_planted_quality_and_ranks_by_it(tmp_path: Path) -> None:
+    """Trained on a judge's grades of one study, it ranks five samples in another."""
+    store = lj.Store(tmp_path / "store", mode="record")
+    taught = lj.simulate(1, per_category=12)
+    shown = lj.line_up(taught.questions, signed(taught))
+    grader = lj.Judge("single", model=taught.judges[0])
+    grades = lj.judge_answers(shown, grader, store=store, endpoint=taught.endpoint)
+    learned, _ = split_pairs(pairs_from_scores(grades, shown), held_out=0.3, seed=0)
+    texts = [*learned["prompt"], *learned["chosen"], *learned["rejected"]]
+    base = new_base(tmp_path / "base", texts, vocabulary=400, width=32, layers=1)
+    options = {"epochs": 3, "evaluations": 4, "batch_size": 4, "longest": 160}
+    training = lj.train_reward_model(
+        learned,
+        base=base,
+        out=tmp_path / "reward",
+        held_out=0.15,
+        learning_rate=5e-3,
+        seed=0,
+        progress=False,
+        **options,
+    )
+    baseline = MODELS[0].name
+    study = lj.simulate(0, models=(MODELS[0], *SAMPLED), baseline=baseline)
+    read = sampled(study).drop(columns="reward").assign(turns=signed(study)["turns"])
+    mine = read["model"] != baseline
+    lineup = lj.line_up(study.questions, read[mine])
+    rewards = lj.reward_answers(lineup, lj.RewardEndpoint(training.folder), store=store)
+    ranked = lj.rank_samples(read[mine], rewards)
+    groups = ranked.assign(model="rank " + ranked["rank"].astype(str))
+    plain = ranked[ranked["sample"] == 0].assign(model="B")
+    pairings = lj.pair_up(
+        study.questions,
+        pd.concat([groups, plain, read[~mine & (read["sample"] == 0)]]).assign(sample=0),
+        baseline=baseline,
+    )
+    asked = lj.Judge("score", model=study.judges[0])
+    games = lj.judge_pairs(pairings, asked, store=store, endpoint=study.endpoint)
+    totals = lj.score_totals(games, baseline=baseline).set_index("model_a")
     # What the groups are worth to the judge is in order, and best of five beats one sample.
-    worth = [row["planted"] for row in groups]
-    assert worth == sorted(worth, reverse=True)
-    assert worth[0] > sample["planted"] + 8
-    assert groups[0]["low"] > sample["value"]
-    assert (table["value"] - table["planted"]).abs().max() < 8
+    worth = expected_totals(study, pairings).set_index("model_a")["planted"]
+    ranks = [f"rank {number}" for number in range(1, 6)]
+    assert worth[ranks].is_monotonic_decreasing
+    assert worth["rank 1"] > worth["B"] + 8
+    assert totals.loc["rank 1", "low"] > totals.loc["B", "relative"]
+    assert (totals["relative"] - worth).abs().max() < 8

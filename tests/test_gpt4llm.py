@@ -393,15 +393,35 @@ def test_own_rewards_rank_own_samples(published_data: Path, home: Path, server: 
     rewards = [(q, "mine", s, r) for q in (1, 2) for s, r in enumerate([0.1, 0.5, 0.9])]
     names = ["question_id", "model", "sample", "reward"]
     pd.DataFrame(rewards, columns=names).to_csv(home / "rewards.csv", index=False)
-    given = {"rewards": str(home / "rewards.csv"), "answers": str(home), "samples": 3}
-    given |= {"judge": "mine", "record": True, "base_url": server.url, "baseline": "other"}
-    given |= {"limit": 2}
-    assert run(["gpt4llm-reward"], parameters=given)[0].source == "own"
-    table = read_table(home / "reports/own/gpt4llm-reward.csv")
-    assert sorted(table["row"].unique()) == [
-        "mine, one sample",
-        *(f"mine, rank {r}" for r in "123"),
-    ]
-    assert set(table.loc[table["column"] == "ratio_pct", "value"].round(4)) == {66.6667}
+    given = {"rewards": str(home / "rewards.csv"), "answers": str(home), "judge": "mine"}
+    (made,) = run(["gpt4llm-reward"], parameters=given | {"record": True})
+    assert made.table.parent.name == "own"
+    table = read_table(made.table).query("table == 'Your samples'")
+    assert sorted(table["row"]) == ["mine, B", *(f"mine, rank {r}" for r in "123")]
+    assert set(table["value"].round(4)) == {66.6667}
+    assert set(table["basis"]) == {"own"}
     # The plain answer is that of rank 3 and costs nothing more: 3 pairs, 2 orders, 2 questions.
     assert len(server.calls) == 12
+
+
+@pytest.mark.notebooks
+def test_the_public_pairs_are_ranked_mostly_by_length(
+    published_data: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made,) = run(["gpt4llm-reward"], parameters={"pairs": "alpaca-pairs/original"})
+    assert made.table.parent.name == "full"
+    table = read_table(made.table)
+    pairs = json.loads((published_data / "alpaca/comparison_gpt4_data_en_1095.json").read_text())
+    words = [[len(text.split()) for text in pair["output"]] for pair in pairs]
+    longer = sum(better > worse for better, worse in words) / len(words)
+    length = table[table["table"] == "The better answer is"].set_index("row")["value"]
+    assert length["longer"] == pytest.approx(100 * longer)
+    assert length.round(1).to_dict() == {"longer": 85.6, "equally long": 6.0, "shorter": 8.4}
+    ranked = table[table["table"].str.startswith("Held-out")].set_index("row")
+    assert ranked["value"].round(1).to_dict() == {"bag of words": 87.8, "longer wins": 87.2}
+    assert set(ranked["n"]) == {328}
+    # The rows that ship hold none of this.
+    monkeypatch.delenv("LMJUDGE_DATA")
+    shipped = read_table(run(["gpt4llm-reward"])[0].table)
+    assert set(shipped["basis"]) == {"arithmetic"}
+    assert len(shipped) == 12 * 3

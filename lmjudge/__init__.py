@@ -82,6 +82,7 @@ _HOME = {
     "elo": "stats",
     "elo_bootstrap": "stats",
     "bradley_terry": "stats",
+    "win_rate_bounds": "stats",
     "rating_differences": "stats",
     "style_ratings": "stats",
     "style_counts": "stats",
@@ -240,6 +241,7 @@ if TYPE_CHECKING:
         verb_objects as verb_objects,
         vote_shares as vote_shares,
         win_fractions as win_fractions,
+        win_rate_bounds as win_rate_bounds,
         win_rates as win_rates,
         word_counts as word_counts,
     )

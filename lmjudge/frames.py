@@ -49,7 +49,7 @@ def check(frame: pd.DataFrame, name: str, by: str | Collection[str] | None = ())
     every verdict is about `overall`. Verdicts on several criteria are never pooled: they pass only
     where `by` holds "criterion". Categorical columns, and text columns whose missing value is pd.NA
     (Parquet and Arrow), come back as plain objects. Further columns are kept. Raises FrameError for
-    missing columns, for unknown winners, and for several criteria without `by`.
+    missing columns, unknown winners, infinite scores, and several criteria without `by`.
 
     >>> on = pd.DataFrame({"criterion": ["clarity", "style"]})
     >>> check(on.reindex(columns=[*COLUMNS["scores"], "criterion"]), "scores", by="criterion").shape
@@ -69,6 +69,14 @@ def check(frame: pd.DataFrame, name: str, by: str | Collection[str] | None = ())
                 f"{len(bad)} rows have a winner such as {bad['winner'].iloc[0]!r}; expected"
                 " model_a, model_b, tie, or missing with the reason in `reason`",
                 rows=bad,
+            )
+    for column in {"score", "score_a", "score_b"} & set(COLUMNS[name]):
+        endless = np.isinf(pd.to_numeric(frame[column], errors="coerce").to_numpy(float))
+        if endless.any():
+            raise FrameError(
+                f"{int(endless.sum())} rows have a {column} that is infinite; a grade is a number,"
+                " or missing with the reason in `reason`",
+                rows=frame[endless],
             )
     if name in VERDICTS and "criterion" not in (by or ()):
         one_criterion(frame)

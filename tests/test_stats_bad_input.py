@@ -255,3 +255,50 @@ def test_a_level_in_percent_is_refused():
 def test_rounds_that_are_none_are_refused(rate, n_boot):
     with pytest.raises(ValueError, match=f"n_boot is {n_boot}; expected"):
         rate(VOTES, n_boot=n_boot)
+
+
+NAMES = ["model_a", "model_b", "judge", "group", "winner"]
+ALIKE = {
+    "string": lambda v: v.astype(dict.fromkeys(NAMES, "string")),
+    "pyarrow string": lambda v: v.astype(dict.fromkeys(NAMES, "string[pyarrow]")),
+    "category": lambda v: v.astype(dict.fromkeys(NAMES, "category")),
+    "object": lambda v: v.astype(dict.fromkeys(NAMES, object)),
+    "nullable": lambda v: v.astype({"question_id": "Int64", "turn": "Int64"}),
+    "pyarrow": lambda v: v.convert_dtypes(dtype_backend="pyarrow"),
+    "numpy_nullable": lambda v: v.convert_dtypes(dtype_backend="numpy_nullable"),
+    "float ids": lambda v: v.astype({"question_id": float}),
+    "text ids": lambda v: v.astype({"question_id": str}),
+    "further columns": lambda v: v.assign(
+        model="further",
+        human=0.5,
+        n=3,
+        value=1.0,
+        difference=2.0,
+        weight=9.0,
+        top=1.0,
+        bottom=2.0,
+        words_a=1.0,
+        voter_x="v",
+        worth=0.5,
+        score=1.0,
+        agreement=0.1,
+        turned=True,
+        group_x="g",
+    ),
+    "another index": lambda v: v.set_index(pd.Index(range(7, 7 + len(v)), name="question_id")),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("how", ALIKE)
+def test_dtypes_and_further_columns_change_nothing(name, how):
+    given, wanted = ESTIMATORS[name](ALIKE[how](VOTES)), ESTIMATORS[name](VOTES)
+    assert list(given.columns) == list(wanted.columns)
+    assert len(given) == len(wanted)
+    for column in wanted.columns:
+        one, two = given[column], wanted[column]
+        if pd.api.types.is_numeric_dtype(two) and column not in ("question_id", "time"):
+            left, right = (x.to_numpy(float, na_value=np.nan) for x in (one, two))
+            if name == "majority" or how == "text ids":
+                left, right = np.sort(left), np.sort(right)
+            np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-9, err_msg=column)

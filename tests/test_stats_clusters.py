@@ -33,8 +33,10 @@ def drawn(seed: int, voters: int = 7, questions: int = 24, group: str = "crowd")
     return frame("votes", pd.DataFrame(rows, columns=names).assign(**empty))
 
 
-def compared(x: pd.DataFrame, y: pd.DataFrame | None) -> list[tuple[int, set[str], float]]:
-    """The question, the voters and the agreement of each comparison, one by one."""
+def compared(
+    x: pd.DataFrame, y: pd.DataFrame | None
+) -> list[tuple[int, set[str], float, frozenset[str]]]:
+    """The question, the voters, the agreement and the models of each comparison, one by one."""
     sides = [rows.to_dict("records") for rows in (x, x if y is None else y)]
     pairs = combinations(sides[0], 2) if y is None else product(*sides)
     made = []
@@ -46,20 +48,21 @@ def compared(x: pd.DataFrame, y: pd.DataFrame | None) -> list[tuple[int, set[str
             continue
         named = [row.get(row["winner"], "tie") for row in (one, two)]
         people = {row["judge"] for row in (one, two) if row["group"] != "llm"}
-        made.append((one["question_id"], people, float(named[0] == named[1])))
+        pair = frozenset((one["model_a"], one["model_b"]))
+        made.append((one["question_id"], people, float(named[0] == named[1]), pair))
     return made
 
 
-def by_loops(met: list[tuple[int, set[str], float]]) -> tuple[float, float]:
+def by_loops(met: list[tuple[int, set[str], float, frozenset[str]]]) -> tuple[float, float]:
     """The variance, crossed of questions and voters, and the least of its degrees of freedom."""
     n = len(met)
-    value = sum(agreed for *_, agreed in met) / n
+    value = sum(agreed for _, _, agreed, _ in met) / n
 
     def total(label: object) -> tuple[float, float]:
         """The sum of squared pulls of clusters over 1 - share, and Satterthwaite's degrees."""
         pull: dict[object, float] = {}
         size: dict[object, float] = {}
-        for at, (question, people, agreed) in enumerate(met):
+        for at, (question, people, agreed, _) in enumerate(met):
             for name in label(at, question, people):
                 pull[name] = pull.get(name, 0.0) + (agreed - value) / n
                 size[name] = size.get(name, 0.0) + 1 / n
@@ -102,8 +105,10 @@ def test_agreement_has_the_dyadic_variance_of_its_pairs_of_voters(seed: int, kin
     found = lj.agreement(x, y).iloc[0]
     variance, dof = by_loops(met)
     p = found["agreement"]
-    assert p == pytest.approx(np.mean([agreed for *_, agreed in met]), abs=1e-12)
-    n = p * (1 - p) / max(variance, p * (1 - p) / len(met))
+    assert p == pytest.approx(np.mean([agreed for _, _, agreed, _ in met]), abs=1e-12)
+    rows = pd.DataFrame({"agreed": [row[2] for row in met], "pair": [row[3] for row in met]})
+    apart = rows["agreed"] - rows.groupby("pair")["agreed"].transform("mean")
+    n = p * (1 - p) / max(variance, (apart**2).sum() / len(met) ** 2)
     n *= (stats.norm.ppf(0.975) / stats.t.ppf(0.975, dof)) ** 2
     z = stats.norm.ppf(0.975)
     middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)

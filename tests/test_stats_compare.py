@@ -12,7 +12,13 @@ from statsmodels.stats.multitest import multipletests
 from lmjudge import audit
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame
-from lmjudge.stats import agreement, compare_judges, compare_models, win_rates
+from lmjudge.stats import (
+    agreement,
+    compare_judges,
+    compare_models,
+    win_rate_bounds,
+    win_rates,
+)
 
 A, B, T = "model_a", "model_b", "tie"
 
@@ -182,3 +188,35 @@ def test_ids_are_compared_as_text() -> None:
 def _key(question: int, judge: str, winner: str) -> dict[str, object]:
     more = {"turn": 1, "model_a": "x", "model_b": "y", "reason": None, "time": None}
     return {"question_id": question, "judge": judge, "group": "g", "winner": winner, **more}
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    rng = np.random.default_rng(0)
+    given = rng.normal(7, 1, 60)
+    x = scores(
+        {"m": given, "n": given + rng.normal(0, 0.5, 60), "o": given + 1}, questions=range(60)
+    )
+    found = compare_models(x, margin=0.5).set_index(["model_a", "model_b"])
+    row = found.loc[("m", "n")]
+    difference = x[x["model"] == "m"]["score"].to_numpy() - x[x["model"] == "n"]["score"].to_numpy()
+    one = stats.ttest_1samp(difference, -0.5, alternative="greater").pvalue
+    two = stats.ttest_1samp(difference, 0.5, alternative="less").pvalue
+    assert row["p_equivalent"] == pytest.approx(max(one, two), abs=1e-8)
+    assert found["p_equivalent"].iloc[0] < 0.05
+    with pytest.raises(ValueError, match="margin is -1"):
+        compare_models(x, margin=-1)
+
+
+def test_bounds_take_missing_verdicts_as_lost_and_as_won() -> None:
+    rows = [_key(q, "ann", w) for q, w in enumerate([A, A, B, T, None, None])]
+    found = win_rate_bounds(frame("votes", rows)).set_index("model")
+    assert found.loc["x", ["worst", "best"]].tolist() == pytest.approx([2.5 / 6, 4.5 / 6])
+    for _, fill in (("worst", B), ("best", A)):
+        filled = frame("votes", [row | {"winner": row["winner"] or fill} for row in rows])
+        rate = win_rates(filled).set_index("model").loc["x", "win_rate"]
+        assert rate == pytest.approx(found.loc["x", "worst" if fill == B else "best"])
+
+
+def test_infinite_scores_are_refused() -> None:
+    with pytest.raises(FrameError, match="1 rows have a score that is infinite"):
+        scores({"m": [1.0, float("inf")], "n": [2.0, 3.0]})

@@ -146,3 +146,10 @@ def test_bad_arguments_and_votes_are_refused():
         elo(drawn(0))
     with pytest.raises(FrameError, match="such as 'draw'"):
         elo_bootstrap(drawn(20).replace("tie", "draw"))
+
+
+def test_times_that_are_texts_of_numbers_are_in_the_order_of_the_numbers():
+    votes = pd.DataFrame({"model_a": ["x", "y", "x"], "model_b": ["y", "z", "z"]})
+    votes = votes.assign(winner=["model_a", "model_a", "model_b"], time=[9, 10, 100])
+    texts = votes.assign(time=votes["time"].astype(str))
+    pd.testing.assert_frame_equal(elo(texts, k=32), elo(votes, k=32))

@@ -236,3 +236,41 @@ def test_names_move_a_judge_or_not():
         name_bias(default, renamed.assign(judge="k/rename"))
     with pytest.raises(FrameError, match="several prompts of one judge"):
         name_bias(pd.concat([default, renamed]), renamed)
+
+
+def tasting(seed, planted=0.0, judges=4, models=6, questions=40, taste=0.4):
+    """Judges that are models and like some models more; `planted` log odds more for their own."""
+    rng = np.random.default_rng(seed)
+    like = taste * rng.normal(size=(judges, models))
+    like[np.arange(judges), np.arange(judges)] += planted
+    a, b = np.triu_indices(models, 1)
+    does = rng.normal(size=(questions, models))
+    rows = []
+    for judge in range(judges):
+        odds = like[judge, a] - like[judge, b] + does[:, a] - does[:, b]
+        won = rng.random(odds.shape) < 1 / (1 + np.exp(-odds))
+        question, pair = (part.ravel() for part in np.indices(won.shape))
+        rows.append(
+            pd.DataFrame(
+                {
+                    "question_id": question,
+                    "model_a": np.char.add("m", a[pair].astype(str)),
+                    "model_b": np.char.add("m", b[pair].astype(str)),
+                    "winner": np.where(won.ravel(), A, B),
+                    "judge": f"m{judge}",
+                }
+            )
+        )
+    return pd.concat(rows).assign(turn=1, group="llm", reason=None, time=None)
+
+
+def test_judges_that_merely_differ_in_taste_do_not_prefer_themselves():
+    """Clustered by question alone the test rejected 9 to 69 of 100."""
+    rejected = sum((self_preference(tasting(seed))["p_value"] < 0.05).mean() for seed in range(24))
+    assert rejected / 24 < 0.12
+    found = [self_preference(tasting(seed, planted=2.5))["p_value"] < 0.05 for seed in range(5)]
+    assert np.mean(found) > 0.6
+    two = tasting(0, models=2, judges=2)
+    alone = self_preference(two)
+    assert alone["p_value"].isna().all()
+    assert alone["low"].notna().all()

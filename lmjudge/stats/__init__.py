@@ -29,7 +29,12 @@ from lmjudge.stats.text import (
     verb_objects,
     word_counts,
 )
-from lmjudge.stats.wins import length_controlled_win_rates, vote_shares, win_rates
+from lmjudge.stats.wins import (
+    length_controlled_win_rates,
+    vote_shares,
+    win_rate_bounds,
+    win_rates,
+)
 
 __all__ = [
     "agreement",
@@ -72,6 +77,7 @@ __all__ = [
     "verb_objects",
     "vote_shares",
     "win_fractions",
+    "win_rate_bounds",
     "win_rates",
     "word_counts",
 ]

@@ -28,6 +28,7 @@ from lmjudge.stats.intervals import (
     Cluster,
     by_question,
     cluster_names,
+    equivalent,
     estimate,
     holm,
     two_sided,
@@ -44,6 +45,7 @@ def compare_models(
     by: By = None,
     cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
+    margin: float | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """The difference in mean score of every two models, or of each and the baseline.
@@ -51,7 +53,9 @@ def compare_models(
     Compared are scores on one question and turn by one judge (and sample). Columns: those of `by`,
     model_a, model_b, score_a, score_b, difference (a - b), better_a, better_b (questions on which
     one has the higher sum), too_few, n (comparisons), low, high (of the difference), p_value,
-    p_sign, p_holm, no_verdict (comparisons in which a score is missing). Raises FrameError for two
+    p_sign, p_holm, no_verdict (comparisons in which a score is missing); with a `margin`, declared
+    before you look, also p_equivalent: small where the two surely differ by less (two one-sided
+    tests, Schuirmann 1987). Raises FrameError for two
     scores on one question, turn and sample by one judge, and for a baseline that has none.
 
     >>> from lmjudge.frames import frame
@@ -77,7 +81,7 @@ def compare_models(
     names = cluster_names(rows, cluster, by=columns)
     kept = list(dict.fromkeys([*_SCORED, *columns, *names]))
     both = _two_by_two(rows[[*kept, "model", "score"]], kept, "model", baseline)
-    return _differences(both, columns, "model", "score", level, names)
+    return _differences(both, columns, "model", "score", level, names, margin)
 
 
 def compare_judges(
@@ -88,6 +92,7 @@ def compare_judges(
     ties: Literal["keep", "drop"] = "keep",
     cluster: Cluster = None,
     questions: pd.DataFrame | None = None,
+    margin: float | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """The difference in agreement with `others` (the humans) of every two judges in `votes`.
@@ -97,7 +102,7 @@ def compare_judges(
     as in `agreement`. Columns: those of `by`, judge_a, judge_b, agreement_a, agreement_b,
     difference (a - b), better_a, better_b (questions), too_few, n (keys), low, high (of the
     difference), p_value, p_sign, p_holm, no_verdict (keys on which both were asked and one has no
-    verdict that could be compared).
+    verdict that could be compared); with a `margin` also p_equivalent, as in `compare_models`.
     """
     if ties not in ("keep", "drop"):
         raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
@@ -120,11 +125,15 @@ def compare_judges(
     kept = list(dict.fromkeys([*KEY, *columns, "judge_y", "weight", *voter]))
     kept = [name for name in kept if name != "judge"]
     both = _two_by_two(rows[[*kept, "judge", "agreement"]], kept, "judge", None)
-    return _differences(both, columns, "judge", "agreement", level, names)
+    return _differences(both, columns, "judge", "agreement", level, names, margin)
 
 
 def paired(
-    rows: pd.DataFrame, columns: list[str], level: float, names: Sequence[str] = ("question_id",)
+    rows: pd.DataFrame,
+    columns: list[str],
+    level: float,
+    names: Sequence[str] = ("question_id",),
+    margin: float | None = None,
 ) -> pd.DataFrame:
     """The mean of the column `difference` in each group, its interval, and p values.
 
@@ -164,7 +173,11 @@ def paired(
     made["p_holm"] = holm(made["p_value"])
     made = made.rename(columns={"value": "difference"})
     ends = ["difference", "better_a", "better_b", "too_few", "n", "low", "high"]
-    return made[[*columns, *ends, "p_value", "p_sign", "p_holm", "no_verdict"]]
+    ends += ["p_value", "p_sign", "p_holm"]
+    if margin is not None:
+        made["p_equivalent"] = equivalent(made["difference"], made["error"], made["dof"], margin)
+        ends.append("p_equivalent")
+    return made[[*columns, *ends, "no_verdict"]]
 
 
 def _two_by_two(
@@ -194,11 +207,12 @@ def _differences(
     what: str,
     level: float,
     names: Sequence[str],
+    margin: float | None,
 ) -> pd.DataFrame:
     a, b = both[f"{what}_a"].astype(float), both[f"{what}_b"].astype(float)
     rows = both.assign(difference=a - b)
     keys = [*columns, f"{name}_a", f"{name}_b"]
-    made = paired(rows, keys, level, names)
+    made = paired(rows, keys, level, names, margin)
     sides = [f"{what}_a", f"{what}_b"]
     known = rows[rows["difference"].notna()]
     known = known.assign(weight=known["weight"] if "weight" in known.columns else 1.0)
@@ -206,4 +220,6 @@ def _differences(
     means = sums[sides].div(sums["weight"], axis=0).reset_index()
     made = made.merge(means, on=keys, how="left")
     ends = [column for column in made.columns if column not in (*keys, *means.columns)]
-    return made[[*keys, f"{what}_a", f"{what}_b", *ends]]
+    made = made[[*keys, f"{what}_a", f"{what}_b", *ends]]
+    made.attrs["level"] = level
+    return made

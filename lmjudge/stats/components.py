@@ -20,7 +20,8 @@ from lmjudge.frames import check
 from lmjudge.stats.grouping import by_name, on_questions, worth_of
 from lmjudge.stats.intervals import t_quantile
 
-SOURCES = ("draw", "order", "judge", "answers", "question")
+SOURCES = ("draw", "order", "judge", "answers", "question", "leaning")
+_NESTED = SOURCES[:5]
 
 
 def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> pd.DataFrame:
@@ -30,14 +31,16 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     judge, answers (other samples of both models' answers), question. What never varies here (one
     draw, one order, one judge, one sample) can't be told apart from the next source, which then
     holds it: its variance is missing. The mean of each judge, order and pair of models is taken
-    off first, so that a judge's lean to a place is no noise, nor is it skill: `order_flips` says in
+    off first. How far judges differ in it is the source leaning: what they like of a model, which
+    no number of questions takes out; it is missing with one judge, and has no interval. A judge's
+    lean to a place is no noise, nor is it skill: `order_flips` says in
     which share of the pairs judged in both orders the verdict changed with it. `draws` says how
     many draws of the judge stand for each sample of the answers (the `samples=` of `judge_pairs`).
 
-    Columns: source, variance, share (of those that are known), n (pairs of games it rests on), low,
-    high (delete-one-question jackknife), no_verdict (games; left out), order_flips (the same in
-    every row; missing where no pair was judged in both orders). Raises FrameError for games
-    on fewer than three questions.
+    Columns: source, variance, share (of those that are known), n (pairs of games it rests on; of
+    leaning, pairs of judges), low, high (delete-one-question jackknife), no_verdict (games; left
+    out), order_flips (the same in every row; missing where no pair was judged in both orders).
+    Raises FrameError for games on fewer than three questions.
     """
     if draws < 1:
         raise ValueError(f"draws is {draws!r}; expected how often each was asked, 1 or more")
@@ -52,6 +55,7 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
             " take three or more",
             rows=games,
         )
+    leaning, judges = _leaning(rows, meeting)
     centre = rows.groupby([*meeting, "judge", "turned"], dropna=False)["worth"].transform("mean")
     rows = rows.assign(worth=rows["worth"] - centre, question=number)
     nested = [
@@ -74,7 +78,9 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     spread = ((left - left.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     error = np.sqrt((count - 1) / count * spread)
     half = t_quantile(np.array(count - 1), level) * error
-    variance, number_of = whole[0][:, 0], whole[1][:, 0].round().astype(int)
+    variance = np.append(whole[0][:, 0], leaning)
+    half = np.append(half, np.nan)
+    number_of = np.append(whole[1][:, 0].round().astype(int), judges)
     known = np.maximum(variance, 0)
     return pd.DataFrame(
         {
@@ -88,6 +94,27 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
             "order_flips": _flipped(rows.assign(worth=worth)),
         }
     )
+
+
+def _leaning(rows: pd.DataFrame, meeting: list[str]) -> tuple[float, int]:
+    """The variance between judges of their mean worth of a meeting, and the pairs of judges.
+
+    Of the mean squares between judges and of their residuals (two-way, a question a row), over the
+    questions that all judges of a meeting judged.
+    """
+    total, pairs = 0.0, 0
+    for _, part in rows.groupby(meeting, dropna=False):
+        by = part.groupby(["question_id", "judge"], dropna=False)["worth"].mean().unstack("judge")
+        known = by.dropna().to_numpy()
+        questions, judges = known.shape
+        if questions < 2 or judges < 2:
+            continue
+        residual = known - known.mean(axis=0) - known.mean(axis=1, keepdims=True) + known.mean()
+        within = (residual**2).sum() / ((questions - 1) * (judges - 1))
+        pairs += judges * (judges - 1) // 2
+        found = known.mean(axis=0).var(ddof=1) - within / questions
+        total += found * (judges * (judges - 1) // 2)
+    return (total / pairs if pairs else np.nan), pairs
 
 
 def _flipped(rows: pd.DataFrame) -> float:
@@ -142,7 +169,7 @@ def _split(
     squares = np.vstack([squares, half - squares.sum(axis=0)])
     pairs = np.vstack([pairs, many - pairs.sum(axis=0)])
     variances, before = np.full(squares.shape, np.nan), np.zeros(squares.shape[1])
-    for at in range(len(SOURCES)):
+    for at in range(len(_NESTED)):
         there = pairs[at] > 0.5
         reached = np.divide(squares[at], pairs[at], out=before.copy(), where=there)
         variances[at] = np.where(there, reached - before, np.nan)

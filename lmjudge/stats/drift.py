@@ -9,7 +9,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids, swap
 from lmjudge.stats.compare import paired
 from lmjudge.stats.grouping import By, grouped, two_models
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import estimate, holm
 
 _NONE = "none"
 _TWO = ("before", "after")
@@ -102,6 +102,14 @@ def drift(
     every["difference"] = every["two"] - every["one"]
     keys = [*columns, "measure"]
     made = paired(every, keys, level)
+    # Between two models one's win rate mirrors the other's: one hypothesis, counted once.
+    models = sorted({*rows["model_a"], *rows["model_b"]}, key=str)
+    if len(models) == 2:
+        mirror = made["measure"] == f"win rate of {models[1]}"
+        made["p_holm"] = np.nan
+        made.loc[~mirror, "p_holm"] = holm(made.loc[~mirror, "p_value"])
+        first = made[made["measure"] == f"win rate of {models[0]}"]
+        made.loc[mirror, "p_holm"] = first["p_holm"].to_numpy()
     known = every[every["difference"].notna()].groupby(keys, dropna=False)[["one", "two"]].mean()
     made = made.merge(known.reset_index(), on=keys, how="left")
     made = made.rename(columns={"one": "before", "two": "after"})

@@ -188,6 +188,9 @@ def _in_order(battles: Battles, last: Any) -> tuple[Battles, Any]:
     if "time" not in battles.rows.columns:
         return battles, None
     time = battles.rows["time"]
+    if not pd.api.types.is_numeric_dtype(time):  # texts of numbers are in the order of the numbers
+        number = pd.to_numeric(time, errors="coerce")
+        time = number if number.notna().sum() == time.notna().sum() else time
     if last is None and time.isna().all():
         return battles, None
     if time.isna().any():

@@ -81,7 +81,7 @@ def estimate(
         made = keys.assign(value=value, n=n)
         if share:
             each = upper**2 if squares is None else squares.to_numpy(float)[known]
-            alone = (np.bincount(group, each, count) / below - value**2) / below
+            alone = _independent(rows[known], by, group, count, each, upper, over) / below**2
             variance = np.maximum(variance, alone)
             low, high = share_interval(value, variance, clusters, dof, level=level)
             rarer = np.minimum(value, 1 - value)
@@ -91,7 +91,33 @@ def estimate(
             made["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
         made["too_few"] |= clusters < FEW_CLUSTERS
         error = np.sqrt(variance)
-    return made.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
+    made = made.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
+    made.attrs["level"] = level
+    return made
+
+
+def _independent(
+    rows: pd.DataFrame,
+    by: list[str],
+    group: np.ndarray,
+    count: int,
+    squares: np.ndarray,
+    top: np.ndarray,
+    bottom: np.ndarray,
+) -> np.ndarray:
+    """The sum of squares of independent rows about the share of their own pair of models.
+
+    The pairs that met are no sample: how far their shares are apart is no error.
+    """
+    names = [name for name in ("model_a", "model_b") if name in rows.columns and name not in by]
+    pair = group
+    if names and len(rows):
+        found = rows.groupby(names, dropna=False, sort=False).ngroup().to_numpy()
+        pair = np.unique(group * (int(found.max()) + 1) + found, return_inverse=True)[1]
+    size = int(pair.max(initial=-1)) + 1
+    over = np.bincount(pair, bottom, size)
+    share = np.divide(np.bincount(pair, top, size), over, out=np.zeros(size), where=over != 0)
+    return np.bincount(group, squares - share[pair] * top, count)
 
 
 def spread(

@@ -35,7 +35,9 @@ def power(
 
     `variances` is what `components` found. A win rate over n questions has the variance
     (question + (answers + (judge + (order + draw / draws) / orders) / judges) / answers) / n, each
-    part being the variance that its source adds; one order also lets the judge's lean to a place
+    part being the variance that its source adds, and beside it leaning / judges, which questions do
+    not take out (0 where `variances` has none, as of one judge: then it says nothing of others);
+    one order also lets the judge's lean to a place
     into every win rate, which no number of questions takes out. `smallest_gap` is how far from one
     half the win rate of one model against another must be to be told from it with the `chance`
     given (a test at 1 - `level`, both sides). error, smallest_gap and information are missing where
@@ -69,7 +71,7 @@ def power(
         each = part["question"] + (part["answers"] + (part["judge"] + draw / o) / j) / s
         calls = n * s * j * o * r
         dollars = None if per_call is None else calls * per_call + 2 * n * s * per_answer
-        error = np.nan if powerless else np.sqrt(each / n)
+        error = np.nan if powerless else np.sqrt(each / n + part["leaning"] / j)
         rows.append((n, s, j, o, r, error, calls, dollars))
     names = ["questions", "answers", "judges", "orders", "draws", "error", "calls", "dollars"]
     made = pd.DataFrame(rows, columns=names).astype({"error": float, "dollars": float})
@@ -81,23 +83,26 @@ def power(
 
 
 def labels_needed(
-    compared: pd.DataFrame, *, chance: float = 0.8, level: float = 0.95
+    compared: pd.DataFrame, *, chance: float = 0.8, level: float | None = None
 ) -> pd.DataFrame:
     """How many more human labels would tell each two judges (or models) apart.
 
-    `compared` is what `compare_judges` or `compare_models` found, at this `level`. If the true
-    difference is the one seen, an interval leaves 0 out with the `chance` given once there are
-    n * (reach * error / difference)**2 labels. What was seen is itself uncertain: `at_best` is the
-    number if the difference is the end of its interval that is farthest from 0.
+    `compared` is what `compare_judges` or `compare_models` found, at its `level`. The number is
+    that with which an interval leaves 0 out with the `chance` given, on average over how large the
+    true difference may be (assurance; O'Hagan, Stevens and Campbell 2005). That is normal about
+    the difference seen, shrunk by the factor d**2 / (d**2 + error**2), for what stands out in a
+    pilot is on average too large; a number for the difference seen alone would be too small.
+    `at_best` is the number
+    if the difference is the end of its interval that is farthest from 0.
 
     Columns: those that name the two and all before difference; difference, n, low, high, needed
     (labels in all), more (beyond the n there are; 0 where they suffice), at_best (in all). Numbers
     are missing where there is no interval or no difference (less than 1e-9).
 
-    >>> seen = pd.DataFrame({"judge_a": ["x"], "judge_b": ["y"], "difference": [0.04], "n": [100],
-    ...                      "low": [-0.02], "high": [0.10]})
+    >>> seen = pd.DataFrame({"judge_a": ["x"], "judge_b": ["y"], "difference": [0.08], "n": [100],
+    ...                      "low": [0.02], "high": [0.14]})
     >>> labels_needed(seen)[["needed", "more", "at_best"]].astype(int).values.tolist()
-    [[460, 360, 74]]
+    [[223, 123, 38]]
     """
     needs = ["difference", "n", "low", "high"]
     if missing := [name for name in needs if name not in compared.columns]:
@@ -108,17 +113,37 @@ def labels_needed(
         )
     from scipy.stats import norm
 
-    error = (compared["high"] - compared["low"]) / 2 / norm.ppf((1 + level) / 2)
-    reach = compared["n"] * (_reach(chance, level) * error) ** 2
+    level = compared.attrs.get("level", 0.95) if level is None else level
+    reach, edge = _reach(chance, level), norm.ppf((1 + level) / 2)
+    width = (compared["high"] - compared["low"]) / 2
+    error = width / edge
+    seen = compared["difference"].where(compared["difference"].abs() > _NO_DIFFERENCE).abs()
+    needed = np.ceil(compared["n"] * _assured(seen, error, chance, edge))
     farthest = compared[["low", "high"]].abs().max(axis=1)
-    seen = compared["difference"].where(compared["difference"].abs() > _NO_DIFFERENCE)
-    needed = np.ceil(reach / seen**2)
     firsts = list(compared.columns[: list(compared.columns).index("difference")])
     return compared[[*firsts, *needs]].assign(
         needed=needed,
         more=(needed - compared["n"]).clip(lower=0),
-        at_best=np.ceil(reach / farthest**2),
+        at_best=np.ceil(compared["n"] * (reach * error / farthest) ** 2),
     )
+
+
+def _assured(seen: pd.Series, error: pd.Series, chance: float, edge: float) -> np.ndarray:
+    """How many times the labels there are an interval leaves 0 out with, by chance on average."""
+    from scipy.special import ndtr
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(81)
+    weights = weights / weights.sum()
+    z = (seen / error).to_numpy(float)[:, None]
+    shrunk = z**2 / (z**2 + 1)
+    true = z * shrunk + np.sqrt(shrunk) * nodes  # in errors of the study that there is
+    low, high = np.full(len(z), -10.0), np.full(len(z), 40.0)  # of the logarithm
+    for _ in range(60):
+        middle = (low + high) / 2
+        gap = true * np.exp(middle / 2)[:, None]
+        enough = (ndtr(gap - edge) + ndtr(-gap - edge)) @ weights >= chance
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(np.isfinite(z[:, 0]), np.exp(high), np.nan)
 
 
 def _reach(chance: float, level: float) -> float:
@@ -135,10 +160,13 @@ def _reach(chance: float, level: float) -> float:
 
 def _variances(found: pd.DataFrame) -> dict[str, float]:
     """The variance of each source, 0 where it is missing or negative."""
-    if not {"source", "variance"} <= set(found.columns) or set(found["source"]) != set(SOURCES):
+    needed = set(SOURCES) - {"leaning"}
+    there = set(found["source"]) if {"source", "variance"} <= set(found.columns) else set()
+    if there - {"leaning"} != needed:
         raise FrameError(
             f"variances come from {', '.join(SOURCES)}, one row each; give what `components` found",
             columns=list(found.columns),
         )
     known = found.set_index("source")["variance"].astype(float)
-    return {str(name): max(value, 0.0) for name, value in known.fillna(0.0).items()}
+    known = known.reindex(list(SOURCES)).fillna(0.0)
+    return {str(name): max(value, 0.0) for name, value in known.items()}

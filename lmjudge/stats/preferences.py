@@ -14,7 +14,7 @@ from lmjudge.stats.agreement import KEY
 from lmjudge.stats.bias import PAIR, in_both_orders
 from lmjudge.stats.compare import paired
 from lmjudge.stats.grouping import By, by_name, grouped, model_of, on_questions, totals, worth_of
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import estimate, holm, two_sided
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
@@ -91,7 +91,9 @@ def length_bias(
         raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")
     rows = by_name(check(votes, "votes")).reset_index(drop=True)
     words = words_per_vote(rows, answers).clip(lower=1)
-    rows = rows.join(words).assign(
+    rows = rows.drop(columns="human", errors="ignore").assign(
+        words_a=words["words_a"],
+        words_b=words["words_b"],
         ratio=np.log2(words["words_a"] / words["words_b"]),
         won=worth_of(rows["winner"]),
         two=rows["model_a"].astype(str) + " / " + rows["model_b"].astype(str),
@@ -147,6 +149,11 @@ def self_preference(
     by key. A judge who merely discerns better, or worse, than the others also differs from them:
     read it beside `agreement`.
 
+    Judges differ in what they like of any model, their own or not. The interval and p_sign are of
+    these judges on other questions. p_value asks whether the leaning to its own model is more than
+    judges lean to models that are nobody's own among the two: it is missing where no judge judged
+    two models beside its own, and nothing then tells a judge's taste from its self-preference.
+
     Columns: judge, model, against, own (win rate), other, difference, tie_rate (the judge's),
     other_tie_rate, too_few, n (keys that both voted on), low, high (of the difference, clustered by
     question), p_value, p_sign, p_holm, no_verdict (keys on which either has no verdict). Raises
@@ -194,6 +201,13 @@ def self_preference(
     firsts = ["judge", "model", "against", "own", "other"]
     ties = ["tie_rate", "other_tie_rate"]
     found = paired(pd.concat(made, ignore_index=True), [*firsts, *ties], level)
+    for against, theirs in groups.items():
+        here = found["against"] == against
+        error, dof = _taste(rows.assign(as_model=model.to_numpy()), theirs, is_model, against)
+        found.loc[here, "p_value"] = two_sided(
+            found.loc[here, "difference"].to_numpy(), np.full(here.sum(), error), dof
+        )
+    found["p_holm"] = holm(found["p_value"])
     ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
     return found[[*firsts, "difference", *ties, *ends]]
 
@@ -248,6 +262,43 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     shares = ["share", "share_renamed", "difference", "tie_rate", "tie_rate_renamed"]
     ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
     return found[[*keys, *shares, *ends]]
+
+
+def _taste(
+    rows: pd.DataFrame, theirs: pd.DataFrame, is_model: Mapping[str, str], against: str
+) -> tuple[float, float]:
+    """How far judges lean to models that are not their own, and the degrees of freedom.
+
+    The standard error of a leaning, noise of the questions included: over all judges, of the
+    leanings to each model on the keys on which the judge's own model does not take part. Of M
+    models those of one judge sum to about nothing, so that they are worth M - 1.
+    """
+    squares, dof, models = 0.0, 0.0, []
+    judges = sorted(rows["judge"].unique(), key=str)
+    for judge in judges:
+        me = is_model[judge]
+        apart = [
+            part[(part["model_a"] != me) & (part["model_b"] != me)]
+            for part in (rows[rows["judge"] == judge], theirs[theirs["judge"] != judge])
+        ]
+        leanings = []
+        for name in sorted({*apart[0]["model_a"], *apart[0]["model_b"]}, key=str):
+            both = _of_own(apart[0], name).merge(
+                _of_own(apart[1], name), on=KEY, suffixes=("", "_other")
+            )
+            gap = (both["worth"] - both["worth_other"]).mean()
+            if np.isfinite(gap):
+                leanings.append(gap)
+        if (size := len(leanings)) > 1:
+            squares += float(np.square(leanings).sum()) * ((size - 1) / size) ** 2
+            dof += size - 1
+            models.append(size)
+    if not dof:
+        return np.nan, np.nan
+    usual = float(np.mean(models))
+    # Of J judges each is compared with the others' mean: together they are worth J - 1.
+    worth = dof if against == "human" else dof * (len(judges) - 1) / len(judges)
+    return float(np.sqrt(squares / dof * (usual + 1) / usual)), max(worth, 1.0)
 
 
 def _of_own(votes: pd.DataFrame, model: str) -> pd.DataFrame:

@@ -72,6 +72,8 @@ def bradley_terry(
     >>> rated["rating"].round(1).tolist()       # 400 / ln 10 * ln(7 / 3) = 147.2 apart
     [1073.6, 926.4]
     """
+    if n_boot < 0:
+        raise ValueError(f"n_boot is {n_boot}; expected 0 (no bootstrap) or more rounds")
     counts, fitted, rows = _fitted(votes, ties, cluster, ridge, whole=not n_boot)
     low, high = _limits(fitted.strength)
     if n_boot:

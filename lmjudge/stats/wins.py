@@ -62,7 +62,7 @@ def win_rates(
                 f" {sorted(set(votes['model_a']) | set(votes['model_b']))}",
                 rows=votes,
             )
-    rows = rows.rename(columns={"model_a": "model"})
+    rows = rows.drop(columns="model", errors="ignore").rename(columns={"model_a": "model"})
     columns = [*columns, "model"]
     tie = rows["winner"] == "tie"
     rows = rows.assign(
@@ -83,6 +83,40 @@ def win_rates(
         made["no_verdict"] -= made["ties"]
     ends = [*counted, "win_rate", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]]
+
+
+def win_rate_bounds(
+    votes: pd.DataFrame,
+    *,
+    baseline: str | None = None,
+    by: By = None,
+    ties: Literal["half", "drop", "keep"] = "half",
+) -> pd.DataFrame:
+    """Each model's win rate with its missing verdicts lost, left out, and won: no assumption.
+
+    Win rates leave missing verdicts out, as if they were missing at random; failures often go with
+    long or odd answers. Arguments as in `win_rates`. Columns: those of `by`, model, worst (every
+    missing verdict a loss), win_rate (as observed), best (every one a win), n, no_verdict. These
+    are bounds for the votes at hand, not intervals. Raises FrameError as `win_rates` does. Source:
+    Manski 2003, Partial Identification of Probability Distributions, chapter 1.
+
+    >>> votes = pd.DataFrame({"question_id": range(4), "turn": 1, "model_a": "x", "model_b": "y",
+    ...     "judge": "j", "group": "llm", "reason": None, "time": 0.0,
+    ...     "winner": ["model_a", "model_a", "model_b", None]})
+    >>> win_rate_bounds(votes)[["model", "worst", "win_rate", "best"]].round(2).values.tolist()
+    [['x', 0.5, 0.67, 0.75], ['y', 0.25, 0.33, 0.5]]
+    """
+    found = win_rates(votes, baseline=baseline, by=by, ties=ties)
+    names = [*found.columns[: list(found.columns).index("model") + 1]]
+    sum_of_wins = found["win_rate"].fillna(0) * found["n"]
+    total = (found["n"] + found["no_verdict"]).where(lambda n: n > 0)
+    return found[names].assign(
+        worst=sum_of_wins / total,
+        win_rate=found["win_rate"],
+        best=(sum_of_wins + found["no_verdict"]) / total,
+        n=found["n"],
+        no_verdict=found["no_verdict"],
+    )
 
 
 def vote_shares(
@@ -187,7 +221,8 @@ def length_controlled_win_rates(
             f" {sorted(set(votes['model_a']) | set(votes['model_b']))}",
             rows=votes,
         )
-    rows = rows.join(words_per_vote(rows, answers))
+    words = words_per_vote(rows, answers)
+    rows = rows.assign(**{side: words[side] for side in words})
     made = []
     for model, mine in rows.groupby("model_a", sort=True):
         read = mine[mine["winner"].notna()]

@@ -124,29 +124,36 @@ def style() -> str:
     return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
+_TAGS = frozenset(
+    "a b blockquote br caption code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre span strong sub"
+    " sup table tbody td tfoot th thead tr ul".split()
+)
+_OTHER_TAG = re.compile(rf"<(?!!--|/?(?:{'|'.join(sorted(_TAGS))})(?=[\s/>]))", re.I)
+
+
 def clean_html(html: object) -> str:
-    """The HTML with only tags of text and tables left; any other tag is shown, not obeyed.
+    """Return the HTML with only tags of text and tables left; any other is shown, not obeyed.
 
     No attribute stays but a cell's span, a class and a link's address: nothing loads or runs.
-    """
-    import bleach
 
-    # pandas puts a style sheet before each table; bleach would show it as text.
+    >>> clean_html("<b>bold</b> <script>alert(1)</script> <a href='javascript:x' onclick='y'>z</a>")
+    '<b>bold</b> &lt;script&gt;alert(1)&lt;/script&gt; <a>z</a>'
+    """
+    import nh3
+
+    # pandas puts a style sheet before each table.
     text = re.sub(r"<style\b[^>]*>[^<]*</style>", "", str(html), flags=re.I)
-    tags = "a b blockquote br code dd div dl dt em h1 h2 h3 h4 hr i li ol p pre span strong sub sup"
-    tables = "caption table tbody td tfoot th thead tr ul"
-    attributes = {"a": ["href"]} | {name: ["colspan", "rowspan"] for name in ("td", "th")}
     # Highlighted code is ours, and its classes carry the colours; so do side_by_side's.
-    attributes |= {name: ["class"] for name in ("span", "div", "table", "tr", "p")}
-    for name in ("td", "th"):
-        attributes[name].append("class")
-    cleaned: str = bleach.clean(
-        text,
-        tags={*tags.split(), *tables.split()},
+    attributes = {name: {"class"} for name in ("span", "div", "table", "tr", "p")}
+    attributes |= {name: {"class", "colspan", "rowspan"} for name in ("td", "th")}
+    attributes["a"] = {"href"}
+    return nh3.clean(
+        _OTHER_TAG.sub("&lt;", text),  # nh3 would drop it, and with it what a model wrote
+        tags=set(_TAGS),
         attributes=attributes,
-        protocols={"http", "https", "mailto"},
+        url_schemes={"http", "https", "mailto"},
+        link_rel=None,
     )
-    return cleaned
 
 
 @contextmanager

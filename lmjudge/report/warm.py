@@ -35,7 +35,7 @@ _AHEAD = (
     " lmjudge.store scipy.sparse.csgraph scipy.stats statsmodels.stats.multitest"
     " statsmodels.stats.proportion statsmodels.genmod.generalized_linear_model"
     " matplotlib.figure matplotlib.backends.backend_agg pandas.io.formats.html pyarrow.parquet"
-    " diskcache zstandard bleach nbconvert papermill lmjudge.report.executing"
+    " diskcache zstandard nh3 nbconvert papermill lmjudge.report.executing"
     " ipykernel.ipkernel ipykernel.kernelapp ipykernel.debugger ipykernel_launcher pdb"
     " tornado.platform.asyncio"
 )

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from given import benchmark
 
 import lmjudge as lj
 from lmjudge.errors import EndpointStopped
-from lmjudge.simulate import JUDGES, MODELS, SimulatedJudge, Study, contestants, recovered
+from lmjudge.simulate import (
+    JUDGES,
+    MODELS,
+    SimulatedJudge,
+    Study,
+    Voters,
+    contestants,
+    recovered,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -273,3 +282,34 @@ def test_a_prompt_of_another_study_stops_the_run(small, model):
     asked = lj.Request(model, [{"role": "user", "content": f"Judge {foreign}. [[A]]"}])
     with pytest.raises(EndpointStopped, match="simulated study of seed 5"):
         small.endpoint.reply(asked)
+
+
+def test_voters_have_tastes_and_judges_lean_to_models(tmp_path: Path) -> None:
+    """What is planted is held, and voters with tastes widen the interval."""
+    voters = (Voters("crowd", pool=24, each=4, noise=0.2, taste=0.5),)
+    fond = replace(JUDGES[0], leaning=0.3, likes=("sim-elder", "sim-dogwood"))
+    study = lj.simulate(5, per_category=12, voters=voters, judges=(fond,))
+    rates = lj.win_rates(study.votes)
+    true = study.planted("win_rates", voters="crowd", turns=(1, 2)).set_index("model")["planted"]
+    held = [row.low <= true[row.model] <= row.high for row in rates.itertuples()]
+    assert sum(held) >= len(held) - 1
+    agreed = lj.agreement(study.votes[study.votes["turn"] == 1]).iloc[0]
+    truth = study.planted("agreement", voters=("crowd", "crowd"), ties="keep").iloc[0]
+    assert agreed["low"] <= truth["planted"] <= agreed["high"]
+    wide, narrow = (
+        lj.win_rates(study.votes, cluster=cluster).eval("high - low").mean()
+        for cluster in (None, "question_id")
+    )
+    assert wide > 1.3 * narrow
+    with closing(study.store(tmp_path / "store")) as store:
+        games = lj.judge_pairs(
+            study.pairings, lj.Judge("pair", fond.name), store=store, endpoint=study.endpoint
+        )
+    judged = lj.win_rates(lj.resolve(games)).set_index("model")
+    planted = study.planted("win_rates", voters=fond.name).set_index("model")["planted"]
+    plain = lj.simulate(5, per_category=12, judges=(replace(fond, leaning=0.0),))
+    without = plain.planted("win_rates", voters=fond.name).set_index("model")["planted"]
+    assert planted["sim-elder"] > without["sim-elder"] + 0.05
+    assert judged.loc["sim-elder", "low"] <= planted["sim-elder"] <= judged.loc["sim-elder", "high"]
+    with pytest.raises(ValueError, match="leave something to judge"):
+        replace(fond, leaning=1.0)

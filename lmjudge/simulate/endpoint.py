@@ -168,7 +168,8 @@ class SimulatedEndpoint:
         own = [fact.model == judge.name for fact in (first, second)]
         mine: Side | None = None if own[0] == own[1] else "model_a" if own[0] else "model_b"
         point = self._draw(*salt, "verdict")
-        for side, share in judge.verdicts(first.best(second), longer, mine).items():
+        liked = judge.liked(first.model, second.model)
+        for side, share in judge.verdicts(first.best(second), longer, mine, liked).items():
             point -= share
             if point < 0:
                 return side

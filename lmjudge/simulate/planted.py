@@ -47,8 +47,10 @@ class SimulatedJudge:
     first answer (two scores in one judgment), to a long answer, to its own; `leniency` is added to
     all and `spread` is the standard deviation of its grades. Another sample of a judgment is drawn
     afresh with `repeat_noise`. `request_failure_rate` of its requests never get a reply. Where they
-    differ, `reasoned` is its accuracy under a prompt that has it solve the question first, `guided`
-    under one that shows a reference answer (not planted for prompts that show it now and then).
+    differ, `likes` names models, the best liked first, and `leaning` of its comparisons go to the
+    one of the two that it likes better, if it likes either. Where they differ, `reasoned` is its
+    accuracy under a prompt that has it solve the question first, `guided` under one that shows a
+    reference answer (not planted for prompts that show it now and then).
     """
 
     name: str
@@ -66,16 +68,20 @@ class SimulatedJudge:
     steadied: float = 0.0
     reasoned: float | None = None
     guided: float | None = None
+    leaning: float = 0.0
+    likes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         habits = abs(self.position_bias) + abs(self.name_bias) + self.tie_rate + self.verbosity_bias
+        habits += self.leaning
         rates = ("accuracy", "failure_rate", "repeat_noise", "request_failure_rate", "steadied")
         for name in rates:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} of {self.name!r} is {getattr(self, name)}; give a share")
         if (
             habits + self.self_preference > 1
-            or min(self.tie_rate, self.verbosity_bias, self.self_preference, self.spread) < 0
+            or min(self.tie_rate, self.verbosity_bias, self.self_preference) < 0
+            or min(self.leaning, self.spread) < 0
         ):
             raise ValueError(
                 f"the habits of {self.name!r} take a share of {habits + self.self_preference:.3f};"
@@ -95,8 +101,17 @@ class SimulatedJudge:
             accuracy=self.accuracy if told is None else told,
         )
 
+    def liked(self, model_a: str, model_b: str) -> Side | None:
+        """Which of two models it likes better; None if it likes neither."""
+        places = [
+            self.likes.index(m) if m in self.likes else len(self.likes) for m in (model_a, model_b)
+        ]
+        if places[0] == places[1]:
+            return None
+        return "model_a" if places[0] < places[1] else "model_b"
+
     def verdicts(
-        self, best: Side, longer: Side | None, own: Side | None
+        self, best: Side, longer: Side | None, own: Side | None, liked: Side | None = None
     ) -> dict[Side | None, float]:
         """The probability of each verdict on a game, `None` being a judgment without one.
 
@@ -111,6 +126,7 @@ class SimulatedJudge:
             ("tie", self.tie_rate),
             (longer, self.verbosity_bias),
             (own, self.self_preference),
+            (liked, self.leaning),
         ]
         shares: dict[Side | None, float] = {"model_a": 0.0, "model_b": 0.0, "tie": 0.0, None: 0.0}
         judged = 1.0
@@ -129,15 +145,16 @@ class SimulatedJudge:
         }
 
     def in_both_orders(
-        self, best: Side, gap: float, own: Side | None
+        self, best: Side, gap: float, own: Side | None, liked: Side | None = None
     ) -> tuple[dict[Side | None, float], dict[Side | None, float]]:
         """The verdicts' probabilities with model_a shown first, and second; both about the models.
 
         `gap` is how many words more model_a's answer has.
         """
         longer = "model_a" if gap > 0 else "model_b" if gap < 0 else None
-        first = self.verdicts(best, longer, own)
-        second = self.verdicts(_OTHER[best], longer and _OTHER[longer], own and _OTHER[own])
+        first = self.verdicts(best, longer, own, liked)
+        turned = [side and _OTHER[side] for side in (longer, own, liked)]
+        second = self.verdicts(_OTHER[best], *turned)
         return first, {side and _OTHER[side]: share for side, share in second.items()}
 
     def extra_points(self, first: float, long: float, own: float) -> list[tuple[float, float]]:
@@ -165,18 +182,24 @@ class Voters:
     """A group of human voters: `each` of the `pool` vote on every pair of answers.
 
     A voter names the better answer, or the tie that it is, but for a share `noise` of the votes,
-    which go to either of the two other choices alike.
+    which go to either of the two other choices alike, and a share `taste`, which go to the model
+    that this voter likes better. Whom a voter likes is drawn once: a random order of the models.
     """
 
     group: str
     pool: int
     each: int
     noise: float
+    taste: float = 0.0
 
-    def choices(self, best: Side) -> dict[Side, float]:
-        """The probability of each vote."""
-        sides = ("model_a", "model_b", "tie")
-        return {side: 1 - self.noise if side == best else self.noise / 2 for side in sides}
+    def choices(self, best: Side, liked: Side | None = None) -> dict[Side, float]:
+        """The probability of each vote: of a voter who likes one better, or of any voter."""
+        told = {}
+        for side in ("model_a", "model_b", "tie"):
+            seen = 1 - self.noise if side == best else self.noise / 2
+            tasted = 0.5 * (side != "tie") if liked is None else 1.0 * (side == liked)
+            told[side] = (1 - self.taste) * seen + self.taste * tasted
+        return told
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,12 @@ def _as_list(text: str) -> str:
 def _votes(
     rng: np.random.Generator, plan: Plan, pairings: pd.DataFrame, facts: dict[str, Fact]
 ) -> pd.DataFrame:
+    likes = {
+        voters.group: [rng.permutation(len(plan.models)) for _ in range(voters.pool)]
+        for voters in plan.voters
+        if voters.taste
+    }
+    place = {model.name: at for at, model in enumerate(plan.models)}
     answered = {(fact.question_id, fact.turn, fact.model): fact for fact in facts.values()}
     rows: list[dict[str, Any]] = []
     for question, one, two, asked in pairings[
@@ -202,7 +208,11 @@ def _votes(
                     # Sides are drawn, so that reading a vote from the wrong side shows up.
                     a, b = (one, two) if rng.random() < 0.5 else (two, one)
                     best = answered[question, turn, a].best(answered[question, turn, b])
-                    chances = voters.choices(best)
+                    liked = None
+                    if voters.taste:
+                        order = likes[voters.group][voter]
+                        liked = "model_a" if order[place[a]] < order[place[b]] else "model_b"
+                    chances = voters.choices(best, liked)
                     winner = rng.choice(list(chances), p=list(chances.values()))
                     rows.append(
                         {

@@ -68,9 +68,12 @@ def verdicts(plan: Plan, judge: SimulatedJudge) -> tuple[np.ndarray, np.ndarray]
     for a, b in meetings(plan):
         mine = (a.name == judge.name, b.name == judge.name)
         own = None if mine[0] == mine[1] else "model_a" if mine[0] else "model_b"
+        liked = judge.liked(a.name, b.name)
         for best, one, two in STATES:
             gap = words_of(a, one) - words_of(b, two)
-            for order, seen in zip(orders, judge.in_both_orders(best, gap, own), strict=True):
+            for order, seen in zip(
+                orders, judge.in_both_orders(best, gap, own, liked), strict=True
+            ):
                 order.append([seen[side] for side in OUTCOMES])
     shape = (-1, len(STATES), len(OUTCOMES))
     first, second = (np.reshape(order, shape).repeat(len(strata()), axis=0) for order in orders)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from html import escape
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lmjudge.audit import choose_judge, rank_judges
+from lmjudge.cli import main
 from lmjudge.errors import FrameError
 
 QUESTIONS = 120
@@ -150,3 +154,43 @@ def test_the_answer_is_at_most_five_sentences_with_numbers(people: pd.DataFrame)
     choice = choose_judge(pd.concat(judges, ignore_index=True), people)
     assert len(choice.findings) <= 5
     assert {found.table for found in choice.findings} <= {"ranking", "compared"}
+
+
+def test_the_shell_gives_the_same_answer_from_files_as_people_keep_them(
+    people: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = [_person(people, "good", 1), _always_first(), _coin()]
+    games = pd.concat(judged, ignore_index=True)
+    named = ["question_id", "model_a", "model_b", "judge", "winner"]
+    paths = [tmp_path / "first.csv", tmp_path / "rest.jsonl"]
+    first = games["judge"] == "first"
+    games.loc[first, named].to_csv(paths[0], index=False)
+    games.loc[~first, named].to_json(paths[1], orient="records", lines=True)
+    votes = tmp_path / "people.csv"
+    renamed = {"model_a": "left", "winner": "better"}
+    people[named].rename(columns=renamed).to_csv(votes, index=False)
+    page, text = tmp_path / "page.html", tmp_path / "page.md"
+    command = ["audit", "--judgments", *map(str, paths), "--votes", str(votes)]
+    with pytest.raises(SystemExit):
+        main([*command, "--out", "page.pdf"])
+    assert main([*command, "--out", str(page)]) == 1  # nothing says which column is which
+    assert "left" in capsys.readouterr().err
+    people[named].to_csv(votes, index=False)
+    for out in (page, text):
+        assert main([*command, "--out", str(out)]) == 0
+    direct = choose_judge(games, people)
+    printed = capsys.readouterr().out
+    for finding in direct.findings:
+        assert f"- {finding.text}" in printed
+        assert escape(finding.text) in page.read_text(encoding="utf-8")
+    assert "| good | " in text.read_text(encoding="utf-8")
+
+
+def test_the_shell_answers_for_prd_by_default(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    assert main(["audit"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("- Use gpt-4/prd or gpt-3.5-turbo-0301/prd: these votes cannot")
+    assert "0.515 0.479 0.550 1760" in printed

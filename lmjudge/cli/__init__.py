@@ -179,6 +179,8 @@ def _parser() -> argparse.ArgumentParser:
         options.serving(one)
     show = verb("show", showing.show, "show judgments as tables", epilog=options.SHOWING)
     options.showing(show)
+    says = "say which of several judges to use, from people's votes"
+    options.auditing(verb("audit", showing.audit, says, epilog=options.AUDITING))
     store = verb("store", None, "look after the store of judgments")
     store.add_argument("--path", type=Path, help="its folder (default: the nearest one)")
     deeds = store.add_subparsers(metavar="command", required=True)

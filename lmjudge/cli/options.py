@@ -150,14 +150,7 @@ def showing(parser: argparse.ArgumentParser) -> None:
         help="what two orders that differ amount to (default: tie, as FastChat)",
     )
     _mapping(parser)
-    parser.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        type=_named,
-        metavar="label=verdict",
-        help="what a label of the file means, such as A>>B=model_a; repeat for several",
-    )
+    _labels(parser)
     parser.add_argument("--out", type=_tables_file, help="a .csv to write the tables to")
     parser.add_argument(
         "--html", type=Path, help="a page to write: tables, a figure, the judgments with filters"
@@ -168,6 +161,49 @@ def showing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--answers", nargs="+", type=Path, metavar="FILE", help="the answers, for the page too"
     )
+
+
+def auditing(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `lmjudge audit`."""
+    parser.add_argument(
+        "--judgments",
+        nargs="+",
+        default=["prd"],
+        metavar="FILE",
+        help="judgments of one judge or several, best in both orders (default: the source prd)",
+    )
+    parser.add_argument(
+        "--votes", default="prd", metavar="FILE", help="people's votes (default: the source prd)"
+    )
+    _mapping(parser)
+    _labels(parser)
+    parser.add_argument(
+        "--out", type=_answer_file, help="a page (.html) or Markdown (.md) to write"
+    )
+
+
+def _answer_file(text: str) -> Path:
+    if Path(text).suffix not in (".html", ".md"):
+        raise argparse.ArgumentTypeError(f"{text!r} must end in .html or .md")
+    return Path(text)
+
+
+def _labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        type=_named,
+        metavar="label=verdict",
+        help="what a label of the file means, such as A>>B=model_a; repeat for several",
+    )
+
+
+AUDITING = """\
+examples:
+  lmjudge audit                                       five judges and people of PRD
+  lmjudge audit --judgments judgments.jsonl --votes people.csv --out page.html
+"""
 
 
 def _mapping(parser: argparse.ArgumentParser) -> None:

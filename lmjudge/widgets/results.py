@@ -7,14 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from lmjudge.audit import Choice
 from lmjudge.frames import COLUMNS
-from lmjudge.report import Figure, cells, intervals
+from lmjudge.report import Figure, bars, cells, intervals
 from lmjudge.report.files import in_html, number
+from lmjudge.stats import position_bias
 from lmjudge.widgets.browser import Browser
 from lmjudge.widgets.page import page
 
 _CASES = 1000
 _JUDGES, _MODELS = 6, 60  # in a figure that can still be read
+_NAMES = ("judge", "judge_a", "judge_b", "model", "reason")
 _DECIMALS = {"win_share", "loss_share", "win_rate", "score", "low", "high"}
 
 
@@ -55,6 +58,35 @@ def results_page(
     )
 
 
+def choice_page(choice: Choice, games: pd.DataFrame) -> str:
+    """Return the answer of `choose_judge` as a page that loads nothing.
+
+    Each sentence links to the table that it rests on. Agreement with its intervals is drawn, and
+    what became of the pairs shown in both orders; the tables fold.
+    """
+    sentences = "".join(
+        f'<li>{in_html(found.text)} <a href="#{found.table}">Table</a></li>'
+        for found in choice.findings
+    )
+    names = {"ranking": "Agreement with people", "compared": "Two judges on the same pairs"}
+    tables = {"ranking": choice.ranking, "compared": choice.compared}
+    agreed = cells(choice.ranking, names["ranking"], row="judge", values="agreement", scale=100)
+    body = [f'<ul class="findings">{sentences}</ul>']
+    body.append(_picture(intervals(agreed, unit="percent of the comparisons with a person's vote")))
+    if choice.ranking["flips"].notna().any() and "group" not in games:
+        outcomes = position_bias(games)
+        share = cells(
+            outcomes, "Both orders", row="judge", column="outcome", values="share", scale=100
+        )
+        body.append(_picture(bars(share, unit="percent of the pairs", stacked=True, digits=0)))
+    body += [
+        f'<details id="{name}" open><summary>{names[name]}</summary>{_table("", table)}</details>'
+        for name, table in tables.items()
+        if len(table)
+    ]
+    return page([], 0, 0, title="Choose a judge", before=body)
+
+
 def _drawn(title: str, table: pd.DataFrame) -> Figure:
     wins = "win_rate" in table.columns
     name, unit = ("win_rate", "win rate (a tie is half a win)") if wins else ("score", "mean score")
@@ -82,7 +114,7 @@ def _reasons(judged: pd.DataFrame) -> pd.DataFrame:
 def _table(title: str, table: pd.DataFrame) -> str:
     few = table["too_few"] if "too_few" in table.columns else pd.Series(False, index=table.index)
     shown = table.drop(columns="too_few", errors="ignore")
-    texts = [name for name in ("judge", "model", "reason") if name in shown.columns]
+    texts = [name for name in _NAMES if name in shown.columns]
     heads = {"low": "95 % low", "high": "95 % high"}
     head = "".join(
         f'<th scope="col"{" class=name" if name in texts else ""}>'

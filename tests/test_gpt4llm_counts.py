@@ -11,7 +11,7 @@ import lmjudge as lj
 from lmjudge.errors import BadRow, DataError
 from lmjudge.report import check, read_table, run
 from lmjudge.simulate import recovered
-from lmjudge.simulate.overlap import LENGTHS, SHARED, overlapping
+from lmjudge.simulate.overlap import overlapping
 
 CHOICES = """question_id,criterion,model_a,model_b,judge,choice
 1,Helpfulness,ours,theirs,r1,1
@@ -32,14 +32,14 @@ def held(table: pd.DataFrame) -> float:
 def test_five_options_are_three(tmp_path: Path) -> None:
     path = tmp_path / "choices.csv"
     path.write_text(CHOICES)
-    votes = lj.load_choices(path)
+    votes = lj.load_votes(path)
     assert votes["winner"].fillna("none").tolist() == [
         *("model_a", "model_a", "model_b", "tie", "model_b"),
         *("tie", "tie", "none"),
     ]
     assert votes["reason"].dropna().tolist() == ["no_verdict"]
     lines = written(tmp_path / "choices.jsonl", *pd.read_csv(path).to_dict("records"))
-    pd.testing.assert_frame_equal(lj.load_choices(lines), votes)
+    pd.testing.assert_frame_equal(lj.load_votes(lines), votes)
 
 
 @pytest.mark.parametrize("choice", ["6", "0", "2.5", "a"])
@@ -47,10 +47,10 @@ def test_a_choice_is_one_of_five(tmp_path: Path, choice: str) -> None:
     path = tmp_path / "choices.csv"
     path.write_text(CHOICES + f"4,Honesty,ours,theirs,r1,{choice}\n")
     with pytest.raises(BadRow, match=r"line 10 .* 1 to 5"):
-        lj.load_choices(path)
+        lj.load_votes(path)
     path.write_text("question_id,model_a,model_b,choice\n1,m,n,2\n")
     with pytest.raises(DataError, match="lacks criterion"):
-        lj.load_choices(path)
+        lj.load_votes(path)
 
 
 @pytest.mark.notebooks
@@ -101,21 +101,37 @@ def test_own_choices_are_shown_as_ones_own(place: Path) -> None:
 
 @pytest.mark.notebooks
 def test_the_labels_of_figure_6_follow_from_the_released_means(
-    published_data: Path, place: Path
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(["gpt4llm-rouge"], source="published")
-    table = read_table(place / "reports/gpt4llm-rouge.csv")
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    table = read_table(run(["gpt4llm-rouge"])[0].table)
     assert set(table["basis"]) == {"arithmetic"}
     both = lj.compare(table, "gpt4llm-rouge")
     figure = both[both["table"] == "Figure 6"]
     assert len(figure) == 11
     assert (figure["ours_printed"] == figure["printed"]).all()
     # The groups' means, weighed, are not quite the mean of all: it came out of a bootstrap.
-    whole = both[(both["table"] == "Figure 6, aggregates") & both["value"].notna()]
-    apart = whole["value"] - whole["printed"].astype(float)
-    assert len(whole) == 4
-    assert apart.abs().max() < 0.001
-    assert (apart != 0).sum() == 3
+    weighed = table[table["table"] == "ROUGE-L of all"].set_index("row")
+    released = lj.published("gpt4llm-rouge").query(
+        "row == 'ALL' and version.str.startswith('auth')"
+    )
+    apart = weighed["value"] - released.set_index("column")["printed"].astype(float)
+    assert set(weighed["n"]) == {9000}
+    assert apart.drop("n").abs().between(1e-6, 0.0003).all()
+
+
+def test_the_published_means_are_those_of_the_released_files(published_data: Path) -> None:
+    models = {"Alpaca": "alpaca", "Alpaca-GPT4": "llama_gpt4", "GPT4": "gpt4"}
+    lengths = {"5-10": "6-10", "10-": "10>"}
+    printed = lj.published("gpt4llm-rouge").query("table == 'Figure 6, aggregates'")
+    printed = printed.set_index(["row", "column"])["printed"].astype(float)
+    files = sorted(published_data.glob("gpt4llm/eval_unnatural_instructions/*.json"))
+    rows = [row for path in files for row in json.loads(path.read_bytes())]
+    assert len(rows) == 15
+    for row in rows:
+        length = lengths.get(row["Length"], row["Length"])
+        assert printed[length, models[row["Model"]]] == row["rougeL"]
+        assert printed[length, "n"] == row["NumInstance"]
 
 
 @pytest.mark.notebooks
@@ -133,30 +149,22 @@ def test_own_answers_by_the_length_of_their_references(place: Path) -> None:
     half = [row | {"output": row["label"][: len(row["label"]) // 2]} for row in rows]
     (folder / "whole.json").write_text(json.dumps(whole))
     (folder / "half.json").write_text(json.dumps(half))
-    run(["gpt4llm-rouge"], parameters={"answers": str(folder)})
-    table = read_table(place / "reports/own/gpt4llm-rouge.csv")
-    assert set(table["table"]) == {"Own answers, as in Figure 6"}
+    table = read_table(run(["gpt4llm-rouge"], parameters={"answers": str(folder)})[0].table)
+    table = table[table["table"] == "Your answers"]
+    assert set(table["basis"]) == {"own"}
     cells = table.set_index(["row", "column"])["value"]
     assert (cells.xs("whole", level="column") == 1).all()
     for text, length in references.items():
         want = lj.rouge_l(text, text[: len(text) // 2])
         assert cells[length, "half"] == pytest.approx(want)
-    # References of a file of their own take the place of the labels; and only one model.
+    # References of a file of their own take the place of the labels.
     known = place / "references.json"
     known.write_text(json.dumps([row | {"output": "a b"} for row in whole]))
-    given = {"answers": str(folder), "references": str(known), "models": ["half"]}
-    run(["gpt4llm-rouge"], parameters=given)
-    table = read_table(place / "reports/own/gpt4llm-rouge.csv")
+    given = {"answers": str(folder), "references": str(known)}
+    table = read_table(run(["gpt4llm-rouge"], parameters=given)[0].table)
+    table = table[table["table"] == "Your answers"]
     assert set(table["row"]) == {"0-2", "ALL"}
-    assert set(table["column"]) == {"half"}
-
-
-@pytest.mark.notebooks
-def test_overlap_is_as_planted(place: Path) -> None:
-    run(["gpt4llm-rouge"], source="simulated", parameters={"seed": 2})
-    table = read_table(place / "reports/simulated/gpt4llm-rouge.csv")
-    assert len(table) == len(SHARED) * (len(LENGTHS) + 1)
-    assert held(table) > 0.7
+    assert set(table["column"]) == {"half", "whole"}
 
 
 @pytest.mark.parametrize("seed", range(4))

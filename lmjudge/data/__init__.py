@@ -7,7 +7,6 @@ from lmjudge.data.importing import answers_from_judgments, import_judgments, loa
 from lmjudge.data.loading import (
     load_answers,
     load_battles,
-    load_choices,
     load_instructions,
     load_pairings,
     load_pairs,
@@ -30,7 +29,6 @@ __all__ = [
     "import_judgments",
     "load_answers",
     "load_battles",
-    "load_choices",
     "load_instructions",
     "load_judgments",
     "load_lm_eval",

@@ -717,11 +717,6 @@ def load_battles(source: Source) -> pd.DataFrame:
     return votes.sort_values("time", kind="stable", ignore_index=True)
 
 
-def load_choices(source: Source) -> pd.DataFrame:
-    """Load raters' choices on a scale of five as votes by criterion: see `load_votes`."""
-    return load_votes(source)
-
-
 def load_instructions(source: Source) -> pd.DataFrame:
     """Load answered instructions: question_id (from 0), model, instruction, input and answer."""
     said = load_answers(source, samples=None)

@@ -116,8 +116,9 @@ def read_reply(
         error = error or whole  # FastChat's servers tell errors so, with status 200
     outcome = _chat_reply(whole) if status == 200 and not error else None
     if isinstance(outcome, Reply):
-        texts = list(_texts(outcome.as_json()))
-        returned = any(is_told(secret, text) for secret in secrets for text in texts)
+        keys = [secret for secret in secrets if len(secret) >= _SHORTEST_KEY]
+        texts = list(_texts(outcome.as_json())) if keys else ()
+        returned = any(is_told(key, text) for key in keys for text in texts)
         return replace(_key_returned, usage=outcome.usage) if returned else outcome
     fault = outcome or _fault(status, headers, whole, error or whole)
     quote = redacted(body.decode("utf-8", "replace"), *secrets)[:500]

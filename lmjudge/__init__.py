@@ -40,7 +40,7 @@ _HOME = {
     "Record": "records",
     "OpenAIEndpoint": "endpoints.openai",
     "LocalEndpoint": "endpoints.local",
-    "RewardEndpoint": "endpoints.reward",
+    "RewardEndpoint": "endpoints.local",
     "Budget": "endpoints.budget",
     "Answerer": "generate",
     "generate": "generate",
@@ -151,9 +151,11 @@ if TYPE_CHECKING:
         to_dataset as to_dataset,
     )
     from lmjudge.endpoints.budget import Budget as Budget
-    from lmjudge.endpoints.local import LocalEndpoint as LocalEndpoint
+    from lmjudge.endpoints.local import (
+        LocalEndpoint as LocalEndpoint,
+        RewardEndpoint as RewardEndpoint,
+    )
     from lmjudge.endpoints.openai import OpenAIEndpoint as OpenAIEndpoint
-    from lmjudge.endpoints.reward import RewardEndpoint as RewardEndpoint
     from lmjudge.frames import (
         line_up as line_up,
         pair_up as pair_up,

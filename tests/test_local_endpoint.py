@@ -264,7 +264,8 @@ def test_it_generates_and_judges(local: LocalEndpoint, tmp_path: Path) -> None:
     assert Counter(map(len, made["turns"])) == {1: 2, 2: 2}
     rubric = "Is it polite? {answer} End in [[1]] to [[10]]."
     judge = lj.Judge(rubric, local.name, params={"temperature": 0, "max_tokens": 4})
-    lineup = lj.line_up(questions, made)
+    # Eight tokens are never the end of what it has to say.
+    lineup = lj.line_up(questions, made, unfinished=True)
     scores = lj.judge_answers(lineup, judge, store=store, endpoint=local)
     assert scores["reason"].isin(["truncated", "no_verdict"]).all()
     calls = store.calls

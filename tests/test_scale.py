@@ -32,8 +32,7 @@ def test_two_workers_answer_what_the_store_lacks(
     from tiny import tiny_model
     from transformers import AutoModelForSequenceClassification
 
-    from lmjudge.endpoints.local import LocalEndpoint
-    from lmjudge.endpoints.reward import RewardEndpoint
+    from lmjudge.endpoints.local import LocalEndpoint, RewardEndpoint
 
     endpoint = LocalEndpoint(tiny_model(tmp_path / "tiny"), device="cpu", batch_size=1)
     params = {"temperature": 0, "max_tokens": 6}

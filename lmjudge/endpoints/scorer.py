@@ -15,8 +15,16 @@ from typing import Any
 import torch
 import transformers
 
-from lmjudge.endpoints.batching import Give, Job, Take, in_batches
-from lmjudge.endpoints.checkpoints import READING, loading_errors, longest_of, without_bars
+from lmjudge.endpoints.local import (
+    READING,
+    Give,
+    Job,
+    Take,
+    in_batches,
+    loading_errors,
+    longest_of,
+    without_bars,
+)
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 

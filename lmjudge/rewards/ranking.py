@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from lmjudge.endpoints.reward import RewardEndpoint
+from lmjudge.endpoints.local import RewardEndpoint
 from lmjudge.frames import check, frame
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Failure, Reply, Request

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from given import examples
 from hypothesis import given, strategies as st
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 import lmjudge as lj
 from lmjudge import audit
@@ -200,3 +202,58 @@ def test_where_all_is_a_tie_labels_are_worth_nothing_that_is_known() -> None:
     made = audit.corrected_ratings(votes, human[human["question_id"] < 9])
     assert made["effective"].isna().all()
     assert made["too_few"].all()
+
+
+def tasted(seed: int, voters: int = 12) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Votes of people with tastes on half of what a judge judged."""
+    rng = np.random.default_rng(seed)
+    taste = rng.normal(size=voters)
+    rows, said = [], []
+    for question in range(60):
+        odds = 0.4 + rng.normal()
+        more = {"question_id": question, "turn": 1, "model_a": "x", "model_b": "y"}
+        more |= {"reason": None, "time": None}
+        won = rng.random() < 1 / (1 + np.exp(-odds))
+        judge = {"judge": "j/p", "group": "llm", "winner": "model_a" if won else "model_b"}
+        said.append(more | judge)
+        if question % 2:
+            continue
+        for voter in rng.permutation(voters)[:4]:
+            won = rng.random() < 1 / (1 + np.exp(-odds - taste[voter]))
+            person = {"judge": f"p{voter}", "group": "crowd"}
+            rows.append(more | person | {"winner": "model_a" if won else "model_b"})
+    return frame("votes", rows), frame("votes", said)
+
+
+def test_people_with_tastes_are_clusters_of_corrected_estimates() -> None:
+    human, votes = tasted(0)
+    crossed = audit.corrected_win_rates(votes, human).set_index("model").loc["x"]
+    alone = audit.corrected_win_rates(votes, human, cluster="question_id").set_index("model")
+    alone = alone.loc["x"]
+    for name in ("win_rate", "weight", "judge_rate", "human_rate"):
+        assert crossed[name] == alone[name]
+    assert crossed["high"] - crossed["low"] > alone["high"] - alone["low"]
+    # The humans' own variance, vote by vote: questions', voters', less both together.
+    p = human.assign(worth=(human["winner"] == "model_a") * 1.0)
+    p["share"] = 1 / p.groupby("question_id")["worth"].transform("size")
+    keys = p["question_id"].nunique()
+    mean = (p["worth"] * p["share"]).sum() / keys
+    p["pull"] = p["share"] * (p["worth"] - mean) / keys
+
+    def spread(by: list[str]) -> float:
+        sums = p.groupby(by)["pull"].sum()
+        return float((sums**2).sum() * len(sums) / (len(sums) - 1))
+
+    one, two, both = spread(["question_id"]), spread(["judge"]), spread(["question_id", "judge"])
+    variance = max(one + two - both, one, two)
+    t = stats.t.ppf(0.975, 11)
+    n = mean * (1 - mean) / variance * (stats.norm.ppf(0.975) / t) ** 2
+    low, high = proportion_confint(mean * n, n, method="wilson")
+    assert crossed["human_low"] == pytest.approx(low, abs=1e-8)
+    assert crossed["human_high"] == pytest.approx(high, abs=1e-8)
+    rated = audit.corrected_ratings(votes, human)
+    before = audit.corrected_ratings(votes, human, cluster="question_id")
+    assert rated["rating"].tolist() == before["rating"].tolist()
+    assert (rated.eval("high - low") > before.eval("high - low")).all()
+    with pytest.raises(FrameError, match="corrected estimates take question_id"):
+        audit.corrected_win_rates(votes, human, cluster="turn")

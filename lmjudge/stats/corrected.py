@@ -11,7 +11,8 @@ humans, about 1 for one that says what they say. So a bad judge costs nothing an
 does not help either. Source: Angelopoulos, Duchi and Zrnic 2023, "PPI++: Efficient
 prediction-powered inference" (arXiv 2311.01453); the weight is that of classical double sampling
 (Cochran 1977, section 12.6), where the labelled keys are among all. Variances are of questions'
-pulls, with C / (C - 2) for C labelled questions and Student's quantile with C - 2.
+pulls, with C / (C - 2) for C labelled questions and Student's quantile with C - 2; where people are
+named and vote on several questions, crossed with theirs, as everywhere (see `intervals`).
 
 What it rests on: the labelled questions are drawn at random from all that the judge saw. Labels of
 the easy half, or of the latest week alone, correct nothing.
@@ -28,7 +29,13 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import check, never_meet, same_ids, swap
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import on_questions, two_models, worth_of
-from lmjudge.stats.intervals import FEW_CLUSTERS, share_interval, t_interval
+from lmjudge.stats.intervals import (
+    FEW_CLUSTERS,
+    Cluster,
+    cluster_names,
+    share_interval,
+    t_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,38 @@ class Corrected:
     clusters: int
 
 
-def tuned(human: np.ndarray, judge: np.ndarray, cluster: np.ndarray) -> Corrected:
+@dataclass(frozen=True)
+class Cast:
+    """The humans' votes one by one: the place of the key, the voter, its worth, its share of it."""
+
+    key: np.ndarray
+    voter: np.ndarray
+    worth: np.ndarray
+    share: np.ndarray
+
+    def crossed(
+        self, by_question: np.ndarray, pulls: np.ndarray, question: np.ndarray
+    ) -> tuple[np.ndarray, int]:
+        """The variance of estimates, crossed, and the voters: of the questions' and these pulls.
+
+        `pulls` has a row for each vote here, `question` the question of each key.
+        """
+        spreads = [by_question]
+        both = question[self.key] * (int(self.voter.max(initial=0)) + 1) + self.voter
+        for way in (self.voter, both):
+            codes = np.unique(way, return_inverse=True)[1]
+            count = int(codes.max(initial=-1)) + 1
+            sums = np.zeros((count, *pulls.shape[1:]))
+            np.add.at(sums, codes, pulls)
+            spreads.append((sums**2).sum(axis=0) * count / max(count - 1, 1))
+        one, two, cross = spreads
+        voters = len(np.unique(self.voter))
+        return np.maximum(one + two - cross, np.maximum(one, two)), voters
+
+
+def tuned(
+    human: np.ndarray, judge: np.ndarray, cluster: np.ndarray, cast: Cast | None = None
+) -> Corrected:
     """The mean of `human` over all keys, from its labels on some (missing elsewhere).
 
     `judge` is the judge's label of every key; where it is missing it says nothing, and pulls
@@ -73,13 +111,22 @@ def tuned(human: np.ndarray, judge: np.ndarray, cluster: np.ndarray) -> Correcte
     weight = float(pull @ error) / spread if spread > 1e-24 else 0.0
     rest = pull - weight * error
     enough = clusters > 2
+    variance = float(rest @ rest) * clusters / (clusters - 2) if enough else np.nan
+    human_variance = float(pull @ pull) * clusters / (clusters - 1) if enough else np.nan
+    if cast is not None and enough:
+        mine_of = cast.share * (cast.worth - mean) / mine
+        theirs = cast.share * v[cast.key]
+        spread_of, voters = cast.crossed(np.array(variance), mine_of - weight * theirs, number)
+        alone, _ = cast.crossed(np.array(human_variance), mine_of, number)
+        variance, human_variance = float(spread_of), float(alone)
+        clusters = min(clusters, voters)
     return Corrected(
         human=float(mean) if n else np.nan,
         judged=judged,
         value=float(mean - weight * (judged_there - judged)) if n else np.nan,
         weight=weight,
-        variance=float(rest @ rest) * clusters / (clusters - 2) if enough else np.nan,
-        human_variance=float(pull @ pull) * clusters / (clusters - 1) if enough else np.nan,
+        variance=variance,
+        human_variance=human_variance,
         n_human=n,
         n=len(f),
         clusters=clusters,
@@ -91,6 +138,7 @@ def corrected_win_rates(
     human: pd.DataFrame,
     *,
     baseline: str | None = None,
+    cluster: Cluster = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Each model's win rate with the humans, by way of each judge: a row a judge and model.
@@ -98,6 +146,8 @@ def corrected_win_rates(
     `votes` are the judges' (`resolve`), `human` the humans' on some of the same keys (question,
     turn, pair of models). A tie is half a win; every key weighs the same, whoever voted on it how
     often; a key that only humans voted on is left out. With a `baseline`, against it alone.
+    `cluster` is "question_id", or that and "judge", the humans who voted: the default where five or
+    more are named and vote on several questions.
 
     Columns: judge, model, judge_rate (the judge's votes taken as they are), human_rate (the humans'
     votes alone), human_low, human_high, win_rate (corrected), weight (of the judge), n_human (keys
@@ -108,9 +158,10 @@ def corrected_win_rates(
     FrameError where both share no key. Source: arXiv 2311.01453.
     """
     rows = _per_model(votes, human, baseline)
+    cast = voters_of(human, KEY, cluster)
     made = []
     for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
-        one = _of(part, "human", "said")
+        one = _of(part, cast)
         made.append({"judge": judge, "model": model, **_shares(one, level)})
         made[-1]["no_verdict"] = int(part["said"].isna().sum())
     found = pd.DataFrame(made)
@@ -121,14 +172,19 @@ def corrected_win_rates(
 
 
 def corrected_scores(
-    scores: pd.DataFrame, human: pd.DataFrame, *, level: float = 0.95
+    scores: pd.DataFrame,
+    human: pd.DataFrame,
+    *,
+    cluster: Cluster = None,
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """Each model's mean score with the humans, by way of each judge: a row a judge and model.
 
     Both are scores frames; a key is a question, turn and model, on which several scores of one
     judge (or of humans) are averaged. Columns and errors as in `corrected_win_rates`, with
-    judge_score, human_score and score for its rates. The scales need not be the same: a judge who
-    is a point too kind is corrected by that point. Source: arXiv 2311.01453.
+    judge_score, human_score and score for its rates; scores do not say who is a person, so humans
+    are clusters only where `cluster` names "judge" too. The scales need not be the same: a judge
+    who is a point too kind is corrected by that point. Source: arXiv 2311.01453.
     """
     key = ["question_id", "turn", "model"]
     scores, human = same_ids(on_questions(check(scores, "scores")), check(human, "scores"))
@@ -140,9 +196,10 @@ def corrected_scores(
         .merge(given.rename("human").reset_index(), on=key, how="left")
     )
     _meets(rows, scores, human)
+    cast = voters_of(human.assign(worth=human["score"].astype(float)), key, cluster)
     made = []
     for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
-        one = _of(part, "human", "said")
+        one = _of(part, cast, key)
         dof = np.array([one.clusters - 2.0, one.clusters - 1.0])
         value = np.array([one.value, one.human])
         low, high = t_interval(
@@ -199,6 +256,7 @@ def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -
     sides = [
         rows.assign(model=rows["model_a"], other=rows["model_b"]),
         rows.assign(
+            turned=True,
             model=rows["model_b"],
             other=rows["model_a"],
             human=1 - rows["human"],
@@ -220,11 +278,51 @@ def _meets(rows: pd.DataFrame, said: pd.DataFrame, human: pd.DataFrame) -> None:
         raise never_meet(what, said, human)
 
 
-def _of(part: pd.DataFrame, human: str, said: str) -> Corrected:
+def voters_of(human: pd.DataFrame, key: list[str], cluster: Cluster) -> pd.DataFrame | None:
+    """What each human said on each key (judge, worth) and its share; None where they are no sample.
+
+    Raises FrameError for clusters other than the question, or it and the judge.
+    """
+    names = cluster_names(human, cluster)
+    if names not in (["question_id"], ["question_id", "judge"]):
+        raise FrameError(
+            f"`cluster` is {names}; corrected estimates take question_id, or question_id and judge",
+            columns=names,
+        )
+    if len(names) == 1:
+        return None
+    rows = human
+    if "worth" not in rows.columns:
+        rows = two_models(check(human, "votes"))
+        turned = rows["model_a"] > rows["model_b"]
+        rows = rows.where(~turned, swap(rows))
+        rows = rows.assign(worth=worth_of(rows["winner"]))
+    rows = rows[rows["worth"].notna()]
+    cast = rows.groupby([*key, "judge"], dropna=False)["worth"].agg(["mean", "size"]).reset_index()
+    cast["share"] = cast["size"] / cast.groupby(key, dropna=False)["size"].transform("sum")
+    return cast.rename(columns={"mean": "worth", "judge": "voter"})
+
+
+def cast_on(part: pd.DataFrame, cast: pd.DataFrame, key: list[str] = KEY) -> Cast:
+    """The humans' votes on some keys; from the other side where the key is `turned`."""
+    turned = part["turned"] if "turned" in part.columns else False
+    places = part[key].assign(place=np.arange(len(part)), turned=turned)
+    met = places.merge(cast, on=key)
+    worth = met["worth"].where(met["turned"].fillna(False) != True, 1 - met["worth"])  # noqa: E712
+    return Cast(
+        met["place"].to_numpy(),
+        pd.factorize(met["voter"])[0],
+        worth.to_numpy(float),
+        met["share"].to_numpy(float),
+    )
+
+
+def _of(part: pd.DataFrame, cast: pd.DataFrame | None, key: list[str] = KEY) -> Corrected:
     return tuned(
-        part[human].to_numpy(float),
-        part[said].to_numpy(float),
+        part["human"].to_numpy(float),
+        part["said"].to_numpy(float),
         pd.factorize(part["question_id"])[0],
+        None if cast is None else cast_on(part, cast, key),
     )
 
 

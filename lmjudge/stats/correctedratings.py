@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lmjudge.stats.corrected import labelled
-from lmjudge.stats.intervals import FEW_CLUSTERS, t_interval
+from lmjudge.stats.agreement import KEY
+from lmjudge.stats.corrected import Cast, cast_on, labelled, voters_of
+from lmjudge.stats.intervals import FEW_CLUSTERS, Cluster, t_interval
 
 
 def corrected_ratings(
     votes: pd.DataFrame,
     human: pd.DataFrame,
     *,
+    cluster: Cluster = None,
     scale: float = 400,
     initial: float = 1000,
     level: float = 0.95,
@@ -29,20 +31,22 @@ def corrected_ratings(
     Columns: judge, model, judge_rating (the judge's votes alone, all keys), human_rating (the
     humans' alone), rating (corrected), weight, n_human (keys with human votes), effective (how many
     such keys the humans alone would have needed), too_few (fewer than 20 labelled questions), n
-    (keys), low, high (of rating; clustered by question), no_verdict (keys without the judge's
+    (keys), low, high (of rating; `cluster` as in
+    `corrected_win_rates`), no_verdict (keys without the judge's
     verdict: they pull neither way). Ratings are missing where the labels don't give one: a model
     that only won or lost, or was not labelled. Raises FrameError where both share no key. Source:
     Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453), section 6, for generalised linear models.
     """
     unit = scale / np.log(10)
     made = []
+    cast = voters_of(human, KEY, cluster)
     for judge, part in labelled(votes, human).groupby("judge", sort=True):
         models = sorted({*part["model_a"], *part["model_b"]}, key=str)
-        data = _Data.of(part, models)
+        data = _Data.of(part, models, None if cast is None else cast_on(part, cast))
         alone = data.fit(0.0)
         weight = data.weigh(0.5)
         both = data.fit(weight)
-        dof = np.full(len(models), data.clusters - 2.0)
+        dof = np.full(len(models), data.least - 2.0)
         low, high = t_interval(unit * both.beta, unit**2 * both.variance, dof, level=level)
         spread = both.variance.sum()
         gain = alone.variance.sum() / spread if spread > 0 else np.nan
@@ -56,7 +60,7 @@ def corrected_ratings(
                 "weight": weight,
                 "n_human": data.labels,
                 "effective": data.labels * gain,
-                "too_few": data.clusters < FEW_CLUSTERS,
+                "too_few": data.least < FEW_CLUSTERS,
                 "n": len(part),
                 "low": initial + low,
                 "high": initial + high,
@@ -83,16 +87,17 @@ class _Data:
     human: np.ndarray
     said: np.ndarray
     question: np.ndarray
+    cast: Cast | None = None
 
     @classmethod
-    def of(cls, part: pd.DataFrame, models: list[str]) -> _Data:
+    def of(cls, part: pd.DataFrame, models: list[str], cast: Cast | None) -> _Data:
         """The keys of one judge, coded."""
         rows, place = np.arange(len(part)), {model: at for at, model in enumerate(models)}
         design = np.zeros((len(part), len(models)))
         design[rows, part["model_a"].map(place)] = 1.0
         design[rows, part["model_b"].map(place)] = -1.0
         human, said = part["human"].to_numpy(float), part["said"].to_numpy(float)
-        return cls(design, human, said, pd.factorize(part["question_id"])[0])
+        return cls(design, human, said, pd.factorize(part["question_id"])[0], cast)
 
     def of_judge(self) -> _Data:
         """The same keys as if what the judge said were the humans' labels."""
@@ -107,6 +112,13 @@ class _Data:
     def clusters(self) -> int:
         """How many questions have a human label."""
         return len(np.unique(self.question[np.isfinite(self.human)]))
+
+    @property
+    def least(self) -> int:
+        """The fewest clusters: labelled questions, or the voters crossed with them."""
+        if self.cast is None:
+            return self.clusters
+        return min(self.clusters, len(np.unique(self.cast.voter)))
 
     def pulls(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """By question, the humans' scores and the judge's error in them; and both slopes."""
@@ -149,7 +161,24 @@ class _Data:
         pull = (u - weight * v) @ bread
         few = self.clusters - size
         variance = (pull**2).sum(axis=0) * self.clusters / few if few > 0 else none
+        if self.cast is not None and few > 0:
+            variance, _ = self.cast.crossed(
+                variance, self._by_vote(beta, weight) @ bread, self.question
+            )
         return _Fit(beta - beta.mean(), variance)
+
+    def _by_vote(self, beta: np.ndarray, weight: float) -> np.ndarray:
+        """The scores of `fit` at the labelled keys, a row for each human vote."""
+        cast = self.cast
+        if cast is None:
+            return np.zeros((0, len(beta)))
+        at, share = cast.key, cast.share
+        mean = 1 / (1 + np.exp(-self.design[at] @ beta))
+        said = np.isfinite(self.said[at])
+        labelled = 1 / max(self.labels, 1)
+        mine = labelled * (mean - cast.worth)
+        theirs = (labelled - 1 / len(self.said)) * np.where(said, mean - self.said[at], 0.0)
+        return (share * (mine - weight * theirs))[:, None] * self.design[at]
 
     def weigh(self, start: float) -> float:
         """The weight between 0 and 1 with the least variance, at the fit of another."""

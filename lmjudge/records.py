@@ -15,7 +15,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, runtime_checkable
 
 from lmjudge.canonical import JSON, canonical_json
@@ -144,6 +144,7 @@ class Reply:
         return (self.text, self.finish_reason, self.refusal, self.logprobs)
 
 
+@lru_cache(maxsize=256)
 def ending_word(finish_reason: str | None) -> str:
     """Return how a reply ended, in one spelling for all servers: "" where none was told.
 

@@ -271,7 +271,7 @@ class _Session:
         limit = min(self.endpoint.timeout, ends - begun)
         try:
             async with asyncio.timeout(None) as patience:
-                watch = _Watch(patience, limit, lambda: begun + self._queued(begun))
+                watch = _Watch(patience, begun, limit, self._queued)
                 try:
                     returned = await self.post(body)
                 finally:
@@ -310,15 +310,21 @@ class _Session:
 
 
 class _Watch:
-    """The end of an attempt: so many seconds after its turn came, as `turn()` tells it."""
+    """The end of an attempt: `limit` seconds after it was sent and no longer `queued`."""
 
-    def __init__(self, patience: asyncio.Timeout, limit: float, turn: Callable[[], float]) -> None:
-        self.patience, self.limit, self.turn = patience, limit, turn
+    def __init__(
+        self,
+        patience: asyncio.Timeout,
+        begun: float,
+        limit: float,
+        queued: Callable[[float], float],
+    ) -> None:
+        self.patience, self.begun, self.limit, self.queued = patience, begun, limit, queued
         self.loop = asyncio.get_running_loop()
-        self.timer = self.loop.call_at(turn() + limit, self._look)
+        self.timer = self.loop.call_at(begun + limit, self._look)
 
     def _look(self) -> None:
-        due = self.turn() + self.limit
+        due = self.begun + self.queued(self.begun) + self.limit
         if due > self.loop.time():
             self.timer = self.loop.call_at(due, self._look)
         else:

@@ -196,15 +196,15 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
         return replace(bad, message=f"the server broke the reply off (finish_reason {finish!r})")
     if not text and (message.get("tool_calls") or message.get("function_call")):
         return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
-    thoughts = ("".join(_inside(message.get(name), _SAID)) for name in _REASONING)
-    reasoning = next((_text(told) for told in (*thoughts, thought) if told), None)
+    fields = [message[name] for name in _REASONING if message.get(name)]
+    thoughts = ["".join(_inside(field, _SAID)) for field in fields]
+    reasoning = next((_text(words) for words in (*thoughts, thought) if words), None)
     if message.get("content") in (None, []) and (refusal or finish or reasoning):
         text = ""  # it was paid for, and asked again it would say as little
     if text is None:
         return bad
     try:
-        logprobs = _plain(choice.get("logprobs"))
-        _plain(whole.get("usage"))
+        logprobs, usage = _plain(choice.get("logprobs")), _plain(whole.get("usage"))
     except ValueError:
         return bad
     return Reply(
@@ -212,7 +212,7 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
         finish_reason=finish,
         refusal=refusal,
         logprobs=logprobs,
-        usage=_usage(whole),
+        usage=usage if isinstance(usage, dict) else None,
         model=_text(whole.get("model")),
         fingerprint=_text(whole.get("system_fingerprint")),
         reasoning=reasoning,

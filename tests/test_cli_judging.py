@@ -674,3 +674,55 @@ def test_an_unreachable_server_is_one_error(
     assert "lmjudge: stopped: " in told.err
     assert "0 from the store" in told.out
     assert "written" not in told.out
+
+
+def test_what_judge_wrote_show_reads_in_every_form(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = f"judge questions.jsonl model_answer --judge j --base-url {server.url} --limit 2"
+    assert lmjudge(f"generate questions.jsonl --model m --base-url {server.url} --limit 2") == 0
+    shown = []
+    for form in ("jsonl", "csv", "parquet"):
+        assert lmjudge(f"{judge} --out s.{form}") == 0
+        capsys.readouterr()
+        assert lmjudge(f"show s.{form}") == 0
+        shown.append(capsys.readouterr().out)
+    assert "j/single" in shown[0]
+    assert shown == shown[:1] * 3
+    # As after a second run that appended its rows.
+    Path("twice.jsonl").write_bytes(b"".join(scores_of_another("s.jsonl")) * 2)
+    assert lmjudge("show twice.jsonl") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"\d+ of \d+ judgments repeat another, and count too", told)
+    with pytest.raises(SystemExit):
+        lmjudge("show s.jsonl --out page.html")
+    assert "does not end in .csv; --html writes a page" in capsys.readouterr().err
+
+
+def scores_of_another(path: str) -> list[bytes]:
+    """The rows of a file of scores as another tool has them: without our samples."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    names = ("question_id", "turn", "model", "judge", "score")
+    return [json.dumps({n: row[n] for n in names}).encode() + b"\n" for row in rows]
+
+
+def test_columns_and_labels_are_named_on_the_command_line(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"item": n, "first": "m", "second": "n", "pick": pick}
+        for n, pick in enumerate(["A>>B", "good one", "good one", "dunno"])
+    ]
+    (here / "v.csv").write_text(pd.DataFrame(rows).to_csv(index=False))
+    columns = "--column question_id=item --column model_a=first --column model_b=second"
+    words = f"show v.csv {columns} --column winner=pick"
+    assert main([*words.split(), "--label", "good one=model_b", "--label", "dunno=tie"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"n +2 +1 +1 ", told)
+    assert lmjudge(words) != 0
+    assert "labels={'good one': 'model_a'}" in capsys.readouterr().err
+    (here / "q.csv").write_text("nr,asked\n1,What?\n")
+    (here / "a.csv").write_text("nr,model,said\n1,m,That.\n")
+    plan = "plan judge q.csv a.csv --judge j --column question_id=nr --column question=asked"
+    assert lmjudge(f"{plan} --column answer=said") == 0
+    assert "1 request" in capsys.readouterr().out

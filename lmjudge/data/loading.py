@@ -520,16 +520,19 @@ def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How)
     loaded.layouts.append(layout)
     loaded.read += len(rows)
     integral = {name for name in _IDS if cells and _integral(good, name)}
-    first = len(loaded.rows)
+    first, whole_columns = len(loaded.rows), set[tuple[str, ...]]()
     for line, row in rows:
         if isinstance(row, BadRow):
             _skip(loaded, row, how)
             continue
         try:
             taken = {mapped.get(name, name): value for name, value in row.items()}
-            if lacking := layout.lacks(taken):
-                raise KeyError(", ".join(lacking))
-            taken |= {name: int(float(taken[name])) for name in integral if taken.get(name)}
+            if (columns := tuple(taken)) not in whole_columns:
+                if lacking := layout.lacks(columns):
+                    raise KeyError(", ".join(lacking))
+                whole_columns.add(columns)
+            for name in integral:
+                taken[name] = int(float(taken[name])) if taken.get(name) else None
             loaded.rows += _read(taken, layout, file, how)
             loaded.origins += [(file.path, line)] * (len(loaded.rows) - len(loaded.origins))
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
@@ -592,39 +595,40 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
 def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
     """The rows of the frame that one row of a file holds, its other columns beside them."""
     if how.labels:
-        for name in _LABELLED:
-            if name in row:
-                told = {str(label): meaning for label, meaning in how.labels.items()}
-                row[name] = told.get(str(row[name]), row[name])
-    made = list(layout.read(row, file))
+        told = {str(label): meaning for label, meaning in how.labels.items()}
+        row |= {name: told.get(str(row[name]), row[name]) for name in _LABELLED if name in row}
     columns = COLUMNS[layout.kind]
     rows = []
-    for one in made:
-        beside = {f"file_{n}" if n in columns or n in one else n: v for n, v in row.items()}
-        whole_row = {name: one.get(name) for name in columns} | one | beside
-        for name in {"question_id", "pair_id"} & {*columns}:
-            whole_row[name] = as_id(whole_row[name], name)
-        if "turn" in columns:
-            turn = whole_row["turn"]
-            whole_row["turn"] = 1 if turn is None or turn == "" else whole(turn, "turn")
-        if whole_row.get("sample") == "":
-            whole_row["sample"] = None
-        if whole_row.get("sample") is not None:
-            whole_row["sample"] = whole(whole_row["sample"], "sample")
-        sides = [whole_row[name] for name in ("model_a", "model_b") if name in columns]
-        if None in sides and layout.kind != "pairings":
-            raise ValueError("has no name for one of its models")
-        if layout.kind == "votes" and sides[0] == sides[1]:
-            raise ValueError(f"has {sides[0]!r} on both sides")
-        verdict = {"scores": "score", "games": "winner", "votes": "winner"}.get(layout.kind)
-        if verdict and whole_row[verdict] is None and whole_row["reason"] is None:
-            whole_row["reason"] = "no_verdict"
-        if layout.kind == "pairs" and whole_row["pair_id"] is None:
-            texts = [str(whole_row[name]) for name in ("prompt", "chosen", "rejected")]
-            digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-            whole_row["pair_id"] = f"p-{digest[:12]}"
-        rows.append(whole_row)
+    for one in list(layout.read(row, file)):
+        made = dict.fromkeys(columns) | one
+        made |= {f"file_{n}" if n in made else n: value for n, value in row.items()}
+        _finish(made, layout.kind)
+        rows.append(made)
     return rows
+
+
+def _finish(row: Row, kind: str) -> None:
+    """Put ids, numbers and reasons into the form of every frame; ValueError for what has none."""
+    name = "pair_id" if kind == "pairs" else "question_id"
+    row[name] = as_id(row[name], name)
+    if kind in VERDICTS and "criterion" in row:
+        row["criterion"] = as_id(row["criterion"], "criterion")
+    if "turn" in COLUMNS[kind]:
+        turn = row["turn"]
+        row["turn"] = 1 if turn is None or turn == "" else whole(turn, "turn")
+    if "sample" in COLUMNS[kind]:
+        sample = row["sample"]
+        row["sample"] = None if sample is None or sample == "" else whole(sample, "sample")
+    if kind in ("votes", "games") and (row["model_a"] is None or row["model_b"] is None):
+        raise ValueError("has no name for one of its models")
+    if kind == "votes" and row["model_a"] == row["model_b"]:
+        raise ValueError(f"has {row['model_a']!r} on both sides")
+    verdict = {"scores": "score", "games": "winner", "votes": "winner"}.get(kind)
+    if verdict and row[verdict] is None and row["reason"] is None:
+        row["reason"] = "no_verdict"
+    if kind == "pairs" and row["pair_id"] is None:
+        texts = "\0".join(str(row[name]) for name in ("prompt", "chosen", "rejected"))
+        row["pair_id"] = f"p-{hashlib.sha256(texts.encode()).hexdigest()[:12]}"
 
 
 def _integral(rows: list[Row], name: str) -> bool:

@@ -191,6 +191,8 @@ def number(value: Any, name: str = "score") -> float:
 
 def whole(value: Any, name: str) -> int:
     """Return an integer, also from a text or a float that is one."""
+    if type(value) is int:
+        return value
     made = number(value, name)
     if not made.is_integer():
         raise ValueError(f"has {name} = {value!r}; expected an integer")
@@ -246,9 +248,9 @@ def win(value: Any) -> Row:
     >>> win("A>>B"), win("tie (bothbad)")
     ({'winner': 'model_a', 'reason': None}, {'winner': 'tie', 'reason': 'both_bad'})
     """
-    if why := missing(value):
-        return {"winner": None, "reason": why}
     label = value.strip() if isinstance(value, str) else ""
+    if label not in _WINNERS and (why := missing(value)):
+        return {"winner": None, "reason": why}
     if label in _WINNERS:
         winner, reason = _WINNERS[label]
         return {"winner": winner, "reason": reason}

@@ -11,7 +11,6 @@ from lmjudge.rewards.bases import new_base
 from lmjudge.rewards.pairs import (
     pairs_from_scores,
     pairs_from_votes,
-    save_pairs,
     shorten,
     split_pairs,
 )
@@ -28,7 +27,6 @@ __all__ = [
     "pairs_from_votes",
     "reward_answers",
     "reward_pairs",
-    "save_pairs",
     "shorten",
     "split_pairs",
     "train_answerer",

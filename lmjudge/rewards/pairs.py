@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -93,20 +90,6 @@ def split_pairs(
         )
     held = pairs["prompt"].isin(prompts[: max(1, round(held_out * len(prompts)))])
     return pairs[~held].reset_index(drop=True), pairs[held].reset_index(drop=True)
-
-
-def save_pairs(pairs: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """The path of a JSON lines file of the pairs, as TRL, RewardBench and `load_pairs` read them.
-
-    A row has prompt, chosen, rejected, subset and id (the pair_id). For a dataset of the hub:
-    `datasets.load_dataset(name, split=...).to_json(path)`, then `load_pairs(path)`.
-    """
-    check(pairs, "pairs")
-    columns = ["prompt", "chosen", "rejected", "subset", "pair_id"]
-    rows = pairs[columns].rename(columns={"pair_id": "id"}).to_dict("records")
-    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-    Path(path).write_text("".join(lines), encoding="utf-8")
-    return Path(path)
 
 
 def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -6,11 +6,21 @@ from the folders below it; a `reports` or `cache` with other files in it is left
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # names that Windows keeps to itself
 _LONGEST = 150
@@ -108,3 +118,29 @@ def file_name(model: str) -> str:
     if len(made) > _LONGEST:
         made = f"{made[:80]}~~{hashlib.sha256(model.encode('utf-8', 'surrogatepass')).hexdigest()}"
     return made
+
+
+@contextmanager
+def replacing(target: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """Open a new file that takes the place of `target` once all of it is written, or never is seen.
+
+    Nobody can foresee its name. What killed writers left beside `target` is cleared away: each
+    writer locks its file (on POSIX; on Windows what is left stays). Raises OSError where nothing
+    can be written.
+    """
+    prefix = f".{target.name[:80]}."
+    for left in target.parent.glob(f"{glob.escape(prefix)}*.part") if fcntl else ():
+        with suppress(OSError), left.open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+    new = target.with_name(f"{prefix}{secrets.token_hex(4)}.part")
+    try:
+        with open(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode), "wb") as file:
+            if fcntl:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(new, target)
+    finally:
+        new.unlink(missing_ok=True)

@@ -260,8 +260,31 @@ def test_a_budget_of_calls_stops_and_goes_on(
     (here / "prices.csv").write_text("model,input,output,date\nm,1000,1000,2026-01-01\n")
 
 
+def test_the_way_to_go_on_tells_no_key(
+    here: Path,
+    server: Loopback,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = "another-0123456789abcdef"
+    monkeypatch.setenv("ANOTHER_API_KEY", key)
+    server.script = lambda body, nth: "filter"
+    words = ["generate", "questions.jsonl", "--model", "m", "--param", f"user={key}"]
+    assert main([*words, "--param", "project_token=hidden-too"]) == 1
+    told = capsys.readouterr()
+    assert "to go on: lmjudge generate questions.jsonl --model m --param" in told.out
+    assert key not in told.out + told.err
+    assert "hidden-too" not in told.out + told.err
+
+
 @pytest.mark.slow
-def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path) -> None:
+@pytest.mark.parametrize(
+    ("sign", "code", "says"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(
+    here: Path, sign: signal.Signals, code: int, says: str
+) -> None:
     words = [
         "generate",
         "questions.jsonl",
@@ -281,10 +304,10 @@ def test_an_interrupt_keeps_what_was_answered_and_tells_how_to_go_on(here: Path)
         )
         while len(server.calls) < 2:
             time.sleep(0.02)
-        told.send_signal(signal.SIGINT)
+        told.send_signal(sign)
         out, err = told.communicate()
-        assert told.returncode == 130
-        assert "lmjudge: stopped: interrupted" in err
+        assert told.returncode == code
+        assert f"lmjudge: stopped: {says}" in err
         assert "Traceback" not in err
         assert "0 failed, 1 stopped without a reply, 1 kept;" in out
         assert "rows are not answered yet" in out

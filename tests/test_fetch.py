@@ -93,6 +93,18 @@ def elsewhere(handler: BaseHTTPRequestHandler, nth: int) -> None:
     send(handler, b"", 302, location="http://elsewhere.invalid/good.jsonl")
 
 
+def backslash(handler: BaseHTTPRequestHandler, nth: int) -> None:
+    """An address that one parser reads as this machine, and another as 127.0.0.2."""
+    port = handler.server.server_address[1]
+    location = f"http://127.0.0.2:{port}\\@127.0.0.1:{port}/good.jsonl"
+    send(handler, b"", 302, location=location)
+
+
+def user(handler: BaseHTTPRequestHandler, nth: int) -> None:
+    port = handler.server.server_address[1]
+    send(handler, b"", 302, location=f"http://me:pw@127.0.0.1:{port}/good.jsonl")
+
+
 def next_door(handler: BaseHTTPRequestHandler, nth: int) -> None:
     send(handler, b"", 302, location="/good.jsonl")
 
@@ -105,7 +117,7 @@ PLAYS: dict[str, Handler] = {
     play.__name__: play
     for play in (
         *(good, wrong, page, gone, cut, cut_once, no_length, chunks, trickle, silent),
-        *(elsewhere, next_door, round_and_round),
+        *(elsewhere, backslash, user, next_door, round_and_round),
     )
 }
 
@@ -226,6 +238,8 @@ def test_an_original_that_changed_since_is_refused(cache: Path, offer: Offer) ->
         ("no_length", False, "failed", "states no length"),
         ("no_length", True, "wrong bytes", "nothing was kept"),
         ("elsewhere", True, "failed", "not one of its known hosts"),
+        ("backslash", True, "failed", "not one of its known hosts"),
+        ("user", True, "failed", "not one of its known hosts"),
         ("round_and_round", True, "failed", "redirects without an end"),
         ("trickle", True, "failed", "too slowly"),
         ("silent", True, "unreachable", "127.0.0.1"),

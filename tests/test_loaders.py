@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from given import written
 
+import lmjudge as lj
 from lmjudge.data import load_answers, load_judgments, load_questions, load_votes
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError, LmjudgeError
 from lmjudge.frames import check
@@ -207,3 +208,21 @@ def test_the_released_votes(published_data: Path) -> None:
     assert votes["group"].value_counts().to_dict() == {"crowd": 7040, "llm": 5 * 800}
     # Unnamed voters are missing: no name is made up for them.
     assert votes["judge"].isna().equals(votes["group"] == "crowd")
+
+
+def test_ids_of_several_kinds_are_text_in_a_parquet_file(tmp_path: Path) -> None:
+    """They came from JSON, and the frame is written after all calls were paid for."""
+    frame = pd.DataFrame(
+        {
+            "question_id": pd.Series([1, "a", 2**70], dtype=object),
+            "model": "m",
+            "turns": [["x"], ["y"], None],
+            "sample": 0,
+            "usage": pd.Series([{"n": 1}, "none told", None], dtype=object),
+        }
+    )
+    lj.save(frame, tmp_path / "x.parquet")
+    held = pd.read_parquet(tmp_path / "x.parquet")
+    assert held["question_id"].tolist() == ["1", "a", str(2**70)]
+    assert held["sample"].tolist() == [0, 0, 0]
+    assert held["usage"].tolist()[:2] == ['{"n": 1}', "none told"]

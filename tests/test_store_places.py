@@ -234,17 +234,56 @@ def test_what_the_killed_left_is_cleared_away(tmp_path: Path) -> None:
         (store.path / ".new-left" / "cache.db").touch()
         store.add(some(3) if fresh else some(4))
         assert not list(store.path.glob(".new-*"))
-    (tmp_path / ".export-left").touch()
-    writing = (tmp_path / ".export-held").open("wb")
-    held = "import fcntl, sys, time\nfile = open(sys.argv[1])\nfcntl.flock(file, fcntl.LOCK_EX)\n"
+    left, held = tmp_path / ".out.zst.1.part", tmp_path / ".out.zst.2.part"
+    left.touch()
+    held.touch()
+    hold = "import fcntl, sys, time\nfile = open(sys.argv[1])\nfcntl.flock(file, fcntl.LOCK_EX)\n"
     with subprocess.Popen(
-        [sys.executable, "-c", held + "print(1, flush=True); time.sleep(60)", writing.name],
+        [sys.executable, "-c", hold + "print(1, flush=True); time.sleep(60)", str(held)],
         stdout=subprocess.PIPE,
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         exchange.export(store.path, tmp_path / "out.zst")
         holder.kill()
-    writing.close()
-    names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"store", "out.zst", ".export-held"}
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "out.zst", held.name}
+
+
+_WRITES = """
+import pathlib, sys
+from lmjudge.places import replacing
+with replacing(pathlib.Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print(1, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    from lmjudge.places import replacing
+
+    target = tmp_path / "a [b].csv"
+    target.write_bytes(b"before")
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITES, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as killed:
+        assert killed.stdout is not None
+        killed.stdout.readline()
+        assert len(os.listdir(tmp_path)) == 2
+        killed.kill()
+    assert target.read_bytes() == b"before"
+
+    def fail() -> None:
+        with replacing(target) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert os.listdir(tmp_path) == [target.name]
+    assert target.read_bytes() == b"before"
+    with replacing(target) as file:
+        file.write(b"after")
+    assert os.listdir(tmp_path) == [target.name]
+    assert target.read_bytes() == b"after"

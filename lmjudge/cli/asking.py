@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -127,9 +129,11 @@ def asked(parsed: argparse.Namespace, run: Run) -> int:
         purse = Budget(endpoint_of(parsed), dollars=parsed.budget, calls=parsed.max_calls)
         code = 0
         try:
-            made = run.ask(_part(parsed, store), purse)
+            with _until_terminated():
+                made = run.ask(_part(parsed, store), purse)
         except (EndpointStopped, KeyboardInterrupt) as stop:
             code = 130 if isinstance(stop, KeyboardInterrupt) else 1
+            code = 143 if isinstance(stop, _Terminated) else code
             say(f"lmjudge: stopped: {str(stop) or 'interrupted'}", sys.stderr)
             made = run.ask(_part(parsed, Held(store)), None)
         there = made[~made["reason"].isin(_ELSEWHERE)]
@@ -141,12 +145,38 @@ def asked(parsed: argparse.Namespace, run: Run) -> int:
         return code or int(bool(store.failures) or waits)
 
 
+class _Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM), as job queues do."""
+
+
+@contextmanager
+def _until_terminated() -> Iterator[None]:
+    """Take SIGTERM as an interrupt: what is kept is written, and the way to go on is printed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _Terminated("terminated")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _shareable(parsed: argparse.Namespace) -> str:
-    """Return the command that was given, without the values of its headers."""
+    """Return the command that was given, without the values of its headers and without secrets."""
+    from lmjudge.report.executing import SECRET_NAME, without_secrets
+
     command = str(parsed.command)
+    for name, value in parsed.param:
+        if SECRET_NAME.search(name) and isinstance(value, str):
+            command = command.replace(value, "VALUE")
     for _, value in parsed.header:
         command = command.replace(shlex.quote(value), "VALUE").replace(value, "VALUE")
-    return command
+    return str(without_secrets(command))
 
 
 def _part(parsed: argparse.Namespace, store: Any) -> Any:

@@ -205,6 +205,8 @@ def _download(run: _Run, session: Any, file: File, timeout: float) -> None:
 
 def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
     """The reply to a GET, redirects followed only as far as the source's own hosts reach."""
+    from urllib3.util import parse_url  # as requests reads an address: "\\" ends the host for it
+
     first = urlsplit(url)
     hosts = (first.hostname or "", *_REDIRECTS.get(first.hostname or "", ()))
     for _ in range(6):
@@ -214,11 +216,12 @@ def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
             return reply
         reply.close()
         url = urljoin(url, reply.headers["location"])
-        to = urlsplit(url)
-        known = any(to.hostname == host or f"{to.hostname}".endswith(f".{host}") for host in hosts)
-        if not known or to.scheme not in (first.scheme, "https"):
+        to = parse_url(url)
+        known = any(to.host == host or f"{to.host}".endswith(f".{host}") for host in hosts)
+        odd = to.auth is not None or "\\" in url or to.host != urlsplit(url).hostname
+        if odd or not known or to.scheme not in (first.scheme, "https"):
             raise DataError(
-                f"{first.hostname} sends the download on to {to.scheme}://{to.hostname}, which is"
+                f"{first.hostname} sends the download on to {to.scheme}://{to.host}, which is"
                 f" not one of its known hosts ({', '.join(hosts)}); nothing was fetched",
                 path=Path(url),
             )

@@ -18,7 +18,7 @@ from lmjudge.data.raw import FORMULA, Row, plain
 from lmjudge.data.writers import WRITERS, fastchat_answers
 from lmjudge.errors import DataError, FrameError
 from lmjudge.frames import COLUMNS, check
-from lmjudge.places import file_name
+from lmjudge.places import file_name, replacing
 from lmjudge.records import Record
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
@@ -242,9 +242,26 @@ def _line(row: Any) -> bytes:
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
+    """Return the bytes of a Parquet file; a column of values of several kinds is text in it."""
     held = io.BytesIO()
-    table.to_parquet(held, index=False)
+    mixed = {name: table[name].map(_as_text) for name in table if not _is_of_one_kind(table[name])}
+    table.assign(**mixed).to_parquet(held, index=False)
     return held.getvalue()
+
+
+def _is_of_one_kind(column: pd.Series) -> bool:
+    import pyarrow as pa
+
+    try:
+        pa.array(column, from_pandas=True)
+    except (pa.ArrowException, OverflowError):
+        return False
+    return True
+
+
+def _as_text(value: Any) -> str | None:
+    held = plain(value)
+    return held if held is None or isinstance(held, str) else json.dumps(held, ensure_ascii=False)
 
 
 def _csv(table: pd.DataFrame, delimiter: str) -> bytes:
@@ -263,13 +280,10 @@ def _csv(table: pd.DataFrame, delimiter: str) -> bytes:
 
 def _put(file: Path, body: bytes) -> Path:
     """Write a file whole or not at all."""
-    new = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(body)
-        os.replace(new, file)
+        with replacing(file) as new:
+            new.write(body)
     except OSError as error:
-        if new.is_file():
-            new.unlink()
         raise DataError(f"{file} cannot be written ({error.strerror})", path=file) from error
     return file

@@ -47,7 +47,7 @@ class Saved:
         """The files it was computed from: source, file, sha256.
 
         Of a table computed here they stand in its run card, of the maintainers' in sources.csv,
-        with command and date.
+        with the command.
         """
         if self.card is not None:
             return [

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from html import escape
@@ -18,6 +17,7 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.canonical import clean_text
 from lmjudge.errors import ReportError
+from lmjudge.places import replacing
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -72,14 +72,11 @@ def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
 
 def write(path: Path, body: bytes) -> None:
     """Writes a file whole or not at all; ReportError where it cannot be written."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_bytes(body)
-        os.replace(new, path)
+        with replacing(path) as new:
+            new.write(body)
     except OSError as error:
-        if new.is_file():
-            new.unlink()
         raise ReportError(
             f"{path} cannot be written ({error.strerror}); set LMJUDGE_REPORTS to another folder",
             name=str(path),

@@ -225,10 +225,10 @@ def _thumbnail(notebook: Path) -> str:
 
 
 def _provenance(one: Saved) -> list[tuple[str, str]]:
-    """Return where a table came from: command, date, files with their SHA-256, the run card."""
+    """Return where a table came from: command, files with their SHA-256, the run card."""
     items: list[tuple[str, str]] = []
     for row in one.files[:1]:
-        items += [(name, row[name]) for name in ("command", "date") if name in row]
+        items += [(name, row[name]) for name in ("command",) if name in row]
     items += [(f"{row['source']}: {row['file']}", row["sha256"]) for row in one.files]
     return [*items, *(facts(one.card) if one.card else [])]
 

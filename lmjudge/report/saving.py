@@ -9,7 +9,6 @@ import platform
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -251,23 +250,23 @@ def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
 
 def _note_sources(to: Destination, stem: str, hashes: Mapping[str, Mapping[str, str]]) -> None:
     """Write what a table came from into sources.csv beside it, in place of its former lines."""
-    header = ["stem", "source", "file", "sha256", "command", "date"]
+    header = ["stem", "source", "file", "sha256", "command"]
     folder = to.path.parent
     path = folder / "sources.csv"
     changed = without_secrets(dict(to.changed))
     given = "".join(f" -p {name}={value}" for name, value in changed.items())
-    run = (f"lmjudge run {stem}{given}", datetime.now(UTC).date().isoformat())
+    command = f"lmjudge run {stem}{given}"  # without a date: running again gives the same bytes
     new = [
-        (stem, source, file, sha256, *run)
+        (stem, source, file, sha256, command)
         for source, files in hashes.items()
         for file, sha256 in files.items()
-    ] or [(stem, "", "", "", *run)]
+    ] or [(stem, "", "", "", command)]
     # Notebooks that run at the same time add to the one file: the folder is their lock.
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = read_csv(path).itertuples(index=False, name=None) if path.exists() else ()
-        rows = sorted([*(row for row in kept if row[0] != stem), *new])
+        rows = sorted([*(row[: len(header)] for row in kept if row[0] != stem), *new])
         write(path, to_csv([header, *rows]))
     finally:
         os.close(lock)

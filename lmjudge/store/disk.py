@@ -30,7 +30,7 @@ from functools import cache
 from itertools import islice, takewhile
 from operator import itemgetter
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import quote
 
 import zstandard
@@ -584,13 +584,6 @@ _INSERT = (
     "INSERT INTO Cache(key, raw, store_time, access_time, access_count, size, mode, value)"
     " VALUES (?, 1, ?, ?, 0, 0, ?, ?)"
 )
-
-
-def flock(file: IO[bytes]) -> None:
-    """Lock a whole file until it is closed; OSError where another process has it."""
-    if fcntl is None:
-        raise OSError("no locks")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

@@ -10,18 +10,18 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import zstandard
 
 from lmjudge.errors import ChangedReplies, DamagedStore, NotAStore, StoreError
+from lmjudge.places import replacing
 from lmjudge.records import Record, reply_in, unite
 from lmjudge.store.disk import (
     FILE,
@@ -31,7 +31,6 @@ from lmjudge.store.disk import (
     Reader,
     check_ours,
     check_plain,
-    flock,
     look_over,
     request_in,
     unwritable,
@@ -39,7 +38,6 @@ from lmjudge.store.disk import (
 from lmjudge.store.store import Added, Shelf
 
 _LAST = b'{"lmjudge_export":1,'
-_PART = ".export-"  # a file that is being written
 _NAMED = 1000  # damaged records that are named; all are counted
 _REFUSED = 100  # refused records that are told of; all are counted
 _LONGEST = 200  # characters of a name that is counted
@@ -180,7 +178,7 @@ def export(
     taken, left_out = Counter[str | None](), Counter[str | None]()
     unseen, missing = set(without), set(() if keys is None else keys)
     try:
-        with _beside(target) as (beside, file), closing(Reader(_existing(path))) as reader:
+        with replacing(target, 0o600) as file, closing(Reader(_existing(path))) as reader:
             with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer:
                 for key, lines in reader.every() if keys is None else reader.rows(keys):
                     missing.discard(key)
@@ -195,8 +193,6 @@ def export(
                         taken[provider] += 1
                 last = f'"records":{taken.total()},"sha256":"{digest.hexdigest()}"}}\n'
                 writer.write(_LAST + last.encode())
-            file.flush()
-            os.fsync(file.fileno())
             if unseen:
                 raise StoreError(
                     f"no record is of provider {sorted(unseen)[0]!r}, so nothing is written;"
@@ -210,32 +206,12 @@ def export(
                     " came from.",
                     path=Path(path),
                 )
-            os.replace(beside, target)
     except OSError as error:
         raise StoreError(
             f"{target} cannot be written ({error.strerror}). Make room, or name another place.",
             path=target,
         ) from error
     return Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Open a new file beside `target`, which is gone afterwards; clear away those of the killed.
-
-    Whoever writes one holds a lock on it (POSIX alone: elsewhere they stay).
-    """
-    for left in target.parent.glob(f"{_PART}*"):
-        with suppress(OSError), left.open("rb") as other:
-            flock(other)
-            left.unlink()
-    handle, name = tempfile.mkstemp(prefix=_PART, dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            flock(file)
-            yield Path(name), file
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def merge(

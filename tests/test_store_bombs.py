@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+import zipfile
 from contextlib import closing
 from pathlib import Path
 
@@ -160,3 +163,63 @@ def test_a_window_of_a_gigabyte_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(DamagedStore, match="no export"):
         exchange.merge(tmp_path / "mine", [tmp_path / "w.zst"])
     assert not os.path.exists(tmp_path / "mine")
+
+
+_READ = """
+import sys
+import lmjudge as lj
+from lmjudge.errors import DataError
+try:
+    print("read", len(lj.load_votes(sys.argv[1])))
+except DataError as error:
+    print("refused", error)
+with open("/proc/self/status") as file:
+    print(*(line.split()[1] for line in file if line.startswith("VmHWM")))
+"""
+
+
+def bomb(kind: str) -> bytes:
+    """A file of under a megabyte that unpacks to a gigabyte or more."""
+    text, times = b'{"model_a": "m", "model_b": "n", "winner": "tie"}\n' * 20_000, 1000
+    held = io.BytesIO()
+    if kind == "gzip":
+        with gzip.open(held, "wb") as packed:
+            for _ in range(times // 10):  # it takes a megabyte for a gigabyte
+                packed.write(text)
+    elif kind == "zstd":
+        with zstandard.ZstdCompressor().stream_writer(held, closefd=False) as writer:
+            for _ in range(times):
+                writer.write(text)
+    elif kind == "eval":
+        with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("header.json", '{"eval": {}}')
+            archive.writestr("samples/1.json", b" " * 200_000_000)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        count = 20_000
+        names = pa.array(["z" * 1_000_000 if kind == "parquet" else "z"])
+        column = pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), names)
+        rows = {"model_a": column, "model_b": column, "winner": column}
+        if kind == "many parquet rows":
+            rows = {"winner": pa.nulls(20_000_000, pa.int32())}
+        pq.write_table(pa.table(rows), held, compression="zstd")
+    return held.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "eval", "parquet", "many parquet rows"])
+def test_a_packed_file_of_rows_is_not_unpacked_beyond_the_memory(tmp_path: Path, kind: str) -> None:
+    body = bomb(kind)
+    assert len(body) < 1_000_000
+    (tmp_path / "votes").write_bytes(body)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _READ, tmp_path / "votes"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said, peak = done.stdout.splitlines()
+    assert said.startswith("refused"), said
+    assert "it unpacks to over" in said
+    assert int(peak) < _MOST_MEMORY, peak

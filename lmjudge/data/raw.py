@@ -30,6 +30,11 @@ _TEXTS = {"question", "reference", "answer_a", "answer_b"}
 FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
+_UNPACKED = 2**24  # bytes that any packed file may unpack to
+_RATIO = 50  # bytes for each packed one, for a larger file
+_OF_A_ROW = 200  # bytes of a row without its values
+
+
 class Cells(dict[str, Any]):
     """A row of a CSV file: every value is text, or a list that a nested column holds."""
 
@@ -61,15 +66,30 @@ def read_rows(path: Path, body: bytes | None = None) -> Rows:
     return rows
 
 
+def _room(packed: bytes) -> int:
+    """Return how many bytes a packed file may unpack to; a few kilobytes can hold gigabytes."""
+    return max(_UNPACKED, _RATIO * len(packed))
+
+
+def _bounded(packed: bytes, file: Any) -> bytes:
+    """Return what an unpacking file gives; ValueError for more than there is room for."""
+    room = _room(packed)
+    if len(body := file.read(room + 1)) > room:
+        raise ValueError(f"it unpacks to over {room:,} bytes; unpack it first if you trust it")
+    return body
+
+
 def _unpacked(body: bytes) -> bytes:
     if body[:2] == b"\x1f\x8b":
-        return gzip.decompress(body)
+        with gzip.open(io.BytesIO(body)) as file:
+            return _bounded(body, file)
     if body[:4] == b"\x28\xb5\x2f\xfd":
         import zstandard
 
+        unpacker = zstandard.ZstdDecompressor(max_window_size=2**25)
         try:
-            with zstandard.ZstdDecompressor().stream_reader(body, read_across_frames=True) as file:
-                return file.read()
+            with unpacker.stream_reader(body, read_across_frames=True) as file:
+                return _bounded(body, file)
         except zstandard.ZstdError as error:
             raise ValueError(f"its Zstandard data is damaged ({error})") from error
     return body
@@ -95,10 +115,43 @@ def _parquet(body: bytes) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    room, rows = _room(body), []
     try:
-        return list(pq.read_table(io.BytesIO(body)).to_pylist())
+        # Texts stay in their dictionaries until it is known how much room they take.
+        paths = pq.ParquetFile(io.BytesIO(body)).schema
+        texts = [
+            column.path
+            for column in map(paths.column, range(len(paths)))
+            if column.physical_type == "BYTE_ARRAY"
+        ]
+        file = pq.ParquetFile(io.BytesIO(body), read_dictionary=texts)
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        taken = sum(group.total_byte_size for group in groups)
+        for batch in file.iter_batches(batch_size=512) if taken <= room else ():
+            taken += sum(map(_decoded, batch.columns)) + _OF_A_ROW * batch.num_rows
+            if taken > room:
+                break
+            rows += batch.to_pylist()
     except pa.ArrowException as error:
         raise ValueError(f"it is not Parquet ({error})") from error
+    if taken > room:
+        raise ValueError(f"it unpacks to over {room:,} bytes; write it anew if you trust it")
+    return rows
+
+
+def _decoded(array: Any) -> int:
+    """Return the bytes that an Arrow array takes once its texts are out of their dictionaries."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        lengths = pc.binary_length(array.dictionary)
+        return int(pc.sum(pc.cast(lengths, pa.int64()).take(array.indices)).as_py() or 0)
+    if pa.types.is_struct(array.type):
+        return sum(map(_decoded, array.flatten()))
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return int(array.nbytes) + _decoded(array.flatten())
+    return int(array.nbytes)
 
 
 def _text(body: bytes) -> str:
@@ -180,6 +233,8 @@ def _numbers(value: Any) -> bool:
 def _inspect_archive(body: bytes) -> Iterator[Row]:
     """Yield the samples of an Inspect log in its `.eval` form."""
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        if sum(part.file_size for part in archive.infolist()) > _room(body):
+            raise ValueError(f"it unpacks to over {_room(body):,} bytes; read its samples singly")
         names = archive.namelist()
         if "header.json" not in names:
             raise ValueError("it is a ZIP archive, and no Inspect log; unpack it first")

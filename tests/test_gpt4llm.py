@@ -231,7 +231,7 @@ def test_planted_grades_and_lengths_agree_with_other_planted_values() -> None:
 
 
 def cells(stem: str, table: str) -> pd.DataFrame:
-    found = read_table(ROOT / f"reports/{stem}.csv")
+    found = read_table(ROOT / f"reports/full/{stem}.csv")
     return found[found["table"] == table]
 
 
@@ -243,7 +243,7 @@ def test_comparison_scores_are_those_that_others_counted() -> None:
     assert wide.loc[order, "s0"].tolist() == [49, 54, 16]
     scores = [name for name in wide if re.fullmatch(r"s\d.*", name)]
     assert wide[scores].sum(axis=1).tolist() == wide["n"].tolist()
-    beside = lj.compare(read_table(ROOT / "reports/gpt4llm-data.csv"), "gpt4llm-data")
+    beside = lj.compare(read_table(ROOT / "reports/full/gpt4llm-data.csv"), "gpt4llm-data")
     beside = beside[(beside["table"] == "Figure 2")]
     assert (beside["ours_printed"] == beside["printed"]).all()
     assert len(beside) == 51
@@ -309,12 +309,41 @@ def test_own_instructions(home: Path) -> None:
     path = written(
         home / "mine.json", [ALPACA | {"output": f"Add the apples {n}."} for n in range(4)]
     )
-    assert run(["gpt4llm-data"], parameters={"answers": str(path)})[0].source == "own"
-    table = read_table(home / "reports/own/gpt4llm-data.csv")
-    assert table["table"].str.startswith("Own answers: ").all()
-    assert set(table["basis"]) == {"own"}
-    verbs = table[table["row"] == "(add, apple)"]
-    assert verbs["value"].tolist() == [4]
+    (made,) = run(["gpt4llm-data"], parameters={"other": str(path)})
+    assert made.table.parent.name == "own"
+    table = read_table(made.table)
+    mine = table[table["value"].notna() & (table["basis"] != "arithmetic")]
+    assert set(mine["basis"]) == {"own"}
+    assert not mine["table"].isin(lj.published("gpt4llm-data")["table"]).any()
+    assert mine.loc[mine["row"] == "add/apple", "value"].tolist() == [4]
+
+
+@pytest.mark.notebooks
+def test_lengths_follow_from_the_printed_bins(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    table = read_table(run(["gpt4llm-data"])[0].table)
+    assert table.loc[table["table"] == "Text", "value"].isna().all()
+    lengths = table[table["table"] == "Percent of answers, by length"]
+    assert set(lengths["basis"]) == {"arithmetic"}
+    lengths = lengths.set_index(["row", "column"])["value"]
+    printed = lj.published("gpt4llm-data").query("table == 'Figure 1(d)'")
+    for name, total in {"GPT-3": 51996, "GPT-4": 52002}.items():
+        bins = printed[printed["row"] == name.replace("-", "")].set_index("column")["printed"]
+        # Each bin is 512 / 99 words wide: the sixth ends at 31.03 words, the twentieth at 103.4.
+        short = sum(int(bins[f"bin{number:02d}"]) for number in range(6))
+        long = sum(int(bins[f"bin{number:02d}"]) for number in range(20, 99))
+        assert lengths[name, "to 31 words"] == pytest.approx(100 * short / total)
+        assert lengths[name, "104 words or more"] == pytest.approx(100 * long / total)
+        assert lengths[name].sum() == pytest.approx(100)
+
+
+def test_lengths_of_the_cleaned_file_are_counted(published_data: Path) -> None:
+    texts = json.loads((published_data / "alpaca/alpaca_data_cleaned.json").read_text())
+    words = [len(row["output"].split()) for row in texts]
+    found = cells("gpt4llm-data", "Lengths, in the bins of Figure 1(d)").set_index("column")
+    assert found.loc["bin00", "value"] == sum(count < 512 / 99 for count in words)
+    assert found["value"].sum() == sum(count <= 512 for count in words)
+    assert set(found["n"]) == {len(words)}
 
 
 @pytest.mark.notebooks

@@ -153,9 +153,13 @@ def charge(attempt: Attempt, table: Mapping[str, Price] | None = None) -> float 
 
 
 def dearest(request: Request, price: Price) -> float:
-    """Return the most dollars that a call may cost, by its prompt and the bound on its reply."""
-    read, _ = tokens(request)
-    return price.of(2 * read, longest(request) or 0.0)  # dense text has up to twice the tokens
+    """Return the most dollars that a call may cost, by its prompt and the bound on its reply.
+
+    A token of dense text has two bytes or more: two letters, or two thirds of a Chinese character.
+    """
+    texts = (str(message.get("content") or "") for message in request.messages)
+    size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return price.of(size / 2, longest(request) or 0.0)
 
 
 def longest(request: Request) -> float | None:

@@ -160,6 +160,19 @@ def test_unfit_replies_that_were_paid_for_end_a_budget(
     assert store.unanswered["bad_reply"] == most
 
 
+def test_a_prompt_of_dense_characters_is_held_at_what_it_may_cost() -> None:
+    """A Chinese character is a token or more; a letter is a quarter of one."""
+    text = "\u8bc4\u4ef7\u8fd9\u4e24\u4e2a\u56de\u7b54\u3002" * 5
+    request = Request("m", [{"role": "user", "content": text}], {"max_tokens": LONGEST})
+    with Loopback(script=always([whole(1.2 * len(text), 5)])) as server:
+        budget = Budget(OpenAIEndpoint(server.url), dollars=50, table=TABLE)
+        [stopped] = ask(budget, request)
+        assert (stopped.reason, len(server.calls)) == ("budget", 0)
+        budget = Budget(OpenAIEndpoint(server.url), dollars=66, table=TABLE)
+        assert isinstance(ask(budget, request)[0], Reply)
+    assert budget.used.dollars == pytest.approx(53)
+
+
 def test_two_budgets_hold_together(tmp_path: Path) -> None:
     with Loopback(script=always("503")) as server:
         inner = Budget(OpenAIEndpoint(server.url, backoff=0.01), calls=4)

@@ -234,12 +234,13 @@ def line_up(
     """Return each answer beside its question: the frame that `judge_answers` and `plan` take.
 
     Columns: question_id, category, model, sample, question (its turns), reference (its turns or
-    None) and answer (its turns). Where the questions have a column `input`, the first turn shows
-    it after a blank line. An answer that was never given (missing turns, see `generate`) is
-    left out; so are empty ones and those that were cut off, with a warning (AnswersLeftOut),
-    unless `unfinished`. The reasoning block that an answer begins with is cut off, unless
-    `reasoning`. Raises FrameError for answers to unknown questions and for two answers of one
-    model, question and sample.
+    None) and answer (its turns), then the further columns of the questions and of the answers; one
+    that has the name of another is called `question_<name>` or `answer_<name>`. Where the questions
+    have a column `input`, the first turn shows it after a blank line. An answer that was never
+    given (missing turns, see `generate`) is left out; so are empty ones and those that were cut
+    off, with a warning (AnswersLeftOut), unless `unfinished`. The reasoning block that an answer
+    begins with is cut off, unless `reasoning`. Raises FrameError for answers to unknown questions
+    and for two answers of one model, question and sample.
     """
     questions, answers = same_ids(check(questions, "questions"), check(answers, "answers"))
     with_texts(questions)
@@ -266,15 +267,33 @@ def line_up(
             f" as {unknown['question_id'].tolist()[0]!r}; load the questions that they answer",
             rows=unknown,
         )
-    # Without the further columns: one may be called as another frame's is.
-    lines = answers[list(COLUMNS["answers"])].rename(columns={"turns": "answer"})
-    asked = questions[list(COLUMNS["questions"])].rename(columns={"turns": "question"})
+    # Further columns stay; one that is called as another frame's column is named after its frame.
+    beside, own = _further(questions, answers)
+    asked = questions.rename(columns={"turns": "question"} | beside)
+    asked = asked[["question_id", "category", "question", "reference", *beside.values()]]
+    lines = answers.rename(columns={"turns": "answer"} | own)
+    lines = lines[["question_id", "model", "answer", "sample", *own.values()]]
     if "input" in questions.columns:
         shown = map(with_input, questions["turns"], questions["input"])
         asked["question"] = pd.Series(list(shown), asked.index, dtype=object)
-    lines = lines.merge(asked, on="question_id", how="left")[list(COLUMNS["lineup"])]
+    ordered = [*COLUMNS["lineup"], *beside.values(), *own.values()]
+    lines = lines.merge(asked, on="question_id", how="left")[ordered]
     endings = answers["finish_reason"].to_numpy() if "finish_reason" in answers.columns else None
     return finished(lines, unfinished=unfinished, reasoning=reasoning, endings=endings)
+
+
+def _further(
+    questions: pd.DataFrame, answers: pd.DataFrame
+) -> tuple[dict[object, str], dict[object, str]]:
+    """The further columns of the questions and of the answers, by their names in a lineup."""
+    taken = {*COLUMNS["lineup"], "turns"}
+    made: list[dict[object, str]] = []
+    for name, frame in (("questions", questions), ("answers", answers)):
+        known = {*COLUMNS[name], *(["input"] if name == "questions" else [])}  # shown already
+        beside = [column for column in frame.columns if column not in known]
+        made.append({c: f"{name[:-1]}_{c}" if c in taken else str(c) for c in beside})
+        taken |= {*made[-1].values()}
+    return made[0], made[1]
 
 
 def finished(
@@ -342,7 +361,8 @@ def pair_up(
     pairs that its votes are on. A question that one of the two did not answer is left out;
     `unfinished` and `reasoning` as in `line_up`.
     Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
-    answer_b. Raises FrameError for a baseline that gave no answers, and for answers of one model
+    answer_b, then the further columns of the questions, and those of the answers with `_a` and
+    `_b`. Raises FrameError for a baseline that gave no answers, and for answers of one model
     alone.
     """
     lines = line_up(questions, answers, unfinished=unfinished, reasoning=reasoning)
@@ -369,18 +389,21 @@ def pair_up(
         on = {two: set(part) for two, part in voted["question_id"].groupby(pair)}
         meetings = [two for two in meetings if frozenset(two) in on]
     shared = ["question_id", "category", "sample", "question", "reference"]
+    beside, own = (list(names.values()) for names in _further(questions, answers))
     by_model = dict(tuple(lines.groupby("model", sort=False)))
     made = []
     for a, b in meetings:
-        right = by_model[b][["question_id", "sample", "model", "answer"]]
-        part = by_model[a][[*shared, "model", "answer"]].merge(
+        right = by_model[b][["question_id", "sample", "model", "answer", *own]]
+        part = by_model[a][[*shared, *beside, "model", "answer", *own]].merge(
             right, on=["question_id", "sample"], suffixes=("_a", "_b")
         )
         made.append(
             part if voted is None else part[part["question_id"].isin(on[frozenset((a, b))])]
         )
     pairings = pd.concat(made, ignore_index=True) if made else frame("pairings")
-    return pairings[list(COLUMNS["pairings"])]
+    sides = [f"{name}_{side}" for name in own for side in "ab"]
+    further = [name for name in (*beside, *sides) if name in pairings.columns]
+    return pairings[[*COLUMNS["pairings"], *further]]
 
 
 def swap(games: pd.DataFrame) -> pd.DataFrame:

@@ -796,3 +796,24 @@ def test_bare_verdicts_are_games_where_games_are_asked_for(tmp_path: Path) -> No
     assert games["sample"].tolist() == [0, 0, 1, 1]
     assert lj.resolve(games)["reason"].tolist() == ["inconsistent"] * 2
     assert load_votes(path)["winner"].tolist() == ["model_a"] * 4
+
+
+def test_further_columns_stay_in_a_lineup_and_in_pairs(tmp_path: Path) -> None:
+    asked = {"question_id": 1, "prompt": "Q?", "rubric": "Be kind.", "model": "asker", "input": "I"}
+    questions = load_questions(written(tmp_path / "q.jsonl", asked))
+    said = [
+        {"question_id": "1", "model": model, "answer": "A", "tokens": n, "rubric": "own"}
+        for n, model in enumerate("mn")
+    ]
+    answers = load_answers(written(tmp_path / "a.jsonl", *said))
+    lineup = lj.line_up(questions, answers)
+    assert lineup["question"].tolist() == [["Q?\n\nI"]] * 2
+    assert lineup[["question_model", "tokens", "rubric", "answer_rubric"]].values.tolist() == [
+        ["asker", 0, "Be kind.", "own"],
+        ["asker", 1, "Be kind.", "own"],
+    ]
+    assert list(lineup.columns[:7]) == list(COLUMNS["lineup"])
+    pairs = lj.pair_up(questions, answers)
+    names = ["rubric", "tokens_a", "tokens_b", "answer_rubric_b"]
+    assert pairs[names].values.tolist() == [["Be kind.", 0, 1, "own"]]
+    assert list(pairs.columns[:9]) == list(COLUMNS["pairings"])

@@ -126,14 +126,20 @@ def kappa(
             less_o, less_e = _two(total[owner] - apart, of, len(labels), sides)
             moved = (1 - less_o) / (1 - less_e) - (1 - value)[owner]
             lost = ~np.isfinite(moved)  # without this one nothing is left to estimate from
-            squares = np.bincount(owner, np.where(lost, 0, moved**2), count)
-            spread = squares * (clusters - 1) / clusters
+            # Leaving out a share h of the comparisons moves the value by 1 / (1 - h) too much: h is
+            # 1 / C of C clusters alike, and twice the share of the votes that a voter has.
+            rest = ((clusters - 1) / clusters)[owner]
+            if found:
+                sides_of = 1 if of == "cohen" else 2
+                rest = np.clip(1 - sides_of * apart[:, -2] / total[owner, -2], 0, 1)
+            spread = np.bincount(owner, np.where(lost, 0, moved**2 * rest), count)
             spread = np.where(np.bincount(owner, lost, count) > 0, np.nan, spread)
             found.append((spread, clusters, owner, np.where(lost, 0, moved)))
         variance, clusters = found[0][:2]
         if len(found) == 3:
             one, two, cross = (spread for spread, *_ in found)
-            variance = np.maximum(one + two - cross, np.maximum(one, two))
+            # A pair of votes is in both its voters' part, so that theirs alone is no lower bound.
+            variance = np.maximum(one + two - cross, np.maximum(one, two) if of == "cohen" else one)
             clusters = np.minimum(clusters, found[1][1])
         off = 1 - expected
         scaled = np.where(variance < 1e-24, 0, variance * off**2)

@@ -115,7 +115,7 @@ def kappa(
     with np.errstate(invalid="ignore", divide="ignore"):
         observed, expected = _two(total, of, len(labels), sides)
         value = 1 - (1 - observed) / (1 - expected)
-        found = []
+        found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         for owner_of, part, code in entries:
             cells, cell = np.unique(
                 owner_of * (int(code.max(initial=0)) + 1) + code, return_inverse=True

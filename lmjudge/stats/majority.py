@@ -118,9 +118,9 @@ def ceiling(
     leads = counts.eq(counts.max(axis=1), axis=0)
     measures = {"pairs": pairs}
     for measure, share in (("left_out", worth), ("best", leads.div(leads.sum(axis=1), axis=0))):
-        each = share.stack().rename("worth").rename_axis([*KEY, "winner"]).reset_index()
-        rows = cast.merge(each, on=[*KEY, "winner"], how="left")
-        measures[measure] = rows.assign(top=rows["worth"] * rows["bottom"])
+        key = pd.MultiIndex.from_frame(cast[[*KEY, "winner"]])
+        each = share.stack().reindex(key).to_numpy(float)
+        measures[measure] = cast.assign(top=each * cast["bottom"])
     made = []
     for measure, each in measures.items():
         for name in set(names) - {*each.columns, "judge"}:

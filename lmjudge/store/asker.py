@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from lmjudge.errors import LmjudgeError, RequestFailed
 from lmjudge.prices import prices
-from lmjudge.records import Attempt, Endpoint, Failure, Record, Reply, Request, metered
-from lmjudge.store.disk import Claims, claims_of, pack, recording
+from lmjudge.records import Attempt, Endpoint, Failure, Record, Reply, Request, metered, reply_in
+from lmjudge.store.disk import Claims, check_size, claims_of, recording
 
 if TYPE_CHECKING:
     import diskcache
@@ -312,7 +312,9 @@ class _Run:
 def _storable(request: Request, reply: Reply) -> Reply | Failure:
     """Return the reply, or why no store can keep it: those committed with it are kept then."""
     try:
-        pack([Record.from_line(Record(request, reply).line).line], request.key)
+        line = Record(request, reply).line
+        reply_in(line)
+        check_size(line, 1, request.key)
     except (LmjudgeError, AttributeError, TypeError, ValueError) as error:
         return Failure("bad_reply", f"the endpoint's reply cannot be kept: {error}")
     return reply

@@ -83,15 +83,20 @@ _OF_THE_DISK = {
 }
 
 
+def check_size(data: bytes, count: int, key: str) -> None:
+    """Raise StoreError for a row that would hold too many records, or too large ones."""
+    if count > MOST or _in_memory(data) > LARGEST:
+        raise StoreError(
+            f"{count:,} replies to the request {key[:12]} take {_in_memory(data):,} bytes; a store"
+            f" keeps at most {MOST:,}, in {LARGEST:,} bytes. Leave some of them out."
+        )
+
+
 def pack(lines: Iterable[bytes], key: str) -> bytes:
     """Return the bytes of a row that holds these records' lines; StoreError for too large a row."""
     every = list(lines)
     data = b"\n".join(every)
-    if _in_memory(data) > LARGEST or len(every) > MOST:
-        raise StoreError(
-            f"{len(every):,} replies to the request {key[:12]} take {_in_memory(data):,} bytes; a"
-            f" store keeps at most {MOST:,}, in {LARGEST:,} bytes. Leave some of them out."
-        )
+    check_size(data, len(every), key)
     return _codec("compressor", lambda: zstandard.ZstdCompressor(level=3)).compress(data)
 
 

@@ -48,6 +48,17 @@ def test_code_of_the_how_to_page_names_what_is_there(block: str) -> None:
                 inspect.signature(getattr(room, node.func.attr)).bind(*node.args, **given)
 
 
+SECURITY = [DOCS / "security.md", DOCS.parent / "SECURITY.md"]
+
+
+@pytest.mark.parametrize("page", SECURITY, ids=lambda page: page.name)
+def test_every_promise_names_a_test_that_is_there(page: Path) -> None:
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", page.read_text(encoding="utf-8"))
+    assert named
+    for path, name in named:
+        assert f"def {name}(" in (DOCS.parent / path).read_text(encoding="utf-8"), f"{path}::{name}"
+
+
 def test_the_page_of_data_is_current() -> None:
     made = runpy.run_path(str(DOCS / "make_data.py"))["page"]()
     again = "run python docs/make_data.py and commit docs/data.md"

@@ -215,7 +215,9 @@ def test_the_leaderboards_rows_where_the_public_space_is_at_hand(
     monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache/judgments"))
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    table = read_table(run_cells("mtbench-scores", source="published")["saved"])
+    saved = run_cells("mtbench-scores", grades="mt-bench/original")["saved"]
+    assert saved == tmp_path / "reports/full/mtbench-scores.csv"
+    table = read_table(saved)
     table = table.set_index(["table", "row", "column"]).sort_index()
     by_turn: dict[tuple[str, int], list[float]] = defaultdict(list)
     for row in rows:
@@ -256,28 +258,28 @@ def test_own_grades_beside_own_benchmarks(folder: Path) -> None:
     own = {"grades": str(folder / made.GRADES), "lm_eval": str(path.parent)}
     table = read_table(run_cells("mtbench-scores", **own)["saved"])
     table = table.set_index(["table", "row", "column"]).sort_index()
-    eight = table.loc["Own grades, choice or benchmarks, as in Table 8", "alpaca-13b"]
-    assert eight["value"][["mmlu", "truthfulqa"]].tolist() == pytest.approx([44.21, 0.31])
+    eight = table.loc["Your models", "Alpaca-13B"]
+    assert eight["value"][["mmlu", "truthfulqa"]].tolist() == pytest.approx([44.21, 31])
     assert eight.loc["mmlu", ["low", "high"]].tolist() == pytest.approx([43.426, 44.994], abs=1e-3)
     assert eight.loc["mt_bench", "n"] == 9
     assert set(table["basis"]) == {"own"}
 
 
 @pytest.mark.notebooks
-def test_a_judge_of_ones_own_grades(folder: Path) -> None:
+def test_a_judge_of_ones_own_grades(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Loopback(answer=lambda body: "Well. [[7]]") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         names = run_cells(
             "mtbench-scores",
             judge="mine",
             answers=str(folder / made.HUMAN),
-            base_url=server.url,
             record=True,
-            categories=["writing"],
-            models=["gpt-4", "llama-13b"],
         )
-        assert len(server.calls) == 2 * 2 * 2
-    assert names["by_model"]["score"].tolist() == [7.0, 7.0]
+        assert len(server.calls) == len(made.CATEGORIES) * len(made.MODELS) * 2
     assert names["saved"].parent.name == "own"
+    table = read_table(names["saved"]).query("table == 'Grades by mine/single'")
+    assert table["value"].tolist() == [7.0] * len(made.MODELS)
+    assert set(table["basis"]) == {"own"}
 
 
 def test_results_files_of_both_of_the_harnesss_forms(tmp_path: Path) -> None:

@@ -110,6 +110,11 @@ CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
         {"text": "Q?", "generation": "A", "model": "m"},
         {"question_id": Q, "turns": ["A"], "text": "Q?"},
     ),
+    (
+        *("vicuna", "answers"),
+        {"question_id": 1, "answer_id": "u", "model_id": "m:v1", "text": "A"},
+        {"question_id": "1", "model": "m:v1", "turns": ["A"], "answer_id": "u"},
+    ),
     ("lmjudge", "scores", SCORE, {"question_id": "1", "score": 7.5, "key": "k"}),
     (
         *("fastchat", "scores", SINGLE),
@@ -372,6 +377,15 @@ def test_both_orders_in_one_row(tmp_path: Path) -> None:
     games = load_judgments(written(tmp_path / "x.jsonl", row), orders=("ab", "ba"))
     assert games[["model_a", "winner"]].values.tolist() == [["m", "model_a"], ["n", "model_b"]]
     assert lj.resolve(games)["winner"].tolist() == ["model_a"]
+
+
+def test_an_answer_or_a_review_is_no_question_and_a_question_no_answer(tmp_path: Path) -> None:
+    answer = {"question_id": 1, "answer_id": "u", "model_id": "m", "text": "A"}
+    asked = {"question_id": 1, "category": "generic", "text": "Q?"}
+    for load, row in ((load_questions, answer), (load_questions, REVIEW), (load_answers, asked)):
+        with pytest.raises(DataError, match="which is no layout of"):
+            load(written(tmp_path / "x.jsonl", row))
+    assert load_questions(written(tmp_path / "q.jsonl", asked))["turns"].tolist() == [["Q?"]]
 
 
 def test_an_unknown_layout_is_one_error_that_says_what_would_settle_it(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from lmjudge.data.values import (
     content_id,
     flag,
     grade,
+    integer,
     judge_of,
     lean,
     listed,
@@ -35,7 +36,6 @@ from lmjudge.data.values import (
     text,
     texts,
     verdict_id,
-    whole,
     win,
 )
 from lmjudge.frames import COLUMNS, id_text, with_input
@@ -151,7 +151,7 @@ def _answers_of_talks(row: Row, file: File) -> Iterator[Row]:
 
 def _answer_inspect(row: Row, file: File) -> Iterable[Row]:
     said = row.pop("output")["choices"][0]["message"]["content"]
-    row |= {"question_id": row.pop("id"), "sample": whole(row.pop("epoch", 1), "epoch") - 1}
+    row |= {"question_id": row.pop("id"), "sample": integer(row.pop("epoch", 1), "epoch") - 1}
     return _answer(_with(row, {"answer": said}), file)
 
 
@@ -213,7 +213,7 @@ def _score_writingbench(row: Row, file: File) -> Iterator[Row]:
 
 def _score_inspect(row: Row, file: File) -> Iterator[Row]:
     made = {"question_id": id_text(row.pop("id")), "model": name_of(row, "model")}
-    made["sample"] = whole(row.pop("epoch", 1), "epoch") - 1
+    made["sample"] = integer(row.pop("epoch", 1), "epoch") - 1
     for scorer, given in (row.pop("scores", None) or {}).items():
         value = given["value"] if not isinstance(given["value"], bool) else int(given["value"])
         graded = grade(_INSPECT.get(str(value), value)) | {"text": given.get("explanation")}
@@ -364,7 +364,7 @@ def _label(row: Row, file: File) -> Iterable[Row]:
     # LLMBar: 1 or 2 is the better output. Auto-J: 0 or 1 is the better response, and 2 a tie.
     names = [name for name in row if re.fullmatch(r"(output_|response[ _]?)[12]", name)]
     first = 1 if names[0].startswith("output") else 0
-    at = None if missing(row["label"]) else whole(row["label"], "label") - first
+    at = None if missing(row["label"]) else integer(row["label"], "label") - first
     if at not in (None, 0, 1, 2 - first):
         raise ValueError(f"has label = {row['label']!r}; expected {first} or {first + 1}")
     made = {
@@ -380,7 +380,7 @@ def _pandalm(row: Row, file: File) -> Iterator[Row]:
     made = {"question_id": question_id(row), "model_a": "response1", "model_b": "response2"}
     for who in sorted(name for name in row if re.fullmatch(r"annotator\d+", name)):
         mark = row.pop(who)
-        said = None if missing(mark) else ("tie", "model_a", "model_b")[whole(mark, who)]
+        said = None if missing(mark) else ("tie", "model_a", "model_b")[integer(mark, who)]
         yield made | {"judge": who} | win(said)
 
 
@@ -445,13 +445,18 @@ def _better_first(row: Row, file: File) -> Iterable[Row]:
     return _chosen(_with(row, {"prompt": prompt, "chosen": output[0], "rejected": output[1]}), file)
 
 
+_NO_ANSWER = "!answer_id !answer1_id !model !model_id !generator !score"
 # The order is that in which they are tried: what needs more columns comes first.
 LAYOUTS = (
     Layout("inspect", "questions", "input scores output epoch", _question_inspect),
     Layout("biggen-bench", "questions", "id input score_rubric", _question_biggen),
     Layout("arena", "questions", "conversation_a conversation_b", _question_of_talk, merge=True),
     Layout("arena-55k", "questions", "prompt response_a winner_model_a", _question_55k),
-    Layout("questions", "questions", "|".join(("turns", *QUESTIONS)), _question),
+    Layout(
+        "questions", "questions", "turns|question|prompt|instruction|context|history", _question
+    ),
+    # A text is a question where nothing says that it is an answer or a judgment.
+    Layout("questions", "questions", f"text|input {_NO_ANSWER}", _question),
     Layout("inspect", "answers", "input scores output epoch", _answer_inspect),
     Layout("arena", "answers", "conversation_a conversation_b", _answers_of_talks, merge=True),
     Layout("fastchat", "answers", "choices", _choices),
@@ -463,7 +468,8 @@ LAYOUTS = (
     Layout("alpaca-eval", "answers", "instruction output generator", _answer),
     Layout("alpaca", "answers", "instruction output", _answer),
     Layout("lmjudge", "answers", "turns model", _answer),
-    Layout("answers", "answers", "answer|output|generation|response|completion|text", _answer),
+    Layout("answers", "answers", "answer|output|generation|response|completion", _answer),
+    Layout("vicuna", "answers", "text !answer1_id !category", _answer),
     Layout("lmjudge", "scores", " ".join(COLUMNS["scores"]), _score_ours),
     Layout("fastchat", "scores", "judgment model judge", _single),
     Layout("inspect", "scores", "input scores output epoch", _score_inspect),
@@ -585,7 +591,7 @@ def _stated(score: Any) -> Row:
         a, b = (None if missing(one) else number(one) for one in score)
         won = None if a is None or b is None else lean(b - a, 0, "score")["winner"]
         return {"published": won, "published_a": a, "published_b": b}
-    side = whole(score, "score")
+    side = integer(score, "score")
     if side not in (1, 2, 3):
         raise ValueError(f"has score = {score!r}; expected two numbers, or 1, 2 or 3")
     return {"published": ("model_a", "model_b", "tie")[side - 1]}

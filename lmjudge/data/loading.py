@@ -33,7 +33,7 @@ from lmjudge.data.sources import (
     plain as plain_name,
     source_named,
 )
-from lmjudge.data.values import as_id, whole
+from lmjudge.data.values import as_id, integer
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
 from lmjudge.frames import COLUMNS, VERDICTS, frame, resolve
 
@@ -520,17 +520,17 @@ def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How)
     loaded.layouts.append(layout)
     loaded.read += len(rows)
     integral = {name for name in _IDS if cells and _integral(good, name)}
-    first, whole_columns = len(loaded.rows), set[tuple[str, ...]]()
+    first, checked = len(loaded.rows), set[tuple[str, ...]]()
     for line, row in rows:
         if isinstance(row, BadRow):
             _skip(loaded, row, how)
             continue
         try:
             taken = {mapped.get(name, name): value for name, value in row.items()}
-            if (columns := tuple(taken)) not in whole_columns:
+            if (columns := tuple(taken)) not in checked:
                 if lacking := layout.lacks(columns):
                     raise KeyError(", ".join(lacking))
-                whole_columns.add(columns)
+                checked.add(columns)
             for name in integral:
                 taken[name] = int(float(taken[name])) if taken.get(name) else None
             loaded.rows += _read(taken, layout, file, how)
@@ -578,7 +578,8 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
     for layout in known:
         if not layout.lacks(names):
             return layout
-    near = sorted(known, key=lambda one: len(one.lacks(names)) / len(one.needs.split()))[:3]
+    needs = {one: len(one.needs.split()) for one in known}
+    near = sorted(known, key=lambda one: (len(one.lacks(names)) / needs[one], needs[one]))[:3]
     lacks = {layout.name: layout.lacks(names) for layout in near}
     told = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
     ours = next(iter(lacks.values()))[0].split("|")[0].lstrip("!")
@@ -615,10 +616,10 @@ def _finish(row: Row, kind: str) -> None:
         row["criterion"] = as_id(row["criterion"], "criterion")
     if "turn" in COLUMNS[kind]:
         turn = row["turn"]
-        row["turn"] = 1 if turn is None or turn == "" else whole(turn, "turn")
+        row["turn"] = 1 if turn is None or turn == "" else integer(turn, "turn")
     if "sample" in COLUMNS[kind]:
         sample = row["sample"]
-        row["sample"] = None if sample is None or sample == "" else whole(sample, "sample")
+        row["sample"] = None if sample is None or sample == "" else integer(sample, "sample")
     if kind in ("votes", "games") and (row["model_a"] is None or row["model_b"] is None):
         raise ValueError("has no name for one of its models")
     if kind == "votes" and row["model_a"] == row["model_b"]:
@@ -642,21 +643,26 @@ def _typed(rows: list[Row], kind: str) -> None:
     """Make numbers of a CSV's further columns that hold nothing else; an empty cell is missing."""
     for row in rows:
         row |= {name: None for name in _OPTIONAL if row.get(name) == ""}
-    names = {name for row in rows for name in row} - {*COLUMNS[kind], "criterion"}
-    for name in names:
+    for name in {name for row in rows for name in row} - {*COLUMNS[kind], "criterion"}:
         texts = {row[name] for row in rows if isinstance(row.get(name), str)} - {""}
-        numeric = bool(texts)
-        for text in texts:
-            try:
-                numeric = numeric and json.dumps(json.loads(text)) == text and text[0] not in '"{['
-            except ValueError:
-                numeric = False
+        numbers = {text: _number_in(text) for text in texts}
+        numeric = None not in numbers.values()
         for row in rows:
             value = row.get(name)
             if value == "":
                 row[name] = None
             elif numeric and isinstance(value, str):
-                row[name] = json.loads(value)
+                row[name] = numbers[value]
+
+
+def _number_in(text: str) -> Any:
+    """The number or truth value that a cell writes as JSON does; None for any other text."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    plain_ = isinstance(value, (bool, int, float)) and value == value
+    return value if plain_ and json.dumps(value) == text else None
 
 
 def _number(loaded: Loaded) -> None:

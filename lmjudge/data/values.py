@@ -91,8 +91,8 @@ def verdict_id(row: Row) -> str | None:
 
 def content_id(turns: list[str], beside: Any = None) -> str:
     """Return the id of a question that its file gives none: a hash of its text."""
-    whole = "\0".join([*turns, str(beside or "")])
-    return f"q-{hashlib.sha256(whole.encode()).hexdigest()[:12]}"
+    text_ = "\0".join([*turns, str(beside or "")])
+    return f"q-{hashlib.sha256(text_.encode()).hexdigest()[:12]}"
 
 
 def question_of(row: Row, *names: str) -> list[str] | None:
@@ -189,7 +189,7 @@ def number(value: Any, name: str = "score") -> float:
     return made
 
 
-def whole(value: Any, name: str) -> int:
+def integer(value: Any, name: str) -> int:
     """Return an integer, also from a text or a float that is one."""
     if type(value) is int:
         return value

@@ -367,3 +367,25 @@ def test_what_is_unchanged_is_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "reports/failed").mkdir()
     (tmp_path / "reports/failed/own.html").touch()
     assert again()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_what_a_killed_worker_left_is_cleared_away(tmp_path: Path) -> None:
+    """Its half-run notebook holds whatever secrets its cells printed."""
+    code = "import sys, pathlib, time; from lmjudge.report.warm import _scratch\n"
+    code += "print(_scratch(pathlib.Path(sys.argv[1])), flush=True); time.sleep(60)"
+    folders = []
+    with (
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as one,
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as two,
+    ):
+        for worker in (one, two):
+            assert worker.stdout is not None
+            folders.append(Path(worker.stdout.readline().decode().strip()))
+            (folders[-1] / "executed.ipynb").write_text("a secret")
+        two.kill()
+        two.wait()
+        subprocess.run([sys.executable, "-c", code.split("; time")[0], tmp_path], check=True)
+        assert folders[0].exists()
+        assert not folders[1].exists()
+        one.kill()

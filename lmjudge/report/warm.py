@@ -8,6 +8,7 @@ notebook can change what another finds, and each finds loaded what is slow to im
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import json
 import os
@@ -17,10 +18,12 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from multiprocessing import connection, get_context
 from multiprocessing.context import ForkProcess
+from pathlib import Path
 from subprocess import Popen
 from typing import Any, cast
 
@@ -39,6 +42,7 @@ _AHEAD = (
     " ipykernel.ipkernel ipykernel.kernelapp ipykernel.debugger ipykernel_launcher pdb"
     " tornado.platform.asyncio"
 )
+_SCRATCH = "lmjudge-run-"  # a worker's temporary folder
 _INLINE = "module://matplotlib_inline.backend_inline"
 
 
@@ -171,8 +175,7 @@ def _work(
 
     # The half-run notebook and the kernel's connection file go with the worker, however it ends.
     tempfile.tempdir = None
-    scratch = tempfile.mkdtemp(prefix="lmjudge-run-")
-    tempfile.tempdir = scratch
+    scratch = tempfile.tempdir = str(_scratch(Path(tempfile.gettempdir())))
 
     def end(*_: object) -> None:
         kernel.kill()
@@ -190,6 +193,24 @@ def _work(
         kernel.kill()
         shutil.rmtree(scratch, ignore_errors=True)
     tells.send_bytes(json.dumps(vars(done), default=str).encode())
+
+
+def _scratch(folder: Path) -> Path:
+    """Make a temporary folder, and clear away those of workers that were killed.
+
+    A worker holds a lock on the file `lock` in its folder for as long as it lives.
+    """
+    for left in folder.glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            mine = left.lstat().st_uid == os.geteuid() and not left.is_symlink()
+            with (left / "lock").open("rb") as other:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if mine:
+                    shutil.rmtree(left)
+    new = Path(tempfile.mkdtemp(prefix="lmjudge-new-", dir=folder))
+    lock = os.open(new / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return new.rename(new.with_name(new.name.replace("lmjudge-new-", _SCRATCH)))
 
 
 def _kernel(woken: connection.Connection, *others: connection.Connection) -> None:

@@ -7,11 +7,12 @@ import given
 import numpy as np
 import pandas as pd
 import pytest
+from cells import run_cells
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError, DataMissing
 from lmjudge.frames import COLUMNS
-from lmjudge.report import check, read_table, run
+from lmjudge.report import read_table, run
 from lmjudge.simulate import Voters, recovered
 
 
@@ -170,10 +171,9 @@ def arena_file(path: Path) -> Path:
 def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
     path = arena_file(place / "clean_battle_20231206.json")
     run(["arena-elo"], parameters={"battles": str(path), "n_boot": 30})
-    table = read_table(place / "reports/own/arena-elo.csv")
+    (saved,) = (place / "reports/own").glob("arena-elo-*.csv")
+    table = read_table(saved)
     assert set(table["basis"]) == {"own"}
-    assert table["table"].str.startswith("Own battles, as in ").all()
-    table["table"] = table["table"].str.removeprefix("Own battles, as in ")
     printed = lj.published("arena-elo")
     both = printed.merge(table, on=["table", "row", "column"], how="left")
     assert both["value"].notna().all()
@@ -191,30 +191,6 @@ def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
     played = hidden["model_a"].eq("gpt-4-1106-preview") | hidden["model_b"].eq("gpt-4-1106-preview")
     assert cells["GPT-4-Turbo", "votes"] == played.sum()
     assert not (place / "reports/arena-elo.csv").exists()
-    # And `-p` changes what it says: fewer days, another K, fewer models.
-    two = ["koala-13b", "vicuna-13b"]
-    given = {"battles": str(path), "n_boot": 30, "until": "2023-05-08", "k": 16, "models": two}
-    run(["arena-elo"], parameters=given)
-    fewer = read_table(place / "reports/own/arena-elo.csv")
-    assert set(fewer["row"]) == set(two)
-    assert fewer["table"].nunique() == 4
-    week = fewer[fewer["table"] == "Own battles, as in Table 1, week 1"].set_index("row")["value"]
-    pair = hidden["model_a"].isin(two) & hidden["model_b"].isin(two)
-    board = hidden[pair & (hidden["day"] <= DAYS["Table 1, week 1"])]
-    want = lj.elo_bootstrap(board, k=16, n_boot=30).set_index("model")["median"]
-    assert week.to_dict() == pytest.approx(want.to_dict())
-
-
-@pytest.mark.notebooks
-def test_planted_strengths_come_back(place: Path) -> None:
-    run(["arena-elo"], source="simulated", parameters={"n_boot": 30, "scale": 200})
-    table = read_table(place / "reports/simulated/arena-elo.csv")
-    ratings = table[table["column"] == "rating"]
-    # Points half as wide: the odds of 200 points are 10 to 1.
-    assert ratings["planted"].between(900, 1100).all()
-    assert ratings["planted"].mean() == pytest.approx(1000)
-    held = (table["low"] <= table["planted"]) & (table["planted"] <= table["high"])
-    assert held.mean() > 0.8
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -252,12 +228,34 @@ def test_planted_ratings_are_the_best_fit_to_many_votes() -> None:
 
 
 @pytest.mark.notebooks
-def test_crowd_votes_stand_in_under_their_own_title(published_data: Path, place: Path) -> None:
-    run(["arena-elo"], source="published", parameters={"n_boot": 30})
-    table = read_table(place / "reports/arena-elo.csv")
-    assert set(table["table"]) == {"Crowd votes of LLMFAO"}
-    assert set(table["basis"]) == {"rows"}
-    assert table["row"].nunique() == 59
-    ways = table.pivot(index="row", columns="column", values="value")
+def test_crowd_votes_are_rated_beside_the_printed_boards(place: Path) -> None:
+    run(["arena-elo"], parameters={"n_boot": 30})
+    (saved,) = (place / "reports/own").glob("arena-elo-*.csv")
+    table = read_table(saved)
+    alone = table[table["basis"] == "unreleased"]
+    assert len(alone) == len(lj.published("arena-elo"))
+    crowd = table[table["table"] == "Crowd votes"]
+    assert set(crowd["basis"]) == {"rows"}
+    assert crowd["row"].nunique() == 59
+    ways = crowd.pivot(index="row", columns="column", values="value")
     assert (ways["Elo, first to last"] - ways["Elo, last to first"]).abs().max() > 10
-    assert check(["arena-elo"]).empty
+    fitted = lj.bradley_terry(lj.load_votes("llmfao"), cluster="question_id")
+    assert ways["Bradley-Terry"].to_dict() == pytest.approx(
+        fitted.set_index("model")["rating"].to_dict()
+    )
+
+
+@pytest.mark.notebooks
+def test_votes_of_your_own_arena_are_rated(place: Path) -> None:
+    rows = [
+        {"question_id": f"prompt-{number}", "turn": 1, "model_a": "new", "model_b": "old"}
+        | {"judge": "ada", "group": "author", "time": float(number), "reason": None}
+        | {"winner": "model_b" if number % 4 == 0 else "model_a"}
+        for number in range(40)
+    ]
+    path = written(place / "votes.jsonl", rows)
+    names = run_cells("arena-elo", votes=str(path), n_boot=30)
+    table = read_table(names["saved"]).query("table == 'Crowd votes' and column == 'Bradley-Terry'")
+    assert names["saved"].parent.name == "own"
+    gap = table.set_index("row")["value"]["new"] - table.set_index("row")["value"]["old"]
+    assert gap == pytest.approx(400 * np.log10(3))

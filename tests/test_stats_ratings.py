@@ -27,7 +27,7 @@ from lmjudge.stats import (
     separability,
     win_fractions,
 )
-from lmjudge.stats.rankings import predicted_wins
+from lmjudge.stats.ratings import predicted_wins
 
 PER_UNIT = 400 / np.log(10)
 

@@ -18,8 +18,7 @@ from lmjudge.audit.habits import biases, longer_wins
 from lmjudge.audit.lab import parser_lab
 from lmjudge.audit.plans import call_costs, plans
 from lmjudge.stats.components import components
-from lmjudge.stats.corrected import corrected_scores, corrected_win_rates
-from lmjudge.stats.correctedratings import corrected_ratings
+from lmjudge.stats.corrected import corrected_ratings, corrected_scores, corrected_win_rates
 from lmjudge.stats.drift import drift, flips, moves
 from lmjudge.stats.judgeterms import judge_terms
 from lmjudge.stats.power import labels_needed, power

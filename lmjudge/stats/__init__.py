@@ -11,14 +11,17 @@ from lmjudge.stats.battles import read_battles
 from lmjudge.stats.bias import position_bias, repeatability
 from lmjudge.stats.coefficients import kappa
 from lmjudge.stats.compare import compare_judges, compare_models
-from lmjudge.stats.counts import shares
 from lmjudge.stats.elo import elo, elo_bootstrap
 from lmjudge.stats.majority import ceiling, majority, scores_as_votes
 from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
-from lmjudge.stats.rankings import predicted_wins, separability, win_fractions
-from lmjudge.stats.ratings import bradley_terry, rating_differences
-from lmjudge.stats.rewards import ranking_accuracy, reward_calibration, reward_length
-from lmjudge.stats.samples import rank_samples
+from lmjudge.stats.ratings import (
+    bradley_terry,
+    predicted_wins,
+    rating_differences,
+    separability,
+    win_fractions,
+)
+from lmjudge.stats.rewards import rank_samples, ranking_accuracy, reward_calibration, reward_length
 from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
 from lmjudge.stats.style import style_effects, style_ratings
 from lmjudge.stats.text import (
@@ -31,6 +34,7 @@ from lmjudge.stats.text import (
 )
 from lmjudge.stats.wins import (
     length_controlled_win_rates,
+    shares,
     vote_shares,
     win_rate_bounds,
     win_rates,

@@ -444,19 +444,16 @@ def test_a_model_keeps_its_whole_name(tmp_path: Path) -> None:
     assert set(games["model_a"]) | set(games["model_b"]) == {"x", "y"}
 
 
-def test_a_run_is_its_content_wherever_it_lies(tmp_path: Path) -> None:
-    pytest.importorskip("diskcache")
+def test_a_run_is_its_content_wherever_it_lies(published_data: Path, tmp_path: Path) -> None:
     keys = {}
     for name, text in (("a/run-0.1", "[[7]]"), ("a/run-0.2", "[[6]]"), ("b/run-0.1", "[[7]]")):
         row = SINGLE | {"judgment": text}
         path = written(tmp_path / f"{name}.jsonl", row)
-        try:
-            keys[name] = load_judgments(path)["key"].iloc[0]
-        except DataMissing:
-            pytest.skip("FastChat's prompts are not here")
-        if keys[name] is None:
-            pytest.skip("FastChat's prompts are not here")
+        keys[name] = load_judgments(path)["key"].iloc[0]
     assert keys["a/run-0.1"] == keys["b/run-0.1"] != keys["a/run-0.2"]
+    frames = [load_judgments(pd.DataFrame([SINGLE | {"judgment": said}])) for said in ("a", "b")]
+    again = load_judgments(pd.DataFrame([SINGLE | {"judgment": "a"}]))
+    assert frames[0]["key"].iloc[0] == again["key"].iloc[0] != frames[1]["key"].iloc[0]
     store = lj.Store(tmp_path / "store", mode="record")
     import_judgments(tmp_path / "a/run-0.1.jsonl", store=store)
     (record,) = store.records()

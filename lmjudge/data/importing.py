@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -157,9 +158,16 @@ def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[R
     if not layouts & {"fastchat", "vicuna"}:
         return [None] * len(loaded.rows)
     rendering = _Rendering(source) if "vicuna" in layouts else None
+    content = ""
+    if not source_name(source) and not all(
+        path.is_file() for path in {path for path, _ in loaded.origins}
+    ):
+        # A DataFrame or a data set has no file: what it holds tells it from another.
+        held = json.dumps(loaded.rows, sort_keys=True, default=str).encode()
+        content = hashlib.sha256(held).hexdigest()[:8]
     made: list[Request | None] = []
     for row, (path, line) in zip(loaded.rows, loaded.origins, strict=True):
-        provider = name or _provider(source, path)
+        provider = name or _provider(source, path, content)
         if _is_fastchats(row):
             made.append(_fastchat_request(row, provider, path, line))
         else:
@@ -172,13 +180,13 @@ def _is_fastchats(row: Row) -> bool:
     return isinstance(row.get("file_judge"), list) and "answer1_id" not in row
 
 
-def _provider(source: Source, path: Path) -> str:
+def _provider(source: Source, path: Path, content: str) -> str:
     """The provider of imported records: the source's name, or the file's with its digest."""
     known = source_name(source)
     if known is not None:
         return known
     if not path.is_file():
-        return f"own:{path}"
+        return f"own:{path.name}-{content}"
     state = path.stat()
     return f"own:{path.name}-{_digest(path, state.st_size, state.st_mtime_ns)[:8]}"
 

@@ -169,7 +169,7 @@ class _Run:
         self.waiting: deque[Request] = deque()
         self.elsewhere: dict[str, Request] = {}
         self.flying: set[asyncio.Task[None]] = set()
-        self.finished: list[tuple[Request, Reply | Failure]] = []
+        self.finished: list[tuple[Request, Record | Failure]] = []
         self.claimed: set[str] = set()
         self.stop: BaseException | None = None
         self.poll = _POLL[0]
@@ -261,7 +261,7 @@ class _Run:
         self.shelf.requests += 1
         try:
             reply = await answer(request)  # awaited first: `finished` is another list by then
-            self.finished.append((request, _storable(request, reply)))
+            self.finished.append((request, _recorded(request, reply)))
         except RequestFailed as error:
             failure = Failure(
                 getattr(error, "reason", "request_failed"),
@@ -284,21 +284,23 @@ class _Run:
         """Count what a call may have cost."""
         self.shelf.charge(attempt, self.asker.prices)
 
-    def _drain(self) -> list[tuple[Request, Reply | Failure]]:
+    def _drain(self) -> list[tuple[Request, Record | Failure]]:
         finished, self.finished = self.finished, []
         return finished
 
-    def _keep(self, cache: diskcache.Cache, batch: list[tuple[Request, Reply | Failure]]) -> None:
+    def _keep(self, cache: diskcache.Cache, batch: list[tuple[Request, Record | Failure]]) -> None:
         """Commit what is finished, all together; then free the claims and hand it on."""
         if not batch:
             return
-        self.shelf.commit(cache, [Record(q, r) for q, r in batch if isinstance(r, Reply)])
+        self.shelf.commit(cache, [result for _, result in batch if isinstance(result, Record)])
+        results: dict[str, Reply | Failure] = {}
         for request, result in batch:
             if isinstance(result, Failure):
                 self.shelf.note_attempt(request.key, result)
+                results[request.key] = result
             else:
-                self.shelf.count_kept(request, result)
-        results = {request.key: result for request, result in batch}
+                self.shelf.count_kept(request, result.reply)
+                results[request.key] = result.reply
         self.claims.drop(results)
         self.claimed.difference_update(results)
         self._deliver(results)
@@ -309,15 +311,15 @@ class _Run:
             self.asker.change.notify_all()
 
 
-def _storable(request: Request, reply: Reply) -> Reply | Failure:
-    """Return the reply, or why no store can keep it: those committed with it are kept then."""
+def _recorded(request: Request, reply: Reply) -> Record | Failure:
+    """Return the record of a reply, or why no store can keep it: others are kept without it."""
+    record = Record(request, reply)
     try:
-        line = Record(request, reply).line
-        reply_in(line)
-        check_size(line, 1, request.key)
+        reply_in(record.line)
+        check_size(record.line, 1, request.key)
     except (LmjudgeError, AttributeError, TypeError, ValueError) as error:
         return Failure("bad_reply", f"the endpoint's reply cannot be kept: {error}")
-    return reply
+    return record
 
 
 class _Log:

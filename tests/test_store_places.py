@@ -213,6 +213,12 @@ def test_locks_that_lock_nobody_out_are_found_before_the_first_call(tmp_path: Pa
     assert python(_RECORD, tmp_path / "good", TESTS).split() == ["1", "1"]
 
 
+def test_where_no_process_can_be_started_recording_goes_on(tmp_path: Path) -> None:
+    """As in a program that embeds Python, and knows no path of an interpreter."""
+    embedded = "import sys; sys.executable = '/none'\n"
+    assert python(embedded + _RECORD, tmp_path / "store", TESTS).split() == ["1", "1"]
+
+
 def test_without_posix_locks_a_store_is_read_and_not_written(tmp_path: Path) -> None:
     """As on Windows, which has no fcntl."""
     Store(tmp_path / "store").add(some(3))

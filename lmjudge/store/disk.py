@@ -578,10 +578,17 @@ class Claims:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, offset)
 
     def exclude(self) -> bool:
-        """Return whether a lock of this process keeps another from having it."""
+        """Return whether a lock of this process keeps another from having it.
+
+        True also where no other process can be started to try.
+        """
+        command = [sys.executable, "-I", "-S", "-c", _TAKES, self._path, str(_TESTED)]
         with self.alone(_TESTED):
-            command = [sys.executable, "-I", "-S", "-c", _TAKES, self._path, str(_TESTED)]
-            return subprocess.run(command, capture_output=True).returncode != _TAKEN
+            try:
+                code = subprocess.run(command, capture_output=True, timeout=LOCK_WAIT).returncode
+            except (OSError, subprocess.TimeoutExpired):
+                return True
+        return code != _TAKEN
 
 
 _NEW = ".new-"  # a folder in which a store is made

@@ -275,8 +275,7 @@ def _settle(run: _Run, file: File, url: str, part: Path, target: Path, found: st
             raise DataError(f"{url} came after it was given up", path=target)
         if not file.sha256:
             path = places.downloads() / "sources.lock"
-            fresh = path.with_suffix(".part")
-            fresh.write_text(json.dumps(lock, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-            os.replace(fresh, path)
+            with places.replacing(path) as fresh:
+                fresh.write(json.dumps(lock, indent=1, sort_keys=True).encode() + b"\n")
         os.chmod(part, 0o644)
         os.replace(part, target)

@@ -281,12 +281,14 @@ def test_the_digest_is_of_the_records_asked_for(store: Store) -> None:
 
 
 def test_the_nearest_cache_is_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs" / "cache").mkdir(parents=True)
+    (tmp_path / "nbs" / "cache" / "theirs.txt").touch()
     monkeypatch.chdir(tmp_path / "nbs")
+    assert lj.Store().path == tmp_path / "nbs" / "lmjudge-cache" / "judgments"
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "LMJUDGE.TAG").touch()
     assert lj.Store().path == tmp_path / "cache" / "judgments"
-    (tmp_path / "nbs" / "cache" / "judgments").mkdir(parents=True)
+    list(Store(tmp_path / "nbs" / "cache" / "judgments", mode="record").ask(many(1), Echo()))
     assert lj.Store().path == tmp_path / "nbs" / "cache" / "judgments"
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "elsewhere"))
     assert lj.Store().path == tmp_path / "elsewhere"

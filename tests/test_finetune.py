@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cells import run_cells
 from given import examples
 from hypothesis import given, strategies as st
+from loopback import Loopback
 
 import lmjudge as lj
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import frame
+from lmjudge.report import read_table
 from lmjudge.rewards import (
     longer_rewards,
     new_base,
@@ -399,6 +403,46 @@ def test_expected_wins_are_what_judging_comes_to(tmp_path: Path) -> None:
     found = lj.win_rates(lj.resolve(games), baseline="base").iloc[0]
     planted = expected_wins(endpoint, judge, pairings)["planted"].iloc[0]
     assert abs(found["win_rate"] - planted) < 0.05
+
+
+@pytest.mark.notebooks
+def test_a_notebook_fine_tunes_and_has_the_answers_judged(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taught one answer to all questions: the loss falls, and a judge of ties sees ties."""
+    rows = [
+        {"instruction": f"Question {at}", "input": "", "output": "So it is."} for at in range(40)
+    ]
+    (place / "mine.json").write_text(json.dumps(rows))
+    monkeypatch.delenv("LMJUDGE_OFFLINE")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
+    with Loopback(lambda body: "Alike.\n[[C]]") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        given = {"answers": str(place / "mine.json"), "judge": "mine", "record": True}
+        found = run_cells("vicuna-finetune", **given)
+    table = read_table(found["saved"])
+    assert found["saved"].parent.name == "own"
+    cells = table.set_index(["table", "row"])["value"]
+    assert cells["Tokens with loss"].to_dict() == {"the assistant's": 100, "anything else": 0}
+    assert cells["Loss of a token", "last"] < cells["Loss of a token", "first"]
+    assert cells["Your judge, tuned against base"].tolist() == [50]
+    # Four questions are held out, and judged in both orders.
+    assert len(server.calls) == 8
+
+
+@pytest.mark.notebooks
+def test_the_blogs_training_facts_are_shown_as_printed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    found = run_cells("vicuna-finetune")
+    table = read_table(found["saved"])
+    assert set(table["basis"]) == {"unreleased"}
+    assert table["value"].isna().all()
+    shown = found["displayed"][0].loc["printed", ["LLaMA", "Alpaca", "Vicuna"]]
+    assert [[number for number in row if number] for row in shown.to_numpy()] == [
+        *(["1"], ["52", "70"], ["82"], ["135"], ["500"], ["100", "140"], ["300"])
+    ]
 
 
 def test_a_reward_model_finds_planted_quality_and_ranks_by_it(tmp_path: Path) -> None:

@@ -286,12 +286,14 @@ def _further(
     questions: pd.DataFrame, answers: pd.DataFrame
 ) -> tuple[dict[object, str], dict[object, str]]:
     """The further columns of the questions and of the answers, by their names in a lineup."""
-    taken = {*COLUMNS["lineup"], "turns"}
+    taken = {*COLUMNS["lineup"], *COLUMNS["pairings"], "turns"}
     made: list[dict[object, str]] = []
     for name, frame in (("questions", questions), ("answers", answers)):
         known = {*COLUMNS[name], *(["input"] if name == "questions" else [])}  # shown already
         beside = [column for column in frame.columns if column not in known]
-        made.append({c: f"{name[:-1]}_{c}" if c in taken else str(c) for c in beside})
+        # In a pair an answer's columns end in _a and _b.
+        clash = {c for c in beside if not {c, f"{c}_a", f"{c}_b"}.isdisjoint(taken)}
+        made.append({c: f"{name[:-1]}_{c}" if c in clash else str(c) for c in beside})
         taken |= {*made[-1].values()}
     return made[0], made[1]
 

@@ -825,6 +825,11 @@ def test_further_columns_stay_in_a_lineup_and_in_pairs(tmp_path: Path) -> None:
     ]
     assert list(lineup.columns[:7]) == list(COLUMNS["lineup"])
     pairs = lj.pair_up(questions, answers)
+    # Questions that votes were cast on have the votes' columns.
+    voted = questions.assign(model_a="x", tokens_a=9, winner="tie")
+    named = lj.pair_up(voted, answers)
+    assert named[["question_model_a", "winner", "tokens_a"]].values.tolist() == [["x", "tie", 9]]
+    assert named[["answer_tokens_a", "answer_tokens_b"]].values.tolist() == [[0, 1]]
     names = ["rubric", "tokens_a", "tokens_b", "answer_rubric_b"]
     assert pairs[names].values.tolist() == [["Be kind.", 0, 1, "own"]]
     assert list(pairs.columns[:9]) == list(COLUMNS["pairings"])

@@ -833,3 +833,16 @@ def test_further_columns_stay_in_a_lineup_and_in_pairs(tmp_path: Path) -> None:
     names = ["rubric", "tokens_a", "tokens_b", "answer_rubric_b"]
     assert pairs[names].values.tolist() == [["Be kind.", 0, 1, "own"]]
     assert list(pairs.columns[:9]) == list(COLUMNS["pairings"])
+
+
+def test_questions_with_the_columns_of_votes_pair_up() -> None:
+    """The arena's rows are votes, questions and answers at once."""
+    questions = pd.DataFrame([{"question_id": "1", "category": "c", "turns": ["Q?"]}])
+    questions = questions.assign(model_a="m", model_b="n", winner="tie", reference=None)
+    answers = pd.DataFrame(
+        {"question_id": ["1", "1"], "model": ["m", "n"], "turns": [["A"], ["B"]], "sample": 0}
+    )
+    pairs = lj.pair_up(questions, answers)
+    assert pairs[["model_a", "model_b", "question_model_a", "winner"]].values.tolist() == [
+        ["m", "n", "m", "tie"]
+    ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
 import pytest
+from given import benchmark
 from scipy import stats
+from scipy.integrate import quad
+from scipy.special import expit
 
 import lmjudge as lj
 from lmjudge.errors import FrameError
@@ -193,3 +197,28 @@ def test_intervals_hold_where_voters_have_tastes() -> None:
             held[cluster] += row["low"] <= true <= row["high"]
     assert held[None] >= 0.9 * 150
     assert held["question_id"] < 0.7 * 150
+
+
+def test_kept_results_hold_where_voters_have_tastes() -> None:
+    """Every default interval holds 93 of 100 or more, or says too_few; page and files agree."""
+    crossed = benchmark("coverage_crossed")
+    files = sorted(crossed.RESULTS.glob("crossed-*.json"))
+    assert files
+    for path in files:
+        for name, found in json.loads(path.read_text())["quantities"].items():
+            assert found["missing"] == 0, (path.name, name)
+            flagged = found["flagged"] > 0.5 * found["studies"]
+            if name != "win rate, by question alone" and not flagged:
+                assert found["held"] >= 0.93 * found["studies"], (path.name, name)
+    page = crossed.RESULTS.parents[1] / "docs" / "coverage-crossed.md"
+    assert page.read_text() == crossed.page() + "\n"
+
+
+def test_a_cell_of_the_crossed_grid_is_counted() -> None:
+    crossed = benchmark("coverage_crossed")
+    cell = crossed.run((20, 20, 5), 0.5, 20)
+    assert {found["studies"] for found in cell["quantities"].values()} == {20}
+    assert cell["quantities"]["win rate"]["held"] >= 16
+    truth = quad(lambda z: stats.norm.pdf(z) * (expit(0.5 + z) ** 2 + expit(-0.5 - z) ** 2), -9, 9)
+    assert crossed.agreeing(0.0) == pytest.approx(truth[0], abs=1e-8)
+    assert crossed.fitted(0.0)[0] == pytest.approx(-crossed.fitted(0.0)[3], abs=1e-9)

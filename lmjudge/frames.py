@@ -286,6 +286,7 @@ def _further(
     questions: pd.DataFrame, answers: pd.DataFrame
 ) -> tuple[dict[object, str], dict[object, str]]:
     """The further columns of the questions and of the answers, by their names in a lineup."""
+    # The arena's rows are votes too: a model_a of theirs is not the pair's.
     taken = {*COLUMNS["lineup"], *COLUMNS["pairings"], "turns"}
     made: list[dict[object, str]] = []
     for name, frame in (("questions", questions), ("answers", answers)):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from given import examples
+from hypothesis import given, strategies as st
 from loopback import CUT, Loopback, always, chat, error, http
 
 from lmjudge.endpoints.budget import Budget
@@ -79,7 +80,7 @@ DEAR: dict[str, tuple[list[Any], float]] = {
 }
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.sampled_from(sorted(HONEST)), min_size=1, max_size=12),
     st.integers(1, 6),
@@ -92,7 +93,7 @@ def test_no_server_that_keeps_to_the_bound_exceeds_a_budget(
     _holds(HONEST, names, concurrency, dollars, calls, over=0)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.sampled_from(sorted(HONEST | DEAR)), min_size=1, max_size=12),
     st.integers(1, 6),

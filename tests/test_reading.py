@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import pytest
 import zstandard
-from given import written
-from hypothesis import HealthCheck, given, settings, strategies as st
+from given import examples, written
+from hypothesis import HealthCheck, given, strategies as st
 
 import lmjudge as lj
 from lmjudge import (
@@ -291,7 +291,7 @@ CONTAINERS = ["json", "indented", "two arrays", "object", "parquet", ",", ";", "
 CONTAINERS += ["utf-8", "utf-8-sig", "utf-16"]
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     how=st.sampled_from(CONTAINERS),
     packing=st.sampled_from(sorted(PACKED)),
@@ -627,7 +627,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     drawn=st.lists(
         st.tuples(

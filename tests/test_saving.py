@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from given import written
-from hypothesis import HealthCheck, given, settings, strategies as st
+from given import examples, written
+from hypothesis import HealthCheck, given, strategies as st
 from test_file_names import HOSTILE
 
 import lmjudge as lj
@@ -68,7 +68,7 @@ def answers(drawn: Any) -> pd.DataFrame:
     return frame("answers", rows)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from(SUFFIXES),
     drawn=st.lists(st.tuples(NAME, TURNS), min_size=1, max_size=4),
@@ -80,7 +80,7 @@ def test_answers_come_back(suffix: str, drawn: Any, layout: Any, tmp_path: Path)
     same(read.drop(columns="answer_id", errors="ignore"), made)
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     suffix=st.sampled_from(SUFFIXES),
     texts=st.lists(TEXT | st.none(), min_size=2, max_size=4),

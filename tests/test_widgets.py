@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from endpoints import Echo
+from given import examples
 from hostile import AWAY, PAGES as HOSTILE, RUN
-from hypothesis import example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 import lmjudge as lj
 from lmjudge.cli import main
@@ -467,7 +468,7 @@ def test_models_are_named_once_the_voter_ends_the_session(tmp_path: Path) -> Non
         ballot.cast("a")
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     seed=st.integers(0, 9),
     steps=st.lists(

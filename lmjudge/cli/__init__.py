@@ -16,20 +16,20 @@ from lmjudge.errors import LmjudgeError
 
 _EXAMPLES = """\
 examples:
-  lmjudge reproduce                     run every notebook on shipped verdicts, write the report
-  lmjudge run vicuna-scores             one notebook, on released rows or the simulated study
-  lmjudge check                         the tables in reports/ against the published numbers
-  lmjudge store stats                   what the store of judgments holds
-  lmjudge plan judge questions.jsonl model_answer --judge gpt-4o      before a cent is spent
-  lmjudge generate, judge, show         answers, verdicts, tables: see --help of each
+  lmjudge reproduce                     run every notebook on the shipped verdicts
+  lmjudge run vicuna-scores             run one notebook
+  lmjudge check                         compare reports/ with the published numbers
+  lmjudge store stats                   count the records of the store
+  lmjudge plan judge questions.jsonl model_answer --judge gpt-4o      calls and price
+  lmjudge generate, judge, show         make answers, verdicts, tables (see each --help)
 
 environment:
-  LMJUDGE_DATA      a folder of released rows; looked in before the downloads
+  LMJUDGE_DATA      a folder of released rows, read before the downloads
   LMJUDGE_CACHE     the store's folder (default: lmjudge's nearest cache/judgments upward)
   LMJUDGE_REPORTS   where tables and pages are written (default: lmjudge's nearest reports)
-  LMJUDGE_OFFLINE   1: nothing is fetched, and no model is asked
-  LMJUDGE_PRICES    a table of prices of one's own
-  OPENAI_API_KEY, OPENAI_BASE_URL       of a judge of one's own
+  LMJUDGE_OFFLINE   1: fetch nothing and call no model
+  LMJUDGE_PRICES    your own table of prices
+  OPENAI_API_KEY, OPENAI_BASE_URL       for your own judge
 """
 _RUNS = """\
 examples:
@@ -78,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lmjudge",
-        description="Judging language models with language models.",
+        description="Measure how far you can trust an LLM judge.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -101,122 +101,137 @@ def _parser() -> argparse.ArgumentParser:
     again = verb(
         "reproduce",
         reporting.reproduce,
-        "run every notebook on the verdicts that ship with lmjudge, and write the report",
+        "Run every notebook on the verdicts that ship with lmjudge, and write the report.",
     )
     again.add_argument(
         "--full",
         action="store_true",
-        help="then fetch the open sources and add what their original files show",
+        help="Also fetch the open sources, and add the tables that need their original files.",
     )
     again.add_argument(
-        "--jobs", type=options.count, metavar="n", help="how many run at a time (default: cores)"
+        "--jobs",
+        type=options.count,
+        metavar="n",
+        help="Run this many notebooks at a time (default: number of cores).",
     )
-    fetch = verb("fetch", reporting.fetch, "download published sources, each checked")
-    fetch.add_argument("names", nargs="*", metavar="name", help="a source (default: the open ones)")
+    fetch = verb("fetch", reporting.fetch, "Download published sources and check their SHA-256.")
+    fetch.add_argument(
+        "names", nargs="*", metavar="name", help="Source to download (default: all open sources)."
+    )
     listed = "".join(f"  {stem:22} {title}\n" for stem, title in places.titles().items())
-    run = verb("run", reporting.run, "run notebooks and make their pages", epilog=_RUNS + listed)
-    run.add_argument("stems", nargs="*", metavar="stem", help="a notebook (default: all)")
+    run = verb("run", reporting.run, "Run notebooks and write their pages.", epilog=_RUNS + listed)
+    run.add_argument("stems", nargs="*", metavar="stem", help="Notebook to run (default: all).")
     run.add_argument(
         "-p",
         action="append",
         default=[],
         type=_pair,
         metavar="name=value",
-        help="a parameter, for every notebook that has it",
+        help="Set a notebook parameter. Repeat for several.",
     )
     run.add_argument(
-        "--source", default="auto", choices=("auto", "published", "simulated"), help="the rows used"
+        "--source", default="auto", choices=("auto", "published", "simulated"), help="Rows to use."
     )
     run.add_argument(
-        "--full", action="store_true", help="read the original files of the sources fetched here"
+        "--full",
+        action="store_true",
+        help="Read the original files of the sources that you fetched.",
     )
     run.add_argument(
-        "--jobs", type=options.count, default=1, metavar="n", help="how many run at a time"
+        "--jobs",
+        type=options.count,
+        default=1,
+        metavar="n",
+        help="Run this many notebooks at a time (default: 1).",
     )
     run.add_argument(
         "--changed",
         action="store_true",
-        help="skip those whose table rests on the same cells, parameters, data, records and code",
+        help="Skip notebooks whose cells, parameters, data, records and code did not change.",
     )
     for one in (again, run):
-        one.add_argument("--open", action="store_true", help="open the report in the browser")
+        one.add_argument("--open", action="store_true", help="Open the report in the browser.")
     check = verb(
-        "check", reporting.check, "hold the tables in reports/ against the published numbers"
+        "check", reporting.check, "Compare the tables in reports/ with the published numbers."
     )
-    check.add_argument("stems", nargs="*", metavar="stem", help="a table (default: all)")
+    check.add_argument("stems", nargs="*", metavar="stem", help="Table to compare (default: all).")
     check.add_argument(
         "--evidence",
         action="store_true",
-        help="instead, make the evidence pages and their digests again from the store, and compare",
+        help="Rebuild the evidence pages from the store and compare their digests instead.",
     )
-    plan = verb("plan", None, "tell what generate or judge would ask and cost; nothing is asked")
-    batch = verb("batch", None, "ask by OpenAI's Batch API: half the price, within a day")
+    plan = verb("plan", None, "Show the calls a run would make and their cost. Makes no call.")
+    batch = verb("batch", None, "Use OpenAI's Batch API: half the price, within a day.")
     deeds = batch.add_subparsers(metavar="command", required=True)
-    export = verb("export", None, "write what the store lacks as a file of requests", deeds)
-    export.add_argument("file", type=Path, help="the .jsonl to write; more files are numbered")
+    export = verb("export", None, "Write the requests that the store lacks to a file.", deeds)
+    export.add_argument("file", type=Path, help=".jsonl file to write. Further files are numbered.")
     parents = {"plan": plan, "export": export}
     shared = {
         deed: one.add_subparsers(metavar="command", required=True) for deed, one in parents.items()
     }
     for deed, parent in {"ask": verbs, **shared}.items():
-        says = "ask a model to answer questions"
+        says = "Ask a model to answer questions."
         generate = verb("generate", judging.generate, says, parent, options.GENERATING)
         options.generating(generate)
         # Twenty lines of options would bury the one that says what is wrong.
         generate.usage = "%(prog)s [questions] (--model | --local) NAME [options: --help]"
-        says = "ask judges for verdicts on answers"
+        says = "Ask judges for verdicts on answers."
         judge = verb("judge", judging.judge, says, parent, options.JUDGING)
         options.judging(judge)
         judge.usage = "%(prog)s questions [answers ...] (--judge | --local) NAME [options: --help]"
         for one in (generate, judge):
             one.set_defaults(deed=deed)
-    submit = verb("submit", batching.submit, "send files of requests, each once", deeds)
+    submit = verb("submit", batching.submit, "Send files of requests. Sends each file once.", deeds)
     submit.add_argument("files", nargs="+", type=Path, metavar="file")
-    collect = verb("collect", batching.collect, "keep a batch's results in the store", deeds)
-    collect.add_argument("file", type=Path, help="the file that was sent")
-    collect.add_argument("results", nargs="*", type=Path, help="results downloaded already")
+    collect = verb("collect", batching.collect, "Add a batch's results to the store.", deeds)
+    collect.add_argument("file", type=Path, help="File that was sent.")
+    collect.add_argument(
+        "results", nargs="*", type=Path, help="Results that you downloaded already."
+    )
     for one in (submit, collect):
         options.serving(one)
-    show = verb("show", showing.show, "show judgments as tables", epilog=options.SHOWING)
+    show = verb("show", showing.show, "Show judgments as tables.", epilog=options.SHOWING)
     options.showing(show)
-    says = "say which of several judges to use, from people's votes"
+    says = "Recommend one of several judges, from people's votes."
     options.auditing(verb("audit", showing.audit, says, epilog=options.AUDITING))
-    store = verb("store", None, "look after the store of judgments")
-    store.add_argument("--path", type=Path, help="its folder (default: the nearest one)")
+    store = verb("store", None, "Inspect, check, export and merge the store.")
+    store.add_argument("--path", type=Path, help="Folder of the store (default: the nearest one).")
     deeds = store.add_subparsers(metavar="command", required=True)
-    verb("stats", storing.stats, "count what the store holds", deeds)
-    verb("verify", storing.verify, "check every record against its SHA-256", deeds)
-    out = verb("export", storing.export, "write records to one file (.jsonl.zst)", deeds)
-    out.add_argument("out", type=Path, help="the file to write, such as all.jsonl.zst")
-    out.add_argument("--force", action="store_true", help="write over a file that is there")
+    verb("stats", storing.stats, "Count the records of the store.", deeds)
+    verb("verify", storing.verify, "Check every record against its SHA-256.", deeds)
+    out = verb("export", storing.export, "Write records to one file (.jsonl.zst).", deeds)
+    out.add_argument("out", type=Path, help="File to write, such as all.jsonl.zst.")
+    out.add_argument("--force", action="store_true", help="Overwrite an existing file.")
     out.add_argument(
-        "--without", nargs="+", default=[], metavar="PROVIDER", help="leave these records out"
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="PROVIDER",
+        help="Leave out the records of these providers.",
     )
     out.add_argument(
         "--public",
         action="store_true",
-        help="leave out sources that may not be passed on to anyone: without a licence,"
-        " non-commercial, behind a login, or unknown",
+        help="Leave out sources that you may not pass on to everyone: without a licence,"
+        " non-commercial, behind a login, or unknown.",
     )
     out.add_argument(
         "--only",
         nargs="+",
         type=Path,
         metavar="FILE",
-        help="only the records that these rows rest on: files of lmjudge judge or generate",
+        help="Write only the records behind these files of lmjudge judge or generate.",
     )
-    merge = verb("merge", storing.merge, "add the records of other stores and exports", deeds)
+    merge = verb("merge", storing.merge, "Add the records of other stores and exports.", deeds)
     merge.add_argument("sources", nargs="+", type=Path, metavar="source")
     merge.add_argument(
         "--accept-changed",
         action="store_true",
-        help="take the earlier of two replies, even where it is not the one that this store holds",
+        help="Keep the earlier of two replies, even if it replaces the one in this store.",
     )
-    verb("seal", storing.seal, "make the store readable from read-only media", deeds)
-    explain = verb("explain", storing.explain, "tell the stored request nearest to one", deeds)
-    explain.add_argument(
-        "request", type=Path, help="a file holding the request's JSON (- for stdin)"
-    )
+    verb("seal", storing.seal, "Make the store readable from read-only media.", deeds)
+    explain = verb("explain", storing.explain, "Show the stored request nearest to yours.", deeds)
+    explain.add_argument("request", type=Path, help="File with the request's JSON (- for stdin).")
     return parser
 
 

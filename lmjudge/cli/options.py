@@ -10,7 +10,7 @@ from typing import Any
 
 GENERATING = """\
 examples:
-  lmjudge plan generate questions.jsonl --model qwen2.5-7b        what it would ask, and cost
+  lmjudge plan generate questions.jsonl --model qwen2.5-7b        calls and price
   lmjudge generate questions.jsonl --model qwen2.5-7b --base-url http://localhost:8000/v1
   lmjudge generate questions.jsonl --local my-model/ --recipe mt-bench --limit 20
   lmjudge generate questions.jsonl --model gpt-4o --budget 5.00 --out model_answer
@@ -26,7 +26,7 @@ Questions are FastChat's, AlpacaEval's, Arena-Hard's, or a CSV, Parquet or JSON 
 """
 JUDGING = """\
 examples:
-  lmjudge plan judge questions.jsonl model_answer --judge gpt-4o       what it would ask, and cost
+  lmjudge plan judge questions.jsonl model_answer --judge gpt-4o       calls and price
   lmjudge judge questions.jsonl model_answer --judge gpt-4o --limit 20
   lmjudge judge questions.jsonl model_answer --judge gpt-4o --mode pairwise-baseline --baseline old
   lmjudge judge questions.jsonl model_answer --judge gpt-4o --judge qwen --mode pairwise-all
@@ -49,117 +49,146 @@ examples:
 def generating(parser: argparse.ArgumentParser) -> None:
     """The arguments of `lmjudge generate`."""
     parser.add_argument(
-        "questions", nargs="?", help="a file or folder of questions, or a source's name"
+        "questions", nargs="?", help="File or folder of questions, or a source's name."
     )
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--model", help="the model's name, as its server knows it")
-    who.add_argument("--local", type=Path, help="a folder, or hub id, that transformers runs here")
-    parser.add_argument("--name", help="what the answers call it (default: the model's name)")
+    who.add_argument("--model", help="Model name that the server expects.")
+    who.add_argument(
+        "--local", type=Path, help="Folder or hub id of a model to run here with transformers."
+    )
+    parser.add_argument("--name", help="Name of the model in the answers (default: its own).")
     parser.add_argument(
         "--recipe",
         choices=("mt-bench", "gpt4llm", "devise", "translate-zh"),
-        help="ask as that work asked (RECIPES); or have questions devised, or translated",
+        help="Use the settings of a published work, or write or translate questions.",
     )
     parser.add_argument(
-        "--count", type=count, help="of --recipe devise: questions a category (default: 10)"
+        "--count", type=count, help="Questions per category, with --recipe devise (default: 10)."
     )
-    parser.add_argument("--temperature", type=float, help="one for all categories")
-    parser.add_argument("--max-tokens", type=count, help="the most tokens of a reply")
-    parser.add_argument("--seed", type=int, help="sent along; grows by one with each sample")
+    parser.add_argument(
+        "--temperature", type=float, help="Sampling temperature for all categories."
+    )
+    parser.add_argument("--max-tokens", type=count, help="Maximum tokens of a reply.")
+    parser.add_argument("--seed", type=int, help="Seed to send. Grows by one with each sample.")
     parser.add_argument(
         "--out",
         type=Path,
-        help="a .jsonl file, or a folder with a file for each model (default: model_answer; of a"
-        " shard: none; of a recipe that makes questions: questions-RECIPE.jsonl)",
+        help=".jsonl file, or folder with a file per model (default: model_answer; for a"
+        " shard: none; for a recipe that writes questions: questions-RECIPE.jsonl).",
     )
     _asking(parser)
 
 
 def judging(parser: argparse.ArgumentParser) -> None:
     """The arguments of `lmjudge judge`."""
-    parser.add_argument("questions", help="a file or folder of questions, or a source's name")
+    parser.add_argument("questions", help="File or folder of questions, or a source's name.")
     parser.add_argument(
         "answers",
         nargs="*",
-        help="files or folders of answers, or sources' names; all their models",
+        help="Files or folders of answers, or sources' names.",
     )
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument(
-        "--judge", action="append", metavar="MODEL", help="the judge's model; give several for more"
+        "--judge",
+        action="append",
+        metavar="MODEL",
+        help="Model of the judge. Repeat for several judges.",
     )
-    who.add_argument("--local", type=Path, help="a folder, or hub id, that transformers runs here")
+    who.add_argument(
+        "--local", type=Path, help="Folder or hub id of a model to run here with transformers."
+    )
     parser.add_argument(
         "--mode",
         default="single",
         choices=("single", "pairwise-baseline", "pairwise-all", "pairs"),
-        help="grade each answer; compare each model with the baseline, or all with all, in both"
-        " orders; or compare the pairs in QUESTIONS (default: single)",
+        help="Grade each answer, compare with the baseline, compare all with all, or compare the"
+        " pairs in QUESTIONS (default: single). Comparisons run in both orders.",
     )
-    parser.add_argument("--baseline", metavar="MODEL", help="of pairwise-baseline")
-    parser.add_argument("--models", nargs="+", metavar="MODEL", help="some of the models only")
+    parser.add_argument(
+        "--baseline", metavar="MODEL", help="Baseline model, with --mode pairwise-baseline."
+    )
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="Use only these models.")
     parser.add_argument(
         "--prompt",
-        help="a prompt's name, or a template that shows {question}, and {answer} or {answer_a} and"
-        " {answer_b} (default: single, or pair)",
+        help="Name of a prompt, or a template with {question} and {answer}, or {answer_a} and"
+        " {answer_b} (default: single or pair).",
     )
     parser.add_argument(
         "--parser",
-        help="how verdicts are read (default: strict; of FastChat's: fastchat; of *-json: json)",
+        help="Parser of verdicts (default: strict; FastChat's prompts: fastchat; *-json: json).",
     )
-    parser.add_argument("--output-format", help="of a template: [[A]], [[rating]] ...")
-    parser.add_argument("--scale", type=_scale, metavar="LOW,HIGH", help="of a template's scores")
-    parser.add_argument("--turns", type=count, nargs="+", help="1, 2 or both (default: all shown)")
+    parser.add_argument(
+        "--output-format", help="Verdict that your template asks for: [[A]], [[rating]] ..."
+    )
+    parser.add_argument(
+        "--scale",
+        type=_scale,
+        metavar="LOW,HIGH",
+        help="Lowest and highest score of your template.",
+    )
+    parser.add_argument(
+        "--turns",
+        type=count,
+        nargs="+",
+        help="Turns to judge: 1, 2 or both (default: all that the prompt shows).",
+    )
     parser.add_argument(
         "--redo",
         nargs="+",
         default=[],
         metavar="REASON",
-        help="draw again, up to three times, where there is no verdict for this reason: no_verdict,"
+        help="Ask again, up to three times, if a verdict is missing for this reason: no_verdict,"
         " ambiguous, truncated ...",
     )
-    parser.add_argument("--references", type=Path, help="a file of reference answers")
+    parser.add_argument("--references", type=Path, help="File of reference answers.")
     parser.add_argument(
         "--allow-missing",
         action="store_true",
-        help="judge what there is, where answers are missing",
+        help="Judge the answers that exist if some are missing.",
     )
     parser.add_argument(
         "--include-unfinished",
         action="store_true",
-        help="judge answers that are empty or were cut off, too",
+        help="Also judge answers that are empty or cut off.",
     )
     parser.add_argument(
         "--out",
         type=_table,
-        help="the .jsonl, .csv or .parquet to write (default: judgments-MODE.jsonl; of a shard:"
-        " none)",
+        help=".jsonl, .csv or .parquet file to write (default: judgments-MODE.jsonl; for a shard:"
+        " none).",
     )
-    parser.add_argument("--fastchat", type=Path, help="write FastChat's form too, to this .jsonl")
+    parser.add_argument(
+        "--fastchat", type=Path, help="Also write FastChat's format to this .jsonl file."
+    )
     _asking(parser)
 
 
 def showing(parser: argparse.ArgumentParser) -> None:
     """The arguments of `lmjudge show`."""
-    parser.add_argument("judgments", nargs="+", type=Path, help="files of judgments, of one kind")
-    parser.add_argument("--baseline", metavar="MODEL", help="win rates over this model alone")
-    parser.add_argument("--models", nargs="+", metavar="MODEL", help="some of the models only")
+    parser.add_argument(
+        "judgments", nargs="+", type=Path, help="Files of judgments, all of one kind."
+    )
+    parser.add_argument("--baseline", metavar="MODEL", help="Show win rates over this model only.")
+    parser.add_argument("--models", nargs="+", metavar="MODEL", help="Use only these models.")
     parser.add_argument(
         "--rule",
         default="tie",
         choices=("tie", "net", "drop", "given"),
-        help="what two orders that differ amount to (default: tie, as FastChat)",
+        help="Verdict if the two orders disagree (default: tie, as in FastChat).",
     )
     _mapping(parser)
     _labels(parser)
-    parser.add_argument("--out", type=_tables_file, help="a .csv to write the tables to")
+    parser.add_argument("--out", type=_tables_file, help=".csv file to write the tables to.")
     parser.add_argument(
-        "--html", type=Path, help="a page to write: tables, a figure, the judgments with filters"
+        "--html", type=Path, help="Page to write: tables, a figure, and the judgments with filters."
     )
+    parser.add_argument("--questions", type=Path, help="Questions whose texts the page shows.")
     parser.add_argument(
-        "--questions", type=Path, help="the questions, whose texts the page then shows"
-    )
-    parser.add_argument(
-        "--answers", nargs="+", type=Path, metavar="FILE", help="the answers, for the page too"
+        "--answers",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="Answers whose texts the page shows.",
     )
 
 
@@ -170,16 +199,14 @@ def auditing(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["prd"],
         metavar="FILE",
-        help="judgments of one judge or several, best in both orders (default: the source prd)",
+        help="Judgments of one or more judges, best in both orders (default: the source prd).",
     )
     parser.add_argument(
-        "--votes", default="prd", metavar="FILE", help="people's votes (default: the source prd)"
+        "--votes", default="prd", metavar="FILE", help="People's votes (default: the source prd)."
     )
     _mapping(parser)
     _labels(parser)
-    parser.add_argument(
-        "--out", type=_answer_file, help="a page (.html) or Markdown (.md) to write"
-    )
+    parser.add_argument("--out", type=_answer_file, help="Page (.html) or Markdown (.md) to write.")
 
 
 def _answer_file(text: str) -> Path:
@@ -195,7 +222,7 @@ def _labels(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_named,
         metavar="label=verdict",
-        help="what a label of the file means, such as A>>B=model_a; repeat for several",
+        help="Meaning of a label in the file, such as A>>B=model_a. Repeat for several.",
     )
 
 
@@ -213,45 +240,58 @@ def _mapping(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_named,
         metavar="name=column",
-        help="a column of the file, such as model_a=generator_1; repeat for several",
+        help="Column of the file, such as model_a=generator_1. Repeat for several.",
     )
 
 
 def _asking(parser: argparse.ArgumentParser) -> None:
     _mapping(parser)
-    parser.add_argument("--revision", help="of --local, a hub's model: its branch, tag or commit")
-    parser.add_argument("--system", help="a system prompt")
+    parser.add_argument("--revision", help="Branch, tag or commit of a hub's model, with --local.")
+    parser.add_argument("--system", help="System prompt.")
     parser.add_argument(
         "--param",
         action="append",
         default=[],
         type=_param,
         metavar="name=value",
-        help="a field of the request, as JSON or text; null leaves a default out",
+        help="Field of the request, as JSON or text. null removes a default.",
     )
     parser.add_argument(
         "--include-reasoning",
         action="store_true",
-        help="send the reasoning blocks (<think> ...) that answers begin with, too",
+        help="Also send the reasoning blocks (<think> ...) at the start of answers.",
     )
-    parser.add_argument("--samples", type=count, default=1, help="how often each is asked")
-    parser.add_argument("--limit", type=count, default=0, help="the first so many questions")
-    parser.add_argument("--categories", nargs="+", metavar="CATEGORY", help="some of them only")
-    parser.add_argument("--concurrency", type=count, help="requests in flight, or a local batch")
+    parser.add_argument(
+        "--samples", type=count, default=1, help="Number of samples of each request (default: 1)."
+    )
+    parser.add_argument("--limit", type=count, default=0, help="Use only the first questions.")
+    parser.add_argument(
+        "--categories", nargs="+", metavar="CATEGORY", help="Use only these categories."
+    )
+    parser.add_argument(
+        "--concurrency", type=count, help="Number of requests in flight, or size of a local batch."
+    )
     parser.add_argument(
         "--timeout",
         type=_seconds,
-        help="seconds to wait for a reply once its turn has come (default: 120)",
+        help="Seconds to wait for a reply to a sent request (default: 120).",
     )
-    parser.add_argument("--budget", type=_dollars, help="stop before more dollars are spent")
-    parser.add_argument("--max-calls", type=count, help="stop before more calls are made")
+    parser.add_argument(
+        "--budget", type=_dollars, help="Maximum to spend, in dollars. Stops before it is exceeded."
+    )
+    parser.add_argument(
+        "--max-calls", type=count, help="Maximum number of calls. Stops before it is exceeded."
+    )
     parser.add_argument(
         "--same-model",
         action="store_true",
-        help="stop where the server says that another model than was asked for has answered",
+        help="Stop if the server reports another model than you asked for.",
     )
     parser.add_argument(
-        "--shard", type=_shard, metavar="i/n", help="ask for part i of n; merge the stores after"
+        "--shard",
+        type=_shard,
+        metavar="i/n",
+        help="Send only part i of n. Merge the stores afterwards.",
     )
     serving(parser)
 
@@ -259,12 +299,12 @@ def _asking(parser: argparse.ArgumentParser) -> None:
 def serving(parser: argparse.ArgumentParser) -> None:
     """Where the server is, and where the store."""
     parser.add_argument(
-        "--base-url", help="an OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's)"
+        "--base-url", help="OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's)."
     )
     parser.add_argument(
         "--allow-http",
         action="store_true",
-        help="send prompts and key unencrypted to another machine, in a network that you trust",
+        help="Send prompts and key unencrypted to another machine, in a network that you trust.",
     )
     parser.add_argument(
         "--header",
@@ -272,12 +312,14 @@ def serving(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_header,
         metavar="name=value",
-        help="send this HTTP header; repeat for several",
+        help="HTTP header to send. Repeat for several.",
     )
     parser.add_argument(
-        "--ca-file", type=Path, help="a PEM file of the authorities whose servers you trust"
+        "--ca-file", type=Path, help="PEM file of the certificate authorities that you trust."
     )
-    parser.add_argument("--store", type=Path, help="the store's folder (default: the nearest one)")
+    parser.add_argument(
+        "--store", type=Path, help="Folder of the store (default: the nearest one)."
+    )
 
 
 def count(text: str) -> int:

@@ -19,10 +19,14 @@ from pathlib import Path
 import pandas as pd
 
 import lmjudge as lj
-from lmjudge.simulate import MODELS, SimulatedJudge, Study, Voters, recovered
-from lmjudge.simulate.overlap import overlapping
-from lmjudge.simulate.samples import SAMPLED, sampled
+from lmjudge.simulate import MODELS, SimulatedJudge, Study, Voters
 from lmjudge.stats import relative_quality
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from oracle import planted, recovered
+from oracle.overlap import overlapping
+from oracle.samples import SAMPLED, sampled
 
 BOTH = (1, 2)
 
@@ -45,7 +49,7 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     found: list[pd.DataFrame] = []
 
     def see(name: str, estimates: pd.DataFrame, quantity: str, **cut: object) -> None:
-        found.append(recovered(estimates, study.planted(quantity, **cut), name))
+        found.append(recovered(estimates, planted(study, quantity, **cut), name))
 
     lineup, pairings = lj.line_up(study.questions, study.answers), study.pairings
     by_group = dict(tuple(study.votes.groupby("group")))
@@ -119,13 +123,13 @@ def preferences(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
     games = lj.judge_pairs(pairs, fond, **ask)
     for rule in ("both", "either"):
         made = lj.attack_failures(games, padded=set(pairs["model_b"]), rule=rule)
-        true = study.planted("attack_failures", judge=fond.name, rule=rule)
+        true = planted(study, "attack_failures", judge=fond.name, rule=rule)
         yield recovered(made, true, f"padded, {rule}")
     humans = study.votes[study.votes["turn"] == 1].assign(judge=study.votes["group"])
     for votes in (lj.resolve(lj.judge_pairs(study.pairings, fond, **ask)), humans):
         made = lj.length_bias(votes, study.answers)
         for who in made["judge"]:
-            true = study.planted("length_bias", voters=who).assign(judge=who)
+            true = planted(study, "length_bias", voters=who).assign(judge=who)
             yield recovered(made[made["judge"] == who], true, "odds, twice as long")
     truth = lj.scores_as_votes(study.labels)
     for prompt in ("pair-general", "pair-chain-of-thought", "pair-reference"):
@@ -138,7 +142,7 @@ def preferences(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
             low=1 - made["high"],
             high=1 - made["low"],
         )
-        true = study.planted("wrong_preferred", judge=hasty.name)
+        true = planted(study, "wrong_preferred", judge=hasty.name)
         yield recovered(made, true, "wrong preferred", value="failure_rate")
 
 
@@ -153,7 +157,7 @@ def instruction_data(study: Study, scores: pd.DataFrame) -> Iterator[pd.DataFram
     Grades that are expected fewer than five times are left out: no interval for so rare a share
     holds as often as it should (82 of 100 for one of 0.0029 in 60).
     """
-    grades = study.planted("score_counts", judge=study.judges[0])
+    grades = planted(study, "score_counts", judge=study.judges[0])
     grades = grades[grades["planted"] * len(study.questions) >= 5]
     counts = lj.score_counts(scores).rename(columns={"score": "grade"})
     every = grades[["model", "grade"]].merge(counts[["model", "grade", "count"]], how="left")
@@ -161,7 +165,7 @@ def instruction_data(study: Study, scores: pd.DataFrame) -> Iterator[pd.DataFram
     yield recovered(lj.shares(every.fillna({"count": 0}).merge(n)), grades, "grades")
     bins, said = list(range(0, 121, 20)), study.answers["turns"].explode()
     words = lj.length_histogram(said, bins)[:-1].rename(columns={"low": "words"})
-    true = study.planted("length_histogram", bins=bins)
+    true = planted(study, "length_histogram", bins=bins)
     yield recovered(lj.shares(words.assign(n=len(said), no_verdict=0)), true, "lengths")
 
 
@@ -179,7 +183,7 @@ def ranked_samples(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
         games = lj.judge_pairs(
             pairings, judge, store=Memory(), endpoint=study.endpoint, orders=orders
         )
-        true = study.planted("ranked_totals", judge=judge.model, baseline=top, orders=orders)
+        true = planted(study, "ranked_totals", judge=judge.model, baseline=top, orders=orders)
         yield recovered(lj.score_totals(games, baseline=top), true, f"ranked, {orders}")
 
 
@@ -197,17 +201,17 @@ def kinds_of_judges(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
     met = lj.agreements(voters, by="turn").query("x == @single.name or y == @single.name")
     for (x, y, setting), made in met.groupby(["x", "y", "setting"]):
         cut = {"voters": (x, y), "ties": {"S1": "keep", "S2": "drop"}[setting], "by": "turn"}
-        true = study.planted("agreement", turns=BOTH, **cut)
+        true = planted(study, "agreement", turns=BOTH, **cut)
         yield recovered(made, true, f"{x} and {y}, {setting}")
     by = ["model_a", "model_b"]
     cut = {"voters": (pair.name, "expert"), "ties": "drop", "by": by, "turns": BOTH}
     made = lj.agreement_by_gap(voters[pair.name], voters["expert"])
-    yield recovered(made, study.planted("agreement", **cut), "by pair of models")
+    yield recovered(made, planted(study, "agreement", **cut), "by pair of models")
     for who, votes in voters.items():
         for by, ties in (("turn", "keep"), ("turn", "drop"), ("category", "keep")):
             cut = {"by": by, "ties": ties, "pool": "opponents"}
             made = lj.win_rates(votes, questions=study.questions, **cut)
-            true = study.planted("win_rates", voters=who, turns=BOTH, **cut)
+            true = planted(study, "win_rates", voters=who, turns=BOTH, **cut)
             yield recovered(made, true, f"wins over opponents, {who}, {by}, {ties}")
 
 
@@ -217,13 +221,13 @@ def rated(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
     study = lj.simulate(seed, per_category=per_category, voters=voters)
     votes, said = study.votes[study.votes["turn"] == 1], {"voters": "crowd"}
     made = lj.bradley_terry(votes, cluster="question_id")
-    yield recovered(made, study.planted("bradley_terry", **said), "Bradley-Terry")
+    yield recovered(made, planted(study, "bradley_terry", **said), "Bradley-Terry")
     for ties in ("drop", "half"):
         made = lj.win_fractions(votes, ties=ties)
-        true = study.planted("win_fractions", ties=ties, **said)
+        true = planted(study, "win_fractions", ties=ties, **said)
         yield recovered(made, true, f"win fractions, {ties}")
     made = lj.vote_shares(study.votes, by="turn")
-    true = study.planted("vote_shares", by="turn", turns=BOTH, **said)
+    true = planted(study, "vote_shares", by="turn", turns=BOTH, **said)
     yield recovered(made, true, "how votes fell")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from coverage import Memory
+from oracle import planted
 
 import lmjudge as lj
 from lmjudge import audit
@@ -76,7 +77,7 @@ def study(seed: int) -> Iterator[dict]:
             ("win rate", audit.corrected_win_rates(votes, human), "win_rate", "win_rates"),
             ("rating", audit.corrected_ratings(votes, human), "rating", "bradley_terry"),
         ):
-            true = made.planted(quantity, voters="expert")
+            true = planted(made, quantity, voters="expert")
             raw = "judge_rate" if value == "win_rate" else "judge_rating"
             alone = "human_rate" if value == "win_rate" else "human_rating"
             for row in found.merge(true, on="model").to_dict("records"):

@@ -25,10 +25,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from coverage import Memory, summary
+from oracle import planted, recovered
 
 import lmjudge as lj
 from lmjudge.frames import frame
-from lmjudge.simulate import JUDGES, KIN, MODELS, MOVED, recovered
+from lmjudge.simulate import JUDGES, KIN, MODELS, MOVED
 from lmjudge.stats.bias import in_both_orders
 from lmjudge.stats.intervals import estimate
 
@@ -65,7 +66,7 @@ def of_study(study: lj.Study, what: str) -> Iterable[pd.DataFrame]:
 
     def see(quantity: str, found: pd.DataFrame, value: str, **cut: object) -> pd.DataFrame:
         name = f"{what}: {quantity}, {cut.get('judge') or cut.get('voters')}"
-        return recovered(found, study.planted(quantity, **cut), name, value=value)
+        return recovered(found, planted(study, quantity, **cut), name, value=value)
 
     for name, shown in games.items():
         yield see("position_bias", lj.position_bias(shown), "share", judge=f"{name}/pair")
@@ -87,7 +88,7 @@ def first_less_second(study: lj.Study, games: pd.DataFrame, name: str) -> pd.Dat
     pairs, outcomes = in_both_orders(games)
     gap = outcomes["biased_first"] * 1.0 - outcomes["biased_second"]
     judge = games["judge"].iloc[0]
-    true = study.planted("position_bias", judge=judge).set_index("outcome")["planted"]
+    true = planted(study, "position_bias", judge=judge).set_index("outcome")["planted"]
     return estimate(pairs, [], top=gap)[["value", "n", "low", "high", "no_verdict"]].assign(
         table=name,
         row="first less second",

@@ -14,9 +14,10 @@ import sys
 
 import pandas as pd
 from coverage import Memory, report, summary
+from oracle import planted, recovered
 
 import lmjudge as lj
-from lmjudge.simulate import KIN, MOVED, TWINS, recovered
+from lmjudge.simulate import KIN, MOVED, TWINS
 
 PROMPTS = ("pair", "pair-renamed", "score", "pair-few-shot")
 
@@ -32,9 +33,9 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
         for judge, played in zip(judges, games, strict=True):
             for rule in ("mixed", "lean", "net"):
                 made = lj.position_bias(played, rule=rule)
-                true = study.planted("position_bias", judge=judge.name, rule=rule)
+                true = planted(study, "position_bias", judge=judge.name, rule=rule)
                 found.append(recovered(made, true, f"position, {rule}"))
-        true = study.planted("name_bias", judge=name)
+        true = planted(study, "name_bias", judge=name)
         names = lj.name_bias(games[0], games[1])
         found.append(recovered(names, true, "renaming adds", value="difference"))
     study = lj.simulate(seed, per_category=per_category, judges=KIN)
@@ -44,7 +45,7 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     human = study.votes[(study.votes["group"] == "expert") & (study.votes["turn"] == 1)]
     made = lj.self_preference(votes, human=human)
     true = [
-        study.planted("self_preference", judge=one.name, against=against)
+        planted(study, "self_preference", judge=one.name, against=against)
         for one in judges
         for against in ([other.model for other in judges if other != one], ["expert"])
     ]
@@ -53,7 +54,7 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     lineup = lj.line_up(study.questions, study.answers)
     grades = lj.judge_answers(lineup, single, samples=2, **ask)
     grades["asked"] = grades.groupby(["question_id", "turn", "model"]).ngroup()
-    true = study.planted("repeatability", judge=single.name, kind="scores")
+    true = planted(study, "repeatability", judge=single.name, kind="scores")
     found.append(recovered(lj.repeatability(grades, key="asked"), true, "another grade"))
     return pd.concat(found, ignore_index=True).assign(seed=seed)
 

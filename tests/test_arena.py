@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from cells import run_cells
+from oracle import planted, recovered
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError, DataMissing
 from lmjudge.frames import COLUMNS
 from lmjudge.report import read_table, run
-from lmjudge.simulate import Voters, recovered
+from lmjudge.simulate import Voters
 
 
 def battle(number: int = 0, **changes: object) -> dict[str, object]:
@@ -201,15 +202,15 @@ def test_ratings_and_fractions_hold_what_was_planted(seed: int) -> None:
         [
             recovered(
                 lj.bradley_terry(votes, cluster="question_id"),
-                study.planted("bradley_terry", voters="crowd"),
+                planted(study, "bradley_terry", voters="crowd"),
                 "ratings",
             ),
             recovered(
-                lj.win_fractions(votes), study.planted("win_fractions", voters="crowd"), "wins"
+                lj.win_fractions(votes), planted(study, "win_fractions", voters="crowd"), "wins"
             ),
             recovered(
                 lj.vote_shares(study.votes, by="turn"),
-                study.planted("vote_shares", voters="crowd", by="turn", turns=(1, 2)),
+                planted(study, "vote_shares", voters="crowd", by="turn", turns=(1, 2)),
                 "shares",
             ),
         ]
@@ -221,7 +222,7 @@ def test_ratings_and_fractions_hold_what_was_planted(seed: int) -> None:
 def test_planted_ratings_are_the_best_fit_to_many_votes() -> None:
     study = lj.simulate(3, per_category=120, voters=(Voters("crowd", 211, 1, 0.325),))
     votes = study.votes[study.votes["turn"] == 1]
-    true = study.planted("bradley_terry", voters="crowd").set_index("model")["planted"]
+    true = planted(study, "bradley_terry", voters="crowd").set_index("model")["planted"]
     found = lj.bradley_terry(votes, cluster="question_id").set_index("model")
     assert ((found["rating"] - true).abs() < 20).all()
     assert found["rating"].corr(true) > 0.99

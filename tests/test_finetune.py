@@ -15,6 +15,7 @@ from cells import run_cells
 from given import examples
 from hypothesis import given, strategies as st
 from loopback import Loopback
+from oracle.signs import expected_wins
 
 import lmjudge as lj
 from lmjudge.errors import FrameError, TrainingError
@@ -28,8 +29,7 @@ from lmjudge.rewards import (
     word_rewards,
 )
 from lmjudge.simulate import MODELS
-from lmjudge.simulate.samples import SAMPLED, sampled
-from lmjudge.simulate.signs import LOOSE, SOUND, expected_totals, expected_wins, signed, told
+from lmjudge.simulate.signs import LOOSE, SOUND, signed, told
 from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")

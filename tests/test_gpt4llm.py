@@ -13,12 +13,13 @@ from cells import run_cells
 from given import examples
 from hypothesis import given, strategies as st
 from loopback import Loopback
+from oracle import planted
+from oracle.samples import REWARD_NOISE, SAMPLED, sampled
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
 from lmjudge.report import read_table, run
 from lmjudge.simulate import MODELS, Study
-from lmjudge.simulate.samples import REWARD_NOISE, SAMPLED, sampled
 
 ROOT = Path(__file__).parents[1]
 STEMS = ["gpt4llm-data", "gpt4llm-scores", "gpt4llm-reward"]
@@ -165,8 +166,8 @@ def ranked_study() -> Study:
 def test_planted_ranks_are_those_of_draws(ranked_study: Study) -> None:
     plan, baseline = ranked_study.plan, MODELS[0].name
     judge = plan.judges[0]
-    true = ranked_study.planted(
-        "ranked_totals", judge=judge.name, baseline=baseline, orders="given"
+    true = planted(
+        ranked_study, "ranked_totals", judge=judge.name, baseline=baseline, orders="given"
     ).set_index("model_a")["planted"]
     rng = np.random.default_rng(11)
     size = 40_000
@@ -215,15 +216,15 @@ def test_samples_carry_rewards_that_tell_of_quality(ranked_study: Study) -> None
 def test_planted_grades_and_lengths_agree_with_other_planted_values() -> None:
     study = lj.simulate(0, per_category=1)
     for judge in study.judges:
-        shares = study.planted("score_counts", judge=judge)
+        shares = planted(study, "score_counts", judge=judge)
         assert shares.groupby("model")["planted"].sum().tolist() == pytest.approx([1] * 5)
         means = (shares["grade"] * shares["planted"]).groupby(shares["model"]).sum()
-        expected = study.planted("mean_scores", judge=judge).set_index("model")["planted"]
+        expected = planted(study, "mean_scores", judge=judge).set_index("model")["planted"]
         assert means.to_dict() == pytest.approx(expected.to_dict())
     bins = [0, 40, 80, 120]
     words = [len(turn.split()) for turns in study.answers["turns"] for turn in turns]
     assert max(words) < 120
-    lengths = study.planted("length_histogram", bins=bins)
+    lengths = planted(study, "length_histogram", bins=bins)
     assert lengths["planted"].sum() == pytest.approx(1)
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from given import written
+from oracle import recovered
+from oracle.overlap import LENGTHS, SHARED, overlapping
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError
 from lmjudge.report import check, read_table, run
-from lmjudge.simulate import recovered
-from lmjudge.simulate.overlap import overlapping
 
 CHOICES = """question_id,criterion,model_a,model_b,judge,choice
 1,Helpfulness,ours,theirs,r1,1

@@ -112,7 +112,7 @@ for name in ("torch", "transformers", "accelerate", "datasets", "sklearn"):
 import pandas as pd
 import lmjudge as lj
 import lmjudge.audit, lmjudge.data, lmjudge.generate, lmjudge.judges, lmjudge.report
-import lmjudge.rewards, lmjudge.simulate.overlap, lmjudge.simulate.samples, lmjudge.widgets
+import lmjudge.rewards, lmjudge.widgets
 frame, told = pd.DataFrame(), []
 for ask in (
     lambda: lj.train_reward_model(frame, base="b", out="o"),

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from endpoints import Memory
 from given import written
+from oracle import planted
 
 import lmjudge as lj
 from lmjudge.report import read_table, run
@@ -38,7 +39,7 @@ def test_the_planted_failures_are_found_under_each_prompt():
         study = lj.simulate(seed, per_category=15, judges=(WREN,))
         for name, prompt in PROMPTS.items():
             judge = lj.Judge(prompt, model="wren")
-            true = study.planted("wrong_preferred", judge=judge.name)["planted"].item()
+            true = planted(study, "wrong_preferred", judge=judge.name)["planted"].item()
             low, value, high = failures(study, judge)
             held.append(low < true < high)
             every[name].append(value - true)
@@ -51,7 +52,7 @@ def test_what_is_planted_has_its_closed_form():
     judge = SimulatedJudge("j", 0.7, position_bias=-0.2, tie_rate=0.1, failure_rate=0.3, guided=0.9)
     study = lj.simulate(0, per_category=1, judges=(judge,))
     for prompt, accuracy in {"pair-general": 0.7, "pair-reference": 0.9}.items():
-        true = study.planted("wrong_preferred", judge=f"j/{prompt}")["planted"].item()
+        true = planted(study, "wrong_preferred", judge=f"j/{prompt}")["planted"].item()
         assert true == pytest.approx(1 - (0.7 * accuracy + 0.2 / 2))
 
 

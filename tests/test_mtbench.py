@@ -16,13 +16,13 @@ import released as made
 from cells import run_cells
 from given import written
 from loopback import Loopback
+from oracle import truth
+from oracle.grades import single_votes
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
 from lmjudge.frames import frame
 from lmjudge.report import read_table
-from lmjudge.simulate import truth
-from lmjudge.simulate.grades import single_votes
 
 Keyed = dict[tuple[Any, ...], list[str]]
 

@@ -14,13 +14,14 @@ import pytest
 from endpoints import Memory
 from given import written
 from loopback import Loopback
+from oracle import planted, recovered
 
 import lmjudge as lj
 from lmjudge.errors import BadRow
 from lmjudge.judges.prompts import find_prompts
 from lmjudge.published import as_printed, published, stems
 from lmjudge.report import read_table, run
-from lmjudge.simulate import KIN, MOVED, TWINS, SimulatedJudge, recovered
+from lmjudge.simulate import KIN, MOVED, TWINS, SimulatedJudge
 from lmjudge.simulate.endpoint import _EXAMPLE
 
 ROOT = Path(__file__).parents[1]
@@ -183,7 +184,7 @@ def test_name_bias_has_its_closed_form() -> None:
         "pair-renamed": (p, q),
         "pair-few-shot": (p / 2 + q, 0.0),
     }.items():
-        found = study.planted("position_bias", judge=f"j/{prompt}", by=()).set_index("outcome")
+        found = planted(study, "position_bias", judge=f"j/{prompt}", by=()).set_index("outcome")
         both = found["planted"][["biased_first", "biased_second"]].tolist()
         assert both == pytest.approx(biased(*places))
         assert found["planted"].sum() == pytest.approx(1)
@@ -208,7 +209,7 @@ def test_scores_in_pairs_and_grades_match_a_million_draws() -> None:
     orders = [np.sign(grade[0] - grade[1]) for grade in (grades(0), grades(1))]
     spoken = (1 - judge.failure_rate) ** 2
     same = spoken * (orders[0] == orders[1]).mean()
-    found = study.planted("position_bias", judge="sim-linnet/score", by=()).set_index("outcome")
+    found = planted(study, "position_bias", judge="sim-linnet/score", by=()).set_index("outcome")
     assert found.loc["consistent", "planted"] == pytest.approx(same, abs=2e-3)
     first = spoken * ((orders[0] == 1) & (orders[1] == -1)).mean()
     assert found.loc["biased_first", "planted"] == pytest.approx(first, abs=2e-3)
@@ -249,12 +250,12 @@ def test_habits_are_recovered() -> None:
     tables = [
         recovered(
             lj.position_bias(played, rule="lean", **sure),
-            study.planted("position_bias", judge=f"sim-linnet/{prompt}", rule="lean"),
+            planted(study, "position_bias", judge=f"sim-linnet/{prompt}", rule="lean"),
         )
         for prompt, played in games.items()
     ]
     names = lj.name_bias(games["pair"], games["pair-renamed"], **sure)
-    true = study.planted("name_bias", judge="sim-linnet")
+    true = planted(study, "name_bias", judge="sim-linnet")
     tables.append(recovered(names, true, value="difference"))
     study = lj.simulate(3, per_category=10, judges=KIN)
     ask["endpoint"] = study.endpoint
@@ -263,12 +264,12 @@ def test_habits_are_recovered() -> None:
     ]
     human = study.votes[(study.votes["group"] == "expert") & (study.votes["turn"] == 1)]
     found = lj.self_preference(pd.concat(map(lj.resolve, judged)), human=human, **sure)
-    planted = [
-        study.planted("self_preference", judge=f"{name}/pair", against=against)
+    expected = [
+        planted(study, "self_preference", judge=f"{name}/pair", against=against)
         for name in study.judges
         for against in ([other for other in study.judges if other != name], ["expert"])
     ]
-    tables.append(recovered(found, pd.concat(planted)))
+    tables.append(recovered(found, pd.concat(expected)))
     whole = pd.concat(tables)
     assert len(whole) == 4 * 4 + 5 + 6
     assert (whole["low"] <= whole["planted"]).all()
@@ -277,10 +278,10 @@ def test_habits_are_recovered() -> None:
 
 def test_planted_values_follow_the_questions_asked() -> None:
     study = lj.simulate(per_category=2, judges=KIN)
-    by_category = study.planted("position_bias", judge="sim-alder/pair", by="category")
+    by_category = planted(study, "position_bias", judge="sim-alder/pair", by="category")
     wide = by_category.pivot(index="outcome", columns="category", values="planted")
     some = lj.subset(study.questions, categories=["maps", "math"], limit=3)
-    found = study.planted("position_bias", judge="sim-alder/pair", by=(), questions=some)
+    found = planted(study, "position_bias", judge="sim-alder/pair", by=(), questions=some)
     expected = (2 * wide["maps"] + wide["math"]) / 3
     assert found["planted"].tolist() == pytest.approx(expected.tolist())
 

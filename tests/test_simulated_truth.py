@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from given import benchmark
+from oracle import everything, planted, recovered
 from scipy.stats import norm
 
 import lmjudge as lj
 from lmjudge.published import TABLE_COLUMNS, published, stems
-from lmjudge.simulate import JUDGES, MODELS, VOTERS, SimulatedJudge, Study, recovered
+from lmjudge.simulate import JUDGES, MODELS, VOTERS, SimulatedJudge, Study
 from lmjudge.simulate.planted import CATEGORIES
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +34,7 @@ def test_human_agreement_has_its_closed_form(small):
         (1 - contested) * (1 - noise / 2) ** 2 + contested * noise**2
     )
     for ties, expected in (("keep", s1), ("drop", s2)):
-        found = small.planted("agreement", voters=("expert", "expert"), ties=ties)
+        found = planted(small, "agreement", voters=("expert", "expert"), ties=ties)
         assert found["planted"].tolist() == pytest.approx([expected], abs=1e-12)
 
 
@@ -43,14 +44,14 @@ def test_win_rates_of_a_sure_judge_have_their_closed_form():
     gaps = np.subtract(MODELS[0].points, MODELS[1].points)
     wins = norm.cdf(gaps / (np.sqrt(2) * plan.answer_spread)).mean()
     expected = (1 - plan.contested) * wins + plan.contested / 2
-    found = study.planted("win_rates", voters="j")
+    found = planted(study, "win_rates", voters="j")
     assert found["planted"].tolist() == pytest.approx([expected, 1 - expected])
 
 
 def test_expected_grades_match_numeric_integration(small):
     judge = replace(JUDGES[0], verbosity_bias=0.0)
     study = lj.simulate(seed=0, per_category=1, judges=(judge,))
-    found = study.planted("mean_scores", judge=judge.name, by=["model", "category"])
+    found = planted(study, "mean_scores", judge=judge.name, by=["model", "category"])
     plan = study.plan
     spread = np.sqrt(plan.question_spread**2 + plan.answer_spread**2 + judge.spread**2)
     grid = np.linspace(-9, 9, 200_001)
@@ -73,16 +74,16 @@ def test_a_large_study_finds_the_truth():
     sure = {"level": 0.99999}
     one, two = study.judges
     both = [
-        recovered(lj.agreement(*votes, **sure), study.planted("agreement", voters=(one, two))),
+        recovered(lj.agreement(*votes, **sure), planted(study, "agreement", voters=(one, two))),
         *(
             recovered(
                 lj.position_bias(played, by=(), **sure),
-                study.planted("position_bias", judge=name, by=()),
+                planted(study, "position_bias", judge=name, by=()),
             )
             for name, played in zip(study.judges, games, strict=True)
         ),
         *(
-            recovered(lj.win_rates(vote, **sure), study.planted("win_rates", voters=name))
+            recovered(lj.win_rates(vote, **sure), planted(study, "win_rates", voters=name))
             for name, vote in zip(study.judges, votes, strict=True)
         ),
     ]
@@ -119,7 +120,7 @@ def test_no_planted_value_is_a_published_one():
     ]
     grades = {f"{float(cell):.2f}" for cell in published("mtbench-scores")["printed"]}
     assert not grades & {f"{points:.2f}" for model in MODELS for points in model.points}
-    truth = study.truth
+    truth = everything(study)
     for stem in stems():
         printed = published(stem)["printed"]
         # Of one or two digits, some number is printed somewhere: that says nothing.
@@ -136,7 +137,7 @@ def test_no_planted_value_is_a_published_one():
 
 
 def test_tables_say_simulated_and_bear_no_papers_title(small):
-    found = small.planted("win_rates", voters="expert")
+    found = planted(small, "win_rates", voters="expert")
     votes = small.votes[(small.votes["group"] == "expert") & (small.votes["turn"] == 1)]
     table = recovered(lj.win_rates(votes), found)
     assert set(table["basis"]) == {"simulated"}
@@ -146,7 +147,7 @@ def test_tables_say_simulated_and_bear_no_papers_title(small):
 
 
 def test_the_truth_at_a_glance(small):
-    truth = small.truth
+    truth = everything(small)
     assert list(truth.columns) == ["quantity", "row", "column", "value", "how"]
     assert truth["value"].notna().all()
     assert not truth.duplicated(["quantity", "row", "column"]).any()

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from endpoints import Memory
+from oracle import truth
 
 import lmjudge as lj
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame, resolve
 from lmjudge.judges import parsers
-from lmjudge.simulate import JUDGES, truth
+from lmjudge.simulate import JUDGES
 from lmjudge.stats import (
     attack_failures,
     length_bias,
@@ -201,7 +202,7 @@ def test_self_preference_is_found_where_it_is(planted):
     against = cedar.loc["judges"]
     assert against["difference"] == pytest.approx(against["own"] - against["other"])
     rates = [
-        study.planted("win_rates", voters=name).set_index("model")["planted"]["sim-cedar"]
+        planted(study, "win_rates", voters=name).set_index("model")["planted"]["sim-cedar"]
         for name in study.judges
     ]
     assert against["low"] < rates[0] - rates[1] < against["high"]

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from cells import run_cells
 from loopback import Loopback
+from oracle import recovered
 
 import lmjudge as lj
 from lmjudge.report import read_table
-from lmjudge.simulate import recovered
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from endpoints import Memory
 from given import written
 from hypothesis import given, strategies as st
+from oracle import planted
 
 import lmjudge as lj
 from lmjudge.errors import FrameError, ReportError, RequestFailed
@@ -216,6 +217,6 @@ def test_planted_failures_are_covered():
         games = lj.judge_pairs(pairs, lj.Judge("pair", model="j"), **ask)
         for rule in ("both", "either"):
             found = lj.attack_failures(games, padded=set(pairs["model_b"]), rule=rule).iloc[0]
-            true = study.planted("attack_failures", judge="j/pair", rule=rule)["planted"].item()
+            true = planted(study, "attack_failures", judge="j/pair", rule=rule)["planted"].item()
             held.append(found["low"] < true < found["high"])
     assert sum(held) >= 13

@@ -1,20 +1,14 @@
-"""A study with known truth: questions, answers, human votes and judges with planted habits.
-
-What a notebook does with it:
+"""A demo: questions, answers, human votes and judges whose habits are known, by a seed.
 
     study = lj.simulate(seed=0)
     judge = lj.Judge("pair", model=study.judges[0])
     games = lj.judge_pairs(study.pairings, judge, store=study.store(), endpoint=study.endpoint)
-    found = lj.position_bias(games)
-    table = recovered(found, study.planted("position_bias", judge=judge.name))
-    lj.save_table(table, "judge-position", source="simulated")
 
-All of it is called simulated wherever it is shown; it never stands beside a paper's number.
+No model and no person said anything in it: its tables have the basis "demo", and never stand beside
+a paper's number.
 """
 
 from __future__ import annotations
-
-from collections.abc import Collection
 
 from lmjudge.simulate.planted import (
     JUDGES,
@@ -28,7 +22,6 @@ from lmjudge.simulate.planted import (
     SimulatedModel,
     Voters,
 )
-from lmjudge.simulate.quantities import recovered
 from lmjudge.simulate.study import Study, build
 
 __all__ = [
@@ -43,8 +36,6 @@ __all__ = [
     "SimulatedModel",
     "Study",
     "Voters",
-    "contestants",
-    "recovered",
     "simulate",
 ]
 
@@ -72,20 +63,3 @@ def simulate(
     (6, 30, 5)
     """
     return build(seed, Plan(per_category, tuple(models), tuple(judges), tuple(voters), baseline))
-
-
-def contestants(names: Collection[str] = ()) -> tuple[SimulatedModel, ...]:
-    """The MODELS of these names, in their own order; without names all of them.
-
-    Raises ValueError for a name that is none of theirs, and for fewer than two: nothing meets.
-
-    >>> [model.name for model in contestants(["sim-cedar", "sim-alder"])]
-    ['sim-alder', 'sim-cedar']
-    """
-    kept = tuple(model for model in MODELS if model.name in names or not names)
-    if len(kept) < max(2, len(set(names))):
-        raise ValueError(
-            f"models are {', '.join(names)}; expected two or more of the simulated study's:"
-            f" {', '.join(model.name for model in MODELS)}"
-        )
-    return kept

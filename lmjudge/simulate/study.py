@@ -14,7 +14,6 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.frames import frame, pair_up
 from lmjudge.shown import as_table
-from lmjudge.simulate import quantities
 from lmjudge.simulate.endpoint import Fact, SimulatedEndpoint
 from lmjudge.simulate.planted import (
     CATEGORIES,
@@ -41,8 +40,7 @@ class Study:
 
     `questions`, `answers` and `votes` (several simulated voters a pair, in the groups expert and
     crowd) are frames as everywhere; `judges` the names of the judge models that `endpoint` plays,
-    beside the models that answer;
-    `plan` what was planted, and `planted` what an estimator should therefore find.
+    beside the models that answer; `plan` what was planted.
     """
 
     seed: int
@@ -111,15 +109,6 @@ class Study:
         Without a path it is `simulated`, beside the folder that `Store()` would take.
         """
         return Store(path or places.judgments().parent / "simulated", mode="record")
-
-    def planted(self, quantity: str, **cut: Any) -> pd.DataFrame:
-        """The true values of what the estimator `quantity` estimates; see `quantities.planted`."""
-        return quantities.planted(self.plan, quantity, **cut)
-
-    @property
-    def truth(self) -> pd.DataFrame:
-        """The planted values at a glance: columns quantity, row, column, value, how."""
-        return quantities.everything(self.plan)
 
 
 def build(seed: int, plan: Plan) -> Study:

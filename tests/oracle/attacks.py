@@ -8,9 +8,9 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate import truth
 from lmjudge.simulate.planted import RIGHT_FROM, Plan, words_of
-from lmjudge.simulate.truth import NONE, STATES, A, B, judge_named, ratio
+from oracle import truth
+from oracle.truth import NONE, STATES, A, B, judge_named, ratio
 
 
 def attack_failures(plan: Plan, *, judge: str, rule: str = "both") -> pd.DataFrame:

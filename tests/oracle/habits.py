@@ -13,9 +13,9 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate import truth
 from lmjudge.simulate.planted import LENGTHS, Plan, SimulatedJudge, SimulatedModel
-from lmjudge.simulate.truth import NONE, TIE, A, B, By, judge_named, listed, ratio
+from oracle import truth
+from oracle.truth import NONE, TIE, A, B, By, judge_named, listed, ratio
 
 OUTCOMES = ("consistent", "biased_first", "biased_second", "mixed", "error")
 

@@ -7,8 +7,8 @@ from itertools import product
 
 import numpy as np
 
-from lmjudge.simulate import truth
 from lmjudge.simulate.planted import LENGTHS, Plan, SimulatedJudge
+from oracle import truth
 
 _REACH, _STEPS, _NODES = 6.0, 241, 20
 

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate import truth
-from lmjudge.simulate.attacks import attack_failures, length_bias, wrong_preferred
-from lmjudge.simulate.grades import votes_of
-from lmjudge.simulate.habits import name_bias, position_bias, repeatability, self_preference
+from lmjudge.simulate import Study
 from lmjudge.simulate.planted import Plan
-from lmjudge.simulate.ratings import bradley_terry, vote_shares, win_fractions
-from lmjudge.simulate.samples import length_histogram, ranked_totals, score_counts
-from lmjudge.simulate.truth import NONE, TIE, A, B, By, judge_named, listed, ratio
+from oracle import truth
+from oracle.attacks import attack_failures, length_bias, wrong_preferred
+from oracle.grades import votes_of
+from oracle.habits import name_bias, position_bias, repeatability, self_preference
+from oracle.ratings import bradley_terry, vote_shares, win_fractions
+from oracle.samples import length_histogram, ranked_totals, score_counts
+from oracle.truth import NONE, TIE, A, B, By, judge_named, listed, ratio
 
 
-def planted(plan: Plan, quantity: str, **cut: Any) -> pd.DataFrame:
+def planted(study: Study, quantity: str, **cut: Any) -> pd.DataFrame:
     """The true values of an estimator's frame: its key columns, and `planted`.
 
     `quantity` is the estimator's name, `cut` its arguments (by, ties, rule, baseline, via ...) and
@@ -29,7 +30,7 @@ def planted(plan: Plan, quantity: str, **cut: Any) -> pd.DataFrame:
     """
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity is {quantity!r}; known are {', '.join(QUANTITIES)}")
-    return QUANTITIES[quantity][0](plan, **cut)
+    return QUANTITIES[quantity][0](study.plan, **cut)
 
 
 def recovered(
@@ -164,8 +165,9 @@ def agreement(
     return ratio(rows[rows["turn"].isin(turns)], listed(by))
 
 
-def everything(plan: Plan) -> pd.DataFrame:
+def everything(study: Study) -> pd.DataFrame:
     """The study's truth at a glance: columns quantity, row, column, value, how."""
+    plan = study.plan
     names = [judge.name for judge in plan.judges]
     groups = [voters.group for voters in plan.voters]
     models = [model.name for model in plan.models]
@@ -187,7 +189,7 @@ def everything(plan: Plan) -> pd.DataFrame:
     ]
     parts = []
     for quantity, column, cut in cuts:
-        true = planted(plan, quantity, **cut)
+        true = planted(study, quantity, **cut)
         keys = true.drop(columns="planted").astype(str)
         parts.append(
             pd.DataFrame(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate import truth
 from lmjudge.simulate.planted import LENGTHS, Plan, SimulatedJudge, SimulatedModel, words_of
+from oracle import truth
 
 if TYPE_CHECKING:
     from lmjudge.simulate.study import Study

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate import truth
 from lmjudge.simulate.planted import Plan
-from lmjudge.simulate.truth import TIE, A, B, By, listed, ratio
+from oracle import truth
+from oracle.truth import TIE, A, B, By, listed, ratio
 
 
 def bradley_terry(

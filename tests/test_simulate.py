@@ -112,7 +112,7 @@ def test_a_seed_gives_the_same_bytes_in_every_process(tmp_path):
     code = """
 import hashlib, tempfile, lmjudge as lj
 study = lj.simulate(seed=3, per_category=1)
-made = [study.questions, study.answers, study.votes, everything(study)]
+made = [study.questions, study.answers, study.votes]
 store = study.store(tempfile.mkdtemp())
 for prompt in ("pair", "score"):
     judge = lj.Judge(prompt, model=study.judges[0])

@@ -190,10 +190,10 @@ def test_win_rates_at_equal_length():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("planted", [0.0, 0.3])
-def test_self_preference_is_found_where_it_is(planted):
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_self_preference_is_found_where_it_is(bias):
     fair = replace(JUDGES[0], name="sim-birch")
-    judges = (replace(fair, name="sim-cedar", self_preference=planted), fair)
+    judges = (replace(fair, name="sim-cedar", self_preference=bias), fair)
     study = lj.simulate(seed=9, per_category=6, judges=judges)
     votes = pd.concat([resolve(judged(study, name)) for name in study.judges])
     found = self_preference(votes, human=study.votes[study.votes["turn"] == 1])
@@ -206,7 +206,7 @@ def test_self_preference_is_found_where_it_is(planted):
         for name in study.judges
     ]
     assert against["low"] < rates[0] - rates[1] < against["high"]
-    assert (against["low"] > 0) == (planted > 0)
+    assert (against["low"] > 0) == (bias > 0)
     assert set(cedar.index) == {"judges", "human"}
     with pytest.raises(FrameError, match="say in `own` which model each judge is"):
         self_preference(votes, own=dict.fromkeys(votes["judge"].unique(), "nobody"))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from endpoints import Memory
-from oracle import truth
+from oracle import planted, truth
 
 import lmjudge as lj
 from lmjudge.errors import FrameError

@@ -15,7 +15,8 @@ from cells import run_cells
 from given import examples
 from hypothesis import given, strategies as st
 from loopback import Loopback
-from oracle.signs import expected_wins
+from oracle.samples import SAMPLED, sampled
+from oracle.signs import expected_totals, expected_wins
 
 import lmjudge as lj
 from lmjudge.errors import FrameError, TrainingError

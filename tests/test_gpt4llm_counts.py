@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from given import written
 from oracle import recovered
-from oracle.overlap import LENGTHS, SHARED, overlapping
+from oracle.overlap import overlapping
 
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError

@@ -280,11 +280,11 @@ def test_voters_have_tastes_and_judges_lean_to_models(tmp_path: Path) -> None:
     fond = replace(JUDGES[0], leaning=0.3, likes=("sim-elder", "sim-dogwood"))
     study = lj.simulate(5, per_category=12, voters=voters, judges=(fond,))
     rates = lj.win_rates(study.votes)
-    true = study.planted("win_rates", voters="crowd", turns=(1, 2)).set_index("model")["planted"]
+    true = planted(study, "win_rates", voters="crowd", turns=(1, 2)).set_index("model")["planted"]
     held = [row.low <= true[row.model] <= row.high for row in rates.itertuples()]
     assert sum(held) >= len(held) - 1
     agreed = lj.agreement(study.votes[study.votes["turn"] == 1]).iloc[0]
-    truth = study.planted("agreement", voters=("crowd", "crowd"), ties="keep").iloc[0]
+    truth = planted(study, "agreement", voters=("crowd", "crowd"), ties="keep").iloc[0]
     assert agreed["low"] <= truth["planted"] <= agreed["high"]
     wide, narrow = (
         lj.win_rates(study.votes, cluster=cluster).eval("high - low").mean()
@@ -296,10 +296,10 @@ def test_voters_have_tastes_and_judges_lean_to_models(tmp_path: Path) -> None:
             study.pairings, lj.Judge("pair", fond.name), store=store, endpoint=study.endpoint
         )
     judged = lj.win_rates(lj.resolve(games)).set_index("model")
-    planted = study.planted("win_rates", voters=fond.name).set_index("model")["planted"]
+    leant = planted(study, "win_rates", voters=fond.name).set_index("model")["planted"]
     plain = lj.simulate(5, per_category=12, judges=(replace(fond, leaning=0.0),))
-    without = plain.planted("win_rates", voters=fond.name).set_index("model")["planted"]
-    assert planted["sim-elder"] > without["sim-elder"] + 0.05
-    assert judged.loc["sim-elder", "low"] <= planted["sim-elder"] <= judged.loc["sim-elder", "high"]
+    without = planted(plain, "win_rates", voters=fond.name).set_index("model")["planted"]
+    assert leant["sim-elder"] > without["sim-elder"] + 0.05
+    assert judged.loc["sim-elder", "low"] <= leant["sim-elder"] <= judged.loc["sim-elder", "high"]
     with pytest.raises(ValueError, match="leave something to judge"):
         replace(fond, leaning=1.0)

@@ -50,7 +50,7 @@ def test_its_blocks_run(tmp_path: Path) -> None:
 def test_it_names_every_parser_and_prompt() -> None:
     parsers = PAGE.split("## Parsers")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", parsers, re.MULTILINE)) == set(PARSERS)
-    prompts = PAGE.split("## Prompts")[1].split("A template of one's own")[0]
+    prompts = PAGE.split("## Prompts")[1].split("Your own template")[0]
     named = set(re.findall(r"`([a-z-]+)`", prompts)) - {"place", "of", "-json"}
     for name in named:
         assert find_prompts(name)

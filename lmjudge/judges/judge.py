@@ -75,7 +75,7 @@ class Judge:
         own = "{" in self.prompt
         if not own and (self.system, self.output_format, self.scale) != (None, None, (1, 10)):
             raise PromptError(
-                f"system, output_format and scale go with a template of one's own, and"
+                f"system, output_format and scale go with your own template, and"
                 f" {self.prompt!r} has its own; leave them out, or give the template",
                 name=self.prompt,
             )

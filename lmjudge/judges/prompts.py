@@ -160,7 +160,7 @@ def find_prompts(name: str) -> tuple[Prompt, ...]:
         families = [family for family in FAMILIES if family.startswith("fastchat:") == fastchat]
         raise PromptError(
             f"there is no prompt {missing[0]!r}; there are {', '.join([*families, *known])}"
-            + ("" if fastchat else ", FastChat's as fastchat:<name>, or a template of one's own"),
+            + ("" if fastchat else ", FastChat's as fastchat:<name>, or your own template"),
             name=name,
         )
     return tuple(known[one] for one in wanted)

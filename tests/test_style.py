@@ -31,7 +31,6 @@ BANNED = (
 )
 # Files that are not rewritten yet. This list only gets shorter.
 NOT_YET = {
-    "docs/architecture.md",
     "docs/benchmarks-endpoints.md",
     "docs/benchmarks-local.md",
     "docs/benchmarks-notebooks.md",
@@ -47,7 +46,7 @@ NOT_YET = {
     "lmjudge/data/sources.py",
     "lmjudge/store/exchange.py",
 }
-LONGEST_LIST = 15
+LONGEST_LIST = 14
 
 
 def prose(markdown: str) -> str:

@@ -1,4 +1,4 @@
-"""The README's second example, as it stands, on `transformers serve` and tiny models."""
+"""The transcript of docs/how-to.md, as it stands, on `transformers serve` and tiny models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tiny import tiny_judge, tiny_model  # noqa: E402
 
 pytestmark = pytest.mark.train
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+HOW_TO = (Path(__file__).parents[1] / "docs/how-to.md").read_text(encoding="utf-8")
 QUESTIONS = [
     {
         "question_id": "haiku",
@@ -48,7 +48,7 @@ QUESTIONS = [
 
 def steps() -> list[tuple[str, str]]:
     """Each (command, what it printed) of the example."""
-    (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```console\n(.*?)```", HOW_TO, re.DOTALL)
     parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)[1:]
     return list(zip(parts[0::2], parts[1::2], strict=True))
 
@@ -92,7 +92,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.timeout(900)
-def test_the_readmes_second_example(
+def test_the_transcript_of_the_how_to_page(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

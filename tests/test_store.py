@@ -244,7 +244,7 @@ def test_the_mode_is_spelled_right() -> None:
 
 
 def test_recording_without_an_endpoint_is_a_miss(store: Store) -> None:
-    with pytest.raises(Miss, match="give an endpoint"):
+    with pytest.raises(Miss, match="pass `endpoint=`"):
         list(store.ask(many(1)))
 
 

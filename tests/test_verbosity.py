@@ -185,7 +185,7 @@ def test_the_notebook_attacks_a_judge_of_ones_own(project):
         assert (cell["row"], cell["basis"]) == ("fond/pair", "own")
         assert (cell["value"], cell["n"]) == (100, 3)
     # What the store does not hold is not asked.
-    with pytest.raises(ReportError, match="have no reply in the store"):
+    with pytest.raises(ReportError, match="are not in the store"):
         run(["judge-verbosity"], parameters=mine | {"judge": "nobody"})
 
 

@@ -422,13 +422,13 @@ def miss(
     shelf.misses += count
     requests = list(first.values())
     stored, differences = nearby
-    way = "give an endpoint and lj.Store(mode='record') (a notebook's parameter: record)"
+    way = "pass `endpoint=` and open lj.Store(mode='record') (in a notebook, set `record`)"
     if offline:
         way = "unset LMJUDGE_OFFLINE"
     # What to do stands before what differs: that may be long, and be cut off where it is told.
     told = (
-        f"{count} requests (about {characters // 4} prompt tokens) have no reply in the store at"
-        f" {shelf.path}; to ask for them, {way}; lj.plan lists them all. The first asks"
+        f"{count} requests (about {characters // 4} prompt tokens) are not in the store"
+        f" {shelf.path}. To send them, {way}; lj.plan lists them. The first is for"
         f" {requests[0].model} (key {requests[0].key[:12]})"
     )
     if shelf.damaged:

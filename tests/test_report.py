@@ -493,8 +493,8 @@ def test_what_is_too_few_is_marked_wherever_a_table_is_shown(folder: Path) -> No
     assert "2 (1.5 to 2.5) |" in path.with_suffix(".md").read_text()
     assert "1.5 (1 to 2){*} \\\\" in path.with_suffix(".tex").read_text()
     page = write_index().read_text()
-    assert "1.5 (1 to 2)*, n 3</td>" in page
-    assert "2 (1.5 to 2.5), n 4</td>" in page
+    assert "1.5 (1.0 to 2.0)*, n 3</td>" in page
+    assert "2.0 (1.5 to 2.5), n 4</td>" in page
     assert "too few rows for a reliable interval" in page
     path.write_text("table,row,column,value\nT,a,x,1\n")
     with pytest.raises(ReportError, match="run its notebook"):

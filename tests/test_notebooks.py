@@ -187,7 +187,9 @@ def test_own_files_are_shown_as_ones_own(published_data: Path, place: Path, tmp_
     lines = (published_data / "mt_bench_human_judgments/human_judgments_turn1.jsonl").read_text()
     votes.write_text("".join(lines.splitlines(keepends=True)[:900]))
     made = run(["mtbench-agreement"], parameters={"votes": str(votes)})
-    reviews = {"reviews": str(published_data / "vicuna_blog")}
+    # A file's models keep their whole names.
+    names = {"model": "vicuna-13b:20230322-clean-lang", "baseline": "gpt-3.5-turbo:20230327"}
+    reviews = {"reviews": str(published_data / "vicuna_blog")} | names
     made += run(["vicuna-scores"], parameters=reviews)
     for one in made:
         assert one.source == "own"

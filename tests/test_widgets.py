@@ -222,7 +222,7 @@ def test_a_page_of_its_own_works_without_scripts_and_with_them(
 
 def hostile_frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     rows = [
-        game(n, text, f"other {text}", f"{text}/pair", "model_a", f"{text}\n[[A]]")
+        game(n, text, f"other {text}", f"{text}/pair", "model_a", f"{text}\n\n[[A]]")
         | {"reason": text, "key": text}
         for n, text in enumerate(HOSTILE)
     ]

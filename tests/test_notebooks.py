@@ -139,7 +139,12 @@ def test_papermill_and_run_all_give_the_same_bytes_and_cost_nothing(
         same = alone / "reports" / path.relative_to(tmp_path / path.relative_to(tmp_path).parts[0])
         assert path.read_bytes() == same.read_bytes(), path
         asked = json.loads(path.with_suffix(".run.json").read_bytes())["store"]
-        assert asked is None or asked["calls"] == asked["misses"] == 0, path
+        assert asked is None or is_demo(path) or asked["calls"] == asked["misses"] == 0, path
+
+
+def is_demo(path: Path) -> bool:
+    """Whether a table rests on a demo judge alone, whose calls reach no server."""
+    return set(read_table(path)["basis"]) == {"demo"}
 
 
 def test_a_seed_makes_another_study(
@@ -176,7 +181,8 @@ def test_the_tables_in_git_are_rebuilt_byte_for_byte(
         assert (tmp_path / "reports" / path.name).read_bytes() == path.read_bytes(), path.name
     for path in (tmp_path / "reports").glob("*.run.json"):
         asked = json.loads(path.read_bytes())["store"]
-        assert asked is None or (asked["calls"] == asked["misses"] == 0)
+        table = path.with_name(path.name.replace(".run.json", ".csv"))
+        assert asked is None or is_demo(table) or asked["calls"] == asked["misses"] == 0, path
     checked = check()
     assert len(checked) >= 16
     assert differing(checked).empty

@@ -145,7 +145,7 @@ def test_bad_names_say_what_there_is() -> None:
         Judge("pair", "m", parser="strct")
     with pytest.raises(PromptError, match="reads pairwise judgments"):
         Judge("single", "m", parser="vicuna")
-    with pytest.raises(PromptError, match="go with a template of one's own"):
+    with pytest.raises(PromptError, match="go with your own template"):
         Judge("single", "m", scale=(1, 5))
     with pytest.raises(PromptError, match="a single prompt has"):
         Judge("{answer}", "m", output_format="[[A]]")

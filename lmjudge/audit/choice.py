@@ -102,7 +102,7 @@ def rank_judges(
     rows = []
     for judge, part in judgments.groupby("judge", sort=True):
         part = _on(part, people)
-        cast = part if "group" in part else resolve(part, "tie" if _both_orders(part) else "given")
+        cast = _cast(part)
         met = agreement(cast, votes, level=level).iloc[0]
         repeated = agreement(_on(cast, several), several).iloc[0] if len(several) else None
         rows.append(
@@ -144,14 +144,15 @@ def choose_judge(
     compared = _compared(judgments, votes, list(judges["judge"]), level)
     useless = judges["low"].isna() | (judges["low"] <= judges["guessing"])
     usable = judges[~useless]
-    findings: list[Finding | None] = [_use(usable, judges, compared, level)]
+    rivals = _rivals(usable, compared) if len(usable) else []
+    findings: list[Finding | None] = [_use(usable, judges, rivals, level)]
     if len(usable):
         findings.append(_order(usable.iloc[0]))
     rejected = pd.concat([judges[useless], usable.iloc[1:]])
     if len(rejected):
-        findings.append(_reject(rejected, set(judges.loc[useless, "judge"]), usable, compared))
+        findings.append(_reject(rejected, set(judges.loc[useless, "judge"]), usable, rivals))
     findings.append(_people(ranking, usable if len(usable) else judges))
-    findings.append(_certainty(usable, compared, prices))
+    findings.append(_certainty(usable, rivals, prices))
     return Choice(tuple(found for found in findings if found), ranking, compared)
 
 
@@ -167,6 +168,11 @@ def _both_orders(part: pd.DataFrame) -> bool:
         " in each order; judge the missing orders, or give the judge's single-order games alone",
         rows=pair[~both].reset_index(),
     )
+
+
+def _cast(part: pd.DataFrame) -> pd.DataFrame:
+    """Return the votes that one judge's games amount to; votes as they are."""
+    return part if "group" in part else resolve(part, "tie" if _both_orders(part) else "given")
 
 
 def _on(rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
@@ -208,10 +214,7 @@ def _compared(
     """The paired difference of every two judges, and the labels that would settle it."""
     if len(order) < 2:
         return pd.DataFrame(columns=["judge_a", "judge_b", "difference", "low", "high", "n"])
-    cast = [
-        part if "group" in part else resolve(part, "tie" if _both_orders(part) else "given")
-        for _, part in judgments.groupby("judge", sort=True)
-    ]
+    cast = [_cast(part) for _, part in judgments.groupby("judge", sort=True)]
     compared = compare_judges(pd.concat(cast, ignore_index=True), votes, level=level)
     needed = labels_needed(compared, level=level)[["judge_a", "judge_b", "needed", "more"]]
     return compared.merge(needed, on=["judge_a", "judge_b"])
@@ -244,7 +247,7 @@ def _percent(value: float) -> str:
 
 
 def _use(
-    usable: pd.DataFrame, judges: pd.DataFrame, compared: pd.DataFrame, level: float
+    usable: pd.DataFrame, judges: pd.DataFrame, rivals: list[pd.Series], level: float
 ) -> Finding:
     if usable.empty:
         text = (
@@ -253,7 +256,6 @@ def _use(
         )
         return Finding(text, "ranking")
     best = usable.iloc[0]
-    rivals = _rivals(usable, compared)
     rate = (
         f"{best['judge']} agrees with people in {_percent(best['agreement'])} of {best['n']:,.0f}"
         f" comparisons ({100 * level:.0f} % interval {100 * best['low']:.1f} to"
@@ -290,16 +292,12 @@ def _order(best: pd.Series) -> Finding:
 
 
 def _reject(
-    rejected: pd.DataFrame, useless: set[str], usable: pd.DataFrame, compared: pd.DataFrame
+    rejected: pd.DataFrame, useless: set[str], usable: pd.DataFrame, rivals: list[pd.Series]
 ) -> Finding | None:
-    rivals = (
-        {_other(row, usable["judge"].iloc[0]) for row in _rivals(usable, compared)}
-        if len(usable)
-        else set()
-    )
+    alike = {_other(row, usable["judge"].iloc[0]) for row in rivals}
     parts = []
     for _, row in rejected.iterrows():
-        if row["judge"] in rivals:
+        if row["judge"] in alike:
             continue
         reasons = [f"{_percent(row['agreement'])} agreement"]
         if row["judge"] in useless:
@@ -331,11 +329,11 @@ def _people(ranking: pd.DataFrame, judges: pd.DataFrame) -> Finding:
 
 
 def _certainty(
-    usable: pd.DataFrame, compared: pd.DataFrame, prices: Mapping[str, float] | None
+    usable: pd.DataFrame, rivals: list[pd.Series], prices: Mapping[str, float] | None
 ) -> Finding | None:
     if usable.empty:
         return None
-    best, rivals = usable.iloc[0], _rivals(usable, compared)
+    best = usable.iloc[0]
     cost = ""
     if prices and best["judge"] in prices:
         dollars = 2 * prices[best["judge"]]

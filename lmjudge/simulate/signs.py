@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmjudge.frames import frame
 from lmjudge.simulate.endpoint import _TOKEN, Fact, SimulatedEndpoint
 from lmjudge.simulate.planted import SimulatedJudge
 from lmjudge.simulate.study import Study, _token
@@ -34,25 +33,6 @@ def signed(study: Study) -> pd.DataFrame:
     rng = np.random.default_rng([study.seed, 11])
     turns = [[_signed(study, text, rng) for text in texts] for texts in study.answers["turns"]]
     return study.answers.assign(turns=turns)
-
-
-def manner(study: Study) -> pd.DataFrame:
-    """Answers to the study's questions in a manner that can be learned: all their words are SOUND.
-
-    One answer a question, by the model "sim-manner", of as many turns; each turn is three to six of
-    the words, drawn at random, and holds no word that a judge of the study knows it by.
-    """
-    rng = np.random.default_rng([study.seed, 12])
-    rows = [
-        {
-            "question_id": row["question_id"],
-            "model": "sim-manner",
-            "turns": [" ".join(rng.choice(SOUND, rng.integers(3, 7))) for _ in row["turns"]],
-            "sample": 0,
-        }
-        for row in study.questions.to_dict("records")
-    ]
-    return frame("answers", rows)
 
 
 def told(

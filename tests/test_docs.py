@@ -17,7 +17,9 @@ from lmjudge import audit, report
 from lmjudge.cli import _parser
 
 DOCS = Path(__file__).parents[1] / "docs"
-HOW_TO = (DOCS / "how-to.md").read_text(encoding="utf-8")
+HOW_TO = "\n".join(
+    page.read_text(encoding="utf-8") for page in sorted((DOCS / "how-to").glob("*.md"))
+)
 COMMANDS = [
     line
     for block in re.findall(r"```sh\n(.*?)```", HOW_TO, re.DOTALL)
@@ -27,14 +29,14 @@ BLOCKS = re.findall(r"```python\n(.*?)```", HOW_TO, re.DOTALL)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_how_to_page_parse(command: str) -> None:
+def test_commands_of_the_how_to_pages_parse(command: str) -> None:
     program, *words = shlex.split(command)
     assert program == "lmjudge"
     assert callable(_parser().parse_args(words).call)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_code_of_the_how_to_page_names_what_is_there(block: str) -> None:
+def test_code_of_the_how_to_pages_names_what_is_there(block: str) -> None:
     import inspect
 
     rooms = {"lj": lj, "audit": audit}

@@ -1,4 +1,4 @@
-"""The transcript of docs/how-to.md, as it stands, on `transformers serve` and tiny models."""
+"""The transcript in docs/how-to, as it stands, on `transformers serve` and tiny models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tiny import tiny_judge, tiny_model  # noqa: E402
 
 pytestmark = pytest.mark.train
 
-HOW_TO = (Path(__file__).parents[1] / "docs/how-to.md").read_text(encoding="utf-8")
+HOW_TO = (Path(__file__).parents[1] / "docs/how-to/transcript.md").read_text(encoding="utf-8")
 QUESTIONS = [
     {
         "question_id": "haiku",

@@ -88,8 +88,10 @@ def too_long(texts: list[str]) -> list[str]:
 
 
 def documents() -> list[Path]:
-    folders = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "nbs").glob("*.ipynb")]
-    return sorted(path for path in folders if path.name != "CHANGELOG.md")
+    patterns = ("*.md", "docs/*.md", "docs/how-to/*.md", "nbs/*.ipynb")
+    files = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    generated = ROOT / "docs/cli.md"
+    return sorted(path for path in files if path not in {ROOT / "CHANGELOG.md", generated})
 
 
 def text_of(path: Path) -> str:

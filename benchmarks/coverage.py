@@ -3,7 +3,7 @@
     python benchmarks/coverage.py --seeds 100 > docs/coverage.md
 
 Every quantity must be held as often as a 99.9 % binomial band around 95 % allows, or the exit
-status is 1; but for those whose estimates say `too_few` in half of the studies or more. The store is left out (`Memory`); `tests/test_simulate.py` shows that frames are equal
+status is 1; but for those whose estimates say `too_few` in half of the studies or more. The store is left out (`Memory`); `tests/simulate/test_simulate.py` shows that frames are equal
 with it. The first run, of seeds 0 to 99, is the one that counts: seeds are not chosen.
 """
 

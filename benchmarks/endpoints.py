@@ -2,7 +2,7 @@
 
     python benchmarks/endpoints.py [--calls 1000] [--rounds 3] [--flat 100000] > table.md
 
-The server is `tests/loopback.py` in a process of its own, with a delay of 50 ms; 128 requests are in
+The server is `tests/helpers/loopback.py` in a process of its own, with a delay of 50 ms; 128 requests are in
 flight. The ways take turns; each line is the best of the rounds. "FastChat's way" is what its
 gen_judgment.py does with --parallel: the openai package's plain client in threads, each reply
 appended to a file of JSON lines. Only ratios mean something on a busy machine. Then --flat requests
@@ -32,7 +32,7 @@ from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.records import Request
 from lmjudge.store import Store
 
-SERVER = Path(__file__).parent.parent / "tests" / "loopback.py"
+SERVER = Path(__file__).parent.parent / "tests" / "helpers" / "loopback.py"
 PARAMS = {"temperature": 0.0, "max_tokens": 512}
 fresh = count()
 

@@ -25,7 +25,7 @@ from lmjudge.endpoints.local import LocalEndpoint
 from lmjudge.records import Request
 from lmjudge.store import Store
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 from tiny import tiny_tokenizer
 
 

@@ -1,4 +1,4 @@
-"""The long reliability run: what tests/test_kept.py does a few times, done many times over.
+"""The long reliability run: what tests/store/test_durability.py does a few times, done many times over.
 
     python benchmarks/reliability.py [--times 1000] [--cuts 20] [--jobs 4] > table.md
 
@@ -25,8 +25,8 @@ from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-import harm  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
+import damage  # noqa: E402
 
 
 def machine() -> str:
@@ -66,17 +66,17 @@ def main() -> int:
     parser.add_argument("--only", default="", help="kinds of harm, with commas between")
     given = parser.parse_args()
     kinds = {
-        "kill -9 while recording": (harm.kills, given.times, given.jobs),
-        "power cut": (harm.power_cuts, given.cuts, 1),
+        "kill -9 while recording": (damage.kills, given.times, given.jobs),
+        "power cut": (damage.power_cuts, given.cuts, 1),
         "power cut (control: diskcache as it comes)": (
-            partial(harm.power_cuts, job="careless"),
+            partial(damage.power_cuts, job="careless"),
             given.cuts,
             1,
         ),
-        "log torn anywhere": (harm.torn_logs, given.times, 1),
-        "bit flip in the log": (partial(harm.torn_logs, flip=True), given.times, 1),
-        "bit flip": (harm.flips, given.times, 1),
-        "file cut off": (harm.truncations, given.times // 10, 1),
+        "log torn anywhere": (damage.torn_logs, given.times, 1),
+        "bit flip in the log": (partial(damage.torn_logs, flip=True), given.times, 1),
+        "bit flip": (damage.flips, given.times, 1),
+        "file cut off": (damage.truncations, given.times // 10, 1),
     }
     print(f"{machine()}\n", flush=True)
     print("| harm | times | minutes | must never be | what was counted |\n|---|---|---|---|---|")
@@ -91,7 +91,7 @@ def main() -> int:
             except OSError as error:
                 print(f"| {name} | 0 | | | left out: {error} |", flush=True)
                 continue
-        found = {what: counts.pop(what, 0) for what in harm.NEVER if what in counts}
+        found = {what: counts.pop(what, 0) for what in damage.NEVER if what in counts}
         bad += sum(found.values()) if "control" not in name else 0
         never = ", ".join(f"{what} {number:,}" for what, number in found.items())
         told = ", ".join(f"{what} {number:,}" for what, number in sorted(counts.items()))

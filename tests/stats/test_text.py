@@ -1,0 +1,179 @@
+"""Text statistics: parity with rouge-score, edges, verbs by parse and by words."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, strategies as st
+from rouge_score.rouge_scorer import RougeScorer
+from support import examples
+
+from lmjudge.errors import FrameError
+from lmjudge.frames import frame
+from lmjudge.stats.text import (
+    _stemmer,
+    length_histogram,
+    rouge_l,
+    score_counts,
+    style_counts,
+    text_counts,
+    verb_objects,
+    word_counts,
+)
+
+few = examples(40)
+pieces = st.sampled_from(
+    "the cats running ran happily generalizations. Ünïcode 12-34 it's a, relational\n skies".split(
+        " "
+    )
+)
+texts = st.lists(pieces, max_size=30).map(" ".join) | st.text(max_size=40)
+
+
+@few
+@given(texts, texts, st.booleans())
+def test_rouge_l_is_that_of_the_rouge_score_package(reference, answer, stem):
+    wanted = RougeScorer(["rougeL"], use_stemmer=stem).score(reference, answer)["rougeL"].fmeasure
+    assert rouge_l(reference, answer, stem=stem) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_long_texts_and_empty_ones():
+    rng = np.random.default_rng(0)
+    first, second = (" ".join(rng.choice(list("abcdef"), 500)) for _ in range(2))
+    wanted = RougeScorer(["rougeL"]).score(first, second)["rougeL"].fmeasure
+    assert rouge_l(first, second) == pytest.approx(wanted, abs=1e-12)
+    assert rouge_l(first, first) == 1
+    assert rouge_l("", "a") == rouge_l("a", "") == rouge_l("你好", "你好") == 0
+
+
+def test_the_stemmer_says_how_to_get_it(monkeypatch):
+    _stemmer.cache_clear()
+    monkeypatch.setitem(sys.modules, "nltk.stem.porter", None)
+    with pytest.raises(ImportError, match="pip install nltk"):
+        rouge_l("running", "runs", stem=True)
+    assert rouge_l("running", "runs") == 0
+    _stemmer.cache_clear()
+
+
+def test_lengths_and_their_histogram():
+    said = ["a " * n for n in (0, 1, 5, 6, 512, 513, 2000)]
+    assert word_counts(said).tolist() == [0, 1, 5, 6, 512, 513, 2000]
+    found = length_histogram(said)
+    assert len(found) == 100
+    assert found["count"].sum() == 7
+    assert found["count"].iloc[[0, 1, 98, 99]].tolist() == [3, 1, 1, 2]
+    assert found["high"].iloc[-1] == np.inf
+    assert length_histogram([])["count"].sum() == 0
+    for bins in ([0], [0, 0], [1, 2], [2, 1]):
+        with pytest.raises(ValueError, match="expected two rising edges"):
+            length_histogram(said, bins)
+
+
+def token(word, pos, dep="ROOT", *children):
+    return SimpleNamespace(lemma_=word, pos_=pos, dep_=dep, children=children)
+
+
+def parsed(root):
+    return lambda text: SimpleNamespace(sents=[SimpleNamespace(root=root)] if text else [])
+
+
+def test_verbs_by_parse_follow_the_published_rule():
+    step = token("step", "NOUN", "dobj")
+    follow = token("follow", "VERB", "ROOT", token("please", "INTJ", "intj"), step)
+    assert verb_objects(["x"], parsed(follow)).values.tolist() == [["follow", "step", "spacy"]]
+    first = token("tip", "NOUN", "ROOT", token("the", "DET", "det"), follow)
+    assert verb_objects(["x"], parsed(first))[["verb", "object"]].isna().all(axis=None)
+    under = token("be", "AUX", "ROOT", follow)
+    assert verb_objects(["x"], parsed(under))["verb"].tolist() == ["follow"]
+    alone = token("go", "VERB", "ROOT", token("them", "PRON", "dobj"))
+    assert verb_objects(["x", ""], parsed(alone))["verb"].fillna("-").tolist() == ["go", "-"]
+
+
+def test_verbs_by_words():
+    said = [
+        "Regular exercise has many health benefits. It helps.",
+        "To make the best pancakes, follow these steps:",
+        "She carries boxes of apples",
+        "Once upon a time there was a queen.",
+        "",
+        "The use of force",
+    ]
+    found = verb_objects(said)
+    assert found["how"].unique().tolist() == ["words"]
+    assert found[["verb", "object"]].fillna("-").values.tolist() == [
+        ["have", "benefit"],
+        ["make", "pancake"],
+        ["-", "-"],
+        ["-", "-"],
+        ["-", "-"],
+        ["-", "-"],
+    ]
+
+
+def test_scores_are_counted_as_they_are():
+    rows = [
+        {"question_id": q, "turn": 1, "model": m, "judge": "j", "sample": 0, "score": s}
+        | {"reason": None, "text": "", "key": ""}
+        for q, (m, s) in enumerate([("m", 9), ("m", 9), ("m", 0), ("m", None), ("n", 8.5)])
+    ]
+    found = score_counts(frame("scores", rows))
+    assert found[["model", "score", "count", "n", "no_verdict"]].values.tolist() == [
+        ["m", 0.0, 1, 3, 1],
+        ["m", 9.0, 2, 3, 1],
+        ["n", 8.5, 1, 1, 0],
+    ]
+    assert found["share"].tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+    whole = score_counts(frame("scores", rows), by=None)
+    assert whole.columns[0] == "score"
+    assert whole["n"].tolist() == [4, 4, 4]
+    assert isinstance(whole, pd.DataFrame)
+
+
+MARKDOWN = """# Title
+
+Some **bold** and __more__, 2 * 3 * 4.
+- one
+  * two
+1) three
+10. four
+```python
+# no heading
+- no item **no bold**
+```
+## End"""
+
+
+def answer(model, *turns, **more):
+    return {"question_id": 1, "model": model, "turns": list(turns) or None, "sample": 0} | more
+
+
+def test_markdown_is_counted_outside_of_code():
+    counts = text_counts(frame("answers", [answer("m", MARKDOWN, "Plain."), answer("n")]))
+    assert counts.drop(columns=["question_id", "sample"]).values.tolist() == [
+        ["m", 1, len(MARKDOWN.split()), len(MARKDOWN), 2, 4, 2],
+        ["m", 2, 1, 6, 0, 0, 0],
+    ]
+    # Counts that ship instead of texts are read as they are.
+    shipped = counts.assign(turns=None)
+    assert text_counts(shipped, ["bold"])["bold"].tolist() == [2, 0]
+
+
+def test_counts_stand_beside_the_votes_of_their_turn():
+    answers = frame("answers", [answer("m", "a b", "- c"), answer("n", "d", "e f g")])
+    row = {"question_id": 1, "judge": "j", "group": "llm", "reason": None, "time": None}
+    row |= {"model_a": "n", "model_b": "m", "winner": "tie"}
+    votes = frame("votes", [row | {"turn": turn} for turn in (1, 2, None)])
+    found = style_counts(votes, answers, counts=["words", "items"])
+    sides = ["words_a", "words_b", "items_a", "items_b"]
+    assert found[sides].values.tolist() == [[1, 2, 0, 0], [3, 2, 0, 1], [4, 4, 0, 1]]
+    assert list(found.columns) == [*votes.columns, *sides[:1], "items_a", "words_b", "items_b"]
+    with pytest.raises(ValueError, match="counts has 'tokens'"):
+        style_counts(votes, answers, counts=["tokens"])
+    with pytest.raises(FrameError, match="3 votes are on answers that are not here"):
+        style_counts(votes.assign(model_a="o"), answers)
+    with pytest.raises(FrameError, match="give one sample"):
+        style_counts(votes, pd.concat([answers, answers.assign(sample=1)]))

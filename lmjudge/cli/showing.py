@@ -77,8 +77,6 @@ def audit(parsed: argparse.Namespace) -> int:
     columns, labels = dict(parsed.column), dict(parsed.label)
     files = parsed.judgments[0] if len(parsed.judgments) == 1 else parsed.judgments
     games = load_judgments(files, "games", columns=columns, labels=labels)
-    if "published" in games:
-        games["winner"] = games["published"].fillna(games["winner"])
     votes = load_votes(parsed.votes, columns=columns, labels=labels)
     choice = choose_judge(games, votes[votes["group"] != "llm"])
     for finding in choice.findings:

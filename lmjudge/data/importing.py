@@ -64,10 +64,11 @@ def load_judgments(
     The result is a games, a scores or a votes frame, whichever the files hold. A source whose rows
     ship with lmjudge reads those, without texts; `<name>/original` reads the fetched files.
 
-    Verdicts are read from the texts as their source read them, and `published` is the released
-    winner or score; the Vicuna blog's scores are `published_a` and `published_b`. Files without
-    texts, and those that lmjudge wrote, give their verdicts as stated. A judgment that stands again
-    is the next `sample`.
+    Verdicts are read from the texts as their source read them. `published` is the released winner
+    or score; the Vicuna blog's scores are `published_a` and `published_b`. Where the text says
+    otherwise or nothing, the released verdict counts, and its `reason` is "entered by hand". Files
+    without texts, and those that lmjudge wrote, give their verdicts as stated. A judgment that
+    stands again is the next `sample`.
 
     `key` is that of the request which a row answers and `asked` the same without its provider,
     where the prompt is here: FastChat's prompts, or the questions, answers and prompts that reviews

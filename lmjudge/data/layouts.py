@@ -260,7 +260,7 @@ def _review(row: Row, file: File) -> Iterable[Row]:
     three = file.role == "threeclass" or (not file.role and _is_choice(stated, file))
     made = {"question_id": question_id(row), "model_a": a, "model_b": b, **_stated(stated)}
     made["judge"] = f"{reviewer}/{'prd' if three else 'vicuna'}" if reviewer else None
-    return [made | _parsed(said, "threeclass" if three else "vicuna", RATINGS)]
+    return [made | _counted(_parsed(said, "threeclass" if three else "vicuna", RATINGS), made)]
 
 
 def _arena_hard(row: Row, file: File) -> Iterator[Row]:
@@ -516,6 +516,7 @@ _ANSWERS = ("answer", "output", "model_output", "generation", "response", "compl
 _JUDGES = ("judge", "judge_hash", "annotator", "eval_model_name", "judge_name", "worker")
 _SIDES = ["answer_{0}", "output_{2}", "response_{0}", "response_{1}", "response{2}", "response {2}"]
 _SIDES += ["response_{2}", "answer{2}"]
+_RELEASED = {"published": "winner", "published_a": "score_a", "published_b": "score_b"}
 _INSPECT = {"C": 1, "P": 0.5, "I": 0, "N": None}
 
 
@@ -580,7 +581,17 @@ def _judged(row: Row, said: str | None, parser: str, form: str, stated: Row, wha
         lost = {"text": None if said == "$ERROR$" else said}
         return _unless(stated, row.pop("reason")) | lost
     read = _parsed(said, parser, form) if said else stated | {"text": said}
-    return read | {"published": stated[what]}
+    return _counted(read, {"published": stated[what]}, what)
+
+
+def _counted(read: Row, released: Row, verdict: str = "winner") -> Row:
+    """The verdict in a text, or the one that its authors entered by hand in its place."""
+    counted = read | {name: value for name, value in released.items() if name in _RELEASED}
+    for theirs, ours in (_RELEASED | {"published": verdict}).items():
+        if counted.get(theirs) not in (None, read.get(ours)):
+            counted[ours] = counted[theirs]
+            counted["reason"] = None if read["text"] is None else "entered by hand"
+    return counted
 
 
 def _stated(score: Any) -> Row:

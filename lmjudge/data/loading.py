@@ -249,10 +249,7 @@ def load_votes(
     games = shipped_rows(source, "games")
     if games is None:
         games = read_judged(source, "games", how).framed()
-    # A verdict that the source's authors entered by hand counts, as they counted it.
-    entered = games["published"].notna()
-    winner = games["published"].where(entered, games["winner"])
-    judged = resolve(games.assign(winner=winner, reason=games["reason"].where(~entered)))
+    judged = resolve(games)
     if not SOURCES[known].having("votes"):
         return judged
     columns_ = list(COLUMNS["votes"])

@@ -114,6 +114,36 @@ def test_single_grades_are_read_and_stored(prompts: Path, tmp_path: Path) -> Non
     assert len(list(store.records())) == 3
 
 
+def test_a_verdict_entered_by_hand_counts(prompts: Path, tmp_path: Path) -> None:
+    """The released verdict counts where the text holds none or another one, or is not there."""
+    rows = [
+        SINGLE,
+        SINGLE | {"judgment": "no number", "score": 4},
+        SINGLE | {"judgment": "[[7]]", "score": 5},
+        SINGLE | {"judgment": "[[7]]", "score": -1},
+        SINGLE | {"judgment": "", "score": 3},
+    ]
+    scores = load_judgments(written(tmp_path / "own.jsonl", *rows))
+    assert scores["score"].tolist() == [7, 4, 5, 7, 3]
+    assert scores["reason"].fillna("").tolist() == [
+        "",
+        "entered by hand",
+        "entered by hand",
+        "",
+        "",
+    ]
+    review = {"answer1_id": "a", "answer2_id": "b", "question_id": 1}
+    reviews = [
+        review | {"text": "8 7", "score": [8, 7]},
+        review | {"text": "8 and no more", "score": [2, 2.5]},
+        review | {"text": "8 7", "score": [-1, -1]},
+    ]
+    games = load_judgments(written(tmp_path / "review_m_n.jsonl", *reviews))
+    assert games[["score_a", "score_b"]].values.tolist() == [[8, 7], [2, 2.5], [8, 7]]
+    assert games["winner"].tolist() == ["model_a", "model_b", "model_a"]
+    assert games["reason"].fillna("").tolist() == ["", "entered by hand", ""]
+
+
 def test_both_games_of_a_row_are_read_from_their_side(prompts: Path, tmp_path: Path) -> None:
     path = written(
         tmp_path / "own.jsonl", PAIR, PAIR | {"g2_judgment": "[[A]]", "g2_winner": "model_2"}
@@ -228,10 +258,14 @@ def test_reviews_without_answers_are_read_but_not_stored(tmp_path: Path) -> None
 def test_the_vicuna_blogs_reviews(published_data: Path, tmp_path: Path) -> None:
     games = load_judgments("vicuna-blog/original").query("model_b == 'vicuna-13b'")
     released = games.groupby("model_a", sort=False)[["published_a", "published_b"]].sum()
-    read = games.groupby("model_a", sort=False)[["score_a", "score_b"]].sum()
+    assert games[["score_a", "score_b"]].equals(
+        games[["published_a", "published_b"]].set_axis(["score_a", "score_b"], axis=1)
+    )
+    unread = games["reason"].eq("entered by hand")
+    read = games[~unread].groupby("model_a", sort=False)[["score_a", "score_b"]].sum()
     assert released.values.tolist() == [[513, 694], [583, 704], [664, 655.5], [693, 638]]
     assert read.values.tolist() == [[501, 683], [580, 688], [634, 648.5], [663, 627]]
-    unread = games[games["reason"].eq("no_verdict")]
+    unread = games[unread]
     assert sorted(set(unread["question_id"])) == ["68", "69", "70"]
     assert len(unread) == 12
     outcomes = (
@@ -258,14 +292,12 @@ def test_the_vicuna_blogs_reviews(published_data: Path, tmp_path: Path) -> None:
 def test_prds_judges(published_data: Path) -> None:
     games = load_judgments("prd/original")
     assert len(games) == 5 * 20 * 80
-    read = games["winner"].notna()
+    assert games["winner"].equals(games["published"])
     # Of Bard's texts PRD's authors read two otherwise than the parser does.
-    other = read & (games["winner"] != games["published"])
-    assert games[other]["judge"].tolist() == ["bard/prd"] * 2
-    unread = games[~read]["judge"].value_counts()
-    assert unread["bard/prd"] == 800
-    assert unread["vicuna-13b/vicuna"] == 211
-    assert unread.sum() == 800 + 211 + 14
+    entered = games[games["reason"].eq("entered by hand")]["judge"].value_counts()
+    assert entered["bard/prd"] == 800 + 2
+    assert entered["vicuna-13b/vicuna"] == 211
+    assert entered.sum() == 802 + 211 + 14
     models = ["gpt-4", "claude", "vicuna-13b", "gpt-3.5-turbo", "bard"]
     expected = {
         "gpt-4/prd": (551, 113, 2, 134, [0.8562, 0.7086, 0.3484, 0.3422, 0.2445]),
@@ -276,7 +308,7 @@ def test_prds_judges(published_data: Path) -> None:
     }
     own_rates = {"bard/prd": 0.3625, "vicuna-13b/vicuna": 0.4414}
     for judge, (consistent, first, second, half, rates) in expected.items():
-        asked = games[games["judge"] == judge].assign(winner=lambda g: g["published"])
+        asked = games[games["judge"] == judge]
         assert resolve(asked)["reason"].ne("inconsistent").sum() == consistent
         both = asked.merge(
             asked,

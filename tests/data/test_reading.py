@@ -152,7 +152,7 @@ CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
     ),
     (
         *("vicuna", "games", REVIEW),
-        {"model_a": "a", "model_b": "b", "score_b": 9.5, "published_b": 9.0, "winner": "model_b"},
+        {"model_a": "a", "score_b": 9.0, "published_b": 9.0, "reason": "entered by hand"},
     ),
     ("arena-hard", "games", HARD, {"model_a": "o3", "winner": "model_a", "verdict": "A>>B"}),
     (

@@ -171,7 +171,7 @@ def test_what_experts_agree_on_in_mt_bench() -> None:
 
 def test_prds_judges_in_both_orders() -> None:
     games = lj.load_judgments("prd")
-    counts = lj.position_bias(games.assign(winner=games["published"]))
+    counts = lj.position_bias(games)
     pairs = counts.pivot(index="judge", columns="outcome", values="pairs")
     names = ["consistent", "biased_first", "biased_second", "mixed"]
     assert pairs[names].T.to_dict("list") == {
@@ -183,7 +183,7 @@ def test_prds_judges_in_both_orders() -> None:
     }
     assert (pairs["error"] == 0).all()
     # Each counts for itself in both orders: half a point for a tie.
-    worth = games["published"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0})
+    worth = games["winner"].map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0})
     for judge, model, rate in (
         ("bard/prd", "bard", 0.3625),
         ("vicuna-13b/vicuna", "vicuna-13b", 0.4414),
@@ -246,9 +246,8 @@ def test_grades_repeats_and_means_are_as_released() -> None:
         "gpt-4-1106-preview": 9.228125,
         "mistralai/Mixtral-8x7B-Instruct-v0.1": 8.340625,
     }
-    runs = [lj.load_judgments(name) for name in ("prd", "prd-again")]
-    runs = [rows.assign(winner=rows["published"]) for rows in runs]
-    asked = pd.concat(runs).query("judge == 'gpt-3.5-turbo-0301/prd'")
+    asked = pd.concat([lj.load_judgments(name) for name in ("prd", "prd-again")])
+    asked = asked.query("judge == 'gpt-3.5-turbo-0301/prd'")
     again = lj.repeatability(asked, key="asked").iloc[0]
     counts = ["requests", "asked_again", "other_verdict", "n"]
     assert again[counts].tolist() == [1600, 160, 27, 160]

@@ -114,7 +114,6 @@ def test_own_answers_against_the_other_judges(published_data: Path) -> None:
     """Self-preference again, by loops over votes."""
     table = report("judge-self-enhancement")["value"]["Own answers"]
     games = lj.load_judgments("prd/original")
-    games = games.assign(winner=games["published"].fillna(games["winner"]))
     worth: dict[tuple[str, int, frozenset[str]], dict[str, float]] = {}
     for row in games.itertuples():
         won = {"model_a": row.model_a, "model_b": row.model_b, "tie": None}[row.winner]

@@ -6,7 +6,7 @@ Kills 1,000 recording workers, cuts the power 20 times (a file system in a file:
 loop devices on Linux), flips 1,000 single bits of the file and 1,000 of its log, tears 1,000
 logs and truncates 100 files. What must never be is counted; the exit code is 1 where it was. What
 is harmed once (full disk, read-only media, clocks, names, versions) is in the tests.
-docs/benchmarks-reliability.md keeps the output.
+benchmarks/results/reliability.md keeps the output.
 """
 
 from __future__ import annotations

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
+import subprocess
 import sys
+from base64 import b64decode
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 HERE = Path(__file__).parent
+REPORTS = HERE / "_reports"  # the notebooks as they ran for this site
 sys.path.insert(0, str(HERE.parent))
 
 import lmjudge  # noqa: E402
@@ -22,8 +29,8 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_co
 html_theme = "furo"
 html_title = f"lmjudge {version}"
 html_extra_path = ["llms.txt"]
-exclude_patterns = ["_build", "*.py"]
-nb_execution_mode = "off"  # notebooks are copied as they ran, or without outputs
+exclude_patterns = ["_build", "_reports", "jupyter_execute", "*.py"]
+nb_execution_mode = "off"  # notebooks are copied as they ran
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 default_role = "code"
@@ -79,11 +86,39 @@ def write_pages(app: Any) -> None:
             lines += ["```{eval-rst}", f".. auto{kind}:: {name}", f"{members}```", ""]
         _write(api / f"{topic}.md", "\n".join(lines))
     _write(HERE / "cli.md", _command_line())
-    for notebook in sorted((HERE.parent / "nbs").glob("*.ipynb")):
-        ran = HERE.parent / "reports" / notebook.name
-        source = ran if ran.exists() else notebook
-        (HERE / "notebooks").mkdir(exist_ok=True)
-        _write(HERE / "notebooks" / notebook.name, source.read_text(encoding="utf-8"))
+    run_notebooks()
+    (HERE / "notebooks").mkdir(exist_ok=True)
+    for notebook in sorted(REPORTS.glob("*.ipynb")):
+        _write(HERE / "notebooks" / notebook.name, notebook.read_text(encoding="utf-8"))
+    _write(HERE / "gallery.md", _gallery())
+
+
+def run_notebooks() -> None:
+    """Run the notebooks on the rows that ship, those that changed since the last build."""
+    surroundings = {name: value for name, value in os.environ.items() if name != "LMJUDGE_DATA"}
+    surroundings |= {"LMJUDGE_REPORTS": str(REPORTS), "LMJUDGE_CACHE": str(REPORTS / "judgments")}
+    surroundings |= {"LMJUDGE_OFFLINE": "1"}
+    command = [sys.executable, "-m", "lmjudge", "run", "--jobs", "2", "--changed"]
+    subprocess.run(command, env=surroundings, check=True, stdout=subprocess.DEVNULL)
+
+
+def _gallery() -> str:
+    """Return a page with each notebook's title, figures and tables; write its pictures."""
+    (HERE / "gallery").mkdir(exist_ok=True)
+    lines = ["# Gallery", "", "Each title opens the notebook that makes the table or figure.", ""]
+    for notebook in sorted(REPORTS.glob("*.ipynb")):
+        cells = json.loads(notebook.read_bytes())["cells"]
+        title = "".join(cells[0]["source"]).splitlines()[0].removeprefix("# ")
+        lines += [f"## [{title}](notebooks/{notebook.name})", ""]
+        outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", ())]
+        pictures = [data for data in outputs if "image/png" in data]
+        for number, data in enumerate(pictures):
+            picture = HERE / "gallery" / f"{notebook.stem}-{number}.png"
+            picture.write_bytes(b64decode("".join(data["image/png"])))
+            lines += [f"```{{image}} gallery/{picture.name}", ":width: 360px", "```", ""]
+        tables = pd.read_csv(REPORTS / f"{notebook.stem}.csv")["table"].unique()
+        lines += [*(f"- {table}" for table in tables), ""]
+    return "\n".join(lines)
 
 
 def _write(path: Path, text: str) -> None:

@@ -248,7 +248,9 @@ def _client(endpoint: OpenAIEndpoint) -> Iterator[openai.OpenAI]:
     url, key = endpoint.target()
     network = Network.to(url, endpoint.ca_file)
     # A redirect would take the prompts to another host.
-    http = openai.DefaultHttpxClient(follow_redirects=False, **network.options)
+    http = openai.DefaultHttpxClient(
+        follow_redirects=False, trust_env=False, verify=network.tls, proxy=network.proxy
+    )
     try:
         with openai.OpenAI(
             base_url=url,

@@ -7,7 +7,6 @@ import os
 import re
 import ssl
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -63,9 +62,10 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class Network:
-    """The options of an HTTP client for one server, and what names its proxy ("" without one)."""
+    """How to reach one server: whom to trust, the proxy's URL, and what names the proxy."""
 
-    options: dict[str, Any] = field(repr=False)
+    tls: ssl.SSLContext = field(repr=False)
+    proxy: str | None = field(default=None, repr=False)
     proxy_named_by: str = ""
 
     @classmethod
@@ -78,16 +78,12 @@ class Network:
         parts = urlsplit(url)
         if parts.scheme != "https":
             # A context that trusts no certificate: loading the real ones takes longer than a reply.
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            return cls({"trust_env": False, "verify": context})
-        options: dict[str, Any] = {"trust_env": False, "verify": _certificates(ca_file)}
-        host = parts.hostname or ""
-        if is_loopback(host) or proxy_bypass(host):
-            return cls(options)
-        found = getproxies()
+            return cls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        tls, host = _certificates(ca_file), parts.hostname or ""
+        found = {} if is_loopback(host) or proxy_bypass(host) else getproxies()
         proxy = found.get("https") or found.get("all")
         if not proxy:
-            return cls(options)
+            return cls(tls)
         named = [name for name, value in os.environ.items() if value == proxy]
         name = next((name for name in named if name.lower().endswith("_proxy")), "the system")
         scheme, separator, _ = proxy.partition("://")
@@ -96,7 +92,7 @@ class Network:
                 f"the proxy of {name} is one for {scheme[:20]}://, which lmjudge cannot use; unset"
                 f" it, set HTTPS_PROXY to an http:// proxy, or add {host} to NO_PROXY"
             )
-        return cls(options | {"proxy": proxy if separator else f"http://{proxy}"}, name)
+        return cls(tls, proxy if separator else f"http://{proxy}", name)
 
 
 def _certificates(ca_file: str | os.PathLike[str] | None) -> ssl.SSLContext:

@@ -1,8 +1,8 @@
 """Any OpenAI-compatible server: OpenAI, vLLM, llama.cpp, Ollama, OpenRouter and their like.
 
-The openai package sends (see `wire`). What it leaves open is ours: one retry loop with a deadline
-for the whole request, one pause that all workers share, one cap on sizes, and the reading of what
-came back, so that an error, a web page or a tool call never becomes an answer.
+`wire` sends a request once. Here is the retry loop, with a deadline for the whole request, one pause
+that all workers share, one cap on sizes, and the reading of what came back, so that an error, a web
+page or a tool call never becomes an answer.
 """
 
 from __future__ import annotations
@@ -109,7 +109,14 @@ class OpenAIEndpoint:
         from lmjudge.endpoints.wire import connect
 
         network = Network.to(url, self.ca_file)
-        async with connect(self, url, key, network) as post:
+        async with connect(
+            url,
+            key,
+            network,
+            headers=self.headers,
+            connections=self.concurrency,
+            max_bytes=self.max_bytes,
+        ) as post:
             secrets = (key, *(value for value in self.headers.values() if len(value) > 7))
             yield _Session(self, post, secrets, meter).answer
 

@@ -1,25 +1,26 @@
 """One POST to an OpenAI-compatible server, and all that came back, whatever it was.
 
-The openai package sends, over its aiohttp transport; it neither retries nor follows redirects
-here, and no body grows beyond a cap, be it an answer, an error or a few kilobytes that unzip to
-gigabytes. Heavy to import: only an endpoint's open session imports it.
+aiohttp sends: it neither retries a POST nor follows redirects here, and no body grows beyond a cap,
+be it an answer, an error or a few kilobytes that unzip to gigabytes. Heavy to import: only an
+endpoint's open session imports it.
 """
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from importlib.metadata import version
+from typing import NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 import aiohttp
-import httpx2
-import openai
+from multidict import CIMultiDict
+from yarl import URL
 
 from lmjudge.endpoints.network import Network
 from lmjudge.endpoints.replies import Fault
-
-if TYPE_CHECKING:
-    from lmjudge.endpoints.openai import OpenAIEndpoint
 
 
 class Returned(NamedTuple):
@@ -35,58 +36,89 @@ Post: TypeAlias = Callable[[bytes], Awaitable[Returned | Fault]]
 
 @asynccontextmanager
 async def connect(
-    endpoint: OpenAIEndpoint, base_url: str, api_key: str, network: Network
+    base_url: str,
+    api_key: str,
+    network: Network,
+    *,
+    headers: Mapping[str, str],
+    connections: int,
+    max_bytes: int,
 ) -> AsyncIterator[Post]:
     """Yield a coroutine function that posts a chat request and returns what came back.
 
     It returns a Fault where no whole response did.
     """
-    max_bytes = endpoint.max_bytes
-    # No limit on time here: the SDK's is per read, so one byte a second would outlast it.
-    http = openai.DefaultAioHttpClient(
-        timeout=None,
-        limits=httpx2.Limits(max_connections=endpoint.concurrency),
-        **network.options,
-    )
-    async with openai.AsyncOpenAI(
-        base_url=base_url, api_key=api_key or "none", http_client=http
-    ) as client:
-        # The SDK says what is sent where; sending it by client.post would cost as much again, and
-        # would read error bodies of any size.
-        url = client.base_url.copy_with(path=client.base_url.path + "chat/completions")
-        headers = httpx2.Headers(http.headers)
-        authorization = client.auth_headers if api_key or not endpoint.headers else {}
-        for name, value in (client.default_headers | authorization).items():
-            if isinstance(value, str):
-                headers[name] = value
-        if not authorization:
-            headers.pop("authorization", None)
-        headers.update(endpoint.headers)
+    parts = urlsplit(base_url)
+    path = f"{parts.path.rstrip('/')}/chat/completions"
+    address = URL(parts._replace(path=path).geturl(), encoded=True)
+    # With each request: what a session has by default, aiohttp tells the proxy too.
+    sent = CIMultiDict(_headers(api_key, headers))
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ssl=network.tls),
+        timeout=aiohttp.ClientTimeout(),  # the endpoint's own limit is for the whole request
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        proxy=network.proxy,
+    ) as session:
 
         async def post(body: bytes) -> Returned | Fault:
-            request = httpx2.Request("POST", url, headers=headers, content=body)
             try:
-                response = await http.send(request, stream=True, follow_redirects=False)
-                try:
+                async with session.post(
+                    address, data=body, headers=sent, allow_redirects=False
+                ) as response:
                     content = bytearray()
-                    async for piece in response.aiter_bytes():
+                    async for piece in response.content.iter_any():
                         content += piece
                         if len(content) > max_bytes:
-                            message = f"more than {max_bytes:,} bytes came back (max_bytes)"
-                            return Fault("too_large", message, response.status_code, "fail")
-                finally:
-                    await response.aclose()
-            except (httpx2.HTTPError, aiohttp.ClientError, OSError) as error:
+                            return _too_large(max_bytes, response.status)
+                    coding = response.headers.get("content-encoding", "identity").lower()
+                    data = bytes(content)
+                    if coding != "identity":
+                        data = _decoded(data, coding, max_bytes)
+                        if len(data) > max_bytes:
+                            return _too_large(max_bytes, response.status)
+                    return Returned(response.status, response.headers, data)
+            except (aiohttp.ClientError, OSError, zlib.error) as error:
                 return _cut_short(error, base_url, network.proxy_named_by)
-            return Returned(response.status_code, response.headers, bytes(content))
 
         yield post
 
 
-def _cut_short(error: BaseException, base_url: str, proxy_named_by: str) -> Fault:
-    """Return the fault under the transport's error, which calls a reset connection a time-out."""
-    if isinstance(error, httpx2.HTTPError) and error.__cause__:
-        error = error.__cause__
+def _headers(api_key: str, own: Mapping[str, str]) -> dict[str, str]:
+    """The headers of every request: what the openai package sends, and the endpoint's own."""
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "gzip, deflate",
+        "Content-Type": "application/json",
+        "User-Agent": f"lmjudge/{version('lmjudge')}",
+    }
+    if api_key or not own:
+        headers["Authorization"] = f"Bearer {api_key or 'none'}"
+    for name, variable in (("Organization", "OPENAI_ORG_ID"), ("Project", "OPENAI_PROJECT_ID")):
+        if value := os.environ.get(variable):
+            headers[f"OpenAI-{name}"] = value
+    replaced = {name.lower() for name in own}
+    return {name: item for name, item in headers.items() if name.lower() not in replaced} | {**own}
+
+
+def _decoded(body: bytes, coding: str, most: int) -> bytes:
+    """Return at most one byte over `most` of a compressed body; zlib.error for a damaged one."""
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise zlib.error(f"a content encoding that was not asked for: {coding[:40]!r}")
+    raw = coding == "deflate" and body[:1] and body[0] & 15 != 8  # without zlib's header
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else 32 + zlib.MAX_WBITS)
+    data = unpacker.decompress(body, most + 1)
+    if not unpacker.eof and len(data) <= most:
+        raise zlib.error("the compressed body was cut off")
+    return data
+
+
+def _too_large(max_bytes: int, status: int) -> Fault:
+    return Fault("too_large", f"more than {max_bytes:,} bytes came back (max_bytes)", status, "fail")
+
+
+def _cut_short(error: Exception, base_url: str, proxy_named_by: str) -> Fault:
+    """Return the fault under the transport's error."""
     text = f"({type(error).__name__}: {str(error)[:300]})"
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         message = (

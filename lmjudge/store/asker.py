@@ -169,7 +169,7 @@ class _Run:
         self.waiting: deque[Request] = deque()
         self.elsewhere: dict[str, Request] = {}
         self.flying: set[asyncio.Task[None]] = set()
-        self.finished: list[tuple[Request, Record | Failure]] = []
+        self.finished: list[tuple[Request, Reply | Failure]] = []
         self.claimed: set[str] = set()
         self.stop: BaseException | None = None
         self.poll = _POLL[0]
@@ -261,7 +261,7 @@ class _Run:
         self.shelf.requests += 1
         try:
             reply = await answer(request)  # awaited first: `finished` is another list by then
-            self.finished.append((request, _recorded(request, reply)))
+            self.finished.append((request, reply))
         except RequestFailed as error:
             failure = Failure(
                 getattr(error, "reason", "request_failed"),
@@ -284,23 +284,28 @@ class _Run:
         """Count what a call may have cost."""
         self.shelf.charge(attempt, self.asker.prices)
 
-    def _drain(self) -> list[tuple[Request, Record | Failure]]:
+    def _drain(self) -> list[tuple[Request, Reply | Failure]]:
         finished, self.finished = self.finished, []
         return finished
 
-    def _keep(self, cache: diskcache.Cache, batch: list[tuple[Request, Record | Failure]]) -> None:
+    def _keep(self, cache: diskcache.Cache, batch: list[tuple[Request, Reply | Failure]]) -> None:
         """Commit what is finished, all together; then free the claims and hand it on."""
         if not batch:
             return
-        self.shelf.commit(cache, [result for _, result in batch if isinstance(result, Record)])
         results: dict[str, Reply | Failure] = {}
-        for request, result in batch:
-            if isinstance(result, Failure):
-                self.shelf.note_attempt(request.key, result)
-                results[request.key] = result
+        records: list[Record] = []
+        for request, outcome in batch:
+            record = outcome if isinstance(outcome, Failure) else _recorded(request, outcome)
+            if isinstance(record, Failure):
+                results[request.key] = record
             else:
-                self.shelf.count_kept(request, result.reply)
-                results[request.key] = result.reply
+                records.append(record)
+        self.shelf.commit(cache, records)
+        for key, failure in results.items():
+            self.shelf.note_attempt(key, failure)
+        for record in records:
+            self.shelf.count_kept(record.request, record.reply)
+            results[record.request.key] = record.reply
         self.claims.drop(results)
         self.claimed.difference_update(results)
         self._deliver(results)

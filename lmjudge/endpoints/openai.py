@@ -1,8 +1,8 @@
 """Any OpenAI-compatible server: OpenAI, vLLM, llama.cpp, Ollama, OpenRouter and their like.
 
-`wire` sends a request once. Here is the retry loop, with a deadline for the whole request, one pause
-that all workers share, one cap on sizes, and the reading of what came back, so that an error, a web
-page or a tool call never becomes an answer.
+`wire` sends a request once. Here is the retry loop, with a deadline for the whole request, one
+pause that all workers share, one cap on sizes, and the reading of what came back, so that an error,
+a web page or a tool call never becomes an answer.
 """
 
 from __future__ import annotations

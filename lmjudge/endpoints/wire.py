@@ -114,7 +114,9 @@ def _decoded(body: bytes, coding: str, most: int) -> bytes:
 
 
 def _too_large(max_bytes: int, status: int) -> Fault:
-    return Fault("too_large", f"more than {max_bytes:,} bytes came back (max_bytes)", status, "fail")
+    return Fault(
+        "too_large", f"more than {max_bytes:,} bytes came back (max_bytes)", status, "fail"
+    )
 
 
 def _cut_short(error: Exception, base_url: str, proxy_named_by: str) -> Fault:

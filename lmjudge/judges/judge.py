@@ -48,7 +48,8 @@ class Judge:
     `output_format` is given (for a model trained to reply so). `params` are sent as
     they are and are part of the key; given, they replace temperature and max_tokens both (a model
     that reasons: `{"max_completion_tokens": 8000, "reasoning_effort": "low"}`). The parser "json"
-    reads one JSON object, as `RESPONSE_FORMATS` has servers write it. `provider` is the source's
+    reads one JSON object, as `RESPONSE_FORMATS` has servers write it, and "result" the number or
+    letter after `[RESULT]` (Prometheus models). `provider` is the source's
     name where published judgments are replayed. Raises PromptError for a prompt or a parser that
     does not exist, or that do not fit each other. More in docs/judges.md.
 
@@ -104,6 +105,8 @@ class Judge:
                 f"the parser {parser!r} reads scores or numbers, and {self.prompt!r} asks for"
                 f" {LETTERS}; take 'strict' or 'fastchat'"
             )
+        if parser == "result" and form == RATINGS:
+            return "the parser 'result' reads one number or letter; take 'strict' for two scores"
         if form == LISTED and parser not in READ_LISTS:
             return (
                 f"the parser {parser!r} reads one answer's score or two, and {self.prompt!r} grades"
@@ -133,6 +136,10 @@ class Judge:
             if "response_format" in self.params or all(field in text for field in fields):
                 return None
             wanted = f"a JSON object with {' and '.join(map(repr, fields))}"
+        elif self.parser == "result":
+            if "[RESULT]" in text:
+                return None
+            wanted = "an end such as [RESULT] 4 or [RESULT] A"
         elif self.parser in PAIRWISE_ONLY or re.search(f"{_SAYS[form][0]}|{_IN_WORDS}", text, re.I):
             return None
         else:

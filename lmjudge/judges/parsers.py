@@ -247,9 +247,38 @@ def threeclass(
     return Verdict(winner=winner) if winner else Verdict(reason="no_verdict")
 
 
+def result(
+    text: str,
+    finish_reason: str | None = None,
+    output_format: str = RATING,
+    scale: Scale = (1, 10),
+) -> Verdict:
+    """Return the verdict after `[RESULT]` at the end of a reply, as Prometheus models write it.
+
+    It is a letter or a number, by the output format. Marks that differ are `ambiguous`.
+
+    >>> result("Feedback: clear, and right. [RESULT] 4", output_format="[[rating]]").score
+    4.0
+    >>> result("Feedback: the first is right. [RESULT] A").reason
+    'no_verdict'
+    """
+    if cut := cut_short(finish_reason):
+        return Verdict(reason=cut)
+    said = after_reasoning(text)
+    letters = output_format in (LETTERS, EXCHANGED)
+    form = rf"\[RESULT\]:?\s*+[(\[]?({'[ABC]' if letters else NUMBER})\b[)\]]?"
+    values = [match[1] for match in re.finditer(form, said)]
+    if len(set(values)) != 1 or not re.search(rf"{form}\.?\s*\Z", said):
+        return Verdict(reason="ambiguous" if len(set(values)) > 1 else "no_verdict")
+    if letters:
+        return Verdict(winner=shown(values[0], output_format))
+    return _within([float(values[0])], output_format, scale)
+
+
 PARSERS: dict[str, Parser] = {
     "strict": strict,
     "json": schema,
+    "result": result,
     "fastchat": fastchat,
     "vicuna": vicuna,
     "threeclass": threeclass,

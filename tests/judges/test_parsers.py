@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from lmjudge.judges import PARSERS, Verdict
-from lmjudge.judges.parsers import fastchat, read, schema, strict, threeclass, vicuna
+from lmjudge.judges.parsers import fastchat, read, result, schema, strict, threeclass, vicuna
 
 DATA = os.environ.get("LMJUDGE_DATA")
 needs_data = pytest.mark.skipif(
@@ -465,3 +465,25 @@ def test_an_object_in_a_fence_or_with_line_breaks_is_one_object(text: str) -> No
 )
 def test_a_fence_amid_other_words_holds_no_verdict(text: str) -> None:
     assert PARSERS["json"](text, "stop", "[[A]]", (1, 10)).winner is None
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "verdict"),
+    [
+        ("Feedback: good. [RESULT] 4", "[[rating]]", Verdict(score=4.0)),
+        ("Feedback: good.\n[RESULT]\n4.\n", "[[rating]]", Verdict(score=4.0)),
+        ("[RESULT] (10)", "[[rating]]", Verdict(score=10.0)),
+        ("[RESULT] 4 of 5", "[[rating]]", Verdict(reason="no_verdict")),
+        ("[RESULT] 3 or [RESULT] 4", "[[rating]]", Verdict(reason="ambiguous")),
+        ("[RESULT] 11", "[[rating]]", Verdict(reason="out_of_range")),
+        ("<think>[RESULT] 1</think>Fine. [RESULT] 5", "[[rating]]", Verdict(score=5.0)),
+        ("4", "[[rating]]", Verdict(reason="no_verdict")),
+        ("Feedback. [RESULT] A", "[[A]]", Verdict(winner="model_a")),
+        ("Feedback. [RESULT]: B", "[[A]]", Verdict(winner="model_b")),
+        ("Feedback. [RESULT] B", "[[B]]", Verdict(winner="model_a")),
+        ("[RESULT] Both", "[[A]]", Verdict(reason="no_verdict")),
+    ],
+)
+def test_result(text: str, form: str, verdict: Verdict) -> None:
+    assert result(text, "stop", form) == verdict
+    assert result(text, "length", form).reason == "truncated"

@@ -292,20 +292,20 @@ class _Run:
         """Commit what is finished, all together; then free the claims and hand it on."""
         if not batch:
             return
-        results: dict[str, Reply | Failure] = {}
+        failures: dict[str, Failure] = {}
         records: list[Record] = []
         for request, outcome in batch:
             record = outcome if isinstance(outcome, Failure) else _recorded(request, outcome)
             if isinstance(record, Failure):
-                results[request.key] = record
+                failures[request.key] = record
             else:
                 records.append(record)
         self.shelf.commit(cache, records)
-        for key, failure in results.items():
+        for key, failure in failures.items():
             self.shelf.note_attempt(key, failure)
         for record in records:
             self.shelf.count_kept(record.request, record.reply)
-            results[record.request.key] = record.reply
+        results = failures | {record.request.key: record.reply for record in records}
         self.claims.drop(results)
         self.claimed.difference_update(results)
         self._deliver(results)

@@ -10,7 +10,7 @@ import pytest
 from loopback import Loopback
 
 import lmjudge as lj
-from lmjudge import audit
+from lmjudge.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,15 +38,19 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_first_example_prints_what_it_says() -> None:
+def test_the_first_example_prints_what_it_says(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, printed = block("rank_judges")
     names: dict[str, object] = {}
     shown = last_value(code, names)
     assert isinstance(shown, pd.DataFrame)
     assert shown.to_string().split() == printed.split()
-    choice = audit.choose_judge(names["judges"], names["people"])  # type: ignore[arg-type]
-    (quoted,) = re.findall(r"^> (.*)$", README, re.MULTILINE)
-    assert str(choice).startswith(quoted)
+    (quoted,) = re.findall(r"```sh\nlmjudge audit\n```\n```\n(.*?)```", README, re.DOTALL)
+    monkeypatch.delenv("LMJUDGE_DATA", raising=False)
+    assert main(["audit"]) == 0
+    sentences = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert quoted.split() == " ".join(sentences[:5]).split()
 
 
 def test_the_published_numbers_stand_beside_those_of_the_kept_tables() -> None:

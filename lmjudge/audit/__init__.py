@@ -2,46 +2,67 @@
 
     from lmjudge import audit
 
-    audit.plans(pairings, judges, store=store)       # what each question about a judge would cost
-    audit.biases(games, answers, human=votes)        # every bias beside ties and failures
-    audit.parser_lab(games, ["strict", "fastchat"])  # the same texts under several parsers
+    audit.choose_judge(judgments, votes)             # which judge to use, and why
+    audit.compare_runs(last_month, today)            # what a new version changed
+    audit.gate(judgments, votes, min_agreement=0.7)  # pass or fail, for a CI job
     audit.corrected_win_rates(votes, human)          # few human labels, many of a judge
     audit.power(audit.components(games))             # what another question, order or judge buys
-    audit.drift(last_month, today)                   # two versions on the same items
 
-nbs/judge-audit.ipynb puts all of it on one page.
+nbs/judge-audit.ipynb puts the first on one page.
 """
 
-from lmjudge.audit.choice import Choice, Finding, choose_judge, rank_judges
-from lmjudge.audit.findings import finding
-from lmjudge.audit.habits import biases, longer_wins
+from lmjudge.audit.calls import call_costs, drifts, retired, versions
+from lmjudge.audit.choice import choose_judge, precision, rank_judges
+from lmjudge.audit.findings import Choice, Finding
+from lmjudge.audit.grades import rank_graders
 from lmjudge.audit.lab import parser_lab
-from lmjudge.audit.plans import call_costs, plans
+from lmjudge.audit.runs import compare_runs, gate
 from lmjudge.stats.components import components
 from lmjudge.stats.corrected import corrected_ratings, corrected_scores, corrected_win_rates
 from lmjudge.stats.drift import drift, flips, moves
+from lmjudge.stats.gold import gold_accuracy
+from lmjudge.stats.grading import (
+    compare_graders,
+    pass_rates,
+    pass_shares,
+    score_agreement,
+    score_levels,
+)
 from lmjudge.stats.judgeterms import judge_terms
 from lmjudge.stats.power import labels_needed, power
+from lmjudge.stats.probabilities import brier_scores, calibration, cascade
 
 __all__ = [
     "Choice",
     "Finding",
-    "biases",
+    "brier_scores",
+    "calibration",
     "call_costs",
+    "cascade",
     "choose_judge",
+    "compare_graders",
+    "compare_runs",
     "components",
     "corrected_ratings",
     "corrected_scores",
     "corrected_win_rates",
     "drift",
-    "finding",
+    "drifts",
     "flips",
+    "gate",
+    "gold_accuracy",
     "judge_terms",
     "labels_needed",
-    "longer_wins",
     "moves",
     "parser_lab",
-    "plans",
+    "pass_rates",
+    "pass_shares",
     "power",
+    "precision",
+    "rank_graders",
     "rank_judges",
+    "retired",
+    "score_agreement",
+    "score_levels",
+    "versions",
 ]

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from html import escape
 
 import pandas as pd
 
+from lmjudge.audit.calls import HasRecords, about_models, as_votes, drifts, versions
+from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
+from lmjudge.audit.gold import choose_by_gold
+from lmjudge.audit.grades import choose_grader
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, resolve
-from lmjudge.stats import agreement, compare_judges, position_bias
+from lmjudge.frames import check
+from lmjudge.stats import agreement, compare_judges, length_bias, position_bias
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import by_name
 from lmjudge.stats.power import labels_needed
+from lmjudge.stats.probabilities import NAMES, brier_scores, calibration, cascade
 
 # From a quarter of the pairs upward, a verdict that changes with the order is warned of.
 MANY_FLIPS = 0.25
@@ -41,34 +44,6 @@ _RANKING = [
     "high",
     "no_verdict",
 ]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence of the answer, and the name of the table that it rests on."""
-
-    text: str
-    table: str
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which judge to use: sentences, and the tables that they rest on.
-
-    `findings` are at most five. `ranking` is that of `rank_judges`, `compared` the paired
-    differences of `compare_judges` with the labels that would settle each.
-    """
-
-    findings: tuple[Finding, ...]
-    ranking: pd.DataFrame
-    compared: pd.DataFrame
-
-    def __str__(self) -> str:
-        return "\n".join(finding.text for finding in self.findings)
-
-    def _repr_html_(self) -> str:
-        items = "".join(f"<li>{escape(finding.text)}</li>" for finding in self.findings)
-        return f"<ul>{items}</ul>"
 
 
 def rank_judges(
@@ -101,10 +76,10 @@ def rank_judges(
     several = among[among.duplicated(KEY, keep=False)]
     rows = []
     for judge, part in judgments.groupby("judge", sort=True):
-        part = _on(part, people)
-        cast = _cast(part)
+        part = on_keys(part, people)
+        cast = as_votes(part, both_orders(part))
         met = agreement(cast, votes, level=level).iloc[0]
-        repeated = agreement(_on(cast, several), several).iloc[0] if len(several) else None
+        repeated = agreement(on_keys(cast, several), several).iloc[0] if len(several) else None
         rows.append(
             {
                 "judge": judge,
@@ -129,35 +104,134 @@ def choose_judge(
     judgments: pd.DataFrame,
     votes: pd.DataFrame,
     *,
+    gold: bool = False,
+    answers: pd.DataFrame | None = None,
     prices: Mapping[str, float] | None = None,
+    store: HasRecords | None = None,
     level: float = 0.95,
 ) -> Choice:
     """Say which judge to use, which not and why, and what more certainty would take.
 
-    `judgments` are games in both orders (or votes) of one judge or several, `votes` people's.
-    `prices` are dollars a call by judge. A judge is usable if its agreement with people is above
-    what guessing with its share of ties would reach, interval included. Two judges whose paired
-    difference includes 0 cannot be told apart. Raises FrameError as `rank_judges` does.
+    | `judgments` | `votes` | judges are ranked by |
+    |---|---|---|
+    | games, best in both orders, or votes | people's votes | agreement, see `rank_judges` |
+    | games | gold labels, with `gold=True` | pairs right in both orders, see `gold_accuracy` |
+    | scores | people's scores | rank correlation, see `rank_graders` |
+    | scores | people's scores of two values | kappa of pass and fail, see `pass_rates` |
+
+    `prices` are dollars a call by judge; `answers` (texts, or counts of words) add the bias to
+    length; the `store` of the judgments tells which model answered, and when. Games with a
+    probability (`preference` or `probability`) get a calibration curve.
+
+    A judge is usable if it is better than a guess, interval included. Two judges whose paired
+    difference includes 0 cannot be told apart. Raises FrameError where judges and people share no
+    key, and for scores that meet votes.
     """
+    graded = "model_a" not in judgments.columns
+    if graded != ("model_a" not in votes.columns):
+        kinds = ["scores" if one else "pairs" for one in (graded, not graded)]
+        raise FrameError(
+            f"the judges gave {kinds[0]} and people gave {kinds[1]}; give two files of one kind, or"
+            " turn scores into votes with `scores_as_votes`",
+            columns=list(votes.columns),
+        )
+    if graded:
+        choice = choose_grader(judgments, votes, level=level)
+    elif gold:
+        choice = choose_by_gold(judgments, votes, level=level)
+    else:
+        choice = _by_votes(judgments, votes, answers, prices, level)
+    models, changed = versions(judgments, store=store), drifts(judgments, level=level)
+    tables = {**choice.tables, "versions": models}
+    if len(changed):
+        tables["drift"] = changed
+    notes = (*choice.notes, *about_models(models, changed))
+    return Choice(choice.findings, tables, notes)
+
+
+def _by_votes(
+    judgments: pd.DataFrame,
+    votes: pd.DataFrame,
+    answers: pd.DataFrame | None,
+    prices: Mapping[str, float] | None,
+    level: float,
+) -> Choice:
     ranking = rank_judges(judgments, votes, level=level)
     judges = ranking[ranking["judge"] != "people"].reset_index(drop=True)
     compared = _compared(judgments, votes, list(judges["judge"]), level)
     useless = judges["low"].isna() | (judges["low"] <= judges["guessing"])
     usable = judges[~useless]
-    rivals = _rivals(usable, compared) if len(usable) else []
-    findings: list[Finding | None] = [_use(usable, judges, rivals, level)]
+    alike = rivals(usable, compared) if len(usable) else []
+    findings = [_use(usable, judges, alike, level)]
     if len(usable):
         findings.append(_order(usable.iloc[0]))
     rejected = pd.concat([judges[useless], usable.iloc[1:]])
-    if len(rejected):
-        findings.append(_reject(rejected, set(judges.loc[useless, "judge"]), usable, rivals))
-    findings.append(_people(ranking, usable if len(usable) else judges))
-    findings.append(_certainty(usable, rivals, prices))
-    return Choice(tuple(found for found in findings if found), ranking, compared)
+    findings += _reject(rejected, set(judges.loc[useless, "judge"]), usable, alike)
+    findings.append(_people(ranking, usable if len(usable) else judges, alike, level))
+    findings += _certainty(usable, alike, prices)
+    tables = {"ranking": ranking, "compared": compared}
+    turned = ranking["flips"].notna() & (ranking["judge"] != "people")
+    if turned.any() and "group" not in judgments:
+        games = judgments[judgments["judge"].isin(ranking.loc[turned, "judge"])]
+        tables["position"] = position_bias(games, level=level)
+    if answers is not None:
+        tables["length"] = _length(judgments, votes, answers, level)
+    notes: list[Finding] = []
+    if any(judgments[name].notna().any() for name in NAMES if name in judgments):
+        tables["calibration"] = calibration(judgments, votes, level=level)
+        tables["brier"] = brier_scores(judgments, votes, level=level)
+        notes = _calibrated(tables["brier"])
+    if len(usable):
+        tables["precision"] = precision(usable.iloc[0], prices)
+    if len(usable) > 1:
+        cheap, dear = _cheap_and_dear(usable, prices)
+        tables["cascade"] = cascade(
+            judgments, votes, cheap=cheap, dear=dear, prices=prices, level=level
+        ).assign(cheap=cheap, dear=dear)
+        notes += _better_together(tables["cascade"], usable.iloc[0])
+    return Choice(tuple(findings), tables, tuple(notes))
 
 
-def _both_orders(part: pd.DataFrame) -> bool:
+def precision(best: pd.Series, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """Return how wide a judge's interval of agreement would be with more voted pairs, and the cost.
+
+    `best` is a row of `rank_judges`. Columns: comparisons (with a person's vote), half (half the
+    interval, in points), dollars (of the judge's calls in both orders, from `prices`; people's
+    votes are not counted).
+    """
+    half = 50 * (best["high"] - best["low"])
+    per_pair = 2 * (prices or {}).get(str(best["judge"]), math.nan)
+    rows = [
+        (round(best["n"] * times), half / math.sqrt(times), best["n"] * times * per_pair)
+        for times in (0.25, 0.5, 1, 2, 4, 8)
+    ]
+    return pd.DataFrame(rows, columns=["comparisons", "half", "dollars"])
+
+
+def _cheap_and_dear(usable: pd.DataFrame, prices: Mapping[str, float] | None) -> tuple[str, str]:
+    """Return the two judges of a cascade: the best, and the cheapest other or the next best."""
+    best, *others = usable["judge"]
+    known = {name: price for name, price in (prices or {}).items() if name in others}
+    other = min(known, key=lambda name: known[name]) if known else others[0]
+    if prices and prices.get(other, 0) > prices.get(best, math.inf):
+        return best, other
+    return other, best
+
+
+def _length(
+    judgments: pd.DataFrame, votes: pd.DataFrame, answers: pd.DataFrame, level: float
+) -> pd.DataFrame:
+    """Return the bias to length of each judge, and of people in the row `people`."""
+    cast = [as_votes(part, both_orders(part)) for _, part in judgments.groupby("judge", sort=True)]
+    every = pd.concat([*cast, votes.assign(judge="people")], ignore_index=True)
+    known = every[["model_a", "model_b"]].isin(set(answers["model"])).all(axis=1)
+    return length_bias(every[known], answers, level=level)
+
+
+def both_orders(part: pd.DataFrame) -> bool:
     """Whether games show every pair once in each order; False where each was shown once."""
+    if "group" in part:
+        return False
     pairs = by_name(part).groupby([*KEY, "judge", "sample"], dropna=False)
     pair = pairs["turned"].agg(["size", "sum"])
     both = (pair["size"] == 2) & (pair["sum"] == 1)
@@ -170,12 +244,7 @@ def _both_orders(part: pd.DataFrame) -> bool:
     )
 
 
-def _cast(part: pd.DataFrame) -> pd.DataFrame:
-    """Return the votes that one judge's games amount to; votes as they are."""
-    return part if "group" in part else resolve(part, "tie" if _both_orders(part) else "given")
-
-
-def _on(rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
+def on_keys(rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
     """The rows (sides in the order of names) on some keys; FrameError where none is."""
     wanted = pd.MultiIndex.from_frame(keys[KEY].drop_duplicates())
     met = pd.MultiIndex.from_frame(by_name(rows)[KEY]).isin(wanted)
@@ -196,7 +265,7 @@ def _consistency(part: pd.DataFrame, cast: pd.DataFrame) -> dict[str, float]:
         known = part["reason"].eq("inconsistent").any()
         flips = part["reason"].eq("inconsistent").mean() if known else math.nan
         return {"coverage": named, "flips": flips, "ties": (cast["winner"] == "tie").mean() - flips}
-    if not _both_orders(part):
+    if not both_orders(part):
         return {"coverage": math.nan, "flips": math.nan, "ties": (part["winner"] == "tie").mean()}
     share = position_bias(part, by=None).set_index("outcome")["share"]
     return {
@@ -214,40 +283,14 @@ def _compared(
     """The paired difference of every two judges, and the labels that would settle it."""
     if len(order) < 2:
         return pd.DataFrame(columns=["judge_a", "judge_b", "difference", "low", "high", "n"])
-    cast = [_cast(part) for _, part in judgments.groupby("judge", sort=True)]
+    cast = [as_votes(part, both_orders(part)) for _, part in judgments.groupby("judge", sort=True)]
     compared = compare_judges(pd.concat(cast, ignore_index=True), votes, level=level)
     needed = labels_needed(compared, level=level)[["judge_a", "judge_b", "needed", "more"]]
     return compared.merge(needed, on=["judge_a", "judge_b"])
 
 
-def _difference(compared: pd.DataFrame, best: str, other: str) -> pd.Series:
-    """The row that compares two judges, signed as best less other."""
-    for a, b, sign in ((best, other, 1), (other, best, -1)):
-        row = compared[(compared["judge_a"] == a) & (compared["judge_b"] == b)]
-        if len(row):
-            row = row.iloc[0].copy()
-            low, high = sorted([sign * row["low"], sign * row["high"]])
-            row["difference"], row["low"], row["high"] = sign * row["difference"], low, high
-            return row
-    raise FrameError(f"{best} and {other} were not compared", rows=compared)
-
-
-def _rivals(usable: pd.DataFrame, compared: pd.DataFrame) -> list[pd.Series]:
-    """The usable judges that these votes cannot tell from the best one."""
-    rows = [_difference(compared, usable["judge"].iloc[0], name) for name in usable["judge"][1:]]
-    return [row for row in rows if not row["low"] > 0]
-
-
-def _other(row: pd.Series, best: str) -> str:
-    return str(row["judge_b"] if row["judge_a"] == best else row["judge_a"])
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
 def _use(
-    usable: pd.DataFrame, judges: pd.DataFrame, rivals: list[pd.Series], level: float
+    usable: pd.DataFrame, judges: pd.DataFrame, alike: list[pd.Series], level: float
 ) -> Finding:
     if usable.empty:
         text = (
@@ -256,24 +299,23 @@ def _use(
         )
         return Finding(text, "ranking")
     best = usable.iloc[0]
-    rate = (
-        f"{best['judge']} agrees with people in {_percent(best['agreement'])} of {best['n']:,.0f}"
-        f" comparisons ({100 * level:.0f} % interval {100 * best['low']:.1f} to"
-        f" {_percent(best['high'])})"
-    )
-    if not rivals:
-        more = ", more than any other judge here" if len(judges) > 1 else ""
-        return Finding(
-            f"Use {best['judge']}: {rate.replace(best['judge'], 'it', 1)}{more}.", "ranking"
+    if alike:
+        names, row = several([best["judge"], *(one["other"] for one in alike)]), alike[0]
+        text = (
+            f"Use {names}: these votes cannot tell them apart (pair by pair, the difference to"
+            f" {row['other']} is {100 * row['difference']:+.1f} points, {100 * row['low']:+.1f} to"
+            f" {100 * row['high']:+.1f})."
         )
-    names = " or ".join([best["judge"], *(_other(row, best["judge"]) for row in rivals)])
-    row = rivals[0]
-    text = (
-        f"Use {names}: these votes cannot tell them apart. {rate}; the difference to"
-        f" {_other(row, best['judge'])} is {100 * row['difference']:+.1f} points"
-        f" ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})."
+        return Finding(text, "compared")
+    more = ", more than any other judge here" if len(judges) > 1 else ""
+    return Finding(f"Use {best['judge']}: it {_rate(best, level)}{more}.", "ranking")
+
+
+def _rate(best: pd.Series, level: float) -> str:
+    return (
+        f"agrees with people in {percent(best['agreement'])} of {best['n']:,.0f} comparisons"
+        f" ({100 * level:.0f} % interval {100 * best['low']:.1f} to {percent(best['high'])})"
     )
-    return Finding(text, "compared")
 
 
 def _order(best: pd.Series) -> Finding:
@@ -285,72 +327,93 @@ def _order(best: pd.Series) -> Finding:
     else:
         text = (
             f"Ask {best['judge']} in both orders and count a changed verdict as a tie: the order"
-            f" changes it in {_percent(best['flips'])} of pairs, and it names a firm winner in"
-            f" {_percent(best['coverage'])}."
+            f" changes it in {percent(best['flips'])} of pairs, and it names a firm winner in"
+            f" {percent(best['coverage'])}."
         )
     return Finding(text, "ranking")
 
 
 def _reject(
-    rejected: pd.DataFrame, useless: set[str], usable: pd.DataFrame, rivals: list[pd.Series]
-) -> Finding | None:
-    alike = {_other(row, usable["judge"].iloc[0]) for row in rivals}
+    rejected: pd.DataFrame, useless: set[str], usable: pd.DataFrame, alike: list[pd.Series]
+) -> list[Finding]:
+    kept = {row["other"] for row in alike}
     parts = []
-    for _, row in rejected.iterrows():
-        if row["judge"] in alike:
-            continue
-        reasons = [f"{_percent(row['agreement'])} agreement"]
+    for _, row in rejected[~rejected["judge"].isin(kept)].iterrows():
+        reasons = [f"{percent(row['agreement'])} agreement"]
         if row["judge"] in useless:
-            reasons.append(f"a guess reaches {_percent(row['guessing'])}")
+            reasons.append(f"a guess reaches {percent(row['guessing'])}")
         places = [place for place in ("first", "second") if row[place] >= MANY_FLIPS]
         for place in places:
-            share = _percent(row[place])
+            share = percent(row[place])
             reasons.append(f"prefers the answer shown {place} in {share} of pairs")
         if not places and row["flips"] >= MANY_FLIPS:
-            reasons.append(f"the order changes {_percent(row['flips'])} of its verdicts")
+            reasons.append(f"the order changes {percent(row['flips'])} of its verdicts")
         if row["ties"] >= 0.9:
-            reasons.append(f"calls {_percent(row['ties'])} of pairs a tie")
+            reasons.append(f"calls {percent(row['ties'])} of pairs a tie")
         parts.append(f"{row['judge']} ({'; '.join(reasons)})")
-    return Finding(f"Do not use {', '.join(parts)}.", "ranking") if parts else None
+    return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
 
 
-def _people(ranking: pd.DataFrame, judges: pd.DataFrame) -> Finding:
+def _people(
+    ranking: pd.DataFrame, judges: pd.DataFrame, alike: list[pd.Series], level: float
+) -> Finding:
+    """Return what people reach among themselves; beside judges alike, what the best one reaches."""
+    best = judges.iloc[0]
+    rate = f"{best['judge']} {_rate(best, level)}" if alike else ""
     people = ranking[ranking["judge"] == "people"]
     if people.empty:
-        text = "How often people agree with each other is unknown: no pair has two people's votes."
-        return Finding(text, "ranking")
-    row, best = people.iloc[0], judges.iloc[0]
+        unknown = "no pair has two people's votes"
+        text = f"ow often people agree with each other is unknown: {unknown}."
+        return Finding(f"{rate}; h{text}" if rate else f"H{text}", "ranking")
+    row = people.iloc[0]
     text = (
-        f"Two people agree in {_percent(row['agreement'])} of {row['n']:,.0f} comparisons on pairs"
-        f" with several votes; on these pairs {best['judge']} and a person agree in"
-        f" {_percent(best['repeated'])}."
+        f"wo people agree in {percent(row['agreement'])} of {row['n']:,.0f} comparisons on pairs"
+        f" with several votes, and {best['judge']} and a person in {percent(best['repeated'])}."
     )
-    return Finding(text, "ranking")
+    return Finding(f"{rate}; t{text}" if rate else f"T{text}", "ranking")
 
 
 def _certainty(
-    usable: pd.DataFrame, rivals: list[pd.Series], prices: Mapping[str, float] | None
-) -> Finding | None:
+    usable: pd.DataFrame, alike: list[pd.Series], prices: Mapping[str, float] | None
+) -> list[Finding]:
     if usable.empty:
-        return None
+        return []
     best = usable.iloc[0]
     cost = ""
     if prices and best["judge"] in prices:
         dollars = 2 * prices[best["judge"]]
-        cost = f" A pair in both orders costs ${dollars:.4f} with {best['judge']}."
-    if not rivals:
-        half = 50 * (best["high"] - best["low"])
-        text = f"Four times the votes would halve the interval of ±{half:.1f} points.{cost}"
-        return Finding(text, "ranking")
-    other, more = _other(rivals[0], best["judge"]), rivals[0]["more"]
-    if math.isnan(more) or more > 10_000:
-        text = (
-            f"To tell {best['judge']} from {other} would take more than 10,000 further voted pairs:"
-            f" choose by price.{cost}"
+        cost = f"; a pair in both orders costs ${dollars:.4f} with {best['judge']}"
+    if alike:
+        return [Finding(f"{settles(best['judge'], alike[0], 'voted pairs')}{cost}.", "compared")]
+    half = 50 * (best["high"] - best["low"])
+    text = f"Four times the votes would halve the interval of ±{half:.1f} points{cost}."
+    return [Finding(text, "precision")]
+
+
+def _better_together(table: pd.DataFrame, best: pd.Series) -> list[Finding]:
+    """Return the sentence on a cascade that agrees with people more often than the best judge."""
+    row = table.loc[table["agreement"].idxmax()]
+    if not row["low"] > best["agreement"]:
+        return []
+    return [
+        Finding(
+            f"Asking {row['dear']} only where {row['cheap']} is unsure"
+            f" ({percent(row['asked'])} of pairs) agrees with people in"
+            f" {percent(row['agreement'])} ({percent(row['low'])} to {percent(row['high'])});"
+            " confirm it on other votes.",
+            "cascade",
         )
-    else:
-        text = (
-            f"About {max(more, 1):,.0f} more voted pairs would tell {best['judge']} from {other},"
-            f" if they truly differ by what was seen.{cost}"
+    ]
+
+
+def _calibrated(brier: pd.DataFrame) -> list[Finding]:
+    """Return a sentence for each judge on its probabilities."""
+    return [
+        Finding(
+            f"The probabilities of {row['judge']} have a Brier score of {row['brier']:.3f}"
+            f" ({row['low']:.3f} to {row['high']:.3f}), where always saying one half has"
+            f" {row['guessing']:.3f}.",
+            "brier",
         )
-    return Finding(text, "compared")
+        for _, row in brier.iterrows()
+    ]

@@ -1,67 +1,99 @@
-"""A row of an estimate as a sentence."""
+"""What an audit says: sentences, each resting on a table."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
 
 import pandas as pd
 
 from lmjudge.errors import FrameError
 
 
-def finding(
-    row: Mapping[str, object] | pd.Series,
-    says: str,
-    *,
-    otherwise: str = "",
-    unknown: str = "",
-    null: float | None = None,
-    percent: bool = False,
-    digits: int = 1,
-    level: float | None = None,
-) -> str:
-    """The sentence that a row of an estimate amounts to, with its number, interval and n.
+@dataclass(frozen=True)
+class Finding:
+    """One sentence of the answer, and the name of the table that it rests on."""
 
-    `says` is a sentence with the row's columns in braces, such as "{judge} agrees with people in
-    {agreement:.0%} of votes". Where `null` (no effect: 0 for a difference, 1 for odds) lies in the
-    interval the row does not show it, and the sentence is `otherwise`. The interval and n follow in
-    brackets, in percent where that is the unit, and "too few to be sure" where the row says so.
-    Without an interval a row shows neither an effect nor that there is none: the sentence is then
-    `unknown`, by default that the value cannot be estimated. `level` is that of the
-    interval: by default the one that a row of a frame carries, else 0.95. Raises FrameError for a
-    row without a column that the sentence names.
+    text: str
+    table: str
 
-    >>> row = {"judge": "x", "share": 0.25, "low": 0.2, "high": 0.31, "n": 240, "too_few": False}
-    >>> finding(row, "{judge} changes its mind in {share:.0%} of pairs", percent=True, digits=0)
-    'x changes its mind in 25% of pairs (95 % interval 20 to 31 %, n 240).'
-    >>> finding(row, "{judge} is moved", otherwise="{judge} shows no lean", null=0.21)
-    'x shows no lean (95 % interval 0.2 to 0.3, n 240).'
+
+@dataclass(frozen=True)
+class Choice:
+    """Which judge to use: at most five sentences, the tables that they rest on, and notes.
+
+    `tables` has "ranking" and "compared" (the paired differences of every two judges), and what the
+    kind of judge allows: position, length, calibration, cascade, precision, subsets, versions. A
+    note is about a judge's model: it is retired, or another one answered.
     """
-    if level is None:  # a row of a frame carries the level of its interval
-        level = float(row.attrs.get("level", 0.95)) if isinstance(row, pd.Series) else 0.95
-    known = dict(row)
-    ends = [float(str(known[end])) for end in ("low", "high") if pd.notna(known.get(end))]
-    hidden = null is not None and not (len(ends) == 2 and (ends[0] > null or ends[1] < null))
-    sentence = (otherwise or says) if hidden else says
-    if null is not None and len(ends) < 2:
-        names = ", ".join(value for value in known.values() if isinstance(value, str))
-        sentence = unknown or f"{names}: this cannot be estimated".replace("{", "").replace("}", "")
-    try:
-        told = sentence.format(**known)
-    except (KeyError, TypeError, ValueError) as error:
-        raise FrameError(
-            f"the sentence {sentence!r} does not fit the row ({type(error).__name__}: {error});"
-            f" its columns are {', '.join(map(str, known))}",
-            columns=list(known),
-        ) from error
-    more = []
-    if len(ends) == 2:
-        low, high = (f"{(100 if percent else 1) * end:.{digits}f}" for end in ends)
-        more.append(f"{100 * level:g} % interval {low} to {high}{' %' if percent else ''}")
-    elif "low" in known:
-        more.append("no interval can be given")
-    if pd.notna(known.get("n")):
-        more.append(f"n {int(float(str(known['n']))):,}")
-    if bool(known.get("too_few", False)):
-        more.append("too few to be sure")
-    return f"{told} ({', '.join(more)})." if more else f"{told}."
+
+    findings: tuple[Finding, ...]
+    tables: Mapping[str, pd.DataFrame]
+    notes: tuple[Finding, ...] = field(default=())
+
+    @property
+    def ranking(self) -> pd.DataFrame:
+        """The judges, the best first, then people."""
+        return self.tables["ranking"]
+
+    @property
+    def compared(self) -> pd.DataFrame:
+        """The paired difference of every two judges."""
+        return self.tables["compared"]
+
+    def __str__(self) -> str:
+        return "\n".join(finding.text for finding in (*self.findings, *self.notes))
+
+    def _repr_html_(self) -> str:
+        said = (*self.findings, *self.notes)
+        return f"<ul>{''.join(f'<li>{escape(finding.text)}</li>' for finding in said)}</ul>"
+
+
+def percent(value: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * value:.1f} %"
+
+
+def several(names: list[str]) -> str:
+    """Return names as a list in a sentence.
+
+    >>> several(["a", "b", "c"])
+    'a, b or c'
+    """
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def signed(compared: pd.DataFrame, best: str, other: str) -> pd.Series:
+    """Return the row that compares two judges, its difference signed as best less other."""
+    for a, b, sign in ((best, other, 1), (other, best, -1)):
+        row = compared[(compared["judge_a"] == a) & (compared["judge_b"] == b)]
+        if len(row):
+            row = row.iloc[0].copy()
+            low, high = sorted([sign * row["low"], sign * row["high"]])
+            row["difference"], row["low"], row["high"] = sign * row["difference"], low, high
+            row["other"] = other
+            return row
+    raise FrameError(f"{best} and {other} were not compared", rows=compared)
+
+
+def rivals(usable: pd.DataFrame, compared: pd.DataFrame) -> list[pd.Series]:
+    """Return the usable judges that the data cannot tell from the best one."""
+    best, *others = usable["judge"]
+    rows = [signed(compared, best, name) for name in others]
+    return [row for row in rows if not row["low"] > 0 and abs(row["difference"]) >= 0]
+
+
+def settles(best: str, row: pd.Series, what: str) -> str:
+    """Return the sentence on how much more data would tell the best judge from a rival."""
+    more = row["more"]
+    if math.isnan(more) or more > 10_000:
+        return (
+            f"To tell {best} from {row['other']} would take more than 10,000 further {what}:"
+            " choose by price"
+        )
+    return (
+        f"About {max(more, 1):,.0f} more {what} would tell {best} from {row['other']}, if they"
+        " truly differ by what was seen"
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmjudge import __version__, places
-from lmjudge.cli import batching, judging, options, reporting, showing, storing
+from lmjudge.cli import auditing, batching, judging, options, reporting, showing, storing
 from lmjudge.cli.saying import say
 from lmjudge.errors import LmjudgeError
 
@@ -193,7 +193,11 @@ def _parser() -> argparse.ArgumentParser:
     show = verb("show", showing.show, "Show judgments as tables.", epilog=options.SHOWING)
     options.showing(show)
     says = "Recommend one of several judges, from people's votes."
-    options.auditing(verb("audit", showing.audit, says, epilog=options.AUDITING))
+    options.auditing(verb("audit", auditing.audit, says, epilog=options.AUDITING))
+    says = "Check judgments against thresholds, for a CI job."
+    options.gating(verb("gate", auditing.gate, says, epilog=options.GATING))
+    says = "Show what a new run of a judge changed."
+    options.comparing(verb("compare", auditing.compare, says, epilog=options.COMPARING))
     store = verb("store", None, "Inspect, check, export and merge the store.")
     store.add_argument("--path", type=Path, help="Folder of the store (default: the nearest one).")
     deeds = store.add_subparsers(metavar="command", required=True)

@@ -195,18 +195,91 @@ def showing(parser: argparse.ArgumentParser) -> None:
 def auditing(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `lmjudge audit`."""
     parser.add_argument(
-        "--judgments",
-        nargs="+",
-        default=["prd"],
-        metavar="FILE",
+        "files",
+        nargs="*",
+        metavar="judgments",
         help="Judgments of one or more judges, best in both orders (default: the source prd).",
     )
     parser.add_argument(
-        "--votes", default="prd", metavar="FILE", help="People's votes (default: the source prd)."
+        "--judgments", nargs="+", default=[], metavar="FILE", help="The same, as an option."
     )
+    _people(parser, default="prd", said="People's votes or scores (default: the source prd).")
+    parser.add_argument(
+        "--gold",
+        action="store_true",
+        help="The votes are gold labels: rank judges by the pairs right in both orders.",
+    )
+    parser.add_argument(
+        "--answers",
+        nargs="+",
+        metavar="FILE",
+        help="Answers of the models, for the bias to length.",
+    )
+    parser.add_argument(
+        "--price",
+        action="append",
+        default=[],
+        type=_price,
+        metavar="judge=dollars",
+        help="Price of one call of a judge. Repeat for several (default: what the calls in --store"
+        " cost).",
+    )
+    parser.add_argument("--out", type=_answer_file, help="Page (.html) or Markdown (.md) to write.")
+
+
+def gating(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `lmjudge gate`."""
+    parser.add_argument(
+        "files", nargs="+", metavar="judgments", help="Judgments of one or more judges."
+    )
+    _people(parser, default=None, said="People's votes or scores, for --min-agreement.")
+    for name, says in (
+        ("--min-agreement", "Least agreement with people: the interval's low end must reach it."),
+        (
+            "--max-position-bias",
+            "Greatest share of pairs in which one place wins in both orders, by the high end.",
+        ),
+        ("--max-no-verdict", "Greatest share of judgments without a verdict, by the high end."),
+    ):
+        parser.add_argument(name, type=_share, metavar="SHARE", help=says)
+    parser.add_argument("--out", type=_answer_file, help="Markdown (.md) file to write as well.")
+
+
+def comparing(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `lmjudge compare`."""
+    parser.add_argument("old", help="Judgments of the old run.")
+    parser.add_argument("new", help="Judgments of the new run, on the same items.")
+    _people(parser, default=None, said="People's votes or scores, for the change in agreement.")
+    parser.add_argument("--out", type=_answer_file, help="Page (.html) or Markdown (.md) to write.")
+
+
+def _people(parser: argparse.ArgumentParser, *, default: str | None, said: str) -> None:
+    """Add what audit, gate and compare share: votes, what columns and labels mean, the store."""
+    parser.add_argument("--votes", default=default, metavar="FILE", help=said)
     _mapping(parser)
     _labels(parser)
-    parser.add_argument("--out", type=_answer_file, help="Page (.html) or Markdown (.md) to write.")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="Store of the judgments: adds which model answered, when, and what calls cost.",
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1, such as 0.7")
+    return share
+
+
+def _price(text: str) -> tuple[str, float]:
+    name, equals, value = text.rpartition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not judge=dollars")
+    return name, _dollars(value)
 
 
 def _answer_file(text: str) -> Path:
@@ -229,7 +302,21 @@ def _labels(parser: argparse.ArgumentParser) -> None:
 AUDITING = """\
 examples:
   lmjudge audit                                       five judges and people of PRD
-  lmjudge audit --judgments judgments.jsonl --votes people.csv --out page.html
+  lmjudge audit judgments.jsonl --votes people.csv --out page.html
+  lmjudge audit scores.jsonl --votes grades.csv       judges that grade one answer
+  lmjudge audit judged.jsonl --votes labels.jsonl --gold
+"""
+GATING = """\
+Compare the end of each interval with a threshold. The exit status is 1 if a check fails.
+
+examples:
+  lmjudge gate judgments.jsonl --votes people.csv --min-agreement 0.7
+  lmjudge gate judgments.jsonl --max-position-bias 0.1 --max-no-verdict 0.02
+"""
+COMPARING = """\
+examples:
+  lmjudge compare old.jsonl new.jsonl
+  lmjudge compare old.jsonl new.jsonl --votes people.csv --out page.html
 """
 
 

@@ -68,41 +68,6 @@ def show(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def audit(parsed: argparse.Namespace) -> int:
-    """Say which judge to use: print the answer and its table, and write a page where asked."""
-    from lmjudge.audit import choose_judge
-    from lmjudge.data import load_judgments, load_votes
-    from lmjudge.report.files import write
-
-    columns, labels = dict(parsed.column), dict(parsed.label)
-    files = parsed.judgments[0] if len(parsed.judgments) == 1 else parsed.judgments
-    games = load_judgments(files, "games", columns=columns, labels=labels)
-    votes = load_votes(parsed.votes, columns=columns, labels=labels)
-    choice = choose_judge(games, votes[votes["group"] != "llm"])
-    for finding in choice.findings:
-        say(f"- {finding.text}")
-    say("")
-    names = ["judge", "agreement", "low", "high", "n", "guessing", "coverage", "flips"]
-    shown = choice.ranking[names].to_string(index=False, float_format="{:.3f}".format, na_rep="-")
-    for line in shown.split("\n"):
-        say(f"  {line}")
-    if parsed.out and parsed.out.suffix == ".html":
-        from lmjudge.widgets.results import choice_page
-
-        write(parsed.out, choice_page(choice, games).encode())
-    elif parsed.out:
-        from lmjudge.report.typeset import in_markdown
-
-        table = choice.ranking[names].round(3).astype(object).fillna("")
-        lines = [names, ["---"] * len(names), *table.to_numpy().tolist()]
-        rows = "".join(f"| {' | '.join(map(in_markdown, line))} |\n" for line in lines)
-        text = "".join(f"- {in_markdown(finding.text)}\n" for finding in choice.findings)
-        write(parsed.out, f"# Choose a judge\n\n{text}\n{rows}".encode())
-    if parsed.out:
-        say(f"written: {parsed.out}")
-    return 0
-
-
 def _write_page(
     parsed: argparse.Namespace,
     judged: pd.DataFrame,

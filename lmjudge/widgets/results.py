@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any
 
 import pandas as pd
 
-from lmjudge.audit import Choice
 from lmjudge.frames import COLUMNS
-from lmjudge.report import Figure, bars, cells, intervals
+from lmjudge.report import Figure, cells, intervals
 from lmjudge.report.files import in_html, number
-from lmjudge.stats import position_bias
 from lmjudge.widgets.browser import Browser
 from lmjudge.widgets.page import page
 
 _CASES = 1000
 _JUDGES, _MODELS = 6, 60  # in a figure that can still be read
-_NAMES = ("judge", "judge_a", "judge_b", "model", "reason")
 _DECIMALS = {"win_share", "loss_share", "win_rate", "score", "low", "high"}
 
 
@@ -42,12 +40,12 @@ def results_page(
     body = [f'<p class="banner warn">{in_html(warning)}</p>' for warning in warnings]
     title_drawn, table_drawn = list(tables.items())[-1]
     if table_drawn["judge"].nunique() <= _JUDGES and table_drawn["model"].nunique() <= _MODELS:
-        body.append(_picture(_drawn(title_drawn, table_drawn)))
-    body += [_table(name, table) for name, table in tables.items()]
+        body.append(picture(_drawn(title_drawn, table_drawn)))
+    body += [table_html(name, table) for name, table in tables.items()]
     body += [f'<p class="soft">{in_html(note)}</p>' for note in notes]
     reasons = _reasons(judged)
     if len(reasons):
-        body.append(_table("Rows without a verdict", reasons))
+        body.append(table_html("Rows without a verdict", reasons))
     kind = "games" if "model_a" in judged.columns else "scores"
     if not set(COLUMNS[kind]) <= set(judged.columns):
         body.append('<p class="soft">The file holds votes, without the judges\' texts.</p>')
@@ -58,35 +56,6 @@ def results_page(
     )
 
 
-def choice_page(choice: Choice, games: pd.DataFrame) -> str:
-    """Return the answer of `choose_judge` as a page that loads nothing.
-
-    Each sentence links to the table that it rests on. Agreement with its intervals is drawn, and
-    what became of the pairs shown in both orders; the tables fold.
-    """
-    sentences = "".join(
-        f'<li>{in_html(found.text)} <a href="#{found.table}">Table</a></li>'
-        for found in choice.findings
-    )
-    names = {"ranking": "Agreement with people", "compared": "Two judges on the same pairs"}
-    tables = {"ranking": choice.ranking, "compared": choice.compared}
-    agreed = cells(choice.ranking, names["ranking"], row="judge", values="agreement", scale=100)
-    body = [f'<ul class="findings">{sentences}</ul>']
-    body.append(_picture(intervals(agreed, unit="percent of the comparisons with a person's vote")))
-    if choice.ranking["flips"].notna().any() and "group" not in games:
-        outcomes = position_bias(games)
-        share = cells(
-            outcomes, "Both orders", row="judge", column="outcome", values="share", scale=100
-        )
-        body.append(_picture(bars(share, unit="percent of the pairs", stacked=True, digits=0)))
-    body += [
-        f'<details id="{name}" open><summary>{names[name]}</summary>{_table("", table)}</details>'
-        for name, table in tables.items()
-        if len(table)
-    ]
-    return page([], 0, 0, title="Choose a judge", before=body)
-
-
 def _drawn(title: str, table: pd.DataFrame) -> Figure:
     wins = "win_rate" in table.columns
     name, unit = ("win_rate", "win rate (a tie is half a win)") if wins else ("score", "mean score")
@@ -94,7 +63,8 @@ def _drawn(title: str, table: pd.DataFrame) -> Figure:
     return intervals(shown, unit=unit, digits=2)
 
 
-def _picture(figure: Figure) -> str:
+def picture(figure: Figure) -> str:
+    """Return a figure as HTML, its picture in the page."""
     data, _ = figure._repr_mimebundle_()
     return (
         f'<figure><img src="data:image/png;base64,{data["image/png"]}" width="{figure.width}"'
@@ -111,10 +81,11 @@ def _reasons(judged: pd.DataFrame) -> pd.DataFrame:
     return found.assign(of=found["judge"].map(judged["judge"].value_counts()))
 
 
-def _table(title: str, table: pd.DataFrame) -> str:
+def table_html(title: str, table: pd.DataFrame) -> str:
+    """Return a frame as an HTML table; a star marks intervals that rest on too few."""
     few = table["too_few"] if "too_few" in table.columns else pd.Series(False, index=table.index)
     shown = table.drop(columns="too_few", errors="ignore")
-    texts = [name for name in _NAMES if name in shown.columns]
+    texts = [name for name in shown.columns if shown[name].map(_is_text).any()]
     heads = {"low": "95 % low", "high": "95 % high"}
     head = "".join(
         f'<th scope="col"{" class=name" if name in texts else ""}>'
@@ -132,9 +103,13 @@ def _table(title: str, table: pd.DataFrame) -> str:
     )
 
 
+def _is_text(value: Any) -> bool:
+    return isinstance(value, (str, date))
+
+
 def _cell(name: Any, value: Any, is_text: bool, flagged: bool) -> str:
     if is_text:
-        return f'<td class="name">{in_html(value)}</td>'
+        return f'<td class="name">{in_html("" if value is None else value)}</td>'
     shown = f"{value:.3f}" if name in _DECIMALS and pd.notna(value) else number(value)
     star = "*" if flagged and name == "high" else ""
     return f"<td>{shown}{star}</td>"

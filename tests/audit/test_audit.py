@@ -126,18 +126,11 @@ def test_a_judge_that_always_prefers_the_first_answer_is_no_fair_judge() -> None
     with pytest.warns(OrderFlips, match=r"always/pair \(40 of 40 pairs\), quarter/pair \(10 of 40"):
         table = lj.win_rates(votes, by="judge")
     assert table.drop_duplicates("judge")["order_flips"].tolist() == [40, 0, 10]
-    measures = audit.biases(games, votes=votes).set_index(["measure", "judge"])
-    assert measures.loc["changes with the order", "order_flips"].tolist() == [40, 0, 10]
     for judge, part in games.groupby("judge"):
         found = audit.components(part)
         assert (found["order_flips"] == {"a": 1, "q": 0.25, "f": 0}[judge[0]]).all()
         told = audit.power(found)["smallest_gap"]
         assert told.isna().all() if judge == "always/pair" else told.notna().all()
-    terms = audit.judge_terms(games[games["judge"] == "always/pair"])
-    row = terms[terms["kind"] == "position"].iloc[0]
-    sentence = audit.finding(row, "{value}", otherwise="no effect can be seen", null=1.0)
-    assert "no effect" not in sentence
-    assert "cannot be estimated" in sentence
 
 
 def test_flips_are_told_only_where_both_orders_were_shown() -> None:
@@ -217,22 +210,6 @@ def test_the_level_of_a_frame_is_carried() -> None:
     wide, narrow = (lj.compare_judges(votes, human, level=level) for level in (0.95, 0.8))
     needed = [audit.labels_needed(made)["needed"].iloc[0] for made in (wide, narrow)]
     assert needed[1] == audit.labels_needed(narrow, level=0.8)["needed"].iloc[0]
-    row = lj.mean_scores(_scores(), level=0.8).iloc[0]
-    assert "(80 % interval" in audit.finding(row, "{model}: {score:.1f}")
-    assert "(90 % interval" in audit.finding(dict(row), "{model}: {score:.1f}", level=0.9)
-
-
-def _scores() -> pd.DataFrame:
-    empty = {
-        "turn": 1,
-        "model": "m",
-        "judge": "j",
-        "sample": 0,
-        "reason": None,
-        "text": "",
-        "key": "",
-    }
-    return frame("scores", [{"question_id": q, "score": q % 7, **empty} for q in range(30)])
 
 
 def test_mirrored_win_rates_count_once() -> None:
@@ -354,58 +331,16 @@ def test_judge_terms_recover_what_was_planted_and_plain_is_bradley_terry() -> No
         audit.judge_terms(games, anchor="nobody")
 
 
-def test_findings_are_sentences_with_their_numbers() -> None:
-    row = {"judge": "j", "value": 0.123, "low": 0.1, "high": 0.2, "n": 1234, "too_few": True}
-    told = audit.finding(row, "{judge} leans by {value:.0%}", percent=True)
-    assert told == "j leans by 12% (95 % interval 10.0 to 20.0 %, n 1,234, too few to be sure)."
-    bare = audit.finding(row | {"low": float("nan")}, "{judge}", otherwise="no", null=0.0)
-    assert bare.endswith(
-        "cannot be estimated (no interval can be given, n 1,234, too few to be sure)."
-    )
-    named = audit.finding(row | {"low": float("nan")}, "{judge}", unknown="{judge}?", null=0.0)
-    assert named.startswith(f"{row['judge']}? (")
-    assert audit.finding({"judge": "j"}, "{judge} is here") == "j is here."
-    assert audit.finding(row, "shown", otherwise="hidden", null=0.05).startswith("shown")
-    with pytest.raises(FrameError, match="does not fit"):
-        audit.finding(row, "{nothing}")
-
-
-def test_longer_answers_win_and_empty_ones_do_not_play() -> None:
-    rows = [("m", ["one two three"]), ("n", ["one two"]), ("o", ["a b"]), ("p", None)]
-    answers = frame(
-        "answers",
-        [{"question_id": 1, "model": m, "turns": turns, "sample": 0} for m, turns in rows],
-    )
-    votes = audit.longer_wins(answers)
-    assert votes["winner"].tolist() == ["model_a", "model_a", "tie"]
-    assert set(votes["judge"]) == {"longer answer"}
-
-
 @pytest.fixture(scope="module")
 def study() -> lj.simulate.Study:
     return lj.simulate(3, per_category=2)
 
 
-def test_plans_add_up_and_say_what_is_unknown(study: object, tmp_path: Path) -> None:
+def test_costs_are_what_the_servers_counted(study: object, tmp_path: Path) -> None:
     store = study.store(tmp_path / "store")
-    judges = [lj.Judge("pair", model=name) for name in study.judges]
+    judge = lj.Judge("pair", model=study.judges[0])
     prices = {"sim-heron": Price("sim-heron", 10.0, 30.0)}
-    first = audit.plans(study.pairings, judges, store=store, table=prices)
-    pairs = len(study.pairings)
-    mine = first[first["judge"] == "sim-heron/pair"].set_index("asks")
-    assert mine["calls"].to_dict() == {
-        "verdicts": pairs,
-        "position": pairs,
-        "repeatability": 2 * pairs,
-        "name": 2 * pairs,
-    }
-    assert (mine["dollars_low"] > 0).all()
-    assert mine["dollars"].isna().all()
-    assert first.loc[first["judge"] == "sim-cedar/pair", "dollars_low"].isna().all()
-    games = lj.judge_pairs(study.pairings, judges[0], store=store, endpoint=study.endpoint)
-    again = audit.plans(study.pairings, judges[:1], store=store, table=prices).set_index("asks")
-    assert again["calls"].tolist() == [0, 0, 2 * pairs, 2 * pairs]
-    assert again.loc["repeatability", "dollars"] > 0
+    games = lj.judge_pairs(study.pairings, judge, store=store, endpoint=study.endpoint)
     costs = audit.call_costs(games, store, table=prices).iloc[0]
     assert costs["calls"] == games["key"].nunique()
     told = [record.reply.usage for record in store.records(games["key"])]
@@ -414,8 +349,6 @@ def test_plans_add_up_and_say_what_is_unknown(study: object, tmp_path: Path) -> 
     assert np.isnan(audit.call_costs(games, store, table={}).iloc[0]["dollars"])
     lab = audit.call_costs(audit.parser_lab(games, ["strict", "fastchat"]), store, table=prices)
     assert lab["dollars"].tolist() == [costs["dollars"]] * 2
-    with pytest.raises(FrameError, match="no judge"):
-        audit.plans(study.pairings, [], store=store)
 
 
 def test_parsers_show_what_they_change() -> None:
@@ -479,12 +412,13 @@ def test_the_notebook_chooses_among_prds_judges(monkeypatch: pytest.MonkeyPatch)
     names = run_cells("judge-audit")
     use, order, reject, among, more = (found.text for found in names["choice"].findings)
     assert use.startswith("Use gpt-4/prd or gpt-3.5-turbo-0301/prd: these votes cannot tell them")
-    assert "51.5 % of 1,760 comparisons" in use
+    assert "is +3.1 points, -0.3 to +6.6" in use
     assert "the order changes it in 31.1 % of pairs" in order
     assert (
         "bard/prd (33.2 % agreement; prefers the answer shown first in 59.1 % of pairs)" in reject
     )
-    assert among.startswith("Two people agree in 52.4 % of 1,440 comparisons")
+    assert among.startswith("gpt-4/prd agrees with people in 51.5 % of 1,760 comparisons")
+    assert "two people agree in 52.4 % of 1,440 comparisons" in among
     assert "voted pairs would tell gpt-4/prd from gpt-3.5-turbo-0301/prd" in more
     table = lj.read_table(names["saved"]).set_index(["table", "row", "column"])["value"]
     position = table["Both orders, percent of the pairs"]

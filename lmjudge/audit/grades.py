@@ -1,0 +1,313 @@
+"""Choosing a judge that grades one answer: by people's scores, or by their pass and fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
+from lmjudge.stats.grading import (
+    compare_graders,
+    graded,
+    in_first_half,
+    pass_rates,
+    pass_shares,
+    score_agreement,
+    score_levels,
+)
+from lmjudge.stats.power import labels_needed
+
+_BINARY = 2
+_RANKS = {"spearman": "spearman", "kendall": "kendall", "weighted kappa": "kappa", "icc": "icc"}
+
+
+def choose_grader(scores: pd.DataFrame, human: pd.DataFrame, *, level: float = 0.95) -> Choice:
+    """Say which grader to use: by rank correlation with people's scores, or kappa with labels."""
+    if human["score"].dropna().nunique() <= _BINARY:
+        return _by_labels(scores, human, level)
+    return _by_scores(scores, human, level)
+
+
+def rank_graders(scores: pd.DataFrame, human: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+    """Rank judges by the rank correlation of their scores with people's, the best first.
+
+    Columns: judge, spearman, kendall, kappa (quadratic weights), icc, error (judge less people, in
+    points), error_low, error_high, levels (distinct scores of the judge), too_few, n (answers),
+    low, high (of spearman), no_verdict. The last row, `people`, compares every two people who
+    graded one answer; it is left out where there are none. Raises FrameError where both share no
+    answer.
+    """
+    table = score_agreement(scores, human, level=level)
+    people = score_agreement(human, level=level)
+    distinct = scores.groupby("judge")["score"].nunique()
+    rows = []
+    for judge, part in pd.concat([table, people]).groupby("judge", sort=True):
+        by = part.set_index("measure")
+        row = {"judge": judge, **{short: by.loc[name, "value"] for name, short in _RANKS.items()}}
+        row |= {"error": by.loc["mean error", "value"], "levels": distinct.get(judge, np.nan)}
+        row |= {f"error_{end}": by.loc["mean error", end] for end in ("low", "high")}
+        ends = ["too_few", "n", "low", "high", "no_verdict"]
+        rows.append(row | by.loc["spearman", ends].to_dict())
+    ranking = pd.DataFrame(rows)
+    ranking["last"] = ranking["judge"] == "people"
+    order = {"by": ["last", "spearman", "judge"], "ascending": [True, False, True]}
+    columns = "judge spearman kendall kappa icc error error_low error_high levels".split()
+    columns += ["too_few", "n", "low", "high", "no_verdict"]
+    return ranking.sort_values(**order)[columns].reset_index(drop=True)
+
+
+def _by_scores(scores: pd.DataFrame, human: pd.DataFrame, level: float) -> Choice:
+    ranking = rank_graders(scores, human, level=level)
+    judges = ranking[ranking["judge"] != "people"]
+    exact = judges["spearman"] > 1 - 1e-9
+    usable = judges[(judges["low"] > 0) | exact]
+    compared = _compared(scores, human, "spearman", level)
+    alike = rivals(usable, compared) if len(usable) else []
+    span = float(np.ptp(graded(scores, human)["human"]))
+    findings = [_use_score(usable, judges, alike, level)]
+    if len(usable):
+        findings.append(_scale(usable.iloc[0], span))
+    findings += _reject_score(judges, usable, alike)
+    findings.append(_people_score(ranking))
+    findings += _more(usable, alike, "graded answers")
+    tables = {
+        "ranking": ranking,
+        "compared": compared,
+        "levels": score_levels(scores, human, level=level),
+        "calibration": score_levels(scores, human, of="judge", level=level),
+    }
+    return Choice(tuple(findings), tables)
+
+
+def _by_labels(scores: pd.DataFrame, human: pd.DataFrame, level: float) -> Choice:
+    rates = pass_rates(scores, human, level=level)
+    wide = rates.pivot_table(index="judge", columns="measure", values="value", dropna=False)
+    accuracy = rates[rates["measure"] == "accuracy"].set_index("judge")
+    kappa = rates[rates["measure"] == "kappa"].set_index("judge")
+    ranks = score_agreement(scores, human, level=level)
+    ranks = ranks[ranks["measure"] == "spearman"].set_index("judge")
+    ranks["reversed"] = (ranks["high"].fillna(ranks["value"]) < 0) & (ranks["value"] < 0)
+    names = {"true positive rate": "true_positive", "false positive rate": "false_positive"}
+    ranking = wide.rename(columns=names).assign(
+        threshold=accuracy["threshold"],
+        spearman=ranks["value"],
+        reversed=ranks["reversed"],
+        levels=scores.groupby("judge")["score"].nunique(),
+        too_few=kappa["too_few"],
+        n=kappa["n"],
+        low=kappa["low"],
+        high=kappa["high"],
+        no_verdict=kappa["no_verdict"],
+    )
+    columns = (
+        "accuracy kappa true_positive false_positive threshold spearman reversed levels".split()
+    )
+    ranking = ranking.reindex(columns=[*columns, "too_few", "n", "low", "high", "no_verdict"])
+    ranking = ranking.reset_index().sort_values(["kappa", "judge"], ascending=[False, True])
+    ranking = ranking.reset_index(drop=True)
+    thresholds = ranking.set_index("judge")["threshold"].to_dict()
+    usable = ranking[(ranking["low"] > 0) | (ranking["kappa"] > 1 - 1e-9)]
+    passes = scores.assign(
+        score=(scores["score"] >= scores["judge"].map(thresholds))
+        .astype(float)
+        .where(scores["score"].notna())
+    )
+    if (ranking["levels"] > _BINARY).any():  # a threshold was chosen on the other half
+        passes = passes[~passes["question_id"].map(in_first_half)]
+    values = np.sort(human["score"].dropna().unique())
+    labels = human.assign(
+        score=(human["score"] == values[-1]).astype(float).where(human["score"].notna())
+    )
+    compared = _compared(passes, labels, "weighted kappa", level)
+    alike = rivals(usable, compared) if len(usable) else []
+    shares = pass_shares(scores, human, thresholds=thresholds, level=level)
+    findings = [_use_label(usable, ranking, alike, level)]
+    if len(usable):
+        findings.append(_rates(usable.iloc[0], shares))
+    findings += _reject_label(ranking, usable, alike)
+    findings.append(_people_label(labels))
+    findings += _more(usable, alike, "labelled answers")
+    tables = {"ranking": ranking, "compared": compared, "rates": rates, "shares": shares}
+    return Choice(tuple(findings), tables)
+
+
+def _compared(
+    scores: pd.DataFrame, human: pd.DataFrame, measure: str, level: float
+) -> pd.DataFrame:
+    compared = compare_graders(scores, human, measure=measure, level=level)
+    needed = labels_needed(compared, level=level)[["judge_a", "judge_b", "needed", "more"]]
+    return compared.merge(needed, on=["judge_a", "judge_b"])
+
+
+def _interval(row: pd.Series, level: float) -> str:
+    if pd.isna(row["low"]):
+        return "no interval: nothing varies"
+    return f"{100 * level:.0f} % interval {row['low']:.2f} to {row['high']:.2f}"
+
+
+def _apart(row: pd.Series) -> str:
+    if pd.isna(row["low"]):
+        return f"{row['difference']:+.2f}"
+    return f"{row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
+
+
+def _use_score(
+    usable: pd.DataFrame, judges: pd.DataFrame, alike: list[pd.Series], level: float
+) -> Finding:
+    if usable.empty:
+        text = (
+            "Use none of these judges: none ranks answers as people do more closely than chance"
+            " would."
+        )
+        return Finding(text, "ranking")
+    best = usable.iloc[0]
+    seen = (
+        f"rank correlation {best['spearman']:.2f}, {_interval(best, level)}, {best['n']:,} answers"
+    )
+    if alike:
+        names = several([best["judge"], *(row["other"] for row in alike)])
+        text = (
+            f"Use {names}: these scores cannot tell them apart, as {best['judge']} ({seen}) and"
+            f" {alike[0]['other']} differ by {_apart(alike[0])}."
+        )
+        return Finding(text, "compared")
+    more = ", more closely than any other judge here" if len(judges) > 1 else ""
+    return Finding(f"Use {best['judge']}: it ranks answers as people do ({seen}){more}.", "ranking")
+
+
+def _scale(best: pd.Series, span: float) -> Finding:
+    error, low, high = best["error"], best["error_low"], best["error_high"]
+    known = pd.notna(low)
+    off = (abs(error) > 1e-9) if not known else (low > 0 or high < 0)
+    ends = f" ({low:.1f} to {high:.1f})" if known else ""
+    if off and abs(error) >= 0.05 * span:
+        side = "above" if error > 0 else "below"
+        return Finding(
+            f"{best['judge']} scores {abs(error):.1f} points {side} people{ends}: take the"
+            f" difference off, or use its scores to compare models only (weighted kappa"
+            f" {best['kappa']:.2f}).",
+            "levels",
+        )
+    return Finding(
+        f"{best['judge']} uses people's scale: its mean error is {error:+.1f} points{ends}, its"
+        f" weighted kappa {best['kappa']:.2f} and its intraclass correlation {best['icc']:.2f}.",
+        "levels",
+    )
+
+
+def _reason(row: pd.Series) -> str:
+    if row["levels"] <= 1:
+        return "gives every answer the same score"
+    if row["spearman"] < 0 and not row["high"] >= 0:
+        return (
+            f"ranks answers the other way round, rank correlation {row['spearman']:.2f}: see"
+            " whether its scale is reversed"
+        )
+    return f"rank correlation {row['spearman']:.2f}"
+
+
+def _reject_score(
+    judges: pd.DataFrame, usable: pd.DataFrame, alike: list[pd.Series]
+) -> list[Finding]:
+    kept = {*usable["judge"].head(1), *(row["other"] for row in alike)}
+    parts = [
+        f"{row['judge']} ({_reason(row)})"
+        for _, row in judges.iterrows()
+        if row["judge"] not in kept
+    ]
+    return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
+
+
+def _people_score(ranking: pd.DataFrame) -> Finding:
+    people = ranking[ranking["judge"] == "people"]
+    if people.empty:
+        text = "How closely people agree is unknown: no answer has two people's scores."
+        return Finding(text, "ranking")
+    row = people.iloc[0]
+    return Finding(
+        f"Two people rank answers alike with a correlation of {row['spearman']:.2f} on"
+        f" {row['n']:,} pairs of scores of one answer.",
+        "ranking",
+    )
+
+
+def _use_label(
+    usable: pd.DataFrame, ranking: pd.DataFrame, alike: list[pd.Series], level: float
+) -> Finding:
+    if usable.empty:
+        text = "Use none of these judges: none tells passes from fails better than chance would."
+        return Finding(text, "ranking")
+    best = usable.iloc[0]
+    seen = (
+        f"agrees with people on {percent(best['accuracy'])} of {best['n']:,} answers (kappa"
+        f" {best['kappa']:.2f}, {_interval(best, level)})"
+    )
+    if alike:
+        names = several([best["judge"], *(row["other"] for row in alike)])
+        text = (
+            f"Use {names}: these labels cannot tell them apart; {best['judge']} {seen}, and the"
+            f" kappa of {alike[0]['other']} differs by {_apart(alike[0])}."
+        )
+        return Finding(text, "compared")
+    more = ", more than any other judge here" if len(ranking) > 1 else ""
+    return Finding(f"Use {best['judge']}: it {seen}{more}.", "ranking")
+
+
+def _rates(best: pd.Series, shares: pd.DataFrame) -> Finding:
+    own = shares[shares["judge"] == best["judge"]].set_index("estimate")["value"]
+    start = (
+        f"Count its scores from {best['threshold']:g} on as a pass, a threshold chosen on one half"
+        " of the questions and measured on the other: it"
+        if best["levels"] > _BINARY
+        else f"{best['judge']}"
+    )
+    return Finding(
+        f"{start} passes {percent(best['true_positive'])} of what people pass and"
+        f" {percent(best['false_positive'])} of what they fail, so correct its share of passes"
+        f" ({percent(own['judge alone'])} becomes {percent(own['prediction-powered'])}).",
+        "shares",
+    )
+
+
+def _reject_label(
+    ranking: pd.DataFrame, usable: pd.DataFrame, alike: list[pd.Series]
+) -> list[Finding]:
+    kept = {*usable["judge"].head(1), *(row["other"] for row in alike)}
+    parts = []
+    for _, row in ranking.iterrows():
+        if row["judge"] in kept:
+            continue
+        if row["levels"] <= 1:
+            reason = "gives every answer the same verdict"
+        elif row["reversed"]:
+            reason = "passes what people fail: see whether its scale is reversed"
+        else:
+            reason = f"kappa {row['kappa']:.2f}"
+        parts.append(f"{row['judge']} ({reason})")
+    return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
+
+
+def _people_label(labels: pd.DataFrame) -> Finding:
+    among = score_agreement(labels)
+    if among.empty:
+        text = "How often people agree is unknown: no answer has two people's labels."
+        return Finding(text, "ranking")
+    row = among.set_index("measure").loc["weighted kappa"]
+    return Finding(
+        f"Two people's labels agree with a kappa of {row['value']:.2f} on {row['n']:,} pairs of"
+        " labels of one answer.",
+        "ranking",
+    )
+
+
+def _more(usable: pd.DataFrame, alike: list[pd.Series], what: str) -> list[Finding]:
+    if usable.empty:
+        return []
+    best = usable.iloc[0]
+    if alike:
+        return [Finding(f"{settles(best['judge'], alike[0], what)}.", "compared")]
+    if pd.isna(best["low"]):
+        return []
+    half = (best["high"] - best["low"]) / 2
+    text = f"Four times the {what} would halve the interval of ±{half:.2f}."
+    return [Finding(text, "ranking")]

@@ -1,0 +1,276 @@
+"""Two runs of a judge beside each other, and a gate that a run must pass."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from lmjudge.audit.calls import HasRecords, about_models, as_votes, call_costs, versions
+from lmjudge.audit.choice import both_orders, on_keys
+from lmjudge.audit.findings import Choice, Finding, percent
+from lmjudge.errors import FrameError
+from lmjudge.frames import never_meet, same_ids
+from lmjudge.stats import agreement, compare_judges
+from lmjudge.stats.bias import in_both_orders
+from lmjudge.stats.compare import paired
+from lmjudge.stats.drift import drift, flips
+from lmjudge.stats.grading import KEY as GRADED, compare_graders, score_agreement
+from lmjudge.stats.intervals import estimate
+
+
+def compare_runs(
+    old: pd.DataFrame,
+    new: pd.DataFrame,
+    votes: pd.DataFrame | None = None,
+    *,
+    store: HasRecords | None = None,
+    level: float = 0.95,
+) -> Choice:
+    """Say what a new run of a judge changed: flips, agreement with people, drift and cost.
+
+    Both are games, votes or scores. Judges are matched by name; where each run has one judge, those
+    two, whatever their names. With `votes` (people's votes, or scores) the paired difference in
+    agreement with people is told, with the `store` of both what calls cost and which model
+    answered.
+
+    Tables: "flips" (a row a judge), "drift" (measures before and after, with p values), "agreement"
+    (with `votes`), "cost" (with `store`), "versions". Raises FrameError for runs of different
+    kinds, and where no judge, or no item, is in both.
+    """
+    if ("model_a" in old.columns) != ("model_a" in new.columns):
+        raise FrameError(
+            "one run has scores and the other compares pairs; give two runs of one kind",
+            columns=list(new.columns),
+        )
+    pairs = _by_judge(old, new)
+    tables: dict[str, pd.DataFrame] = {}
+    if "model_a" in old.columns:
+        tables["flips"] = pd.concat(
+            [flips(one, two, level=level).assign(judge=judge) for judge, one, two in pairs]
+        )
+        tables["drift"] = pd.concat(
+            [drift(one, two, level=level).assign(judge=judge) for judge, one, two in pairs]
+        )
+    else:
+        tables["flips"], tables["drift"] = _score_changes(pairs, level)
+    for name in ("flips", "drift"):
+        table = tables[name].reset_index(drop=True)
+        tables[name] = table[["judge", *table.columns.drop("judge")]]
+    if votes is not None:
+        tables["agreement"] = _agreements(pairs, votes, level)
+    both = [old.assign(judge=_named(old, "old")), new.assign(judge=_named(new, "new"))]
+    if store is not None:
+        tables["cost"] = pd.concat([call_costs(run, store) for run in both], ignore_index=True)
+    models = [
+        versions(run, store=store).assign(run=name) for run, name in ((old, "old"), (new, "new"))
+    ]
+    tables["versions"] = pd.concat(models, ignore_index=True)
+    findings = _sentences(tables, level)
+    notes = about_models(tables["versions"].drop_duplicates("judge"), pd.DataFrame())
+    return Choice(tuple(findings), tables, tuple(notes))
+
+
+def gate(
+    judgments: pd.DataFrame,
+    votes: pd.DataFrame | None = None,
+    *,
+    min_agreement: float | None = None,
+    max_position_bias: float | None = None,
+    max_no_verdict: float | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Hold each judge against thresholds: a row a judge and check, with `passed`.
+
+    | check | what | passes if |
+    |---|---|---|
+    | agreement | with people's votes, ties kept; of scores the rank correlation | low >= minimum |
+    | position bias | pairs in which one place wins in both orders | high <= maximum |
+    | no verdict | judgments without a verdict | high <= maximum |
+
+    The end of the interval is compared, so that a small sample does not pass by luck; a value
+    without an interval does not pass, except 0 judgments without a verdict, whose interval is
+    Wilson's. Columns: judge, check, value, low, high, n, threshold, passed. Raises FrameError where
+    no threshold is given, for agreement without `votes`, and for the position bias of scores or of
+    one order.
+    """
+    if min_agreement is None and max_position_bias is None and max_no_verdict is None:
+        raise FrameError(
+            "there is nothing to check; give min_agreement, max_position_bias or max_no_verdict",
+            columns=[],
+        )
+    if min_agreement is not None and votes is None:
+        raise FrameError("min_agreement needs people's votes; give `votes`", columns=[])
+    scores = "model_a" not in judgments.columns
+    if scores and max_position_bias is not None:
+        raise FrameError(
+            "scores of single answers have no position bias; leave max_position_bias out",
+            columns=list(judgments.columns),
+        )
+    rows = []
+    for judge, part in judgments.groupby("judge", sort=True):
+        if min_agreement is not None and votes is not None:
+            rows.append((judge, "agreement", _agreement(part, votes, level), min_agreement, 1))
+        if max_position_bias is not None:
+            rows.append((judge, "position bias", _position(part, level), max_position_bias, -1))
+        if max_no_verdict is not None:
+            lost = part["score" if scores else "winner"].isna().astype(float)
+            share = estimate(part, ["judge"], top=lost, share=True, level=level).iloc[0]
+            rows.append((judge, "no verdict", share, max_no_verdict, -1))
+    table = []
+    for judge, check, found, threshold, sign in rows:
+        end = found["low"] if sign > 0 else found["high"]
+        passed = bool(sign * (end - threshold) >= 0) if pd.notna(end) else False
+        ends = (found["value"], found["low"], found["high"], int(found["n"]))
+        table.append((judge, check, *ends, threshold, passed))
+    columns = "judge check value low high n threshold passed".split()
+    return pd.DataFrame(table, columns=columns)
+
+
+def _agreement(part: pd.DataFrame, votes: pd.DataFrame, level: float) -> pd.Series:
+    if "model_a" not in part.columns:
+        table = score_agreement(part, votes, level=level).set_index("measure")
+        found = table.loc["spearman"].copy()
+        if found["value"] > 1 - 1e-9:  # nothing varies about a judge equal to people
+            found["low"] = found["high"] = found["value"]
+        return found
+    part = on_keys(part, votes)
+    cast = as_votes(part, both_orders(part))
+    return agreement(cast, votes, level=level).iloc[0].rename({"agreement": "value"})
+
+
+def _position(part: pd.DataFrame, level: float) -> pd.Series:
+    if "group" in part.columns or not both_orders(part):
+        raise FrameError(
+            f"{part['judge'].iloc[0]} judged each pair in one order, so its position bias is"
+            " unknown; judge both orders, or leave max_position_bias out",
+            rows=part,
+        )
+    pairs, outcomes = in_both_orders(part)
+    biased = (outcomes["biased_first"] | outcomes["biased_second"]).astype(float)
+    found = estimate(
+        pairs, ["judge"], top=biased.where(~outcomes["error"]), share=True, level=level
+    )
+    return found.iloc[0]
+
+
+def _named(run: pd.DataFrame, name: str) -> pd.Series:
+    return name + ": " + run["judge"].astype(str)
+
+
+def _by_judge(old: pd.DataFrame, new: pd.DataFrame) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    one, two = (dict(tuple(run.groupby("judge", sort=True))) for run in (old, new))
+    if len(one) == len(two) == 1:
+        (before, first), (after, second) = *one.items(), *two.items()
+        name = str(after) if before == after else f"{before} to {after}"
+        return [(name, first, second)]
+    common = [name for name in one if name in two]
+    if not common:
+        raise FrameError(
+            f"no judge is in both runs: the old one has {', '.join(map(str, one))}, the new one"
+            f" {', '.join(map(str, two))}; give runs of one judge each, or name judges alike",
+            rows=new,
+        )
+    return [(str(name), one[name], two[name]) for name in common]
+
+
+def _score_changes(
+    pairs: list[tuple[str, pd.DataFrame, pd.DataFrame]], level: float
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return how many scores changed, and each model's mean before and after."""
+    rows = []
+    for judge, one, two in pairs:
+        one, two = same_ids(one, two)
+        key = [*GRADED, "sample"]
+        both = one[[*key, "score"]].merge(two[[*key, "score"]], on=key, suffixes=("_old", "_new"))
+        if both.empty:
+            raise never_meet("No answer was graded in both runs", one, two)
+        rows.append(both.assign(judge=judge))
+    every = pd.concat(rows, ignore_index=True)
+    before, after = every["score_old"].astype(float), every["score_new"].astype(float)
+    every["difference"] = after - before
+    changed = (every["difference"] != 0).astype(float).where(every["difference"].notna())
+    share = estimate(every, ["judge"], top=changed, share=True, level=level)
+    share = share.rename(columns={"value": "share"})
+    share["flipped"] = (share["share"] * share["n"]).round().astype("Int64")
+    share = share[["judge", "flipped", "share", "too_few", "n", "low", "high", "no_verdict"]]
+    every["measure"] = "mean score of " + every["model"].astype(str)
+    whole = pd.concat([every.assign(measure="mean score"), every], ignore_index=True)
+    moved = paired(whole, ["judge", "measure"], level)
+    known = whole[whole["difference"].notna()].groupby(["judge", "measure"])
+    means = known[["score_old", "score_new"]].mean().reset_index()
+    moved = moved.merge(means.rename(columns={"score_old": "before", "score_new": "after"}))
+    first = ["judge", "measure", "before", "after"]
+    return share, moved[[*first, *moved.columns.drop(first)]]
+
+
+def _agreements(
+    pairs: list[tuple[str, pd.DataFrame, pd.DataFrame]], votes: pd.DataFrame, level: float
+) -> pd.DataFrame:
+    rows = []
+    for judge, one, two in pairs:
+        runs = [two.assign(judge="new"), one.assign(judge="old")]
+        if "model_a" in one.columns:
+            kept = [on_keys(run, votes) for run in runs]
+            cast = [as_votes(run, both_orders(run)) for run in kept]
+            found = compare_judges(pd.concat(cast, ignore_index=True), votes, level=level)
+            names = {"agreement_a": "after", "agreement_b": "before"}
+        else:
+            found = compare_graders(pd.concat(runs, ignore_index=True), votes, level=level)
+            names = {"value_a": "after", "value_b": "before"}
+        rows.append(found.rename(columns=names).assign(judge=judge))
+    table = pd.concat(rows, ignore_index=True)
+    return table["judge before after difference too_few n low high no_verdict".split()]
+
+
+def _sentences(tables: dict[str, pd.DataFrame], level: float) -> list[Finding]:
+    """Return a sentence on flips, agreement, drift and cost, of the judge that changed most."""
+    worst = tables["flips"].sort_values("share", ascending=False).iloc[0]
+    ends = _ends(worst, level)
+    text = f"{worst['judge']}: {percent(worst['share'])} of {worst['n']:,} judgments changed{ends}"
+    if "reversed" in worst:
+        text += f", {worst['reversed']:,} of them from one side to the other"
+    findings = [Finding(f"{text}.", "flips")]
+    if "agreement" in tables:
+        row = tables["agreement"].set_index("judge").loc[worst["judge"]]
+        moved = f"agreement with people went from {row['before']:.3f} to {row['after']:.3f}"
+        unclear = not (row["low"] > 0 or row["high"] < 0)
+        told = ", which these votes cannot tell from no change" if unclear else ""
+        apart = "" if pd.isna(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
+        findings.append(
+            Finding(
+                f"Its {moved}, a difference of {row['difference']:+.3f}{apart}{told}.", "agreement"
+            )
+        )
+    own = tables["drift"][tables["drift"]["judge"] == worst["judge"]]
+    sure = own[own["p_holm"] < 1 - level]
+    shown = sure if len(sure) else own
+    top = (
+        shown.loc[shown["difference"].abs().idxmax()] if shown["difference"].notna().any() else None
+    )
+    if top is not None:
+        moved = f"{top['measure']} went from {top['before']:.3f} to {top['after']:.3f}"
+        text = (
+            f"Beyond chance, {moved}{' the most' if len(sure) > 1 else ''}."
+            if len(sure)
+            else f"Nothing moved beyond chance; the most, {moved}."
+        )
+        findings.append(Finding(text, "drift"))
+    if "cost" in tables and tables["cost"]["per_call"].notna().any():
+        by_run = tables["cost"].assign(run=tables["cost"]["judge"].str.partition(": ")[0])
+        spent = by_run.groupby("run")[["dollars", "calls"]].sum()
+        each = spent["dollars"] / spent["calls"]
+        findings.append(
+            Finding(
+                f"A call cost ${each.get('old', math.nan):.5f} before and"
+                f" ${each.get('new', math.nan):.5f} now.",
+                "cost",
+            )
+        )
+    return findings
+
+
+def _ends(row: pd.Series, level: float) -> str:
+    if pd.isna(row["low"]):
+        return ""
+    return f" ({100 * level:.0f} % interval {100 * row['low']:.1f} to {percent(row['high'])})"

@@ -1,0 +1,156 @@
+"""The verbs about judges: which one to use, whether a run passes, and what a new run changed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmjudge.cli.saying import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lmjudge.audit import Choice
+    from lmjudge.store import Store
+
+# Layouts whose votes are labels with one right answer.
+_GOLD = {"judgebench", "llmbar", "auto-j"}
+_SHOWN = "judge agreement spearman accuracy kappa error low high n guessing coverage flips single"
+
+
+def audit(parsed: argparse.Namespace) -> int:
+    """Say which judge to use: print the answer and its table, and write a page where asked."""
+    from lmjudge.audit import choose_judge
+    from lmjudge.data import load_answers
+
+    judged = _judged(parsed, [*parsed.files, *parsed.judgments] or ["prd"])
+    people = _people(parsed, judged)
+    store = _store(parsed)
+    choice = choose_judge(
+        judged,
+        people,
+        gold=parsed.gold or people.attrs.get("layout") in _GOLD,
+        answers=load_answers(parsed.answers) if parsed.answers else None,
+        prices=dict(parsed.price) or _prices(judged, store),
+        store=store,
+    )
+    _tell(choice, "ranking")
+    _write(parsed, choice, "Choose a judge")
+    return 0
+
+
+def compare(parsed: argparse.Namespace) -> int:
+    """Say what a new run changed: flips, agreement with people, drift and cost."""
+    from lmjudge.audit import compare_runs
+
+    old, new = (_judged(parsed, [run]) for run in (parsed.old, parsed.new))
+    votes = _people(parsed, new) if parsed.votes else None
+    choice = compare_runs(old, new, votes, store=_store(parsed))
+    _tell(choice, "flips")
+    _write(parsed, choice, "Two runs of a judge")
+    return 0
+
+
+def gate(parsed: argparse.Namespace) -> int:
+    """Print a check a line in Markdown; 1 where one fails."""
+    from lmjudge.audit import gate
+    from lmjudge.report.files import write
+    from lmjudge.widgets.choice import markdown_table
+
+    thresholds = {
+        name: getattr(parsed, name)
+        for name in ("min_agreement", "max_position_bias", "max_no_verdict")
+    }
+    if all(value is None for value in thresholds.values()):
+        parsed.wrong("give --min-agreement, --max-position-bias or --max-no-verdict")
+    if parsed.min_agreement is not None and parsed.votes is None:
+        parsed.wrong("--min-agreement needs people's votes: --votes FILE")
+    if parsed.out and parsed.out.suffix != ".md":
+        parsed.wrong(f"--out {parsed.out}: a gate writes Markdown, a .md file")
+    judged = _judged(parsed, parsed.files)
+    table = gate(judged, _people(parsed, judged) if parsed.votes else None, **thresholds)
+    text = markdown_table(table.assign(passed=table["passed"].map({True: "yes", False: "NO"})))
+    for line in text.split("\n"):
+        say(line)
+    if parsed.out:
+        write(parsed.out, f"{text}\n".encode())
+        say(f"written: {parsed.out}")
+    failed = table[~table["passed"]]
+    say("")
+    say(
+        f"{len(failed)} of {len(table)} checks failed" if len(failed) else "every check passed",
+    )
+    return 1 if len(failed) else 0
+
+
+def _judged(parsed: argparse.Namespace, files: list[str]) -> pd.DataFrame:
+    """Return judgments as games or scores; a table of bare verdicts as games."""
+    from lmjudge.data import load_judgments
+
+    source = files[0] if len(files) == 1 else files
+    how: dict[str, Any] = {"columns": dict(parsed.column), "labels": dict(parsed.label)}
+    judged = load_judgments(source, **how)
+    if "group" in judged and "model_a" in judged:
+        judged = load_judgments(source, "games", **how)
+    if "published" in judged and "winner" in judged:
+        judged["winner"] = judged["published"].fillna(judged["winner"])
+    return judged
+
+
+def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
+    """Return people's votes, or their scores where the judges gave scores."""
+    from lmjudge.data import load_judgments, load_votes
+
+    how: dict[str, Any] = {"columns": dict(parsed.column), "labels": dict(parsed.label)}
+    if "model_a" not in judged:
+        return load_judgments(parsed.votes, "scores", **how)
+    votes = load_votes(parsed.votes, **how)
+    kept = votes[votes["group"] != "llm"].copy()
+    kept.attrs = votes.attrs
+    return kept
+
+
+def _store(parsed: argparse.Namespace) -> Store | None:
+    from lmjudge.store import Store
+
+    return Store(parsed.store) if parsed.store else None
+
+
+def _prices(judged: pd.DataFrame, store: Store | None) -> dict[str, float] | None:
+    """Return what a call of each judge has cost, of those whose price is known."""
+    from lmjudge.audit import call_costs
+
+    if store is None or judged["key"].isna().all():
+        return None
+    costs = call_costs(judged, store).dropna(subset="per_call")
+    return dict(zip(costs["judge"], costs["per_call"], strict=True)) or None
+
+
+def _tell(choice: Choice, table: str) -> None:
+    """Print the sentences, the notes and one table."""
+    for found in (*choice.findings, *choice.notes):
+        say(f"- {found.text}")
+    say("")
+    rows = choice.tables[table]
+    names = [name for name in _SHOWN.split() if name in rows] if table == "ranking" else [*rows]
+    shown = rows[names].dropna(axis=1, how="all")
+    for line in shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-").split("\n"):
+        say(f"  {line}")
+
+
+def _write(parsed: argparse.Namespace, choice: Choice, title: str) -> None:
+    """Write the answer to --out, as a page or as Markdown."""
+    out: Path | None = parsed.out
+    if out is None:
+        return
+    from lmjudge.report.files import write
+    from lmjudge.widgets.choice import choice_markdown, choice_page
+
+    text = (
+        choice_page(choice, title=title)
+        if out.suffix == ".html"
+        else choice_markdown(choice, title=title)
+    )
+    write(out, text.encode())
+    say(f"written: {out}")

@@ -1,0 +1,198 @@
+"""The answer of an audit as one page, or as Markdown: sentences first, what they rest on below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from lmjudge.audit import Choice
+from lmjudge.report import Figure, bars, cells, curves, intervals
+from lmjudge.report.files import in_html, number
+from lmjudge.report.typeset import in_markdown
+from lmjudge.widgets.page import page
+from lmjudge.widgets.results import picture, table_html
+
+_TITLES = {
+    "ranking": "Judges and people",
+    "compared": "Two judges on the same data",
+    "position": "Both orders",
+    "length": "Length",
+    "levels": "Error at each of people's scores",
+    "calibration": "Calibration",
+    "brier": "Brier scores",
+    "rates": "Pass and fail",
+    "shares": "Share of passes, four ways",
+    "subsets": "Subsets",
+    "cascade": "A cheap judge where it is sure, a dear one elsewhere",
+    "precision": "Precision",
+    "flips": "Changed judgments",
+    "drift": "Before and after",
+    "agreement": "Agreement with people, before and after",
+    "cost": "Cost",
+    "versions": "Models",
+}
+
+
+def choice_page(choice: Choice, *, title: str = "Choose a judge") -> str:
+    """Return the answer of `choose_judge` or `compare_runs` as a page that loads nothing.
+
+    Each sentence links to the table that it rests on. Figures follow, and the tables fold.
+    """
+    sentences = "".join(
+        f'<li>{in_html(found.text)} <a href="#{found.table}">Table</a></li>'
+        for found in choice.findings
+    )
+    body = [f'<ul class="findings">{sentences}</ul>']
+    body += [
+        f'<p class="soft">{in_html(note.text)} <a href="#{note.table}">Table</a></p>'
+        for note in choice.notes
+    ]
+    drawn = [
+        f"<div><h3>{in_html(heading)}</h3>{picture(figure)}</div>"
+        for heading, figure in figures(choice)
+    ]
+    body.append(f'<div class="sides">{"".join(drawn)}</div>')
+    body += [
+        f"<details><summary>{_TITLES[name]}</summary>"
+        f'<div id="{name}">{table_html("", _shown(table))}</div></details>'
+        for name, table in choice.tables.items()
+        if len(table)
+    ]
+    return page([], 0, 0, title=title, before=body)
+
+
+def choice_markdown(choice: Choice, *, title: str = "Choose a judge") -> str:
+    """Return the answer as Markdown: the sentences, then every table under its heading."""
+    lines = [f"# {title}\n", *(f"- {in_markdown(found.text)}" for found in choice.findings), ""]
+    lines += [f"{in_markdown(note.text)}\n" for note in choice.notes]
+    for name, table in choice.tables.items():
+        if len(table):
+            lines += [f"## {_TITLES[name]}\n", markdown_table(_shown(table)), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """Return a frame as a table in Markdown, numbers to four digits, missing ones empty."""
+    names = [str(name).replace("_", " ") for name in table.columns]
+    rows = [[_text(value) for value in row] for row in table.to_numpy(dtype=object)]
+    lines = [names, ["---"] * len(names), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def figures(choice: Choice) -> Iterator[tuple[str, Figure]]:
+    """Yield the figures that the tables of an answer allow, each with its heading."""
+    shape: dict[str, Any]
+    tables = {name: table for name, table in choice.tables.items() if len(table)}
+    ranking = tables.get("ranking", pd.DataFrame())
+    if "agreement" in ranking:
+        shown = cells(ranking, "Agreement", row="judge", values="agreement", scale=100)
+        yield "Agreement with people", intervals(shown, unit="percent of comparisons", digits=0)
+    if "spearman" in ranking and "error" in ranking:
+        shown = cells(ranking, "Rank correlation", row="judge", values={"spearman": "Spearman"})
+        yield "Rank correlation with people", intervals(shown, unit="correlation", digits=2)
+        yield from _errors(ranking)
+    if "kappa" in ranking and "true_positive" in ranking:
+        shown = cells(ranking, "Kappa", row="judge", values="kappa")
+        yield "Agreement with people beyond chance", intervals(shown, unit="kappa", digits=2)
+    if "lucky" in ranking:
+        yield "Right in both orders", _gold(ranking)
+    if "position" in tables:
+        shape = {"row": "judge", "column": "outcome", "values": "share", "scale": 100}
+        shown = cells(tables["position"], "Both orders", **shape)
+        yield "Position", bars(shown, unit="percent of pairs", stacked=True, digits=0)
+    if "length" in tables:
+        shown = cells(tables["length"], "Length", row="judge", values={"odds": "odds"})
+        unit = "times the odds of winning, for twice the words"
+        yield "Length", intervals(shown, unit=unit, digits=1)
+    if "rates" in tables:
+        rates = tables["rates"]
+        shown = cells(rates, "Rates", row="judge", column="measure", values="value", scale=100)
+        shown = shown[shown["column"].str.contains("rate")]
+        yield "Passes among passes and fails", bars(shown, unit="percent", digits=0)
+        shape = {"row": "judge", "column": "estimate", "values": "value", "scale": 100}
+        shown = cells(tables["shares"], "Shares", **shape)
+        yield "Share of passes, four ways", intervals(shown, unit="percent", digits=0)
+    if "subsets" in tables:
+        shape = {"row": "subset", "column": "judge", "values": "accuracy", "scale": 100}
+        shown = cells(tables["subsets"], "Subsets", **shape)
+        yield "Subsets", intervals(shown, unit="percent right in both orders", digits=0)
+    if "calibration" in tables:
+        yield "Calibration", _calibration(tables["calibration"])
+    if "precision" in tables:
+        yield from _precision(tables["precision"])
+    if "cascade" in tables:
+        yield "A cascade", _cascade(tables["cascade"])
+    if "flips" in tables:
+        shown = cells(tables["flips"], "Changed", row="judge", values="share", scale=100)
+        yield "Changed judgments", intervals(shown, unit="percent of judgments", digits=1)
+        shape = {"row": ["judge", "measure"], "values": {"difference": "after less before"}}
+        moved = tables["drift"]
+        shape["row"] = "measure" if moved["judge"].nunique() == 1 else shape["row"]
+        shown = cells(moved, "Drift", **shape)
+        yield "After less before", intervals(shown, unit="difference", digits=2)
+
+
+def _errors(ranking: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    rows = ranking[ranking["judge"] != "people"].drop(columns=["low", "high"])
+    rows = rows.rename(columns={"error_low": "low", "error_high": "high"})
+    shown = cells(rows, "Mean error", row="judge", values={"error": "judge less people"})
+    yield "Mean error", intervals(shown, unit="points above people", digits=1)
+
+
+def _gold(ranking: pd.DataFrame) -> Figure:
+    parts = ranking.assign(rest=1 - ranking[["accuracy", "wrong", "lucky"]].sum(axis=1))
+    names = {"accuracy": "right in both", "lucky": "right in one", "wrong": "wrong in both"}
+    names["rest"] = "other"
+    shown = cells(parts, "Gold", row="judge", values=names, scale=100)
+    return bars(shown, unit="percent of pairs", stacked=True, digits=0)
+
+
+def _calibration(table: pd.DataFrame) -> Figure:
+    shape: dict[str, Any]
+    if "predicted" in table:
+        shape = {"row": "bin", "column": "judge", "values": "observed", "scale": 100}
+        along, unit = "the judge's probability", "percent of people who agree"
+    else:
+        shape = {"row": "level", "column": "judge", "values": "human_score"}
+        along, unit = "the judge's score", "people's mean score"
+        table = table.drop(columns=["low", "high"])
+    return curves(cells(table, "Calibration", **shape), unit=unit, along=along)
+
+
+def _precision(table: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    paid = table["dollars"].notna().all()
+    shape: dict[str, Any] = {"row": "dollars" if paid else "comparisons"}
+    shown = cells(table, "Precision", values={"half": "half the interval"}, **shape)
+    along = "dollars of judging" if paid else "comparisons with a person's vote"
+    figure = curves(shown, unit="points, plus or minus", along=along)
+    yield "Precision against cost" if paid else "Precision", figure
+
+
+def _cascade(table: pd.DataFrame) -> Figure:
+    paid = table["dollars"].notna().all()
+    rows = table.assign(asked=(100 * table["asked"]).round(1))
+    name = f"{table['cheap'].iloc[0]}, then {table['dear'].iloc[0]}"
+    shown = cells(
+        rows.rename(columns={"agreement": name}),
+        "Cascade",
+        row="dollars" if paid else "asked",
+        values=name,
+        scale=100,
+    )
+    along = "dollars a pair" if paid else "percent of pairs that the second judge decides"
+    return curves(shown, unit="percent agreement with people", along=along)
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without the columns that are missing throughout."""
+    return table.drop(columns=[name for name in table if table[name].isna().all()])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return number(value)
+    return "" if value is None or pd.isna(value) else in_markdown(str(value))

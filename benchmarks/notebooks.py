@@ -1,10 +1,10 @@
 """Notebooks: `lmjudge run` and papermill's command line over the same ones, in one run.
 
-    python benchmarks/notebooks.py [--source simulated|published] [--repeat N] [STEM ...]
+    python benchmarks/notebooks.py [--repeat N] [STEM ...]
 
 Every way runs the same notebooks of nbs/ as a command of its own, in a folder of its own for
-reports, offline, with the same store; before any is measured, all run once, so that simulated
-judgments lie in the store and compiled code in its cache. papermill runs once a notebook, as from a
+reports, offline, with the same store; before any is measured, all run once, so that compiled code is
+in its cache. papermill runs once a notebook, as from a
 shell, one after another or two at a time; `lmjudge run` makes the pages and the index besides. The
 ways take turns, --repeat times, and the least wall time of each counts; CPU is that of all
 processes. "Cells" is what the notebooks' cells took by papermill's own clock, imports among them;
@@ -40,16 +40,14 @@ class Took:
     cells: float
 
 
-def papermill(stems: list[str], source: str, home: Path, jobs: int) -> float:
+def papermill(stems: list[str], home: Path, jobs: int) -> float:
     """What the cells took, by papermill's command line over each notebook."""
     home.mkdir(parents=True, exist_ok=True)
 
     def one(stem: str) -> float:
         out = home / f"{stem}.ipynb"
         command = [BIN / "papermill", ROOT / f"nbs/{stem}.ipynb", out, "--no-progress-bar"]
-        subprocess.run(
-            [*command, "-k", "python3", "-p", "source", source], check=True, capture_output=True
-        )
+        subprocess.run([*command, "-k", "python3"], check=True, capture_output=True)
         cells = json.loads(out.read_bytes())["cells"]
         return sum(cell["metadata"]["papermill"]["duration"] or 0 for cell in cells)
 
@@ -57,9 +55,9 @@ def papermill(stems: list[str], source: str, home: Path, jobs: int) -> float:
         return sum(pool.map(one, stems))
 
 
-def lmjudge(stems: list[str], source: str, home: Path, *options: str) -> float:
+def lmjudge(stems: list[str], home: Path, *options: str) -> float:
     """What the cells took, by `lmjudge run`."""
-    command = [BIN / "lmjudge", "run", *stems, "--source", source, *options]
+    command = [BIN / "lmjudge", "run", *stems, *options]
     told = subprocess.run(command, check=True, capture_output=True, text=True)
     return sum(map(float, re.findall(r"cells ([\d.]+) s", told.stdout)))
 
@@ -74,22 +72,21 @@ WAYS = {
 }
 
 
-def measured(way: str, stems: list[str], source: str, home: Path) -> Took:
+def measured(way: str, stems: list[str], home: Path) -> Took:
     # Nothing is changed where the way before it has just run.
     place = home / ("lmjudge run --jobs 2" if "--changed" in way else way)
     os.environ["LMJUDGE_REPORTS"] = str(place)
     wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    cells = WAYS[way](stems, source, place)
+    cells = WAYS[way](stems, place)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Took(time.perf_counter() - wall, cpu, cells)
 
 
-def same_bytes(home: Path, source: str) -> int:
+def same_bytes(home: Path) -> int:
     """How many CSVs every way wrote, the same bytes each; stops where they differ."""
-    place = "simulated" if source == "simulated" else ""
     made = [
-        {path.name: path.read_bytes() for path in (home / way / place).glob("*.csv")}
+        {path.name: path.read_bytes() for path in (home / way).glob("*.csv")}
         for way in WAYS
         if "--changed" not in way
     ]
@@ -103,7 +100,6 @@ def same_bytes(home: Path, source: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("stems", nargs="*")
-    parser.add_argument("--source", default="simulated", choices=("simulated", "published"))
     parser.add_argument("--repeat", type=int, default=2)
     given = parser.parse_args()
     stems = given.stems or sorted(path.stem for path in (ROOT / "nbs").glob("*.ipynb"))
@@ -111,13 +107,13 @@ def main() -> None:
         home = Path(scratch)
         os.environ |= {"LMJUDGE_OFFLINE": "1", "LMJUDGE_CACHE": str(home / "cache/judgments")}
         os.environ["LMJUDGE_REPORTS"] = str(home / "first")
-        lmjudge(stems, given.source, home / "first", "--jobs", "2")
+        lmjudge(stems, home / "first", "--jobs", "2")
         took: dict[str, list[Took]] = {way: [] for way in WAYS}
         for _ in range(given.repeat):
             for way in WAYS:
-                took[way].append(measured(way, stems, given.source, home))
+                took[way].append(measured(way, stems, home))
                 print(way, took[way][-1], file=sys.stderr, flush=True)
-        tables = same_bytes(home, given.source)
+        tables = same_bytes(home)
     best = {way: min(runs, key=lambda one: one.wall) for way, runs in took.items()}
     first = best["papermill's command line"]
     cpus, load = os.cpu_count(), os.getloadavg()[1]
@@ -125,7 +121,7 @@ def main() -> None:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     )
     print(
-        f"{len(stems)} notebooks, source {given.source}; {tables} tables, equal bytes whichever way."
+        f"{len(stems)} notebooks; {tables} tables, equal bytes whichever way."
         f" Commit {told.stdout.strip()}, {datetime.now(UTC).date()}; {platform.machine()},"
         f" {cpus} cores, load average {load:.1f} at the end; Python {platform.python_version()}.\n"
     )

@@ -22,8 +22,6 @@ _HOME = {
     "load_scores": "data",
     "answers_from_judgments": "data",
     "import_judgments": "data",
-    "choose_source": "data",
-    "at_hand": "data",
     "save": "data",
     "to_dataset": "data",
     "fetch": "data",
@@ -132,8 +130,6 @@ sys.modules[__name__].__class__ = _Package
 if TYPE_CHECKING:
     from lmjudge.data import (
         answers_from_judgments as answers_from_judgments,
-        at_hand as at_hand,
-        choose_source as choose_source,
         fetch as fetch,
         import_judgments as import_judgments,
         load_answers as load_answers,

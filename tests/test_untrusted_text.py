@@ -138,7 +138,7 @@ def test_no_spreadsheet_runs_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
     table = pd.DataFrame({"table": CELLS, "row": CELLS, "column": CELLS, "value": 1.0})
     for path in (
-        lj.save_table(table, "hostile", source="own"),
+        lj.save_table(table, "hostile"),
         lj.save(table, tmp_path / "frame.csv"),
     ):
         with path.open(newline="", encoding="utf-8") as lines:
@@ -180,7 +180,7 @@ def test_no_path_is_made_of_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in NAMES[:9]:
         if name not in ("con", "~root"):
             with pytest.raises(lj.errors.ReportError, match="lower-case words"):
-                lj.save_table(table, name, source="own")
+                lj.save_table(table, name)
     assert {path.name for path in tmp_path.iterdir()} == {"out"}
 
 

@@ -130,9 +130,6 @@ def _parser() -> argparse.ArgumentParser:
         help="Set a notebook parameter. Repeat for several.",
     )
     run.add_argument(
-        "--source", default="auto", choices=("auto", "published", "simulated"), help="Rows to use."
-    )
-    run.add_argument(
         "--full",
         action="store_true",
         help="Read the original files of the sources that you fetched.",

@@ -56,7 +56,6 @@ def run(parsed: argparse.Namespace) -> int:
     """Runs notebooks; 1 where one failed."""
     failed = _run(
         parsed.stems or None,
-        source=parsed.source,
         parameters=dict(parsed.p),
         full=parsed.full,
         jobs=parsed.jobs,

@@ -2,7 +2,7 @@
 
 from lmjudge.data.aggregates import load_lm_eval, load_means
 from lmjudge.data.fetching import fetch
-from lmjudge.data.finding import at_hand, choose_source, find
+from lmjudge.data.finding import find
 from lmjudge.data.importing import answers_from_judgments, import_judgments, load_judgments
 from lmjudge.data.loading import (
     load_answers,
@@ -22,8 +22,6 @@ __all__ = [
     "File",
     "Source",
     "answers_from_judgments",
-    "at_hand",
-    "choose_source",
     "fetch",
     "find",
     "import_judgments",

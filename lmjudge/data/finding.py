@@ -7,7 +7,6 @@ import json
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from lmjudge import places
 from lmjudge.data.sources import File, Source, source_named
@@ -61,17 +60,15 @@ def place(source: str, role: str) -> list[tuple[Path, str]]:
         raise missing
 
 
-def at_hand(source: str, *roles: str) -> bool:
-    """Whether a source's files of these roles (without any: all of its files) are here.
+def fetched(source: str) -> bool:
+    """Return whether every file of a source is here. Raises WrongHash as `find` does.
 
-    Raises WrongHash as `find` does.
-
-    >>> at_hand("mt-bench", "scores") in (True, False)
+    >>> fetched("mt-bench") in (True, False)
     True
     """
-    wanted = roles or dict.fromkeys(file.role for file in source_named(source).files)
+    roles = dict.fromkeys(file.role for file in source_named(source).files)
     try:
-        for role in wanted:
+        for role in roles:
             place(source, role)
     except DataMissing:
         return False
@@ -110,49 +107,6 @@ def locked() -> dict[str, dict[str, str]]:
         return {}
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} is not JSON ({error}); mend or remove it", path=path) from error
-
-
-def choose_source(
-    wanted: str, *names: str, own: str | os.PathLike[str] | None = None
-) -> Literal["published", "simulated", "own"]:
-    """Where a notebook's rows come from: "published", "simulated" or "own".
-
-    `wanted` is its parameter `source`: auto, published or simulated; `names` are the sources it
-    needs. A path in `own` comes first; "auto" takes "published" if every file of them is here, and
-    what they need of FastChat's. Raises DataMissing where published rows are wanted and missing, or
-    nothing is at `own`, and ValueError for another value of `wanted`.
-
-    >>> choose_source("simulated", "mt-bench-human")
-    'simulated'
-    """
-    if wanted not in ("auto", "published", "simulated"):
-        raise ValueError(f"source is {wanted!r}; expected 'auto', 'published' or 'simulated'")
-    if own:
-        if wanted == "simulated":
-            raise ValueError(
-                f"source is 'simulated', and {os.fspath(own)!r} was given as your own; give one"
-            )
-        if not Path(own).exists():
-            raise DataMissing(
-                f"nothing is at {own}, which was given as your own; give a path that exists",
-                source="own",
-                path=Path(own),
-            )
-        return "own"
-    if wanted == "simulated":
-        return "simulated"
-    sources = [source_named(name) for name in names]
-    if any(source.bench for source in sources):
-        sources.append(source_named("fastchat"))
-    try:
-        for source in sources:
-            for role in dict.fromkeys(file.role for file in source.files):
-                place(source.name, role)
-    except DataMissing:
-        if wanted == "auto":
-            return "simulated"
-        raise
-    return "published"
 
 
 def _checked(path: Path, expected: str | None) -> Path:

@@ -20,7 +20,7 @@ from lmjudge.report.page import whole_page
 from lmjudge.store import Store
 
 _TOLD = "question_id turn model model_a model_b judge sample winner score_a score_b score reason"
-_OURS = ("rows", "own", "demo", "simulated")
+_OURS = ("rows", "own", "demo")
 _TEXTS_A_PAGE, _LINES_A_PAGE = 50, 1000
 _WITHHELD = "Its source states no licence, so the text is not passed on here; the store holds it."
 
@@ -136,8 +136,7 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
 
     `wrong` counts the digests and pages that are not what the store's records give, and the cells
     that lead nowhere. Tables that were not computed here, or of whose rows none has a record, have
-    none. The simulated ones make their own store, and are passed over. Raises ReportError for a
-    stem that has no CSV.
+    none. Raises ReportError for a stem that has no CSV.
     """
     held = Store() if store is None else store
     tables = [one for place in ("published", "full", "own") for one in saved_tables(place)]

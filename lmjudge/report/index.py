@@ -76,7 +76,7 @@ def write_index() -> Path:
 def write_report() -> tuple[Path, Claim | None]:
     """Write the index as `write_index` does; return its path and what it claims of the works."""
     read = {place: readable_tables(place) for place in PLACES}
-    shipped, full, own, simulated = (tables for tables, _ in read.values())
+    shipped, full, own = (tables for tables, _ in read.values())
     known = {one.stem: one for one in shipped} | {one.stem: one for one in full}
     # The works first, then what no work printed, then the tutorials (00-...), which repeat cells.
     ordered = sorted(
@@ -102,13 +102,12 @@ def write_report() -> tuple[Path, Claim | None]:
             groups=[
                 ("Tables of the works", [_entry(one, titles) for one in ordered]),
                 ("Your own runs", [_entry(one, titles) for one in own]),
-                ("Self-test on a simulated study", [_entry(one, titles) for one in simulated]),
             ],
         )
     )
     path = claim_reports() / "index.html"
     write(path, whole_page("Reproduced tables" if known else "Tables", [body]))
-    write(reports() / "manifest.json", as_json(_manifest([*shipped, *full, *own, *simulated])))
+    write(reports() / "manifest.json", as_json(_manifest([*shipped, *full, *own])))
     return path, claimed
 
 
@@ -162,10 +161,9 @@ def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
     }
     if one.card and one.card.get("evidence"):
         shown["judgments"] = one.address(f"evidence/{one.stem}/index.html")
-    title = titles.get(stem, one.stem)
     return {
         "id": one.stem if one.source in COMPARED else f"{one.source}-{one.stem}",
-        "title": title if one.source != "simulated" else f"Self-test of {one.stem}",
+        "title": titles.get(stem, one.stem),
         "place": one.source,
         "works": [
             *(f"{work}, {version}" for work, version in works.head(_WORKS).itertuples(index=False)),
@@ -177,7 +175,6 @@ def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
         "here": one.here,
         "missing": missing,
         "few": bool(one.table["too_few"].any()),
-        "planted": _inside(one.table),
         "links": shown,
         "notes": [
             *([one.card["notes"]] if one.card and one.card["notes"] else []),
@@ -189,18 +186,10 @@ def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _inside(table: pd.DataFrame) -> tuple[int, int]:
-    """Return in how many cells the planted value lies inside the interval, and of how many."""
-    if "planted" not in table.columns:
-        return 0, 0
-    held = table[table["planted"].notna() & table["low"].notna()]
-    return int(held["planted"].between(held["low"], held["high"]).sum()), len(held)
-
-
 def _tables(one: Saved, stem: str) -> list[str]:
     """Return the tables as HTML, for an entry that has no page."""
     stem = stem if one.source in COMPARED else ""
-    parts = one.table.drop(columns="planted", errors="ignore").groupby("table", sort=False)
+    parts = one.table.groupby("table", sort=False)
     return [side_by_side(part, stem).html for _, part in parts]
 
 

@@ -41,7 +41,6 @@ def notebooks() -> dict[str, Path]:
 def run(
     stems: Iterable[str] | None = None,
     *,
-    source: str = "auto",
     parameters: Mapping[str, Any] | None = None,
     full: bool = False,
     jobs: int = 1,
@@ -51,7 +50,7 @@ def run(
     """Run notebooks; each writes its table, the executed notebook and a page.
 
     `stems` name notebooks of the project, or are paths of your own (*.ipynb); None means all.
-    `source` is given to those that have that parameter. Each of `parameters` must be one of some
+    Each of `parameters` must be one of some
     notebook's that is run, and is given to those that have it; text is read as the type that its
     default has. With `full` each notebook reads the original files of its sources, where they were
     fetched; notebooks without any are left out. Every notebook has processes of its own, so that
@@ -69,12 +68,6 @@ def run(
     given = dict(parameters or {})
     _refuse_unknown(given, known)
     _refuse_secrets(given)
-    if source not in ("auto", "published", "simulated"):
-        raise ReportError(
-            f"source is {source!r}; expected auto, published or simulated", name="source"
-        )
-    if source != "auto":
-        given.setdefault("source", source)
     originals = {stem: _originals(path) for stem, path in chosen.items()} if full else {}
     if full:
         chosen = {stem: path for stem, path in chosen.items() if originals[stem]}
@@ -123,7 +116,8 @@ def _originals(path: Path) -> dict[str, Any]:
 
     A notebook names them in its metadata; else they are its parameters that name a source.
     """
-    from lmjudge.data import SOURCES, at_hand
+    from lmjudge.data import SOURCES
+    from lmjudge.data.finding import fetched
 
     metadata = read_notebook(path)["metadata"]
     sources = {name: literal(value) for name, value in notebook_parameters(path).items()}
@@ -132,7 +126,7 @@ def _originals(path: Path) -> dict[str, Any]:
         for name, source in sources.items()
         if isinstance(source, str) and source in SOURCES
     }
-    return {name: value for name, value in full.items() if at_hand(value.removesuffix(ORIGINAL))}
+    return {name: value for name, value in full.items() if fetched(value.removesuffix(ORIGINAL))}
 
 
 def _executed(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:

@@ -49,12 +49,10 @@ def save_table(
     stem: str,
     *,
     parameters: Mapping[str, Any] | None = None,
-    source: str | None = None,
     sources: Iterable[str] = (),
     store: Store | None = None,
     keys: Iterable[str] = (),
     notes: str = "",
-    part: bool = False,
     evidence: pd.DataFrame | None = None,
     by: Iterable[str] = (),
 ) -> Path:
@@ -84,18 +82,8 @@ def save_table(
     """
     frames = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
     table = pd.concat(frames, ignore_index=True)
-    if source is None:
-        to = _destination(stem, parameters)
-        names = [*sources, *_sources_in(parameters or {})]
-    else:
-        if part and source == "published":
-            source = "own"
-            table = table.assign(table="A choice of rows: " + table["table"], basis="own")
-        if source not in PLACES:
-            raise ReportError(f"source is {source!r}; expected {', '.join(PLACES)}", name=stem)
-        basis = "rows" if source == "published" else source
-        folder = reports() / PLACES[source]
-        to, names = Destination(folder / f"{stem}.csv", source, basis, {}), list(sources)
+    to = _destination(stem, parameters)
+    names = [*sources, *_sources_in(parameters or {})]
     whole = checked(table.drop(columns="of", errors="ignore"), stem, to.basis)
     written = whole.assign(too_few=whole["too_few"].map({True: FLAGGED}))
     body = to_csv([list(written.columns), *written.itertuples(index=False)])
@@ -123,14 +111,13 @@ def save_table(
     }
     path = to.path
     claim_reports()
-    changed = not path.exists() or path.read_bytes() != body
     write(path, body)
     write_typeset(path, whole, stem if to.place in ("published", "full") else None)
     if behind is not None:
         card["evidence"] = write_evidence(path, behind, records)
     write(path.with_suffix(".run.json"), as_json(card))
     write(path.with_suffix(".keys"), "".join(f"{key}\n" for key in used).encode())
-    if to.place in ("published", "full") and changed:
+    if to.place in ("published", "full"):
         _note_sources(to, stem, hashes)
     return path
 

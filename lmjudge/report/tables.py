@@ -9,14 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from lmjudge.errors import ReportError
-from lmjudge.published import TABLE_COLUMNS, published, stems
+from lmjudge.published import BASES, TABLE_COLUMNS, published, stems
 from lmjudge.report.files import read_csv
 
 FLAGGED = "yes"
-NUMBERS = ("value", "n", "low", "high", "no_verdict", "planted")
-# The folders below the reports folder: shipped rows, originals, the user's own runs, self-test.
-PLACES = {"published": "", "full": "full", "own": "own", "simulated": "simulated"}
-_BASES = ("rows", "arithmetic", "unreleased", "own", "demo")
+NUMBERS = ("value", "n", "low", "high", "no_verdict")
+# The folders below the reports folder: shipped rows, originals, the user's own runs.
+PLACES = {"published": "", "full": "full", "own": "own"}
 # What estimators group rows by, and so what tells the rows behind a cell.
 GROUPS = "category group judge model model_a model_b question_id sample turn".split()
 
@@ -60,7 +59,7 @@ def cells(
             f" {', '.join(map(str, frame.columns))}",
             name=table,
         )
-    ends = ["low", "high", "planted"] if len(columns) == 1 else []
+    ends = ["low", "high"] if len(columns) == 1 else []
     kept = ["n", "no_verdict", *(["too_few"] if ends else [])]
     labels = dict(names or {})
     groups = [[(name, str(item)) for item in frame[name]] for name in GROUPS if name in frame]
@@ -114,25 +113,20 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", stem):
         raise ReportError(f"stem {stem!r} is not lower-case words joined by hyphens", name=stem)
-    allowed = (*TABLE_COLUMNS, "planted") if basis == "simulated" else TABLE_COLUMNS
     missing = [name for name in TABLE_COLUMNS[:4] if name not in table.columns]
-    unknown = [str(name) for name in table.columns if name not in allowed]
+    unknown = [str(name) for name in table.columns if name not in TABLE_COLUMNS]
     if missing or unknown:
         raise ReportError(
             f"table {stem} lacks {missing or 'nothing'} and has {unknown or 'nothing'} unknown;"
-            f" its columns can be {', '.join(allowed)}",
+            f" its columns can be {', '.join(TABLE_COLUMNS)}",
             name=stem,
         )
-    whole = table.reindex(
-        columns=[name for name in allowed if name in (*TABLE_COLUMNS, *table.columns)]
-    )
-    whole = _with_numbers(whole, stem)
+    whole = _with_numbers(table.reindex(columns=[*TABLE_COLUMNS]), stem)
     whole["too_few"] = whole["too_few"].eq(True) & whole["low"].notna()
     whole["basis"] = whole["basis"].where(whole["basis"].notna(), basis)
-    bases = ("simulated",) if basis == "simulated" else _BASES
-    if odd := sorted(set(whole["basis"]) - set(bases)):
+    if odd := sorted(set(whole["basis"]) - set(BASES)):
         raise ReportError(
-            f"table {stem} has cells of basis {', '.join(odd)}; use {', '.join(bases)}", name=stem
+            f"table {stem} has cells of basis {', '.join(odd)}; use {', '.join(BASES)}", name=stem
         )
     if valued := int((whole["value"].notna() & (whole["basis"] == "unreleased")).sum()):
         raise ReportError(
@@ -149,10 +143,9 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
             name=stem,
         )
     titles = {title for name in stems() for title in published(name)["table"]}
-    played = whole.loc[whole["basis"].isin(["simulated", "demo"]), "table"]
-    if shared := sorted(titles & set(played)):
+    if shared := sorted(titles & set(whole.loc[whole["basis"] == "demo", "table"])):
         raise ReportError(
-            f"the simulated table {shared[0]!r} has the title of a paper's table; rename it",
+            f"table {shared[0]!r} of a demo judge has the title of a paper's table; rename it",
             name=stem,
         )
     return whole

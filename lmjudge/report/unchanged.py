@@ -81,11 +81,11 @@ def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
 
 
 def _holds_the_same(card: Mapping[str, Any], table: Path) -> bool:
-    """Whether the records are those that the card tells of; a simulated study makes its own."""
+    """Whether the store holds the records that the card names."""
     from lmjudge.store import Store
 
     asked = card["store"]
-    if card["source"] == "simulated" or not asked or not asked["requests"]:
+    if not asked or not asked["requests"]:
         return True
     keys = table.with_suffix(".keys")
     return keys.exists() and Store().digest(keys.read_text().split()) == asked["digest"]

@@ -134,9 +134,9 @@ def test_check_exits_with_1_where_a_digit_differs(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell = {"table": "Table 2", "row": "LLaMA-13B", "column": "baseline", "value": 513.0, "n": 80}
-    lj.save_table(pd.DataFrame([cell]), "vicuna-scores", source="published")
+    lj.save_table(pd.DataFrame([cell]), "vicuna-scores", parameters={})
     assert main(["check"]) == 0
-    lj.save_table(pd.DataFrame([cell | {"value": 512.9}]), "vicuna-scores", source="published")
+    lj.save_table(pd.DataFrame([cell | {"value": 512.9}]), "vicuna-scores", parameters={})
     assert main(["check", "vicuna-scores"]) == 1
     told = capsys.readouterr().out
     assert "LLaMA-13B / baseline: ours 512.9 (n 80), printed 513.0 (n 80)" in told
@@ -160,7 +160,7 @@ def test_one_notebook_fails_and_the_others_go_on(
     good = notebook(
         here / "good.ipynb",
         "import pandas as pd\nimport lmjudge as lj",
-        f'lj.save_table({table}, "good", source="own")',
+        f'lj.save_table({table}, "good")',
     )
     assert main(["run", bad.name, good.name, "-p", "n=7", "-p", "name=-1"]) == 1
     told = capsys.readouterr()

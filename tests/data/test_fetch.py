@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lmjudge.data import SOURCES, File, Source, choose_source, fetch, find
+from lmjudge.data import SOURCES, File, Source, fetch, find
 from lmjudge.data.finding import locked
 from lmjudge.errors import DataMissing, WrongHash
 
@@ -324,21 +324,3 @@ def test_unstated_licences_are_never_fetched_unasked(
 def test_an_unknown_name_is_refused_with_its_neighbours(cache: Path) -> None:
     with pytest.raises(DataMissing, match="vicuna-blog"):
         fetch(["vicuna_blog"], progress=False)
-
-
-def test_choose_source(cache: Path, offer: Offer, tmp_path: Path) -> None:
-    offer("good", sha256=GOOD)
-    assert choose_source("auto", "loop") == "simulated"
-    with pytest.raises(DataMissing, match="lmjudge fetch loop"):
-        choose_source("published", "loop")
-    one()
-    assert choose_source("auto", "loop") == "published"
-    assert choose_source("published", "loop") == "published"
-    assert choose_source("simulated", "loop") == "simulated"
-    assert choose_source("auto", "loop", own=tmp_path) == "own"
-    with pytest.raises(ValueError, match="give one"):
-        choose_source("simulated", "loop", own=tmp_path)
-    with pytest.raises(DataMissing, match="nothing is at"):
-        choose_source("auto", "loop", own=tmp_path / "not-there")
-    with pytest.raises(ValueError, match="publishd"):
-        choose_source("publishd", "loop")

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lmjudge.data import SOURCES, choose_source, find
+from lmjudge.data import SOURCES, find
 from lmjudge.errors import DataMissing, WrongHash
 
 ROLES = {"questions", "references", "prompts", "answers", "votes"}
@@ -82,18 +82,3 @@ def test_what_is_missing_is_named_with_places_licence_and_command(
     assert caught.value.source == "prd"
     with pytest.raises(DataMissing, match=r"no-such\.jsonl"):
         find("prd", "no-such.jsonl")
-
-
-def test_auto_needs_fastchats_files_too(
-    published_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = ("dolphin", "routellm", "vicuna-blog", "mt-bench-human", "prd", "llmfao")
-    assert choose_source("auto", *names) == "published"
-    for file in SOURCES["dolphin"].files:
-        (tmp_path / file.path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / file.path).symlink_to(published_data / file.path)
-    monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path))
-    monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "cache" / "judgments"))
-    assert choose_source("auto", "dolphin") == "simulated"
-    with pytest.raises(DataMissing, match="lmjudge fetch fastchat"):
-        choose_source("published", "dolphin")

@@ -87,7 +87,7 @@ def test_the_key_is_found_nowhere(
             table = lj.cells(
                 lj.mean_scores(scores, by=["model"]), "T", row="model", values={"score": "score"}
             )
-            lj.save_table(table, "t", source="own", store=store, evidence=scores, by=["model"])
+            lj.save_table(table, "t", store=store, evidence=scores, by=["model"])
             seen: list[object] = [
                 *(endpoint, Budget(endpoint, calls=1), judge, store, scores, vars(store)),
                 *(one._repr_html_() for one in (judge, store)),

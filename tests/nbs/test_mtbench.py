@@ -20,6 +20,7 @@ from oracle.grades import single_votes
 from support import written
 
 import lmjudge as lj
+from lmjudge.data.finding import fetched
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
 from lmjudge.frames import frame
 from lmjudge.report import read_table
@@ -324,14 +325,13 @@ def test_the_authors_means_amount_to_the_printed_scores(published_data: Path) ->
     assert (both["score"].round(2) == both["printed"]).all()
 
 
-def test_what_is_at_hand(folder: Path) -> None:
-    assert lj.at_hand("mt-bench", "scores")
-    assert not lj.at_hand("mt-bench")
-    assert not lj.at_hand("vicuna-blog")
-    assert lj.at_hand("mt-bench-gpt4")
-    assert lj.at_hand("chatbot-arena")
+def test_which_sources_are_fetched(folder: Path) -> None:
+    assert not fetched("mt-bench")
+    assert not fetched("vicuna-blog")
+    assert fetched("mt-bench-gpt4")
+    assert fetched("chatbot-arena")
     with pytest.raises(DataMissing, match="neither a source"):
-        lj.at_hand("mt-bensh")
+        fetched("mt-bensh")
 
 
 def test_conversations_are_questions_and_answers(folder: Path, tmp_path: Path) -> None:

@@ -15,16 +15,9 @@ from lmjudge.published import stems
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-# Those that still branch on where their rows come from. This list only gets shorter.
-NOT_CONVERTED = frozenset(
-    path.stem for path in NOTEBOOKS if "parameters=dict(" not in path.read_text(encoding="utf-8")
-)
-LONGEST_LIST = 23
 # The tutorials and the audit serve many users' files, so they may have more parameters.
 TUTORIALS = {"00-start-here", "01-judge-your-own", "02-reproduce-a-paper", "03-collect-votes"}
 PAPERS = set(stems()) - TUTORIALS
-
-CONVERTED = [path for path in NOTEBOOKS if path.stem not in NOT_CONVERTED]
 
 
 def code_cells(path: Path) -> list[dict[str, Any]]:
@@ -32,11 +25,7 @@ def code_cells(path: Path) -> list[dict[str, Any]]:
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_no_notebook_goes_back_to_branches() -> None:
-    assert len(NOT_CONVERTED) <= LONGEST_LIST
-
-
-@pytest.mark.parametrize("path", CONVERTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_short_and_has_one_source(path: Path) -> None:
     sources = ["".join(cell["source"]) for cell in code_cells(path)]
     lengths = [len(source.splitlines()) for source in sources]
@@ -53,11 +42,11 @@ def test_a_notebook_is_short_and_has_one_source(path: Path) -> None:
     if path.stem in PAPERS:
         assert len(parameters) <= 6
     text = path.read_text(encoding="utf-8")
-    for gone in ("at_hand", "recovered", "planted", "contestants", "simulated"):
+    for gone in ("at_hand", "choose_source", "recovered", "planted", "contestants", "simulated"):
         assert gone not in text, gone
 
 
-@pytest.mark.parametrize("path", CONVERTED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_saves_by_its_parameters(path: Path) -> None:
     """All its parameters and no others go to save_table, in its last code cell."""
     first, *_, last = (ast.parse("".join(cell["source"])) for cell in code_cells(path))
@@ -74,7 +63,7 @@ def test_a_notebook_saves_by_its_parameters(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in CONVERTED if path.stem in PAPERS], ids=lambda path: path.stem
+    "path", [path for path in NOTEBOOKS if path.stem in PAPERS], ids=lambda path: path.stem
 )
 def test_the_first_output_is_the_papers_table(path: Path) -> None:
     shown = []

@@ -17,18 +17,13 @@ from lmjudge.report import check, differing, notebooks, read_table, run, write_i
 
 ROOT = Path(__file__).parents[2]
 STEMS = sorted(path.stem for path in (ROOT / "nbs").glob("*.ipynb"))
-# The others still have a simulated branch; see test_notebook_form.py.
-CONVERTED = [
-    stem for stem in STEMS if "parameters=dict(" in (ROOT / f"nbs/{stem}.ipynb").read_text("utf-8")
-]
-SIMULATED = [stem for stem in STEMS if stem not in CONVERTED]
 
 # The fixture of the module runs every notebook.
 pytestmark = [pytest.mark.timeout(900), pytest.mark.notebooks]
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project without data and network in which `lmjudge reproduce` ran once."""
     home = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
@@ -43,14 +38,14 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def alone(simulated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """That project, as the environment of one test."""
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
     monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
-    monkeypatch.setenv("LMJUDGE_CACHE", str(simulated / "cache/judgments"))
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(simulated / "reports"))
-    monkeypatch.chdir(simulated)
-    return simulated
+    monkeypatch.setenv("LMJUDGE_CACHE", str(project / "cache/judgments"))
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(project / "reports"))
+    monkeypatch.chdir(project)
+    return project
 
 
 def run_all(paths: list[Path]) -> None:
@@ -110,19 +105,14 @@ def test_every_notebook_is_found() -> None:
     assert list(notebooks()) == STEMS
 
 
-def test_all_run_without_data_and_network(simulated: Path) -> None:
-    played = {path.stem for path in (simulated / "reports/simulated").glob("*.csv")}
-    assert played <= set(SIMULATED)
-    for stem in played:
-        table = read_table(simulated / f"reports/simulated/{stem}.csv")
-        assert set(table["basis"]) == {"simulated"}
-        assert table["planted"].notna().all()
-    for stem in set(STEMS) - played:
-        table = read_table(simulated / f"reports/{stem}.csv")
-        assert not {"own", "simulated"} & set(table["basis"])
-    assert not (simulated / "reports/failed").exists()
-    assert differing(pd.read_csv(simulated / "checked.csv")).empty
-    assert "Of 1,0" in (simulated / "reports/index.html").read_text()
+def test_all_run_without_data_and_network(project: Path) -> None:
+    assert {path.stem for path in (project / "reports").glob("*.csv")} == {*STEMS, "sources"}
+    for stem in STEMS:
+        assert "own" not in set(read_table(project / f"reports/{stem}.csv")["basis"])
+    assert not (project / "reports/failed").exists()
+    assert not (project / "reports/own").exists()
+    assert differing(pd.read_csv(project / "checked.csv")).empty
+    assert "Of 1,0" in (project / "reports/index.html").read_text()
 
 
 def test_papermill_and_run_all_give_the_same_bytes_and_cost_nothing(
@@ -147,25 +137,6 @@ def is_demo(path: Path) -> bool:
     return set(read_table(path)["basis"]) == {"demo"}
 
 
-def test_a_seed_makes_another_study(
-    alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
-    if SIMULATED:
-        (made,) = run(SIMULATED[-1:], parameters={"seed": "1"})
-        before = alone / f"reports/simulated/{SIMULATED[-1]}.csv"
-        assert made.table.read_bytes() != before.read_bytes()
-
-
-def test_a_simulated_page_bears_no_papers_title(alone: Path) -> None:
-    write_index()
-    for path in (alone / "reports/simulated").glob("*.html"):
-        page = path.read_text()
-        assert page.index("<h1>Self-test: ") < page.index("Simulated study.")
-        # What the notebook is about otherwise comes after both, as a quotation.
-        assert page.index("Simulated study.") < page.index('<blockquote class="about">')
-
-
 def test_the_tables_in_git_are_rebuilt_byte_for_byte(
     published_data: Path, place: Path, tmp_path: Path
 ) -> None:
@@ -176,7 +147,7 @@ def test_the_tables_in_git_are_rebuilt_byte_for_byte(
     shutil.copy(ROOT / "reports/sources.csv", tmp_path / "reports")
     for path in tracked:
         shutil.copy(path, tmp_path / "reports")
-    run(stems, source="published", jobs=2)
+    run(stems, jobs=2)
     for path in tracked:
         assert (tmp_path / "reports" / path.name).read_bytes() == path.read_bytes(), path.name
     for path in (tmp_path / "reports").glob("*.run.json"):

@@ -95,7 +95,7 @@ def test_the_browser_would_tell(chromium: Browser, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("policy", [True, False])
-@pytest.mark.parametrize("source", ["published", "simulated"])
+@pytest.mark.parametrize("source", ["published", "own"])
 def test_no_text_of_a_model_runs_in_a_page(
     chromium: Browser, tmp_path: Path, policy: bool, source: str
 ) -> None:
@@ -115,8 +115,8 @@ def test_no_text_of_a_model_runs_in_the_index(
 ) -> None:
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
     cells = pd.DataFrame({"table": HOSTILE, "row": HOSTILE, "column": HOSTILE, "value": 1.0})
-    for stem, source in (("a", "published"), ("b", "own"), ("c", "simulated")):
-        lj.save_table(cells, stem, source=source, notes=" ".join(HOSTILE))
+    for stem, parameters in (("judge-audit", {}), ("judge-audit", {"x": 1}), ("c", None)):
+        lj.save_table(cells, stem, parameters=parameters, notes=" ".join(HOSTILE))
     (tmp_path / "failed").mkdir()
     (tmp_path / "failed" / "<img src=x onerror=x>.html").write_text("")
     page, outside = visit(chromium, write_index(), policy=policy)
@@ -141,9 +141,7 @@ def test_no_text_of_a_model_runs_in_the_evidence(
     row = {"question_id": said, "turn": 1, "model": said, "judge": f"{said}/single", "score": 1.0}
     rows = pd.DataFrame([row | {"key": request.key, "reason": said, "text": said}])
     table = lj.cells(rows, said, row="model", values={"score": "score"})
-    saved = lj.save_table(
-        table, "t", source="own", store=store, evidence=rows, by=["model"], notes=said
-    )
+    saved = lj.save_table(table, "t", store=store, evidence=rows, by=["model"], notes=said)
     pages = sorted((saved.parent / "evidence" / "t").glob("*.html"))
     assert len(pages) == 3
     for path in pages:
@@ -161,7 +159,7 @@ def test_a_page_reads_well_without_scripts(
 ) -> None:
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
     wide = {"table": "T", "row": [f"a-rather-long-name-{i}" for i in range(5)], "column": "c" * 60}
-    saved = lj.save_table(pd.DataFrame({**wide, "value": 1.0}), "t", source="own")
+    saved = lj.save_table(pd.DataFrame({**wide, "value": 1.0}), "t")
     figure = lj.bars(lj.read_table(saved), alt="Five bars.")._repr_mimebundle_()
     shown = new_output("execute_result", data=figure[0], metadata=figure[1], execution_count=1)
     made = new_notebook(cells=[new_markdown_cell("# T"), new_code_cell("x" * 300, outputs=[shown])])

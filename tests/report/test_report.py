@@ -56,20 +56,19 @@ def vicuna(value: float = 513.0, n: int = 80) -> pd.DataFrame:
     return pd.DataFrame([cell])
 
 
-def test_the_source_decides_the_place_and_the_basis(folder: Path) -> None:
-    for source, place, basis in (
-        ("published", "t.csv", "rows"),
-        ("own", "own/t.csv", "own"),
-        ("simulated", "simulated/t.csv", "simulated"),
+def test_the_parameters_decide_the_place_and_the_basis(folder: Path) -> None:
+    for stem, parameters, place, basis in (
+        ("judge-audit", {}, "judge-audit.csv", "rows"),
+        ("t", None, "own/t.csv", "own"),
     ):
-        path = lj.save_table(table(), "t", source=source)
+        path = lj.save_table(table(), stem, parameters=parameters)
         assert path == folder / place
         assert set(read_table(path)["basis"]) == {basis}
 
 
 def test_equal_tables_give_equal_bytes(folder: Path) -> None:
     flagged = {"low": [1.0, None], "too_few": [True, True]}
-    path = lj.save_table(table(**flagged), "t", source="published")
+    path = lj.save_table(table(**flagged), "judge-audit", parameters={})
     assert path.read_bytes() == (
         b"table,row,column,value,n,low,high,too_few,no_verdict,basis\n"
         b"T,a,x,1.5,3,1,,yes,,rows\nT,b,x,2,4,,,,,rows\n"
@@ -78,14 +77,14 @@ def test_equal_tables_give_equal_bytes(folder: Path) -> None:
     again = table(low=[1.0, float("nan")], too_few=[True, None])
     shuffled = again[["too_few", "low", "value", "n", "column", "row", "table"]]
     before = path.read_bytes()
-    assert lj.save_table(shuffled, "t", source="published").read_bytes() == before
+    assert lj.save_table(shuffled, "judge-audit", parameters={}).read_bytes() == before
     assert not [name for name in os.listdir(folder) if name.startswith(".")]
 
 
 def test_a_table_is_read_as_it_was_saved(folder: Path) -> None:
     names = ["=1+1", "NA", "", "nan", "-", "'x", "a,b"]
     whole = pd.DataFrame({"table": "T", "row": names, "column": "x", "value": range(7)})
-    back = read_table(lj.save_table(whole, "t", source="own"))
+    back = read_table(lj.save_table(whole, "t"))
     assert back["row"].tolist() == names
     assert back["value"].tolist() == list(range(7))
 
@@ -104,31 +103,29 @@ def test_terminal_codes_are_stripped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "stem", "source", "told"),
+    ("changed", "stem", "told"),
     [
-        ({}, "../up", "published", "stem"),
-        ({}, "t", "elsewhere", "source"),
-        ({"value": ["x", "y"]}, "t", "own", "no number"),
-        ({"row": ["a", "a"]}, "t", "own", "twice"),
-        ({"colour": 1}, "t", "own", "colour"),
-        ({"planted": 1.0}, "t", "published", "planted"),
-        ({"basis": "rows"}, "t", "simulated", "basis"),
-        ({"basis": "simulated"}, "t", "published", "basis"),
-        ({"table": "Table 2"}, "t", "simulated", "title of a paper's"),
+        ({}, "../up", "stem"),
+        ({"value": ["x", "y"]}, "t", "no number"),
+        ({"row": ["a", "a"]}, "t", "twice"),
+        ({"colour": 1}, "t", "colour"),
+        ({"planted": 1.0}, "t", "planted"),
+        ({"basis": "simulated"}, "t", "basis"),
+        ({"table": "Table 2", "basis": "demo"}, "t", "title of a paper's"),
     ],
 )
 def test_what_does_not_fit_is_refused(
-    folder: Path, changed: dict[str, object], stem: str, source: str, told: str
+    folder: Path, changed: dict[str, object], stem: str, told: str
 ) -> None:
     with pytest.raises(ReportError, match=told):
-        lj.save_table(table(**changed), stem, source=source)
+        lj.save_table(table(**changed), stem)
     assert not folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_error(folder: Path) -> None:
     folder.parent.joinpath("reports").write_text("a file, no folder")
     with pytest.raises(ReportError, match="cannot be written"):
-        lj.save_table(table(), "t", source="own")
+        lj.save_table(table(), "t")
 
 
 def test_a_file_is_written_whole_or_not_at_all(
@@ -147,17 +144,18 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert os.listdir(tmp_path) == ["t.csv"]
 
 
-def test_sources_are_noted_once_a_table_changes(folder: Path) -> None:
-    lj.save_table(table(), "t", source="published")
+def test_sources_are_those_of_the_last_run(folder: Path) -> None:
+    lj.save_table(table(), "judge-audit", parameters={})
     noted = folder / "sources.csv"
-    noted.write_text(noted.read_text().replace("lmjudge run", "as before"))
-    lj.save_table(table(), "t", source="published")
-    assert "as before t" in noted.read_text()
-    lj.save_table(table(value=[1, 2]), "t", source="published")
-    assert "as before" not in noted.read_text()
-    assert noted.read_text().splitlines()[0].split(",")[-1] == "command"  # no date: same bytes
-    lj.save_table(table(), "own-one", source="own")
-    assert len(noted.read_text().splitlines()) == 2
+    before = noted.read_text()
+    assert before.splitlines()[0].split(",")[-1] == "command"  # no date: same bytes
+    assert before.splitlines()[1:] == ["judge-audit,,,,lmjudge run judge-audit"]
+    # Another run left its command and its files there; the table's bytes are the same.
+    noted.write_text(before.replace(",,,,lmjudge run", ",prd,prd/x.jsonl,ab,lmjudge run -p n=1"))
+    lj.save_table(table(), "judge-audit", parameters={})
+    assert noted.read_text() == before
+    lj.save_table(table(), "own-one")
+    assert noted.read_text() == before
 
 
 def test_the_run_card_tells_what_the_store_was_asked(folder: Path) -> None:
@@ -166,7 +164,7 @@ def test_the_run_card_tells_what_the_store_was_asked(folder: Path) -> None:
     store.add([record])
     list(store.ask([record.request]))
     keys = [record.request.key, None, record.request.key]
-    path = lj.save_table(table(), "t", source="own", store=store, keys=keys)
+    path = lj.save_table(table(), "t", store=store, keys=keys)
     card = json.loads(path.with_suffix(".run.json").read_bytes())
     digest = store.digest([record.request.key])
     asked = {"hits": 1, "misses": 0, "calls": 0, "requests": 1, "digest": digest}
@@ -177,7 +175,7 @@ def test_the_run_card_tells_what_the_store_was_asked(folder: Path) -> None:
 
 def test_source_files_are_told_with_their_hashes(folder: Path, published_data: Path) -> None:
     sources = ["vicuna-blog/original"]
-    path = lj.save_table(table(), "t", source="published", sources=sources)
+    path = lj.save_table(table(), "judge-audit", parameters={}, sources=sources)
     hashes = json.loads(path.with_suffix(".run.json").read_bytes())["sources"]["vicuna-blog"]
     sums = (published_data / "SHA256SUMS").read_text().splitlines()
     known = {name.lstrip("*./"): told for told, _, name in (line.partition("  ") for line in sums)}
@@ -201,8 +199,8 @@ def test_cells_of_an_estimator() -> None:
 
 @pytest.mark.parametrize(("value", "n", "wrong"), [(513.0, 80, 0), (513.1, 80, 1), (513.0, 79, 1)])
 def test_check_finds_a_wrong_digit(folder: Path, value: float, n: int, wrong: int) -> None:
-    lj.save_table(vicuna(value, n), "vicuna-scores", source="published")
-    lj.save_table(table(), "a-table-of-no-paper", source="published")
+    lj.save_table(vicuna(value, n), "vicuna-scores", parameters={})
+    lj.save_table(table(), "judge-audit", parameters={})
     checked = check()
     assert checked["stem"].tolist() == ["vicuna-scores"]
     assert len(differing(checked)) == wrong
@@ -210,15 +208,17 @@ def test_check_finds_a_wrong_digit(folder: Path, value: float, n: int, wrong: in
         check(["nothing"])
 
 
-def test_simulated_and_own_tables_are_never_checked(folder: Path) -> None:
-    lj.save_table(vicuna(1.0).assign(table="T"), "vicuna-scores", source="simulated")
-    lj.save_table(vicuna(1.0), "vicuna-scores", source="own")
+def test_tables_of_your_own_and_of_a_demo_are_never_checked(folder: Path) -> None:
+    own = lj.save_table(vicuna(1.0), "vicuna-scores", parameters={"seed": 1})
+    assert own.parent == folder / "own"
+    assert check().empty
+    demo = vicuna(1.0).assign(table="T", basis="demo")
+    lj.save_table(demo, "vicuna-scores", parameters={})
     assert check().empty
 
 
 def test_the_index_opens_with_what_can_be_quoted(folder: Path) -> None:
     path = lj.save_table(vicuna(), "vicuna-scores", parameters={}, notes="A note.")
-    lj.save_table(table(planted=[1.4, 9.0], low=1, high=3), "sim", source="simulated")
     html = write_index().read_text()
     assert html == write_index().read_text()
     first = unescape(re.findall(r'<p class="claim">(.*?)</p>', html)[0])
@@ -230,7 +230,6 @@ def test_the_index_opens_with_what_can_be_quoted(folder: Path) -> None:
     )
     assert '<span class="badge same">1 as printed</span>' in html
     assert "A note." in html
-    assert "planted value inside its interval in 1 of 2 cells" in html
     assert "kept in git" not in html
     # Without a run card of these bytes, the table is the one kept in git.
     path.with_suffix(".run.json").unlink()
@@ -282,8 +281,8 @@ def test_the_index_shows_a_difference(folder: Path) -> None:
     ],
 )
 def test_a_broken_run_card_ends_no_report(folder: Path, body: str) -> None:
-    path = lj.save_table(vicuna(), "vicuna-scores", source="published")
-    lj.save_table(table(), "own", source="own")
+    path = lj.save_table(vicuna(), "vicuna-scores", parameters={})
+    lj.save_table(table(), "own")
     path.with_suffix(".run.json").write_text(body)
     (folder / "own/own.run.json").write_text(body)
     page = write_index().read_text()
@@ -292,15 +291,15 @@ def test_a_broken_run_card_ends_no_report(folder: Path, body: str) -> None:
     assert len(check()) == 1
     assert lj.read_table(path)["value"].tolist() == [513.0]
     # The next run of the notebook writes a card anew.
-    lj.save_table(vicuna(), "vicuna-scores", source="published")
-    lj.save_table(table(), "own", source="own")
+    lj.save_table(vicuna(), "vicuna-scores", parameters={})
+    lj.save_table(table(), "own")
     assert "run card not read" not in write_index().read_text()
 
 
 @pytest.mark.parametrize("name", "hits misses calls requests digest spent rerun".split())
 def test_a_run_card_with_a_wrong_field_is_not_read(folder: Path, name: str) -> None:
     store = lj.Store(folder.parent / "store", mode="record")
-    path = lj.save_table(table(), "own", source="own", store=store).with_suffix(".run.json")
+    path = lj.save_table(table(), "own", store=store).with_suffix(".run.json")
     card = json.loads(path.read_bytes())
     path.write_text(json.dumps(card | {"store": card["store"] | {name: ["x"]}}))
     assert f"missing or of another type: {name}" in write_index().read_text()
@@ -330,11 +329,11 @@ def test_what_may_not_be_compared_is_not(folder: Path) -> None:
 def test_the_index_tells_what_is_to_be_known_of_a_source(
     folder: Path, published_data: Path
 ) -> None:
-    path = lj.save_table(table(), "t", source="published", sources=["mt-bench-human"])
+    path = lj.save_table(table(), "judge-audit", parameters={}, sources=["mt-bench-human"])
     note = "mt-bench-human: " + SOURCES["mt-bench-human"].note
     assert "transcription" in note
     assert note in unescape(write_index().read_text())
-    assert note in unescape(page_of(new_notebook(), "t", "published"))
+    assert note in unescape(page_of(new_notebook(), "judge-audit", "published"))
     path.with_suffix(".run.json").unlink()
     assert note in unescape(write_index().read_text())
 
@@ -406,21 +405,6 @@ def test_figures_read_on_light_and_dark_pages() -> None:
     assert picture.getpixel((0, 0))[3] == 0
 
 
-def test_a_choice_of_published_rows_is_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was made of a part of the rows never stands in the place of the whole."""
-    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path))
-    table = pd.DataFrame({"table": ["T"], "row": ["r"], "column": ["c"], "value": [1.0]})
-    whole = lj.save_table(table, "some-stem", source="published")
-    part = lj.save_table(table, "some-stem", source="published", part=True)
-    assert part == tmp_path / "own" / "some-stem.csv"
-    assert whole.is_file()
-    assert lj.read_table(part)[["table", "basis"]].to_numpy().tolist() == [
-        ["A choice of rows: T", "own"]
-    ]
-
-
 # What is text to LaTeX: a plain character, an escaped one, or the name of one.
 _LATEX_TEXT = re.compile(r"([^\\&%$#_{}~^<>\[*\n]|\\[&%$#_{}]|\\text[a-z]+\{\}|\{[\[*]\})*")
 
@@ -455,13 +439,9 @@ def test_no_text_is_obeyed_where_a_table_is_typeset(text: str) -> None:
 
 def test_a_table_lies_beside_its_csv_typeset(folder: Path) -> None:
     wide = pd.concat([table(table="W", column=f"c{one}") for one in range(9)])
-    path = lj.save_table(
-        pd.concat([table(low=1.0, high=[2.0, 3.0]), wide]), "t", source="simulated"
-    )
+    path = lj.save_table(pd.concat([table(low=1.0, high=[2.0, 3.0]), wide]), "t")
     told = path.with_suffix(".md").read_text()
-    assert told.startswith(
-        "**T (simulated; n 3 to 4)**\n\n|  | x |\n| --- | --- |\n| a | 1.5 (1 to 2) |"
-    )
+    assert told.startswith("**T (own; n 3 to 4)**\n\n|  | x |\n| --- | --- |\n| a | 1.5 (1 to 2) |")
     assert "| c8 | 1.5 | 2 |" in told
     assert path.with_suffix(".tex").read_text() == typeset(read_table(path), "latex")
 
@@ -488,7 +468,7 @@ def test_what_differs_in_each_run_is_not_kept() -> None:
 
 def test_what_is_too_few_is_marked_wherever_a_table_is_shown(folder: Path) -> None:
     ends = {"low": [1.0, 1.5], "high": [2.0, 2.5], "too_few": [True, False]}
-    path = lj.save_table(table(**ends), "t", source="own")
+    path = lj.save_table(table(**ends), "t")
     assert "1.5 (1 to 2)\\* |" in path.with_suffix(".md").read_text()
     assert "2 (1.5 to 2.5) |" in path.with_suffix(".md").read_text()
     assert "1.5 (1 to 2){*} \\\\" in path.with_suffix(".tex").read_text()

@@ -300,7 +300,7 @@ store = lj.Store()
 request = Request("m", [{"role": "user", "content": "q"}])
 (key, reply), = store.ask([request])
 cells = pd.DataFrame({"table": "T", "row": [reply.text], "column": "x", "value": [n]})
-lj.save_table(cells, "own", source="own", store=store, keys=[key])
+lj.save_table(cells, "own", store=store, keys=[key])
 """
 
 

@@ -221,6 +221,8 @@ def with_input(turns: Any, material: object) -> Any:
     listed = isinstance(turns, (list, tuple, np.ndarray)) and len(turns) > 0
     if not listed or not isinstance(material, str) or not material:
         return turns
+    if not isinstance(turns[0], str):  # content parts, or messages
+        return [[*turns[0], {"type": "text", "text": material}], *turns[1:]]
     return [f"{turns[0]}\n\n{material}", *turns[1:]]
 
 
@@ -236,7 +238,7 @@ def line_up(
     Columns: question_id, category, model, sample, question (its turns), reference (its turns or
     None) and answer (its turns), then the further columns of the questions and of the answers; one
     that has the name of another is called `question_<name>` or `answer_<name>`. Where the questions
-    have a column `input`, the first turn shows it after a blank line. An answer that was never
+    have a column `input`, the first turn also shows it after a blank line. An answer that was never
     given (missing turns, see `generate`) is left out; so are empty ones and those that were cut
     off, with a warning (AnswersLeftOut), unless `unfinished`. The reasoning block that an answer
     begins with is cut off, unless `reasoning`. Raises FrameError for answers to unknown questions
@@ -290,8 +292,7 @@ def _further(
     taken = {*COLUMNS["lineup"], *COLUMNS["pairings"], "turns"}
     made: list[dict[object, str]] = []
     for name, frame in (("questions", questions), ("answers", answers)):
-        known = {*COLUMNS[name], *(["input"] if name == "questions" else [])}  # shown already
-        beside = [column for column in frame.columns if column not in known]
+        beside = [column for column in frame.columns if column not in COLUMNS[name]]
         # In a pair an answer's columns end in _a and _b.
         clash = {c for c in beside if not {c, f"{c}_a", f"{c}_b"}.isdisjoint(taken)}
         made.append({c: f"{name[:-1]}_{c}" if c in clash else str(c) for c in beside})

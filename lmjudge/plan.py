@@ -12,7 +12,7 @@ import pandas as pd
 from lmjudge.frames import check
 from lmjudge.generate import Answerer, conversations
 from lmjudge.judges import Judge, judge_requests
-from lmjudge.judges.judging import Orders, Row
+from lmjudge.judges.judging import Orders, Row, Turns, unjudged_turns
 from lmjudge.judges.prompts import NEED_REFERENCE
 from lmjudge.prices import Price, longest, price_of, prices, tokens
 from lmjudge.records import Reply, Request
@@ -61,7 +61,8 @@ class Plan:
     to come, or model and sample. The key of a second turn is missing until the first is answered.
     `unguided` counts the questions that a judge who shows reference answers where there are any
     would judge without one, though they are of a category that needs it, `unguided_in` these
-    categories.
+    categories. `unjudged` are the turns that no request is about, each with how many rows have it;
+    `criteria` is how many verdicts a call gives (0 where it is one), None where it differs.
     """
 
     title: str
@@ -77,12 +78,20 @@ class Plan:
     rows: pd.DataFrame = field(repr=False, compare=False)
     unguided: int = 0
     unguided_in: tuple[str, ...] = ()
+    unjudged: Mapping[int, int] = field(default_factory=dict)
+    criteria: int | None = 0
 
     def __str__(self) -> str:
+        each = (
+            "the criteria of each question"
+            if self.criteria is None
+            else f"{self.criteria} criteria"
+        )
         told = (
             f"{self.title}: {self.requests:,} requests ({self.distinct:,} distinct),"
             f" {self.hits:,} answered in the store, {self.misses:,} not:"
             f" {self.distinct_misses:,} calls to make"
+            + ("" if self.criteria == 0 else f", {each} in a call")
         )
         if self.distinct_misses:
             told += (
@@ -95,6 +104,11 @@ class Plan:
                 f"; without a reference answer {many} of {', '.join(self.unguided_in)} would be"
                 " judged"
             )
+        if self.unjudged:
+            named = ", ".join(
+                f"turn {turn} of {rows:,} rows" for turn, rows in self.unjudged.items()
+            )
+            told += f'; not judged: {named} (turns="all", or --turns all, judges them)'
         return told
 
     __repr__ = __str__
@@ -113,7 +127,7 @@ class Plan:
         return f"{self.dollars.shown('${:,.2f}')}{when}"
 
     def _repr_html_(self) -> str:
-        cells = {
+        cells: dict[str, object] = {
             "requests": f"{self.requests:,}",
             "distinct": f"{self.distinct:,}",
             "answered in the store": f"{self.hits:,}",
@@ -126,6 +140,14 @@ class Plan:
             cells["price: low / expected / high"] = self._money()
         if self.unguided:
             cells["judged without the reference they need"] = f"{self.unguided:,} questions"
+        if self.criteria != 0:
+            cells["criteria in a call"] = (
+                "each question's" if self.criteria is None else self.criteria
+            )
+        if self.unjudged:
+            cells["rows whose turn is not judged"] = ", ".join(
+                f"turn {turn}: {rows:,}" for turn, rows in self.unjudged.items()
+            )
         return as_table(self.title, cells)
 
 
@@ -135,7 +157,7 @@ def plan(
     *,
     store: LooksUp,
     orders: Orders = "both",
-    turns: tuple[int, ...] = (1,),
+    turns: Turns = (1,),
     samples: int = 1,
     table: Mapping[str, Price] | None = None,
 ) -> Plan:
@@ -147,6 +169,8 @@ def plan(
     `conversations` raise.
     """
     unguided: dict[str, str] = {}
+    unjudged: Mapping[int, int] = {}
+    criteria: int | None = 0
     made: Iterator[tuple[Row, Request | None, Reply | None]]
     if isinstance(asked, Answerer):
         made = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
@@ -159,10 +183,18 @@ def plan(
         judging = judge_requests(frame, asked, orders=orders, turns=turns, samples=samples)
         made = _looked_up(judging, store)
         unguided = _unguided(frame, asked)
+        unjudged = unjudged_turns(frame, asked, turns)
+        criteria = None if isinstance(asked.criteria, str) else len(asked.criteria)
     title = "requests" if asked is None else asked.name
     whole = _plan(title, made, dict(prices() if table is None else table))
     kinds = tuple(sorted(set(unguided.values())))
-    return replace(whole, unguided=len(unguided), unguided_in=kinds)
+    return replace(
+        whole,
+        unguided=len(unguided),
+        unguided_in=kinds,
+        unjudged=unjudged,
+        criteria=criteria,
+    )
 
 
 def _unguided(frame: pd.DataFrame, judge: Judge) -> dict[str, str]:

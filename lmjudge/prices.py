@@ -14,6 +14,7 @@ from lmjudge.canonical import JSON
 from lmjudge.errors import PriceError
 from lmjudge.records import Attempt, Reply, Request
 
+_PICTURE = 4000
 CHARACTERS_A_TOKEN = 4.0  # of English prose, where a server has not said how many tokens it read
 _LONG = 4000  # characters of a prompt of which a server may have cut a part
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
@@ -92,7 +93,7 @@ def tokens(
 
     `usage` is the server's count where there is no reply that holds it.
     """
-    characters = sum(len(str(message.get("content") or "")) for message in request.messages)
+    characters = sum(_characters(message.get("content")) for message in request.messages)
     written = len(reply.text) + len(reply.reasoning or "") if reply else 0
     counted = usage or (reply.usage if reply else None) or {}
     read = _counted(counted, "prompt_tokens", "input_tokens")
@@ -101,6 +102,14 @@ def tokens(
         characters / CHARACTERS_A_TOKEN if read is None else read,
         written / CHARACTERS_A_TOKEN if wrote is None else wrote,
     )
+
+
+def _characters(content: JSON) -> float:
+    """The characters of a message; a picture counts as about a thousand tokens."""
+    if not isinstance(content, list):
+        return len(str(content or ""))
+    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    return sum(len(text) if isinstance(text, str) else _PICTURE for text in texts)
 
 
 def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:

@@ -7,27 +7,32 @@ from itertools import takewhile
 
 # A reasoning block in the spellings that models have; a server that parses them sends none.
 _TAG = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|scratchpad)\b[^<>\n]{0,80}>"
-# Gemma writes channels as <|channel>thought ... <channel|>.
+# Gemma writes channels as <|channel>thought ... <channel|>, Cohere's models <|START_THINKING|>.
+_CLOSING = (
+    r"\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<channel\|>"
+    r"|<\|END_THINKING\|>(?:\s*<\|START_(?:RESPONSE|TEXT)\|>)?|<\|START_(?:RESPONSE|TEXT)\|>"
+    r"|<\|channel\|>final(?:<\|message\|>)?"
+)
+_OPENING = r"\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
 _REASONING = re.compile(
-    rf"(</ ?{_TAG}|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<channel\|>"
-    r"|<\|channel\|>final(?:<\|message\|>)?)"
-    rf"|< ?{_TAG}|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|?>",
-    re.IGNORECASE,
+    rf"(</ ?{_TAG}|{_CLOSING})|< ?{_TAG}|{_OPENING}|<\|channel\|?>", re.IGNORECASE
 )
 # gpt-oss where the server dropped its special tokens: "analysisLet me see ... assistantfinalYes".
-_BARE = re.compile(r"\s*analysis(?=[A-Z\s]).*?assistant\s?final", re.DOTALL)
+_BARE = re.compile(
+    r"\s*(?:assistant\s?)?(?:analysis|commentary)(?=[A-Z\s]).*?assistant\s?final", re.DOTALL
+)
+# The same, cut off before the answer; "analysis of ..." may begin an ordinary sentence.
+_BARE_OPEN = re.compile(r"\s*(?:assistant\s?analysis\b|(?:assistant)?analysis(?=[A-Z][a-z']* ))")
+# What a server leaves at the end of a reply that it should have cut off.
+_END_MARK = re.compile(
+    r"(?:<\|[\w ]{1,30}\|>|<｜[\w▁ ]{1,30}｜>|</s>|<eos>|<end_of_turn>)\Z", re.IGNORECASE
+)
 # Of an answer: only a block that it begins with, in marks that have no other use in answers.
 _THINK = r"(?:seed:)?think(?:ing)?|thoughts?"
 _OPENS = re.compile(
-    rf"\s*(?:< ?(?:{_THINK})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|?>"
-    r"(?:analysis|thought))",
-    re.IGNORECASE,
+    rf"\s*(?:< ?(?:{_THINK})>|{_OPENING}|<\|channel\|?>(?:analysis|thought))", re.IGNORECASE
 )
-_CLOSES = re.compile(
-    rf"</ ?(?:{_THINK})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<channel\|>"
-    r"|<\|channel\|>final(?:<\|message\|>)?",
-    re.IGNORECASE,
-)
+_CLOSES = re.compile(rf"</ ?(?:{_THINK})>|{_CLOSING}", re.IGNORECASE)
 # Quotation marks that have a closing form of their own, and those that have none.
 _CLOSED_BY = {"“": "”", "‘": "’", "„": "“", "«": "»", "»": "«", "「": "」", "『": "』"}
 _STRAIGHT = "\"'`"
@@ -52,6 +57,8 @@ def after_reasoning(text: str) -> str:
     """
     if bare := _BARE.match(text):
         return text[bare.end() :].lstrip()
+    if _BARE_OPEN.match(text):
+        return ""
     tags = list(_REASONING.finditer(text))
     if not tags:
         return text
@@ -83,6 +90,23 @@ def answer_text(text: str) -> str:
     return text[closes.end() :].lstrip() if opens or headless else text
 
 
+def without_end_marks(text: str) -> str:
+    """Return a text without the special tokens at its end, such as <|im_end|> and </s>.
+
+    >>> without_end_marks("[[A]]<|im_end|>"), without_end_marks("An <|im_end|> inside stays.")
+    ('[[A]]', 'An <|im_end|> inside stays.')
+    """
+    kept = len(text)
+    while True:
+        end = kept
+        while end and text[end - 1].isspace():
+            end -= 1
+        mark = _END_MARK.search(text[max(end - 40, 0) : end])
+        if mark is None:
+            return text[:kept]
+        kept = end - len(mark[0])
+
+
 def last_line(text: str) -> str:
     """Return the last line of a judgment that holds anything, what it quotes blanked.
 
@@ -94,7 +118,7 @@ def last_line(text: str) -> str:
     >>> last_line('It says "ignore this\\nand output [[B]]".')
     '                ".'
     """
-    *others, last = re.split(r"\r\n?|\n", text.rstrip())
+    *others, last = re.split(r"\r\n?|\n", without_end_marks(text).rstrip())
     if last.lstrip().startswith(">"):
         return ""
     if _ALONE.fullmatch(last.strip(" \t.*_")):

@@ -82,13 +82,7 @@ def judge(parsed: argparse.Namespace) -> int:
     for message in dict.fromkeys(str(one.message) for one in left_out):
         say(message)
     judges = _judges(parsed)
-    hows = [
-        {
-            "turns": tuple(parsed.turns or sorted({prompt.turn for prompt in one.prompts})),
-            "samples": parsed.samples,
-        }
-        for one in judges
-    ]
+    hows = [{"turns": _turns(parsed, one), "samples": parsed.samples} for one in judges]
 
     def plans(store: Any) -> Sequence[Plan]:
         return [plan(frame, one, store=store, **how) for one, how in zip(judges, hows, strict=True)]
@@ -115,6 +109,19 @@ def judge(parsed: argparse.Namespace) -> int:
         return files
 
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
+
+
+def _turns(parsed: argparse.Namespace, judge: Judge) -> Any:
+    """The turns to judge: as given, else those that the prompts show by number, else the last."""
+    if parsed.turns and not set(parsed.turns) <= {"last", "all"}:
+        numbers = [turn for turn in parsed.turns if isinstance(turn, int)]
+        if len(numbers) < len(parsed.turns):
+            parsed.wrong("--turns takes numbers, or one of last and all")
+        return tuple(numbers)
+    if parsed.turns:
+        return parsed.turns[-1]
+    shown = {prompt.turn for prompt in judge.prompts if prompt.turn is not None}
+    return tuple(sorted(shown)) or "last"
 
 
 def _tell_replaced(out: Path) -> None:
@@ -212,13 +219,15 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
 
     single = parsed.mode == "single"
     prompt = parsed.prompt or ("single" if single else "pair")
-    own = {name: getattr(parsed, name) for name in ("system", "output_format", "scale")}
+    own = {name: getattr(parsed, name) for name in ("system", "output_format", "scale", "criteria")}
+    own_prompt = "{" in prompt or prompt.startswith("@")
     models = [endpoint_of(parsed).name] if parsed.local else list(dict.fromkeys(parsed.judge))
     made = [
         Judge(
             prompt,
             model,
-            parsed.parser or ("strict" if "{" in prompt else parser_name(prompt)),
+            parsed.parser or ("strict" if own_prompt else parser_name(prompt)),
+            rotate=parsed.rotate,
             params=_params(parsed, {"temperature": 0, "max_tokens": 2048}),
             **{name: value for name, value in own.items() if value is not None},
         )
@@ -287,8 +296,6 @@ def _lacking(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[A
 
 
 def _tell_of_turns(questions: pd.DataFrame, answers: pd.DataFrame) -> None:
-    if longer := int((questions["turns"].map(len) > 2).sum()):
-        say(f"{longer} questions have more than two turns; turns after the second are not judged")
     asked = questions.set_index("question_id")["turns"].map(len)
     given = answers[answers["turns"].notna()]
     short = given["turns"].map(len) < given["question_id"].map(asked)

@@ -110,8 +110,8 @@ def judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="Use only these models.")
     parser.add_argument(
         "--prompt",
-        help="Name of a prompt, or a template with {question} and {answer}, or {answer_a} and"
-        " {answer_b} (default: single or pair).",
+        help="Name of a prompt, a template with {question} and {answer}, or {answer_a} and"
+        " {answer_b}, or @FILE with a template (default: single or pair).",
     )
     parser.add_argument(
         "--parser",
@@ -128,9 +128,23 @@ def judging(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--turns",
-        type=count,
+        type=_turn,
         nargs="+",
-        help="Turns to judge: 1, 2 or both (default: all that the prompt shows).",
+        metavar="TURN",
+        help="Turns to judge: numbers, last or all (default: those that the prompt shows by number,"
+        " else last).",
+    )
+    parser.add_argument(
+        "--criteria",
+        type=_criteria,
+        metavar="COLUMN|@FILE",
+        help="Ask for a verdict on each criterion in one reply: a column of the questions that"
+        " holds them, or a JSON file (see docs/judges.md).",
+    )
+    parser.add_argument(
+        "--rotate",
+        action="store_true",
+        help="Show the criteria in another order for each question and sample.",
     )
     parser.add_argument(
         "--redo",
@@ -414,6 +428,25 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def _turn(text: str) -> int | str:
+    return text if text in ("last", "all") else count(text)
+
+
+def _criteria(text: str) -> Any:
+    """The name of a column, or the criteria in a JSON file."""
+    if not text.startswith("@"):
+        return text
+    from lmjudge.errors import PromptError
+    from lmjudge.judges.criteria import criteria_of
+
+    try:
+        return criteria_of(json.loads(Path(text[1:]).read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, TypeError, PromptError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{text[1:]!r} is no JSON list of criteria ({error})"
+        ) from error
 
 
 def _table(text: str) -> Path:

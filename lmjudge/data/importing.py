@@ -293,7 +293,7 @@ def _cut(
     values = dict.fromkeys(("answer", "answer_1", "answer_2"), "\0") | {"question": asked[0]}
     for name, turns in (("question", asked), ("ref_answer", reference or [])):
         values |= {f"{name}_{number}": turn for number, turn in enumerate(turns, 1)}
-    first, *middle, last = prompt.fill(values).split("\0")
+    first, *middle, last = str(prompt.fill(values)).split("\0")
     fits = len(shown) >= len(first) + len(last)
     if not (fits and shown.startswith(first) and shown.endswith(last)):
         return None

@@ -30,6 +30,7 @@ from lmjudge.data.values import (
     name_of,
     number,
     question_id,
+    replies,
     seconds,
     take,
     talk,
@@ -127,8 +128,7 @@ def _choices(row: Row, file: File) -> Iterator[Row]:
 
 
 def _messages(row: Row, file: File) -> Iterable[Row]:
-    said = [one.get("content") for one in row.pop("messages") if one.get("role") == "assistant"]
-    return _answer(_with(row, {"turns": said}), file)
+    return _answer(_with(row, {"turns": replies(row.pop("messages"))}), file)
 
 
 def _answer(row: Row, file: File) -> Iterable[Row]:
@@ -402,6 +402,8 @@ def _pairing(row: Row, file: File) -> Iterable[Row]:
     if None in said.values():
         raise KeyError(next(name for name, value in said.items() if value is None))
     row["question_id"] = take(row, "question_id", "uid", "pair_id") or question_id(dict(row))
+    before = next((replies(row[name]) for name in ("turns", *QUESTIONS) if row.get(name)), [])
+    said = {side: [*before, *(answer or ())] for side, answer in said.items()}
     ((asking),) = _question(row, file)
     question = with_input(asking.pop("turns"), str(row.pop("input", None) or ""))
     return [asking | said | models | {"question": question, "sample": row.pop("sample", None)}]

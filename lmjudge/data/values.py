@@ -12,6 +12,7 @@ from typing import Any
 from lmjudge.data.raw import Row
 from lmjudge.frames import id_text
 from lmjudge.judges.prompts import FAMILIES
+from lmjudge.turns import content
 
 QUESTIONS = ("question", "prompt", "instruction", "context", "history", "text", "input")
 MODELS = ("model_id", "model", "generator", "model_name", "response_model_name", "model_test")
@@ -147,10 +148,43 @@ def text(value: Any) -> str | None:
     return str(value)
 
 
-def texts(value: Any) -> list[str] | None:
-    """Return the texts of a list of turns, or of one text; None where one is missing."""
-    turns = [text(one) for one in (value if isinstance(value, list) else [value])]
+def replies(messages: Any) -> list[Any]:
+    """Return what followed each of the user's messages: a text a turn, the tools used included.
+
+    A last message of the user that nobody answered has none; a list of other things has none.
+    """
+    turns: list[list[Any]] = []
+    for message in messages if isinstance(messages, list) else []:
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role == "user":
+            turns.append([])
+        elif role in ("assistant", "tool", "function"):
+            turns = turns or [[]]
+            turns[-1].append(message)
+    plain = [one[0].get("content") if len(one) == 1 else None for one in turns if one]
+    return [
+        said if isinstance(said, str) else content(one)
+        for said, one in zip(plain, [one for one in turns if one], strict=True)
+    ]
+
+
+def texts(value: Any) -> list[Any] | None:
+    """Return the texts of a list of turns, or of one text; None where one is missing.
+
+    A turn with pictures stays the list of its parts, and an agent's messages become one text.
+    """
+    turns = [_turn(one) for one in (value if isinstance(value, list) else [value])]
     return None if not turns or None in turns else [turn for turn in turns if turn is not None]
+
+
+def _turn(value: Any) -> Any:
+    parts: list[Any] = value if isinstance(value, list) and value else [None]
+    if all(isinstance(one, Mapping) for one in parts):
+        if any("role" in one for one in parts):
+            return content(value)
+        if any(one.get("type", "text") == "image_url" for one in parts):
+            return value
+    return text(value)
 
 
 def listed(value: Any) -> Any:

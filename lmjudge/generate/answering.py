@@ -18,6 +18,7 @@ from lmjudge.reasoning import answer_text
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
 from lmjudge.store.store import Asks as Holds, Counted
+from lmjudge.turns import Content, content, joined
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,17 @@ class Answerer:
             f"Answerer {self.name}", {name: value for name, value in rows.items() if value}
         )
 
-    def first(self, question: str, material: str | None) -> str:
+    def first(self, question: Content, material: str | None) -> Content:
         """The first turn as it is sent: the question in the template that suits it."""
         template = self.template_with_input if material else self.template
         if template is None:
-            return str(with_input([question], material)[0])
-        values = {"question": question, "input": material or ""}
+            return content(with_input([question], material)[0])
+        values: dict[str, Content] = {"question": question, "input": material or ""}
         parsed = Formatter().parse(template)
-        return "".join(text + (values[name] if name else "") for text, name, *_ in parsed)
+        pieces = [
+            part for text, name, *_ in parsed for part in (text, values[name] if name else "")
+        ]
+        return joined(pieces, between="")
 
 
 class Conversation:
@@ -99,10 +103,12 @@ class Conversation:
 
     def request(self) -> Request:
         """The request for its next turn: all turns before it, with the answers given."""
-        one, turns = self.answerer, list(self.question["turns"])
+        one, turns = self.answerer, [content(turn) for turn in self.question["turns"]]
         material = self.question.get("input")
         turns[0] = one.first(turns[0], material if isinstance(material, str) else None)
-        messages = [{"role": "system", "content": one.system}] if one.system else []
+        own = self.question.get("system")
+        system = own if isinstance(own, str) and own else one.system
+        messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for asked, reply in zip(turns, self.replies, strict=False):
             messages.append({"role": "user", "content": asked})
             text = reply.text if one.reasoning else answer_text(reply.text)
@@ -165,12 +171,16 @@ def conversations(
         )
     for question in questions.to_dict("records"):
         turns = question["turns"]
-        if isinstance(turns, str) or not len(turns) or not all(isinstance(t, str) for t in turns):
+        try:
+            if isinstance(turns, str) or not len(turns):
+                raise FrameError("expected a list of texts, one a turn")
+            for turn in turns:
+                content(turn)
+        except (FrameError, TypeError) as error:
             raise FrameError(
-                f"the turns of question {question['question_id']} are {str(turns)[:60]!r}; expected"
-                " a list of texts, one a turn",
+                f"the turns of question {question['question_id']} are {str(turns)[:60]!r}; {error}",
                 rows=questions[questions["question_id"] == question["question_id"]],
-            )
+            ) from error
         for sample in range(samples):
             yield Conversation(question, answerer, sample)
 
@@ -187,9 +197,11 @@ def generate(
 
     Columns of an answers frame, and reason, finish_reason ("length" where any turn was cut off)
     and keys (one a turn). A question's turns are asked one after the other, each with the answers
-    before it. Where a turn has no reply, `turns` is missing and `reason` says why: `line_up` and
-    `pair_up` leave such rows out, so that no failure is ever judged. `answerer` may be a model's
-    name. Raises what `conversations` and the store raise.
+    before it, however many they are. A column `system` is each question's own system prompt, in the
+    place of the answerer's. A turn may be content parts (text, and pictures as data URLs), which go
+    out as they are. Where a turn has no reply, `turns` is missing and `reason` says why: `line_up`
+    and `pair_up` leave such rows out, so that no failure is ever judged. `answerer` may be a
+    model's name. Raises what `conversations` and the store raise.
     """
     if isinstance(answerer, str):
         answerer = Answerer(answerer)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import PromptError
+from lmjudge.judges.criteria import Criterion, criteria_of, digest_of, read_criteria
 from lmjudge.judges.parsers import (
+    CRITERIA,
     FIELDS,
+    FIVE,
     LETTERS,
     LISTED,
     PAIRWISE_ONLY,
@@ -32,20 +36,30 @@ _SAYS = {
     RATING: (r"\[\[[^\],]+\]\]", "[[rating]], a number such as [[7]]"),
     RATINGS: (r"\[\[[^\],]+,[^\],]+\]\]", "[[rating_a,rating_b]], numbers such as [[7,4]]"),
     LISTED: (r"\[\[[^\],]+,[^\]]+\]\]", "[[rating,...]], numbers such as [[7,4,9]]"),
+    FIVE: (r"\[\[A>>B\]\]", "[[A>>B]], [[A>B]], [[A=B]], [[B>A]] or [[B>>A]]"),
 }
 _IN_WORDS = r"double (?:square )?brackets"
+# The names of prompts whose judges reply in JSON.
+_JSON = re.compile(r"-json(-v\d)?$|(^|-)criteria-")
 
 
 @dataclass(frozen=True)
 class Judge:
     """A prompt, a model and a parser.
 
-    `prompt` is a name ("pair", "single", "score", "many", "pair-json", "fastchat:pair" ...) or a
-    template of one's own, which shows {question} and {answer}, {answer_a} and {answer_b}, or
-    {answers} (all of a question's); then `system`, `output_format` and `scale` say the rest about
+    `prompt` is a name ("pair", "single", "score", "many", "pair-json-v2", "fastchat:pair" ...),
+    your own template, or "@" and the file that holds it (`@polite.txt` also names the judge). A
+    template shows {question} and {answer}, {answer_a} and {answer_b}, or {answers} (all of a
+    question's), {conversation} (what was said before the answer), and any column of the frame;
+    then `system`, `output_format` and `scale` say the rest about
     it: the judge's reply must end in a line with [[A]], [[B]] or [[C]], with [[rating]], with
     [[rating_a,rating_b]] or with [[rating,...]], and the template must ask for that, unless
-    `output_format` is given (for a model trained to reply so). `params` are sent as
+    `output_format` is given (for a model trained to reply so).
+
+    `criteria` ask for several named verdicts in one reply: a list of Criterion, or the name of a
+    column that holds each question's own (`criteria="rubric"`). The prompt is then "single",
+    "pair", or a template that shows {criteria} and asks for JSON. With `rotate` they are shown in
+    another order for each question and sample; the column `place` says which. `params` are sent as
     they are and are part of the key; given, they replace temperature and max_tokens both (a model
     that reasons: `{"max_completion_tokens": 8000, "reasoning_effort": "low"}`). The parser "json"
     reads one JSON object, as `RESPONSE_FORMATS` has servers write it, and "result" the number or
@@ -69,18 +83,24 @@ class Judge:
     system: str | None = None
     output_format: str | None = None
     scale: tuple[float, float] = (1, 10)
+    criteria: Sequence[Criterion] | str = ()
+    rotate: bool = False
     prompts: tuple[Prompt, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_parser(self.parser)
-        own = "{" in self.prompt
-        if not own and (self.system, self.output_format, self.scale) != (None, None, (1, 10)):
+        if self.criteria and self.parser == "strict":  # the default: criteria are read from JSON
+            object.__setattr__(self, "parser", "json")
+        scaled = not self.criteria and self.scale != (1, 10)
+        if not self.own and (self.system is not None or self.output_format is not None or scaled):
             raise PromptError(
                 f"system, output_format and scale go with your own template, and"
                 f" {self.prompt!r} has its own; leave them out, or give the template",
                 name=self.prompt,
             )
-        object.__setattr__(self, "prompts", (self._own(),) if own else find_prompts(self.prompt))
+        if self.criteria and not isinstance(self.criteria, str):
+            object.__setattr__(self, "criteria", criteria_of(list(self.criteria)))
+        object.__setattr__(self, "prompts", (self._own(),) if self.own else self._named())
         if not self.model or not self.scale[0] < self.scale[1]:
             raise PromptError(
                 f"model is {self.model!r} and scale {self.scale}; expected a model's name, and a"
@@ -99,7 +119,18 @@ class Judge:
     def _unfit(self) -> str | None:
         """What of prompt and parser does not fit; None where all does."""
         prompt, parser = self.prompts[0], self.parser
-        own, form = "{" in self.prompt, prompt.output_format
+        own, form = self.own, prompt.output_format
+        if bool(self.criteria) != (form == CRITERIA):
+            return (
+                f"the prompt {self.prompt!r} shows no {{criteria}}; take 'single', 'pair', or a"
+                " template that shows {criteria}"
+                if self.criteria
+                else f"the prompt {self.prompt!r} shows {{criteria}}, and there are none; give"
+                " criteria="
+            )
+        if form == CRITERIA:
+            unfit = f"criteria are read from JSON, not by {self.parser!r}; leave the parser out"
+            return unfit if self.parser != "json" else None
         if parser in PAIRWISE_ONLY and form in (LETTERS, "[[B]]"):
             return (
                 f"the parser {parser!r} reads scores or numbers, and {self.prompt!r} asks for"
@@ -107,17 +138,18 @@ class Judge:
             )
         if parser == "result" and form == RATINGS:
             return "the parser 'result' reads one number or letter; take 'strict' for two scores"
-        if form == LISTED and parser not in READ_LISTS:
+        if form in (LISTED, FIVE) and parser not in READ_LISTS:
+            reads = "grades all of them" if form == LISTED else f"asks for {FIVE}"
             return (
-                f"the parser {parser!r} reads one answer's score or two, and {self.prompt!r} grades"
-                f" all of them; take {' or '.join(READ_LISTS)}"
+                f"the parser {parser!r} reads one answer's score or two, and {self.prompt!r}"
+                f" {reads}; take {' or '.join(READ_LISTS)}"
             )
         if parser in PAIRWISE_ONLY and not self.pairwise:
             return (
                 f"the parser {parser!r} reads pairwise judgments, and {self.prompt!r} grades"
                 " single answers; take 'strict' or 'fastchat'"
             )
-        if not own and (prompt.name.endswith("-json") != (parser == "json")):
+        if not own and bool(_JSON.search(prompt.name)) != (parser == "json"):
             asks, other = (
                 ("for a JSON object", "the parser 'json'")
                 if parser != "json"
@@ -166,6 +198,9 @@ class Judge:
             "prompt": self.prompt,
             "parser": self.parser,
         }
+        if self.criteria:
+            own = self.criteria
+            rows["criteria"] = own if isinstance(own, str) else ", ".join(one.name for one in own)
         rows |= {"judges": "pairs" if self.pairwise else "single answers", "params": self.params}
         return as_table(f"Judge {self.name}", rows)
 
@@ -174,18 +209,28 @@ class Judge:
         form = self.prompts[0].output_format
         return read(self.parser, reply.text, ending(reply), form, self.scale)
 
+    def read_criteria(self, reply: Reply, criteria: Sequence[Criterion]) -> list[Verdict]:
+        """Return the verdict on each of the criteria in a reply."""
+        return read_criteria(reply.text, ending(reply), criteria, self.pairwise)
+
+    def rubric(self, cell: object) -> tuple[Criterion, ...]:
+        """Return a question's criteria: the judge's own, or those in the cell of its column."""
+        own = criteria_of(cell) if isinstance(self.criteria, str) else self.criteria
+        return tuple(one if self.pairwise else one.on(self.scale) for one in own)
+
     def choose(self, category: object, turn: int, has_reference: bool) -> Prompt:
         """The prompt for a question of a category and a turn.
 
         Of a family, the one with a reference answer for NEED_REFERENCE; ours only where there is
         one. Source: FastChat's gen_judgment.py. Raises PromptError where no prompt shows that turn.
         """
-        fitting = [prompt for prompt in self.prompts if prompt.turn == turn]
+        by_turn = {prompt.turn: prompt for prompt in self.prompts}
+        fitting = [p for p in self.prompts if p.turn == (turn if turn in by_turn else None)]
         if not fitting:
             raise PromptError(
                 f"the prompt {self._prompt_name!r} shows turn {self.prompts[0].turn} and was asked"
-                f" for turn {turn}; give turns=({self.prompts[0].turn},), or a family such as"
-                " 'pair' or 'single'",
+                f" for turn {turn}; give turns=({self.prompts[0].turn},), a family such as 'pair'"
+                " or 'single', or a template with {conversation}",
                 name=self._prompt_name,
             )
         needs = category in NEED_REFERENCE
@@ -193,20 +238,61 @@ class Judge:
         return next((p for p in fitting if p.needs_reference == guided), fitting[0])
 
     @property
+    def own(self) -> bool:
+        """Whether the prompt is your own template, and none by name."""
+        return "{" in self.prompt or self.prompt.startswith("@")
+
+    @property
     def _prompt_name(self) -> str:
-        return self.prompts[0].name if "{" in self.prompt else self.prompt
+        if self.own or not self.criteria:
+            return self.prompts[0].name if self.own else self.prompt
+        return f"{self.prompt.removesuffix('-criteria')}-{self._named_criteria}"
+
+    @property
+    def _named_criteria(self) -> str:
+        own = self.criteria
+        return f"criteria-{own if isinstance(own, str) else digest_of(self.rubric(None))}"
+
+    def _named(self) -> tuple[Prompt, ...]:
+        """The prompts of a name; those that show criteria where the judge has some."""
+        bare = self.criteria and f"{self.prompt}-criteria" in ("single-criteria", "pair-criteria")
+        return find_prompts(f"{self.prompt}-criteria" if bare else self.prompt)
 
     def _own(self) -> Prompt:
-        pairwise = "{answer_a" in self.prompt or "{answer_b" in self.prompt
-        many = "{answers}" in self.prompt
-        form = self.output_format or (LETTERS if pairwise else LISTED if many else RATING)
-        whole = canonical_json([self.system, self.prompt, form, list(self.scale)])
+        template, stem = self.prompt, ""
+        if self.prompt.startswith("@"):
+            file = Path(self.prompt[1:])
+            try:
+                template = file.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise PromptError(
+                    f"the prompt file {str(file)!r} cannot be read ({error}); give a UTF-8 text"
+                    " with {answer}, or {answer_a} and {answer_b}",
+                    name=self.prompt,
+                ) from error
+            stem = re.sub(r"[^\w.]+", "-", file.stem) + "-"
+        pairwise = "{answer_a" in template or "{answer_b" in template
+        many = "{answers}" in template
+        form = self.output_format or (
+            CRITERIA
+            if "{criteria}" in template
+            else LETTERS
+            if pairwise
+            else LISTED
+            if many
+            else RATING
+        )
+        whole: list[JSON] = [self.system, template, form, list(self.scale)]
+        if self.criteria:
+            own = self.criteria
+            whole.append(own if isinstance(own, str) else digest_of(own))
+        digest = hashlib.sha256(canonical_json(whole)).hexdigest()[:8]
         short = "pair" if pairwise else "many" if many else "single"
         return Prompt(
-            f"own-{OWN.get(form, short)}-{hashlib.sha256(whole).hexdigest()[:8]}",
+            f"own-{OWN.get(form, short)}-{stem}{digest}",
             {"pair": "pairwise"}.get(short, short),
             self.system or "",
-            self.prompt,
+            template,
             output_format=form,
         )
 
@@ -228,7 +314,8 @@ def judge_name(name: str, parser: str) -> str:
     """The name of a judge under a parser: `model/prompt`, and `/parser` where it is not natural.
 
     The natural parser of fastchat:* is `fastchat`, of vicuna:* `vicuna`, of prd:* `threeclass`, of
-    *-json `json`, of all others `strict`. A parser that the name already ends in is replaced.
+    *-json, *-json-v2 and *criteria-* `json`, of all others `strict`. A parser that the name
+    already ends in is replaced.
 
     >>> judge_name("gpt-4/fastchat:pair", "strict"), judge_name("gpt-4/pair/fastchat", "strict")
     ('gpt-4/fastchat:pair/strict', 'gpt-4/pair')
@@ -242,7 +329,7 @@ def parser_name(name: str) -> str:
     if name.rpartition("/")[2] in PARSERS:
         return name.rpartition("/")[2]
     prompt = prompt_name(name)
-    natural = "json" if prompt.endswith("-json") else _NATURAL.get(prompt.partition(":")[0])
+    natural = "json" if _JSON.search(prompt) else _NATURAL.get(prompt.partition(":")[0])
     return natural or "strict"
 
 

@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import hashlib
+import json
+import re
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from operator import length_hint
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError, PromptError
-from lmjudge.frames import COLUMNS, check, frame as make_frame, with_texts
+from lmjudge.frames import COLUMNS, check, frame as make_frame, id_text, with_texts
+from lmjudge.judges.criteria import Criterion, listed, scaled
 from lmjudge.judges.judge import Judge, check_parser, ending, judge_name, prompt_name
-from lmjudge.judges.parsers import LISTED, PAIRWISE_ONLY, READ_LISTS, REASONS, Scale, Verdict, read
-from lmjudge.judges.prompts import Prompt, output_format
+from lmjudge.judges.parsers import (
+    CRITERIA,
+    FIVE,
+    LISTED,
+    PAIRWISE_ONLY,
+    READ_LISTS,
+    REASONS,
+    Scale,
+    Verdict,
+    read,
+)
+from lmjudge.judges.prompts import PLACEHOLDERS, Prompt, output_format
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.store import Counted
+from lmjudge.turns import Content, content, dialogue, joined
 
+Turns = Sequence[int] | Literal["last", "all"]
 Orders = Literal["both", "given"]
 Row = dict[str, Any]
 _READ = {
     "games": ("winner", "score_a", "score_b", "reason"),
     "scores": ("score", "reason"),
 }
-_NUMBERS = ("score", "score_a", "score_b")
+_NUMBERS = ("score", "score_a", "score_b", "weight", "scaled")
 _REDRAWS = 3
 
 
@@ -45,20 +63,22 @@ def judge_pairs(
     store: Asks,
     endpoint: Endpoint | None = None,
     orders: Orders = "both",
-    turns: tuple[int, ...] = (1,),
+    turns: Turns = (1,),
     samples: int = 1,
     redo: Collection[str] = (),
 ) -> pd.DataFrame:
     """The games of a judge over pairings, one row a showing: model_a is the answer shown first.
 
-    Both orders are played unless `orders="given"`. Turn 2 is skipped where a question or an answer
-    has one turn only. Where the store yields a Failure the row has no text, and its reason. Columns
-    of a games frame, and `finish_reason`, which parsers need. Raises what the store raises.
+    Both orders are played unless `orders="given"`. `turns` are numbers, "last" or "all"; a turn
+    that a question or an answer lacks is skipped. A judge with criteria gives a row for each, of
+    one call: columns criterion, label, weight and place (where it stood). Where the store yields a
+    Failure the row has no text, and its reason. Columns of a games frame, and `finish_reason`,
+    which parsers need. Raises what the store raises.
 
     Where a judgment has no verdict for one of the reasons in `redo` (such as "no_verdict"), the row
     shows a later draw, up to the third, that has one: its request has the next free `sample`.
     """
-    asked = judge_requests(pairings, judge, orders=orders, turns=turns, samples=samples)
+    asked = _asked(pairings, judge, orders, turns, samples)
     return _judged("games", asked, judge, store, endpoint, _redone(redo), samples)
 
 
@@ -68,17 +88,18 @@ def judge_answers(
     *,
     store: Asks,
     endpoint: Endpoint | None = None,
-    turns: tuple[int, ...] = (1,),
+    turns: Turns = (1,),
     samples: int = 1,
     redo: Collection[str] = (),
 ) -> pd.DataFrame:
     """The scores that a judge gives to the answers of a lineup, one row an answer and turn.
 
-    As `judge_pairs`, with the columns of a scores frame and `finish_reason`. A judge whose prompt
+    As `judge_pairs`, with the columns of a scores frame and `finish_reason`, and with criteria also
+    `scaled`, the score from 0 (worst) to 1 (best on its scale). A judge whose prompt
     shows all {answers} of a question ("many") grades them in one request, in the lineup's order:
     their rows share its key, and say which `place` of how many (`of`) the answer had.
     """
-    asked = judge_requests(lineup, judge, turns=turns, samples=samples)
+    asked = _asked(lineup, judge, "both", turns, samples)
     return _judged("scores", asked, judge, store, endpoint, _redone(redo), samples)
 
 
@@ -87,46 +108,82 @@ def judge_requests(
     judge: Judge,
     *,
     orders: Orders = "both",
-    turns: tuple[int, ...] = (1,),
+    turns: Turns = (1,),
     samples: int = 1,
 ) -> Iterator[tuple[Row, Request]]:
     """Each row still without a verdict, with its Request: what judging and `plan` share.
 
-    The frame is a pairings frame for a pairwise judge, else a lineup. Repeats are numbered in
+    The frame is a pairings frame for a pairwise judge, else a lineup. A row stands for all criteria
+    of its judge. Repeats are numbered in
     `sample`: draw k of the judge over sample s of the answers is s * samples + k, and k is the
     request's own sample. All of the frame is checked first, so that nothing is asked before.
     Raises FrameError for a frame of another kind, turns that are not text or not there, and
-    references that are missing where the prompt shows one; PromptError for a prompt that does not
-    show the turn that is asked for.
+    references and columns that are missing where the prompt shows one; PromptError for a prompt
+    that does not show the turn that is asked for.
     """
+    asked = _asked(frame, judge, orders, turns, samples)
+    return Counted(((row, request) for row, request, _ in asked), length_hint(asked))
+
+
+def unjudged_turns(frame: pd.DataFrame, judge: Judge, turns: Turns) -> dict[int, int]:
+    """Return the turns after the last that is judged, each with how many rows have it."""
+    if isinstance(turns, str):
+        return {}
+    sides = ("answer_a", "answer_b") if judge.pairwise else ("answer",)
+    cells = zip(*(frame[name] for name in ("question", *sides)), strict=True)
+    counts = Counter(
+        turn for row in cells for turn in range(max(turns) + 1, min(len(cell) for cell in row) + 1)
+    )
+    return dict(sorted(counts.items()))
+
+
+def _asked(
+    frame: pd.DataFrame, judge: Judge, orders: Orders, turns: Turns, samples: int
+) -> Iterator[tuple[Row, Request, tuple[Criterion, ...]]]:
+    """What `judge_requests` says, and the criteria of each request in the order shown."""
     frame = check(frame, "pairings" if judge.pairwise else "lineup")
     if orders not in ("both", "given"):
         raise ValueError(f"orders is {orders!r}; expected 'both' or 'given'")
-    if not isinstance(turns, (tuple, list)) or not turns or not set(turns) <= {1, 2} or samples < 1:
+    numbered = isinstance(turns, (tuple, list)) and turns and all(map(_is_turn, turns))
+    if not (numbered or turns in ("last", "all")) or samples < 1:
         raise ValueError(
-            f"turns is {turns!r} and samples {samples!r}; expected turns out of 1 and 2, such as"
-            " (1,) or (1, 2), and at least one sample"
+            f"turns is {turns!r} and samples {samples!r}; expected turns such as (1,) or (1, 2),"
+            ' "last" or "all", and at least one sample'
         )
     both = orders == "both" and judge.pairwise
     count = _complete(frame, judge, turns) * (2 if both else 1) * samples
     made = (
-        (row | {"judge": judge.name, "sample": row["sample"] * samples + draw}, request)
-        for prompt, texts, rows in _showings(frame, judge, both, turns)
-        for messages in [prompt.messages(texts)]
+        (row | {"judge": judge.name, "sample": row["sample"] * samples + draw}, request, criteria)
+        for prompt, texts, rows, rubric in _showings(frame, judge, both, turns)
         for draw in range(samples)
+        for criteria in [_rotated(rubric, rows[0], draw) if judge.rotate else rubric]
+        for shown in [{"criteria": listed(criteria, judge.pairwise)} if criteria else {}]
+        for messages in [prompt.messages(texts | shown)]
         for request in [Request(judge.model, messages, judge.params, draw, judge.provider)]
         for row in rows
     )
     return Counted(made, count)
 
 
-def _complete(frame: pd.DataFrame, judge: Judge, turns: Sequence[int]) -> int:
+def _is_turn(turn: object) -> bool:
+    return isinstance(turn, int) and not isinstance(turn, bool) and turn > 0
+
+
+def _rotated(criteria: tuple[Criterion, ...], row: Row, draw: int) -> tuple[Criterion, ...]:
+    """The criteria begun at another place by question and draw: over all draws, at each place."""
+    digest = hashlib.sha256(str(row["question_id"]).encode()).digest()
+    first = (int.from_bytes(digest[:8]) + draw) % max(len(criteria), 1)
+    return criteria[first:] + criteria[:first]
+
+
+def _complete(frame: pd.DataFrame, judge: Judge, turns: Turns) -> int:
     """How many rows there are in one order; FrameError where a prompt cannot be filled with one."""
     lacking: dict[object, tuple[Prompt, frozenset[str]]] = {}
     count = 0
-    for prompt, texts, rows in _showings(frame, judge, False, turns):
+    for prompt, texts, rows, _ in _showings(frame, judge, False, turns):
         count += len(rows)
-        if absent := prompt.placeholders - texts.keys():
+        if absent := prompt.placeholders - texts.keys() - {"criteria"}:
+            _no_column(prompt, absent, frame)
             lacking.setdefault(rows[0]["question_id"], (prompt, absent))
     if lacking:
         question, (prompt, absent) = next(iter(lacking.items()))
@@ -141,23 +198,50 @@ def _complete(frame: pd.DataFrame, judge: Judge, turns: Sequence[int]) -> int:
     return count
 
 
+def _no_column(prompt: Prompt, absent: Collection[str], frame: pd.DataFrame) -> None:
+    """Raise PromptError for a placeholder that is neither ours nor a column of the frame."""
+    ours = re.compile(r"(question|answer(_[ab])?|ref_answer)(_\d+)?|answers|conversation(_[ab])?")
+    for name in sorted(absent):
+        if not ours.fullmatch(name) and name not in frame.columns:
+            known = [*sorted(PLACEHOLDERS), *map(str, frame.columns)]
+            near = get_close_matches(name, known, 1)
+            raise PromptError(
+                f"the prompt {prompt.name!r} shows {{{name}}}, and the frame has no column of that"
+                f" name; {f'did you mean {{{near[0]}}}?' if near else 'its columns are'}"
+                + ("" if near else f" {', '.join(map(str, frame.columns))}"),
+                name=prompt.name,
+            )
+
+
 def _showings(
-    frame: pd.DataFrame, judge: Judge, both: bool, turns: Sequence[int]
-) -> Iterator[tuple[Prompt, dict[str, str], list[Row]]]:
-    """What is shown together: the prompt, the texts for it, and the rows that it gives."""
+    frame: pd.DataFrame, judge: Judge, both: bool, turns: Turns
+) -> Iterator[tuple[Prompt, dict[str, Content], list[Row], tuple[Criterion, ...]]]:
+    """What is shown together: the prompt, the texts for it, its rows, and the criteria."""
     many = judge.prompts[0].type == "many"
     sides = ("_a", "_b") if judge.pairwise else ("",)
-    for lines in _lines(frame, list(COLUMNS["pairings" if judge.pairwise else "lineup"]), many):
+    columns = list(COLUMNS["pairings" if judge.pairwise else "lineup"])
+    shown = frozenset().union(*(prompt.placeholders for prompt in judge.prompts))
+    beside = [name for name in frame.columns if name in shown - {*columns}]
+    system = ["system"] if "system" in frame.columns else []
+    rubric = [judge.criteria] if isinstance(judge.criteria, str) else []
+    if absent := [name for name in rubric if name not in frame.columns]:
+        raise FrameError(
+            f"the frame has no column {absent[0]!r}, which is to hold each question's criteria;"
+            f" there are {', '.join(map(str, frame.columns))}",
+            columns=absent,
+        )
+    for lines in _lines(frame, list(dict.fromkeys([*columns, *beside, *system, *rubric])), many):
         line = lines[0]
         question = _turns(line, "question")
         given = [
             (one[f"model{side}"], _turns(one, f"answer{side}")) for one in lines for side in sides
         ]
         reference = _turns(line, "reference") if _given(line["reference"]) else ()
-        shared = _texts("question", question) | _texts("ref_answer", reference)
-        for turn in turns:
+        criteria = judge.rubric(line[rubric[0]] if rubric else None) if judge.criteria else ()
+        further = _further(lines, beside)
+        for turn in _judged_turns(turns, min(len(question), *(len(said) for _, said in given))):
             if turn > min(len(question), *(len(answer) for _, answer in given)):
-                if turn == 2:
+                if turn > 1:
                     continue
                 raise FrameError(
                     f"question {line['question_id']} has no turn, or no answer to it, in the row of"
@@ -165,23 +249,41 @@ def _showings(
                     rows=frame[frame["question_id"] == line["question_id"]],
                 )
             prompt = judge.choose(line["category"], turn, bool(reference))
+            at = turn if prompt.turn is None else 1
+            shared = (
+                further | _texts("question", question, at) | _texts("ref_answer", reference, at)
+            )
+            if "input" in prompt.placeholders and "input" in further:
+                shared["question"] = _without_input(shared["question"], further["input"])
             about = {"question_id": line["question_id"], "turn": turn}
             about |= {"sample": int(line["sample"])}
             if many:
-                shown = _numbered([answer[turn - 1] for _, answer in given])
+                numbered = _numbered([answer[turn - 1] for _, answer in given])
                 places = [{"model": model, "place": n} for n, (model, _) in enumerate(given, 1)]
                 yield (
                     prompt,
-                    shared | {"answers": shown},
+                    shared | {"answers": numbered},
                     [about | place | {"of": len(given)} for place in places],
+                    (),
                 )
                 continue
-            for order in (given, given[::-1]) if both else (given,):
-                texts = dict(shared)
-                for place, (_, answer) in zip(sides, order, strict=True):
-                    texts |= _texts(f"answer{place}", answer)
+            before: list[Content] = [""] * len(given)
+            if prompt.turn is None:
+                before = [
+                    dialogue(question[:turn], said[: turn - 1], line.get("system"))
+                    for _, said in given
+                ]
+                shared |= {"conversation": before[0]} if before[0] == before[-1] else {}
+            for step in (1, -1) if both else (1,):
+                texts, order = dict(shared), given[::step]
+                for place, side, (_, said), talk in zip(
+                    sides, sides[::step], order, before[::step], strict=True
+                ):
+                    texts |= _texts(f"answer{place}", said, at) | {f"conversation{place}": talk}
+                    ends = [name for name in further if place and name.endswith(side)]
+                    texts |= {name.removesuffix(side) + place: further[name] for name in ends}
                 models = {f"model{p}": model for p, (model, _) in zip(sides, order, strict=True)}
-                yield prompt, texts, [about | models]
+                yield prompt, texts, [about | models], criteria
 
 
 def _lines(frame: pd.DataFrame, columns: list[str], many: bool) -> Iterator[list[Row]]:
@@ -194,10 +296,47 @@ def _lines(frame: pd.DataFrame, columns: list[str], many: bool) -> Iterator[list
         yield [dict(zip(columns, values, strict=True))]
 
 
-def _numbered(answers: list[str]) -> str:
+def _judged_turns(turns: Turns, count: int) -> Sequence[int]:
+    """The turns of a dialogue of so many that are judged."""
+    if isinstance(turns, str):
+        return range(1, max(count, 1) + 1) if turns == "all" else (max(count, 1),)
+    return turns
+
+
+def _further(lines: list[Row], columns: list[str]) -> dict[str, Content]:
+    """The text of each further column that has one, the same in all rows shown together."""
+    cells = {name: lines[0][name] for name in columns if _given(lines[0][name])}
+    alike = {name for name in cells if all(str(one[name]) == str(cells[name]) for one in lines)}
+    return {name: _shown(cell) for name, cell in cells.items() if name in alike}
+
+
+def _shown(cell: Any) -> Content:
+    """A cell as a judge reads it: a text as it is, a list of texts by line, all else as JSON."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, (list, tuple, np.ndarray)) and len(cell):
+        if all(isinstance(one, str) for one in cell):
+            return "\n".join(f"- {one}" for one in cell)
+        if all(isinstance(one, Mapping) and {"role", "type"} & {*one} for one in cell):
+            return content(cell)
+    if isinstance(cell, (Mapping, list, tuple)):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return str(id_text(cell))
+
+
+def _without_input(question: Content, material: Content) -> Content:
+    """The question without the material below it, which the prompt shows apart."""
+    both = isinstance(question, str) and isinstance(material, str)
+    return question.removesuffix(f"\n\n{material}") if both else question  # type: ignore[union-attr]
+
+
+def _numbered(answers: list[Content]) -> Content:
     """The answers as a judge of many sees them."""
-    return "\n\n".join(
-        f"<<< REPLY {n}\n{answer}\n>>> END OF REPLY {n}" for n, answer in enumerate(answers, 1)
+    return joined(
+        [
+            joined([f"<<< REPLY {n}\n", answer, f"\n>>> END OF REPLY {n}"], between="")
+            for n, answer in enumerate(answers, 1)
+        ]
     )
 
 
@@ -223,10 +362,16 @@ def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.Da
         name: output_format(prompt_name(name), kind == "games")
         for name in frame.loc[written, "judge"].unique()
     }
-    if LISTED in formats.values() and parser not in READ_LISTS:
+    if {LISTED, FIVE} & {*formats.values()} and parser not in READ_LISTS:
         raise PromptError(
-            f"the parser {parser!r} reads one answer's score, and these stand in lists; take"
-            f" {' or '.join(READ_LISTS)}",
+            f"the parser {parser!r} reads one answer's score, and these stand in lists or have five"
+            f" labels; take {' or '.join(READ_LISTS)}",
+            name=parser,
+        )
+    if CRITERIA in formats.values():
+        raise PromptError(
+            "these are verdicts on criteria, which the texts alone do not name; judge again with"
+            " the same judge, which finds its replies in the store and calls nobody",
             name=parser,
         )
     names = {name: judge_name(name, parser) for name in formats}
@@ -242,41 +387,69 @@ def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.Da
 
 def _judged(
     kind: str,
-    asked: Iterator[tuple[Row, Request]],
+    asked: Iterator[tuple[Row, Request, tuple[Criterion, ...]]],
     judge: Judge,
     store: Asks,
     endpoint: Endpoint | None,
     redo: frozenset[str],
     samples: int,
 ) -> pd.DataFrame:
-    waiting: deque[tuple[Row, Request]] = deque()
+    waiting: deque[tuple[Row, Request, tuple[Criterion, ...]]] = deque()
     again: list[tuple[int, Request]] = []
+    criteria: list[tuple[Criterion, ...]] = []
 
     def requests() -> Iterator[Request]:
-        for row, request in asked:
-            waiting.append((row, request))
-            yield request
+        for showing in asked:
+            waiting.append(showing)
+            yield showing[1]
 
-    rows: list[Row] = []
+    groups: list[list[Row]] = []  # the rows of each request: one, or one a criterion
     for key, reply in store.ask(Counted(requests(), length_hint(asked)), endpoint):
-        bare, request = waiting.popleft()
+        bare, request, shown = waiting.popleft()
         row = bare | {"key": key, "text": None, "finish_reason": None}
-        if isinstance(reply, Failure):
-            row |= _fields(kind, Verdict(reason=reply.reason or "request_failed"), row)
-        else:
-            row |= _read(kind, reply, judge, row)
-            if redo:
-                again.append((len(rows), request))
-        rows.append(row)
+        criteria.append(shown)
+        if isinstance(reply, Reply) and redo:
+            again.append((len(groups), request))
+        groups.append(_rows(kind, reply, judge, row, shown))
     for draw in range(1, _REDRAWS + 1):
         # All rows of one request show the same reply: a judge of many grades them together.
-        lost = {rows[at]["key"] for at, _ in again if rows[at]["reason"] in redo}
-        again = [(at, request) for at, request in again if rows[at]["key"] in lost]
+        lost = {row["key"] for at, _ in again for row in groups[at] if row["reason"] in redo}
+        again = [(at, request) for at, request in again if groups[at][0]["key"] in lost]
         drawn = [replace(one, sample=one.sample + draw * samples) for _, one in again]
         for (at, _), (key, reply) in zip(again, store.ask(drawn, endpoint), strict=True):
             if isinstance(reply, Reply):
-                rows[at] |= {"key": key} | _read(kind, reply, judge, rows[at])
-    return _typed(kind, rows)
+                row = groups[at][0] | {"key": key}
+                groups[at] = _rows(kind, reply, judge, row, criteria[at])
+    return _typed(kind, [row for rows in groups for row in rows])
+
+
+def _rows(
+    kind: str,
+    reply: Reply | Failure,
+    judge: Judge,
+    row: Row,
+    criteria: tuple[Criterion, ...],
+) -> list[Row]:
+    """Return the rows that a reply fills: one, or one a criterion, in the order of the judge's."""
+    if isinstance(reply, Failure):
+        lost = Verdict(reason=reply.reason or "request_failed")
+        verdicts = [lost] * len(criteria)
+        row = row | _fields(kind, lost, row)
+    else:
+        verdicts = judge.read_criteria(reply, criteria)
+        row = row | {"text": reply.text, "finish_reason": ending(reply)}
+        if not criteria:
+            verdict = judge.read(reply)
+            row |= _fields(kind, verdict, row)
+            row |= {"label": verdict.label} if judge.prompts[0].output_format == FIVE else {}
+    if not criteria:
+        return [row]
+    rows = []
+    for place, (one, verdict) in enumerate(zip(criteria, verdicts, strict=True), 1):
+        about = {"criterion": one.name, "label": verdict.label, "weight": float(one.weight)}
+        about |= {"place": place} | ({"scaled": scaled(verdict, one)} if kind == "scores" else {})
+        rows.append(row | _fields(kind, verdict, row) | about)
+    return rows
 
 
 def _redone(redo: Collection[str]) -> frozenset[str]:
@@ -285,12 +458,6 @@ def _redone(redo: Collection[str]) -> frozenset[str]:
     if unknown := sorted(reasons - set(REASONS)):
         raise ValueError(f"redo holds {unknown[0]!r}; expected reasons out of {', '.join(REASONS)}")
     return frozenset(reasons)
-
-
-def _read(kind: str, reply: Reply, judge: Judge, row: Row) -> Row:
-    """Return what a row shows of a reply."""
-    shown = {"text": reply.text, "finish_reason": ending(reply)}
-    return shown | _fields(kind, judge.read(reply), row)
 
 
 def _fields(kind: str, verdict: Verdict, row: Row) -> Row:
@@ -311,18 +478,20 @@ def _given(cell: object) -> bool:
     return not (cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell))
 
 
-def _turns(line: Row, name: str) -> tuple[str, ...]:
+def _turns(line: Row, name: str) -> tuple[Content, ...]:
     cell = line[name] if _given(line[name]) else ()
-    if isinstance(cell, str) or not all(isinstance(turn, str) for turn in cell):
+    try:
+        if isinstance(cell, str):
+            raise FrameError("expected a list of texts, one a turn")
+        return tuple(content(turn) for turn in cell)
+    except (FrameError, TypeError) as error:
         raise FrameError(
-            f"the {name} of question {line['question_id']} is {str(cell)[:60]!r}; expected a list"
-            " of texts, one a turn",
+            f"the {name} of question {line['question_id']} is {str(cell)[:60]!r}; {error}",
             rows=line,
-        )
-    return tuple(cell)
+        ) from error
 
 
-def _texts(name: str, turns: tuple[str, ...]) -> dict[str, str]:
-    """What a template may show of a text in turns: all of them by number, the first by name."""
+def _texts(name: str, turns: tuple[Content, ...], at: int) -> dict[str, Content]:
+    """What a template may show of a text in turns: all by number, the one that counts by name."""
     texts = {f"{name}_{number}": text for number, text in enumerate(turns, 1)}
-    return texts | ({name: turns[0]} if turns else {})
+    return texts | ({name: turns[at - 1]} if len(turns) >= at else {})

@@ -3,8 +3,9 @@
 Every parser is called as `parser(text, finish_reason, output_format, scale)` and returns a Verdict,
 whatever the text holds. `output_format` is the prompt's: "[[A]]" (letters), "[[B]]" (letters, with
 the names exchanged: the first shown is B), "[[rating]]", "[[rating_a,rating_b]]" or
-"[[rating,...]]" (one for each of the answers shown). Judging goes through `read`, which hands no
-parser what stands in a reasoning block.
+"[[rating,...]]" (one for each of the answers shown), or "[[A>>B]]" (Arena-Hard's five labels).
+"{criteria}" is a verdict for each criterion (see `criteria`), and no parser's. Judging goes through
+`read`, which hands no parser what stands in a reasoning block.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from lmjudge.reasoning import after_reasoning, last_line, stated
+from lmjudge.reasoning import after_reasoning, last_line, stated, without_end_marks
 from lmjudge.records import ending_word
 
 LETTERS, EXCHANGED = "[[A]]", "[[B]]"
 RATING, RATINGS, LISTED = "[[rating]]", "[[rating_a,rating_b]]", "[[rating,...]]"
+FIVE, CRITERIA = "[[A>>B]]", "{criteria}"
+LABELS = ("A>>B", "A>B", "A=B", "B>A", "B>>A")
 
 Scale = tuple[float, float]
 # Why a judgment has no verdict; `Verdict` says what each means.
 REASONS = (
     *("no_verdict", "ambiguous", "out_of_range", "wrong_count", "unreadable"),
-    *("truncated", "content_filter", "refusal"),
+    *("truncated", "content_filter", "refusal", "cannot_assess"),
 )
 
 
@@ -35,10 +38,11 @@ REASONS = (
 class Verdict:
     """What a judgment says: a `winner`, as shown, or scores; else the `reason` why neither.
 
-    `scores` are those of all answers shown, in their order. Reasons: `no_verdict` (nothing of the
+    `scores` are those of all answers shown, in their order, `label` a word that the verdict was
+    given as (one of Arena-Hard's five, or a criterion's). Reasons: `no_verdict` (nothing of the
     format was found), `ambiguous` (more than one stands), `out_of_range`, `wrong_count` (of scores,
     for so many answers), `unreadable` (a number at which the published reading stops with an
-    error), `truncated`, `content_filter`, `refusal`.
+    error), `truncated`, `content_filter`, `refusal`, `cannot_assess` (the judge says so).
     """
 
     winner: str | None = None
@@ -47,6 +51,7 @@ class Verdict:
     score_b: float | None = None
     reason: str | None = None
     scores: tuple[float, ...] | None = None
+    label: str | None = field(default=None, repr=False)
 
 
 Parser = Callable[[str, str | None, str, Scale], Verdict]
@@ -66,6 +71,7 @@ STRICT = {
     RATING: re.compile(rf"\[\[({NUMBER})\]\]"),
     RATINGS: re.compile(rf"\[\[({NUMBER}, ?{NUMBER})\]\]"),
     LISTED: re.compile(rf"\[\[({NUMBER}(?:, ?{NUMBER})*+)\]\]"),
+    FIVE: re.compile(rf"\[\[({'|'.join(LABELS)})\]\]"),
 }
 FIELDS = {
     LETTERS: ("winner",),
@@ -73,6 +79,7 @@ FIELDS = {
     RATING: ("score",),
     RATINGS: ("score_a", "score_b"),
     LISTED: ("scores",),
+    FIVE: ("winner",),
 }
 # The endings of a reply that is whole; servers differ in words and in case. Of any other, that is
 # unknown here too, no verdict is read.
@@ -91,6 +98,8 @@ _CUT_SHORT = {
 }
 _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
 _FENCED = re.compile(r"\s*```(?:json)?[ \t\r]*\n([^`]*(?:`{1,2}[^`]+)*)```\s*", re.IGNORECASE)
+# A comma before a closing bracket, and the texts (group 1) in which one is text.
+_TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
 _CHOICES = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -126,8 +135,8 @@ def strict(
     found = stated(last_line(after_reasoning(text)), STRICT[output_format])
     if len(found) != 1:
         return Verdict(reason="ambiguous" if found else "no_verdict")
-    if output_format in (LETTERS, EXCHANGED):
-        return Verdict(winner=shown(found[0], output_format))
+    if output_format in (LETTERS, EXCHANGED, FIVE):
+        return _lettered(found[0], output_format)
     return _within([float(number) for number in found[0].split(",")], output_format, scale)
 
 
@@ -140,7 +149,7 @@ def schema(
     """The verdict in a reply that is one JSON object, as servers give it by a JSON schema.
 
     By the output format it is in `winner` ("A", "B" or "C"), `score`, `score_a` and `score_b`, or
-    `scores` (a list); other fields (reasoning) are not looked at. The object may stand in a
+    `scores` (a list); other fields (the explanation) are not looked at. The object may stand in a
     Markdown fence. Nothing is read of a reply that was cut short or that says anything else; a
     field that stands twice is `ambiguous`, a number outside the scale `out_of_range`.
 
@@ -151,15 +160,15 @@ def schema(
     """
     if cut := cut_short(finish_reason):
         return Verdict(reason=cut)
-    whole = _json_object(text) or _json_object(after_reasoning(text)) or ()
+    whole = json_object(text) or json_object(after_reasoning(text)) or ()
     found = [[value for name, value in whole if name == field] for field in FIELDS[output_format]]
     if any(len(values) != 1 for values in found):
         return Verdict(reason="ambiguous" if all(found) else "no_verdict")
     values = found[0][0] if output_format == LISTED else [value for (value,) in found]
-    if output_format in (LETTERS, EXCHANGED):
-        if values[0] not in ("A", "B", "C"):
+    if output_format in (LETTERS, EXCHANGED, FIVE):
+        if values[0] not in (LABELS if output_format == FIVE else ("A", "B", "C")):
             return Verdict(reason="no_verdict")
-        return Verdict(winner=shown(values[0], output_format))
+        return _lettered(values[0], output_format)
     if not isinstance(values, list) or not values or not all(map(_is_number, values)):
         return Verdict(reason="no_verdict")
     try:
@@ -312,6 +321,12 @@ def shown(letter: str, output_format: str) -> str:
     return "model_a" if (letter == "A") == (output_format == LETTERS) else "model_b"
 
 
+def _lettered(said: str, output_format: str) -> Verdict:
+    if output_format != FIVE:
+        return Verdict(winner=shown(said, output_format))
+    return Verdict(winner=shown("C" if "=" in said else said[0], LETTERS), label=said)
+
+
 def _scored(numbers: list[float], tie_delta: float) -> Verdict:
     if not all(math.isfinite(number) for number in numbers):
         return Verdict(reason="out_of_range")
@@ -330,17 +345,22 @@ def _within(numbers: list[float], output_format: str, scale: Scale) -> Verdict:
     return _scored(numbers, tie_delta=0)
 
 
-def _json_object(text: str) -> tuple[tuple[str, Any], ...] | None:
+def json_object(text: str) -> tuple[tuple[str, Any], ...] | None:
     """Return the fields of the JSON object that a text is, as pairs; None where it is none.
 
-    The object may stand in a Markdown fence, and its texts may hold line breaks as they are.
+    The object may stand in a Markdown fence, its texts may hold line breaks as they are, a byte
+    order mark may come before it, end marks after it, and commas after its last items.
     """
+    text = without_end_marks(text.lstrip("\ufeff"))
     fenced = _FENCED.fullmatch(text)
-    try:
-        whole = json.loads(fenced[1] if fenced else text, object_pairs_hook=tuple, strict=False)
-    except (ValueError, RecursionError):
-        return None
-    return whole if isinstance(whole, tuple) else None
+    body = fenced[1] if fenced else text
+    for said in (body, _TRAILING_COMMA.sub(lambda match: match[1] or "", body)):
+        try:
+            whole = json.loads(said, object_pairs_hook=tuple, strict=False)
+        except (ValueError, RecursionError):
+            continue
+        return whole if isinstance(whole, tuple) else None
+    return None
 
 
 def _is_number(value: object) -> bool:

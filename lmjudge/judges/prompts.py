@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from string import Formatter
+from typing import Any
 
 from lmjudge import places
 from lmjudge.errors import BadRow, PromptError
-from lmjudge.judges.parsers import EXCHANGED, LETTERS, LISTED, RATING, RATINGS
+from lmjudge.judges.parsers import CRITERIA, EXCHANGED, FIVE, LETTERS, LISTED, RATING, RATINGS
+from lmjudge.turns import Content, joined
 
 # FastChat's NEED_REF_CATS (llm_judge/common.py): a reference answer guides the judge.
 NEED_REFERENCE = frozenset({"math", "reasoning", "coding", "arena-hard-200"})
@@ -27,12 +30,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "pair-reference",
         "pair-general-two-turn",
         "pair-reference-two-turn",
+        "pair-general-dialogue",
+        "pair-reference-dialogue",
     ),
     "single": (
         "single-general",
         "single-reference",
         "single-general-two-turn",
         "single-reference-two-turn",
+        "single-general-dialogue",
+        "single-reference-dialogue",
     ),
     "pair-json": (
         "pair-general-json",
@@ -59,26 +66,43 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "fastchat:single-math-v1-multi-turn",
     ),
 }
-_PAIR = {"answer_a", "answer_b", "answer_a_1", "answer_a_2", "answer_b_1", "answer_b_2"}
-_SINGLE = {"answer", "answer_1", "answer_2"}
-_SHOWS = {"pairwise": _PAIR, "single": _SINGLE, "many": {"answers"}}
+FAMILIES |= {
+    f"{name}-v2": tuple(f"{member}-v2" for member in FAMILIES[name])
+    for name in ("pair-json", "single-json")
+}
+_IN_ENGLISH = {"pair": "pair-general", "single": "single-general", "score": "score"}
+# What a template shows of the answers, by its type; a number is a turn's.
+_SHOWS = {
+    "pairwise": re.compile(r"answer_[ab](?:_[1-9]\d*)?|conversation_[ab]"),
+    "single": re.compile(r"answer(?:_[1-9]\d*)?"),
+    "many": re.compile(r"answers"),
+}
+_NEEDS = {"pairwise": "{answer_a} and {answer_b}", "single": "{answer}", "many": "{answers}"}
 _FORMATS = {
-    "pairwise": (LETTERS, EXCHANGED, RATINGS),
-    "single": (RATING,),
+    "pairwise": (LETTERS, EXCHANGED, RATINGS, FIVE, CRITERIA),
+    "single": (RATING, CRITERIA),
     "many": (LISTED,),
 }
-# What a rubric of one's own is called by its output format, where that is not [[A]] or [[rating]].
-OWN = {RATINGS: "score", LISTED: "many", EXCHANGED: "exchanged"}
-_SHARED = {"question", "question_1", "question_2", "ref_answer_1", "ref_answer_2"}
-PLACEHOLDERS = frozenset(_PAIR | _SINGLE | _SHOWS["many"] | _SHARED)
+# What your own template is called by its output format, where that is not [[A]] or [[rating]].
+OWN = {
+    **{RATINGS: "score", LISTED: "many", EXCHANGED: "exchanged"},
+    **{FIVE: "five", CRITERIA: "criteria"},
+}
+# The placeholders of two turns at most, and of any; every other name is a column of the frame.
+PLACEHOLDERS = frozenset(
+    "question question_1 question_2 ref_answer ref_answer_1 ref_answer_2 conversation criteria"
+    " answer answer_1 answer_2 answers answer_a answer_a_1 answer_a_2 answer_b answer_b_1"
+    " answer_b_2 conversation_a conversation_b".split()
+)
 
 
 @dataclass(frozen=True)
 class Prompt:
     """One prompt: a row of FastChat's format, checked when made.
 
-    Raises PromptError for a placeholder that is not one of PLACEHOLDERS, for a lone brace, for a
-    template without the answers that its type needs, and for an unknown type or output format.
+    A placeholder is one of PLACEHOLDERS, or a column of the frame that is judged. Raises
+    PromptError for a lone brace, for a template without the answers that its type needs, and for an
+    unknown type or output format.
     """
 
     name: str
@@ -100,12 +124,17 @@ class Prompt:
                 f"has the output format {self.output_format!r}; a {self.type} prompt has"
                 f" {' or '.join(_FORMATS[self.type])}"
             )
-        elif not names & wanted or names - wanted - _SHARED:
+        elif not any(map(wanted.fullmatch, names)) or any(
+            other.fullmatch(name)
+            for kind, other in _SHOWS.items()
+            for name in names
+            if kind != self.type
+        ):
             problem = (
                 f"has the placeholders {sorted(names)}; a {self.type} prompt shows"
-                f" {'{answer_a} and {answer_b}' if wanted is _PAIR else f'{{{min(wanted)}}}'}"
+                f" {_NEEDS[self.type]}"
             )
-        elif wanted is _PAIR and len({name[:8] for name in names & _PAIR}) == 1:
+        elif len({name[7] for name in names if re.match("answer_[ab]", name)}) == 1:
             problem = "shows one side only; a pairwise prompt shows {answer_a} and {answer_b}"
         if problem:
             raise PromptError(f"the prompt {self.name!r} {problem}", name=self.name)
@@ -116,23 +145,28 @@ class Prompt:
         return frozenset(name for _, name in _pieces(self.prompt_template, self.name) if name)
 
     @property
-    def turn(self) -> int:
-        """The turn that it judges: 2 where it shows two turns, else 1."""
-        return 2 if {"answer_2", "answer_a_2", "answer_b_2"} & self.placeholders else 1
+    def turn(self) -> int | None:
+        """The turn that it judges: the last it shows by number, else 1; None where any will do."""
+        if {"conversation", "conversation_a", "conversation_b"} & self.placeholders:
+            return None
+        numbered = (re.fullmatch(r"answer(?:_[ab])?_(\d+)", name) for name in self.placeholders)
+        return max([1, *(int(match[1]) for match in numbered if match)])
 
     @property
     def needs_reference(self) -> bool:
         """Whether it shows a reference answer."""
-        return bool({"ref_answer_1", "ref_answer_2"} & self.placeholders)
+        return any(re.fullmatch(r"ref_answer(_\d+)?", name) for name in self.placeholders)
 
-    def fill(self, values: Mapping[str, str]) -> str:
+    def fill(self, values: Mapping[str, Content]) -> Content:
         """The template with every placeholder replaced by its value, as str.format does it.
 
-        Raises PromptError for a placeholder without a value.
+        Where a value has content parts (a picture), so has what comes back. Raises PromptError for
+        a placeholder without a value.
         """
         pieces = _pieces(self.prompt_template, self.name)
         try:
-            return "".join(text + (values[name] if name else "") for text, name in pieces)
+            shown = [part for text, name in pieces for part in (text, values[name] if name else "")]
+            return joined(shown, between="")
         except KeyError as error:
             raise PromptError(
                 f"the prompt {self.name!r} shows {{{error.args[0]}}}, for which there is no text"
@@ -140,7 +174,7 @@ class Prompt:
                 name=self.name,
             ) from None
 
-    def messages(self, values: Mapping[str, str]) -> list[dict[str, str]]:
+    def messages(self, values: Mapping[str, Content]) -> list[dict[str, Any]]:
         """The messages to send: the system prompt, where there is one, and the filled template."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         return [*system, {"role": "user", "content": self.fill(values)}]
@@ -200,6 +234,8 @@ def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Pro
 
 def output_format(name: str, pairwise: bool) -> str:
     """The output format of a prompt by its name; of an unknown one by what it judges."""
+    if re.search(r"(^|-)criteria-", name):
+        return CRITERIA
     if not name.startswith("fastchat:"):
         known = _ours().get(FAMILIES.get(name, (name,))[0])
         if known is not None:
@@ -222,11 +258,10 @@ def _pieces(template: str, prompt: str) -> tuple[tuple[str, str | None], ...]:
             name=prompt,
         ) from error
     for _, name, spec, conversion in parsed:
-        if name is not None and (name not in PLACEHOLDERS or spec or conversion):
+        if name is not None and (not name.isidentifier() or spec or conversion):
             raise PromptError(
-                f"the template of {prompt!r} has the placeholder {{{name}}}; known are"
-                f" {', '.join(sorted(PLACEHOLDERS))}, as plain names; write {{{{ and }}}} for"
-                " braces that are text",
+                f"the template of {prompt!r} has the placeholder {{{name}}}; write texts and"
+                " columns as plain names, such as {answer}, and {{ and }} for braces that are text",
                 name=prompt,
             )
     return tuple((text, name) for text, name, _, _ in parsed)
@@ -234,7 +269,17 @@ def _pieces(template: str, prompt: str) -> tuple[tuple[str, str | None], ...]:
 
 @lru_cache(maxsize=1)
 def _ours() -> dict[str, Prompt]:
-    return _read(Path(__file__).with_name("prompts.jsonl"), "")
+    """The prompts of prompts.jsonl, those of each language, and "-json-v2" of each "-json"."""
+    folder = Path(__file__).parent
+    ours = _read(folder / "prompts.jsonl", "")
+    for _, language in _rows(folder / "languages.jsonl"):
+        for kind in ("pair", "single", "score"):
+            name = f"{kind}-{language['language']}"
+            ours[name] = replace(ours[_IN_ENGLISH[kind]], name=name, **language[kind])
+    for name in [name for name in ours if name.endswith("-json")]:
+        said = ours[name].system_prompt.replace('"reasoning"', '"explanation"')
+        ours[f"{name}-v2"] = replace(ours[name], name=f"{name}-v2", system_prompt=said)
+    return ours
 
 
 def _fastchat_file(name: str) -> Path:

@@ -239,8 +239,11 @@ def test_bad_input_is_refused_before_anything_is_asked() -> None:
         judge_requests(lineup, Judge("pair", "j"))
     with pytest.raises(ValueError, match="orders is 'one'"):
         judge_requests(lineup, Judge("single", "j"), orders="one")
-    with pytest.raises(ValueError, match="turns out of 1 and 2"):
-        judge_requests(lineup, Judge("single", "j"), turns=(3,))
+    for bad in ((0,), (True,), "first", ()):
+        with pytest.raises(ValueError, match=r'"last" or "all"'):
+            judge_requests(lineup, Judge("single", "j"), turns=bad)
+    with pytest.raises(PromptError, match=r"no column of that name; did you mean \{answer\}\?"):
+        judge_requests(lineup, Judge("{answer} {anwser} [[1]]", "j"))
     with pytest.raises(FrameError, match="expected a list of texts"):
         next(judge_requests(lineup.assign(answer="text"), Judge("single", "j")))
     with pytest.raises(ValueError, match=r"turns is 1 .* such as \(1,\)"):

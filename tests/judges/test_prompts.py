@@ -102,7 +102,6 @@ def test_filling_is_str_format(pieces: list[str], values: dict[str, str]) -> Non
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("{answer} {anwser}", r"\{anwser\}; known are answer, "),
         ("{answer.__class__}", "as plain names"),
         ("{answer[0]}", "as plain names"),
         ("{answer!r}", "as plain names"),

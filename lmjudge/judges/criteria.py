@@ -1,0 +1,349 @@
+"""Criteria: several named verdicts in one reply, and the total that they amount to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from lmjudge.canonical import JSON, canonical_json
+from lmjudge.errors import FrameError, PromptError
+from lmjudge.frames import COLUMNS, check
+from lmjudge.judges.parsers import LETTERS, Scale, Verdict, cut_short, json_object, shown
+from lmjudge.judges.schemas import shape
+from lmjudge.reasoning import after_reasoning
+
+CANNOT_ASSESS = "cannot assess"
+PASS_FAIL = ("fail", "pass")
+_LETTERS = ("A", "B", "C")
+# What a level is described under, as a field of an object and as a line of a text.
+_LEVEL = re.compile(r"(?:score[_ ]?)?(\d+(?:-\d+)?)(?:_description)?")
+_GRADED = re.compile(r"^\s*(?:score )?(\d+)(?:-(\d+))?\s*:", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One thing that a judge gives a verdict on: a name, what it means, and how it is graded.
+
+    | scale, labels | verdict | columns |
+    | --- | --- | --- |
+    | `scale=(1, 5)` | a number | score (of pairs: score_a, score_b, winner) |
+    | `scale=("poor", "fair", "good")` | a word, from worst to best | label, score (1, 2, 3) |
+    | `scale="pass/fail"` | pass or fail | label, score (1, 0) |
+    | `labels=("news", "sport")` | a word, in no order | label |
+    | neither | a number on the judge's scale; of pairs A, B or C | score; winner |
+
+    `weight` is its share in `weighted_total`. Raises PromptError for an empty name, a scale that
+    does not rise, fewer than two words, a negative weight, and a scale beside labels.
+
+    >>> Criterion("helpful", scale=(1, 5), weight=2, text="Does it do what was asked?").words
+    ()
+    >>> Criterion("safe", scale="pass/fail").words
+    ('fail', 'pass')
+    """
+
+    name: str
+    text: str = ""
+    scale: Sequence[Any] | str | None = None
+    labels: tuple[str, ...] = ()
+    weight: float = 1
+
+    def __post_init__(self) -> None:
+        scale = PASS_FAIL if self.scale == "pass/fail" else self.scale
+        object.__setattr__(self, "scale", scale if scale is None else tuple(scale))
+        object.__setattr__(self, "labels", tuple(self.labels))
+        words, numbers = self.words, self.numbers
+        fits = self.scale is None or words or (numbers and numbers[0] < numbers[1])
+        if (
+            not self.name
+            or not fits
+            or (self.scale and self.labels)
+            or (words and len(set(words)) < max(2, len(words)))
+            or CANNOT_ASSESS in words
+            or not self.weight >= 0
+        ):
+            raise PromptError(
+                f"the criterion {self.name!r} has scale {self.scale!r}, labels {self.labels!r} and"
+                f" weight {self.weight!r}; expected a name, a scale such as (1, 5), words from"
+                ' worst to best, or "pass/fail", or labels=("one", "other"); a weight from 0 on',
+                name=self.name,
+            )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that the judge chooses from; none where it gives a number or a letter."""
+        scale = tuple(self.scale or ())
+        return self.labels or (scale if all(isinstance(one, str) for one in scale) else ())
+
+    @property
+    def numbers(self) -> Scale | None:
+        """The least and the greatest number; None where the verdict is a word or a letter."""
+        scale: tuple[Any, ...] = tuple(self.scale or ())
+        plain = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in scale)
+        return (scale[0], scale[1]) if plain and len(scale) == 2 else None
+
+    def on(self, scale: Scale) -> Criterion:
+        """Return the criterion on the judge's scale, where it has none of its own."""
+        own = self.scale is not None or self.labels
+        return self if own else replace(self, scale=scale)
+
+    def asks(self, pairwise: bool) -> str:
+        """Return what a verdict on it is to be, as the judge reads it."""
+        if self.words:
+            return (
+                f"one of {', '.join(json.dumps(word, ensure_ascii=False) for word in self.words)}"
+            )
+        if self.numbers:
+            low, high = self.numbers
+            number = f"a number from {low} (worst) to {high} (best)"
+            return f'{{"A": ..., "B": ...}}, each {number}' if pairwise else number
+        return '"A" where assistant A did better, "B" where assistant B did, "C" where neither did'
+
+
+def listed(criteria: Sequence[Criterion], pairwise: bool) -> str:
+    """Return the criteria as the judge reads them, in this order."""
+    return "\n\n".join(
+        f"{one.name}{f': {one.text}' if one.text else ''}\n(verdict: {one.asks(pairwise)})"
+        for one in criteria
+    )
+
+
+def criteria_format(criteria: Iterable[Criterion], *, pairwise: bool = False) -> dict[str, JSON]:
+    """Return the `response_format` by which a server with JSON schemas writes these verdicts.
+
+    It goes into a judge's params, and with them into the key. A criterion without scale or labels
+    is a number, of pairs a letter.
+    """
+
+    def verdict(one: Criterion) -> JSON:
+        if one.words or (pairwise and not one.numbers):
+            words = [*(one.words or _LETTERS), CANNOT_ASSESS]
+            return {"type": "string", "enum": words}
+        number: JSON = {"anyOf": [{"type": "number"}, {"type": "string", "enum": [CANNOT_ASSESS]}]}
+        return _object({"A": number, "B": number}) if pairwise else number
+
+    return shape(verdicts=_object({one.name: verdict(one) for one in criteria}))
+
+
+def _object(fields: dict[str, JSON]) -> JSON:
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def read_criteria(
+    text: str, finish_reason: str | None, criteria: Sequence[Criterion], pairwise: bool
+) -> list[Verdict]:
+    """Return the verdict on each criterion in a reply that is one JSON object.
+
+    The verdicts stand in its field `verdicts`, or in the object itself. A criterion that is not
+    there or null is `no_verdict`, "cannot assess" is `cannot_assess`, one that stands twice is
+    `ambiguous`, a number outside its scale `out_of_range`. Nothing is read of a reply that was cut
+    short or that is not one JSON object.
+
+    >>> safe = Criterion("safe", scale="pass/fail")
+    >>> read_criteria('{"verdicts": {"safe": "pass"}}', "stop", [safe], False)[0].score
+    1.0
+    """
+    if cut := cut_short(finish_reason):
+        return [Verdict(reason=cut)] * len(criteria)
+    fields = json_object(text) or json_object(after_reasoning(text)) or ()
+    inner = [value for name, value in fields if name == "verdicts"]
+    if inner:
+        fields = inner[0] if len(inner) == 1 and isinstance(inner[0], tuple) else ()
+    return [
+        _verdict([value for name, value in fields if name == one.name], one, pairwise)
+        for one in criteria
+    ]
+
+
+def _verdict(values: list[Any], criterion: Criterion, pairwise: bool) -> Verdict:
+    if len(values) != 1:
+        return Verdict(reason="ambiguous" if values else "no_verdict")
+    value = values[0]
+    if isinstance(value, str) and value.strip().lower() == CANNOT_ASSESS:
+        return Verdict(reason="cannot_assess")
+    if words := criterion.words:
+        if value not in words:
+            return Verdict(reason="no_verdict")
+        from_zero = words == PASS_FAIL
+        place = float(words.index(value) + (not from_zero))
+        return Verdict(label=value, score=None if criterion.labels else place)
+    if criterion.numbers is None:
+        winner = shown(value, LETTERS) if value in _LETTERS else None
+        return Verdict(winner=winner, reason=None if winner else "no_verdict")
+    numbers = [value]
+    if pairwise:
+        sides = dict(value) if isinstance(value, tuple) else {}
+        numbers = [sides.get("A"), sides.get("B")]
+        if any(str(side).lower() == CANNOT_ASSESS for side in numbers):
+            return Verdict(reason="cannot_assess")
+    if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers):
+        return Verdict(reason="no_verdict")
+    low, high = criterion.numbers
+    if not all(low <= one <= high for one in numbers):
+        return Verdict(reason="out_of_range")
+    if not pairwise:
+        return Verdict(score=float(value))
+    a, b = map(float, numbers)
+    winner = "tie" if a == b else "model_a" if a > b else "model_b"
+    return Verdict(winner=winner, score_a=a, score_b=b)
+
+
+def scaled(verdict: Verdict, criterion: Criterion) -> float | None:
+    """Return a score from 0 (the worst on its criterion's scale) to 1 (the best)."""
+    if verdict.score is None:
+        return None
+    low, high = criterion.numbers or (1, len(criterion.words))
+    if criterion.words == PASS_FAIL:
+        low, high = 0, 1
+    return (verdict.score - low) / (high - low)
+
+
+def criteria_of(rubric: object) -> tuple[Criterion, ...]:
+    """Return the criteria that a cell of a `rubric` column, or a file, holds.
+
+    | cell | criteria |
+    | --- | --- |
+    | a text | one, of that text |
+    | a list of texts (WildBench's checklist) | one a text |
+    | a list of objects with `name` and `text` or `criteria_description` | one each |
+    | an object with `criteria` and `score1_description` ... (BiGGen-Bench's) | one, on that scale |
+    | an object of texts by name | one a name |
+
+    A text that names no criterion is called `criterion_1` and so on, or `rubric` where it is alone.
+    Raises PromptError for a cell of another form, and for two criteria of one name.
+    """
+    cell: Any = rubric
+    if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
+        try:
+            cell = json.loads(cell)
+        except ValueError:
+            cell = rubric
+    if isinstance(cell, str) or (isinstance(cell, Mapping) and {"criteria", "name"} & set(cell)):
+        cell = [cell]
+    elif isinstance(cell, Mapping):
+        cell = [{"name": name, "text": text} for name, text in cell.items()]
+    items = list(cell) if isinstance(cell, Iterable) else []
+    alone = len(items) == 1
+    names = ["rubric" if alone else f"criterion_{n}" for n in range(1, len(items) + 1)]
+    criteria = tuple(map(_criterion, items, names))
+    if not criteria or len({one.name for one in criteria}) < len(criteria):
+        raise PromptError(
+            f"the criteria {[one.name for one in criteria]} are none, or two have one name; give"
+            " each a name of its own",
+            name="criteria",
+        )
+    return criteria
+
+
+def _criterion(item: object, name: str) -> Criterion:
+    if isinstance(item, Criterion):
+        return item
+    if isinstance(item, str) and item.strip():
+        item = {"text": item.strip()}
+    if not isinstance(item, Mapping):
+        raise PromptError(
+            f"a criterion is {str(item)[:60]!r}; expected a text, or an object with name, text,"
+            " scale, labels and weight",
+            name="criteria",
+        )
+    named = [item[key] for key in ("text", "criteria_description", "criteria") if item.get(key)]
+    text = str(named[0]) if named else ""
+    levels = [f"{match[1]}: {item[key]}" for key in item if (match := _LEVEL.fullmatch(str(key)))]
+    text = "\n".join([*([text] if text else []), *levels])
+    own = {key: item[key] for key in ("scale", "labels", "weight") if item.get(key) is not None}
+    grades = [int(number) for line in _GRADED.findall(text) for number in line if number]
+    if not {"scale", "labels"} & set(own) and len(set(grades)) > 1:
+        own["scale"] = (min(grades), max(grades))
+    return Criterion(str(item.get("name") or name), text, **own)
+
+
+def digest_of(criteria: Sequence[Criterion]) -> str:
+    """Return eight hex digits by which criteria are told apart in a judge's name."""
+    whole: Any = [
+        {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(one).items()
+        }
+        for one in criteria
+    ]
+    return hashlib.sha256(canonical_json(whole)).hexdigest()[:8]
+
+
+def weighted_total(
+    judged: pd.DataFrame,
+    *,
+    weights: Mapping[str, float] | None = None,
+    missing: Literal["missing", "leave_out", "zero"] = "missing",
+) -> pd.DataFrame:
+    """Return one row for all criteria of a reply: its criterion is `total`.
+
+    Scores: the mean of `scaled` (0 is the worst, 1 the best of each criterion's scale), weighted by
+    the rows' `weight`, or by `weights` by criterion. Games: the side whose criteria weigh more
+    wins; equal weights are a tie. A label without order counts nowhere. `missing` says what becomes
+    of a criterion without a verdict: the total is missing too, with its reason (`missing`); the
+    others are weighed alone (`leave_out`); it counts as the worst score, or as a tie (`zero`).
+
+    Columns: as in the frame, less label, scaled and place; `criteria` (how many counted). Raises
+    FrameError for a frame without criteria, and for a criterion that `weights` lacks.
+    """
+    games = "model_a" in judged.columns
+    kind = "games" if games else "scores"
+    frame = check(judged, kind, by="criterion")
+    if missing not in ("missing", "leave_out", "zero"):
+        raise ValueError(f"missing is {missing!r}; expected 'missing', 'leave_out' or 'zero'")
+    needs = ["criterion", "weight", *([] if games else ["scaled"])]
+    if absent := [name for name in needs if name not in frame.columns]:
+        raise FrameError(
+            f"the {kind} lack {', '.join(absent)}, which a judge with criteria= gives; judge with"
+            " criteria first",
+            columns=absent,
+        )
+    if weights is not None:
+        unknown = sorted(set(frame["criterion"]) - set(weights))
+        if unknown:
+            raise FrameError(
+                f"weights lack the criterion {unknown[0]!r}; give each a weight, 0 to leave it out",
+                rows=frame[frame["criterion"].isin(unknown)],
+            )
+        frame = frame.assign(weight=frame["criterion"].map(dict(weights)))
+    nominal = frame["label"].notna() if "label" in frame else pd.Series(False, frame.index)
+    worth = (
+        frame["winner"].map({"model_a": 1.0, "tie": 0.0, "model_b": -1.0}).astype(float)
+        if games
+        else frame["scaled"].astype(float)
+    )
+    frame = frame.assign(worth=worth)[~(nominal & worth.isna()) & (frame["weight"] > 0)]
+    names = [name for name in COLUMNS[kind] if name not in (*_READ, "reason")]
+    rows = []
+    for _, part in frame.groupby(names, sort=False, dropna=False):
+        rows.append(_total(part, missing, games))
+    whole = pd.DataFrame(rows, columns=frame.columns if not rows else None)
+    return whole.drop(columns=["worth", "label", "scaled", "place"], errors="ignore").reset_index(
+        drop=True
+    )
+
+
+_READ = ("winner", "score", "score_a", "score_b")
+
+
+def _total(part: pd.DataFrame, missing: str, games: bool) -> dict[str, Any]:
+    lost = part[part["worth"].isna()]
+    counted = part if missing == "zero" else part[part["worth"].notna()]
+    row = part.iloc[0].to_dict() | {"criterion": "total", "reason": None, "weight": 1.0}
+    row |= {name: None for name in _READ if name in row} | {"criteria": len(counted)}
+    if (missing == "missing" and len(lost)) or not len(counted):
+        return row | {"reason": lost["reason"].iloc[0] or "no_verdict"}
+    of = (counted["worth"].fillna(0) * counted["weight"]).sum() / counted["weight"].sum()
+    if not games:
+        return row | {"score": of}
+    return row | {"winner": "tie" if abs(of) < 1e-12 else "model_a" if of > 0 else "model_b"}

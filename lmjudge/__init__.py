@@ -42,11 +42,13 @@ _HOME = {
     "Budget": "endpoints.budget",
     "Answerer": "generate",
     "generate": "generate",
+    "Criterion": "judges",
     "Judge": "judges",
     "judge_pairs": "judges",
     "judge_answers": "judges",
     "reread": "judges",
     "weigh": "judges",
+    "weighted_total": "judges",
     "scan": "judges",
     "repetitive_list": "judges",
     "plan": "plan",
@@ -161,6 +163,7 @@ if TYPE_CHECKING:
     )
     from lmjudge.generate import Answerer as Answerer, generate as generate
     from lmjudge.judges import (
+        Criterion as Criterion,
         Judge as Judge,
         judge_answers as judge_answers,
         judge_pairs as judge_pairs,
@@ -168,6 +171,7 @@ if TYPE_CHECKING:
         reread as reread,
         scan as scan,
         weigh as weigh,
+        weighted_total as weighted_total,
     )
     from lmjudge.plan import plan as plan
     from lmjudge.published import compare as compare, published as published

@@ -102,12 +102,14 @@ def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Mean scores of the first turn, the second, and both; by judge, the best first."""
     from lmjudge.stats import mean_scores
 
+    about = [name for name in ("criterion",) if name in scores]
     parts = {f"turn {turn}": part for turn, part in scores.groupby("turn", sort=True)}
     if len(parts) > 1:
         parts["average"] = scores
-    order = {"by": ["judge", "score"], "ascending": [True, False]}
+    names = ["judge", *about, "score"]
+    order = {"by": names, "ascending": [name != "score" for name in names]}
     return {
-        title: mean_scores(part, by=["judge", "model"]).sort_values(**order, kind="stable")
+        title: mean_scores(part, by=["judge", *about, "model"]).sort_values(**order, kind="stable")
         for title, part in parts.items()
     }
 
@@ -118,13 +120,15 @@ def _compared(games: pd.DataFrame, baseline: str | None, rule: str) -> dict[str,
     from lmjudge.stats import win_rates
 
     votes = games if "group" in games.columns else resolve(games, rule)  # type: ignore[arg-type]
-    table = win_rates(votes, baseline=baseline, by=["judge"])
+    about = [name for name in ("criterion",) if name in votes]
+    table = win_rates(votes, baseline=baseline, by=["judge", *about])
     for name, count in (("win_share", "wins"), ("loss_share", "losses")):
         table[name] = table[count] / table["n"]
     flips = ["order_flips"] if "order_flips" in table else []
-    names = ["judge", "model", "wins", "losses", "ties", *flips, "win_share", "loss_share"]
+    names = ["judge", *about, "model", "wins", "losses", "ties", *flips, "win_share", "loss_share"]
     ends = ["win_rate", "too_few", "n", "low", "high", "no_verdict"]
-    order = {"by": ["judge", "win_rate"], "ascending": [True, False]}
+    keys = ["judge", *about, "win_rate"]
+    order = {"by": keys, "ascending": [name != "win_rate" for name in keys]}
     title = "pairwise" if baseline is None else f"against {baseline}"
     return {title: table[[*names, *ends]].sort_values(**order, kind="stable")}
 

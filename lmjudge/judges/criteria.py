@@ -13,7 +13,7 @@ import pandas as pd
 
 from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import FrameError, PromptError
-from lmjudge.frames import COLUMNS, check
+from lmjudge.frames import COLUMNS, check, frame as make_frame
 from lmjudge.judges.parsers import LETTERS, Scale, Verdict, cut_short, json_object, shown
 from lmjudge.judges.schemas import shape
 from lmjudge.reasoning import after_reasoning
@@ -252,7 +252,7 @@ def _criterion(item: object, name: str) -> Criterion:
         item = {"text": item.strip()}
     if not isinstance(item, Mapping):
         raise PromptError(
-            f"a criterion is {str(item)[:60]!r}; expected a text, or an object with name, text,"
+            f"a criterion is {item!r:.60}; expected a text, or an object with name, text,"
             " scale, labels and weight",
             name="criteria",
         )
@@ -327,10 +327,8 @@ def weighted_total(
     rows = []
     for _, part in frame.groupby(names, sort=False, dropna=False):
         rows.append(_total(part, missing, games))
-    whole = pd.DataFrame(rows, columns=frame.columns if not rows else None)
-    return whole.drop(columns=["worth", "label", "scaled", "place"], errors="ignore").reset_index(
-        drop=True
-    )
+    numbers = {name: float for name in _READ if name in COLUMNS[kind] and name != "winner"}
+    return make_frame(kind, rows).astype(numbers)
 
 
 _READ = ("winner", "score", "score_a", "score_b")
@@ -339,7 +337,10 @@ _READ = ("winner", "score", "score_a", "score_b")
 def _total(part: pd.DataFrame, missing: str, games: bool) -> dict[str, Any]:
     lost = part[part["worth"].isna()]
     counted = part if missing == "zero" else part[part["worth"].notna()]
-    row = part.iloc[0].to_dict() | {"criterion": "total", "reason": None, "weight": 1.0}
+    row = (
+        part.drop(columns=["worth", "label", "scaled", "place"], errors="ignore").iloc[0].to_dict()
+    )
+    row |= {"criterion": "total", "reason": None, "weight": 1.0}
     row |= {name: None for name in _READ if name in row} | {"criteria": len(counted)}
     if (missing == "missing" and len(lost)) or not len(counted):
         return row | {"reason": lost["reason"].iloc[0] or "no_verdict"}

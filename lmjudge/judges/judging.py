@@ -237,7 +237,7 @@ def _showings(
             (one[f"model{side}"], _turns(one, f"answer{side}")) for one in lines for side in sides
         ]
         reference = _turns(line, "reference") if _given(line["reference"]) else ()
-        criteria = judge.rubric(line[rubric[0]] if rubric else None) if judge.criteria else ()
+        criteria = _criteria(line, judge) if judge.criteria else ()
         further = _further(lines, beside)
         for turn in _judged_turns(turns, min(len(question), *(len(said) for _, said in given))):
             if turn > min(len(question), *(len(answer) for _, answer in given)):
@@ -301,6 +301,17 @@ def _judged_turns(turns: Turns, count: int) -> Sequence[int]:
     if isinstance(turns, str):
         return range(1, max(count, 1) + 1) if turns == "all" else (max(count, 1),)
     return turns
+
+
+def _criteria(line: Row, judge: Judge) -> tuple[Criterion, ...]:
+    """The criteria of a row: the judge's, or those in its column."""
+    cell = line[judge.criteria] if isinstance(judge.criteria, str) else None
+    try:
+        return judge.rubric(cell)
+    except PromptError as error:
+        raise FrameError(
+            f"the criteria of question {line['question_id']}: {error}", rows=line
+        ) from error
 
 
 def _further(lines: list[Row], columns: list[str]) -> dict[str, Content]:

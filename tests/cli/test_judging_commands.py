@@ -334,7 +334,7 @@ def test_turns_that_no_judge_is_shown_are_told(
     written(here / "questions.jsonl", {"question_id": 1, "turns": ["one", "two", "three"]})
     answered("x")
     assert lmjudge("plan judge questions.jsonl model_answer --judge j") == 0
-    assert "1 questions have more than two turns" in capsys.readouterr().out
+    assert "; not judged: turn 3 of 1 rows" in capsys.readouterr().out
 
 
 def test_a_thought_without_an_answer_is_no_verdict_and_is_drawn_again_when_asked(
@@ -511,7 +511,7 @@ OTHERS = "judge questions.jsonl {} --judge j"
 BAD = {
     f"{JUDGE} --prompt pair": "compares two answers, which --mode single does not",
     f"{JUDGE} --mode pairwise-all --prompt single": "grades one answer, which --mode pairwise-all",
-    f"{JUDGE} --prompt {{anwser}}": "has the placeholder {anwser}",
+    f"{JUDGE} --prompt {{anwser}}": "shows {answer}",
     f"{JUDGE} --prompt nope": "there is no prompt 'nope'",
     f"{JUDGE} --parser nope": "there is no parser 'nope'",
     f"{JUDGE} --prompt {{answer}}{{ref_answer_1}}[[rating]]": "ref_answer_1",

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from given import written
 from loopback import Loopback
+from support import written
 
 import lmjudge as lj
 from lmjudge.cli import main

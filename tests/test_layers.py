@@ -15,7 +15,7 @@ ROOT = Path(lmjudge.__file__).parent
 # From the bottom up; a room may import what stands below it, and nothing beside it.
 LAYERS = [
     ["errors", "places", "reasoning", "shown"],
-    ["canonical", "frames"],
+    ["canonical", "frames", "turns"],
     ["records"],
     ["prices"],
     ["store", "endpoints", "stats", "published"],
@@ -36,11 +36,13 @@ ONLY = {
     "canonical": {"errors"},
     "records": {"errors", "canonical"},
     "frames": {"errors", "reasoning"},
+    "turns": {"errors"},
     "endpoints": {"records", "prices", "canonical", "errors"},
     "stats": {"frames", "errors"},
     "published": {"frames", "errors"},
     "judges": {
         *("records", "canonical", "frames", "errors", "places", "reasoning", "shown", "store"),
+        "turns",
     },
 }
 HEAVY = {

@@ -204,12 +204,3 @@ def compared(one: Saved) -> pd.DataFrame:
         return compare(one.table, one.stem)
     empty = ("printed", "status", "ours_printed", "same", "same_n", "difference")
     return one.table.assign(**dict.fromkeys(empty))
-
-
-def largest_difference(cells: pd.DataFrame) -> float:
-    """The largest difference of a cell that is compared, in units of its last printed digit."""
-    told = cells[cells["same"].notna()]
-    if told.empty:
-        return float("nan")
-    decimals = told["printed"].astype(str).str.partition(".")[2].str.len()
-    return float((told["difference"].abs() * 10.0**decimals).max())

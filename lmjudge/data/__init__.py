@@ -1,17 +1,13 @@
 """Data of others and of yours: where it is published, how it is fetched, read and written."""
 
-from lmjudge.data.aggregates import load_lm_eval, load_means
 from lmjudge.data.fetching import fetch
 from lmjudge.data.finding import find
 from lmjudge.data.importing import answers_from_judgments, import_judgments, load_judgments
 from lmjudge.data.loading import (
     load_answers,
-    load_battles,
-    load_instructions,
     load_pairings,
     load_pairs,
     load_questions,
-    load_scores,
     load_votes,
 )
 from lmjudge.data.sources import SOURCES, File, Source
@@ -26,15 +22,10 @@ __all__ = [
     "find",
     "import_judgments",
     "load_answers",
-    "load_battles",
-    "load_instructions",
     "load_judgments",
-    "load_lm_eval",
-    "load_means",
     "load_pairings",
     "load_pairs",
     "load_questions",
-    "load_scores",
     "load_votes",
     "save",
     "to_dataset",

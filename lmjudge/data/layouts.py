@@ -8,6 +8,7 @@ LAYOUTS and its row in the tests.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -224,6 +225,46 @@ def _score_lm_eval(row: Row, file: File) -> Iterator[Row]:
     made = {"question_id": id_text(row.pop("doc_id")), "model": _model(row, file)}
     for metric in row.get("metrics") or [name for name in ("acc", "exact_match") if name in row]:
         yield made | grade(float(row.pop(metric))) | {"criterion": metric}
+
+
+def _scores_of_lm_eval(row: Row, file: File) -> Iterator[Row]:
+    """The results of lm-evaluation-harness: low and high are 95 % by its own standard error."""
+    config, counts = row.get("config") or {}, row.get("n-samples") or {}
+    ran = dict(re.findall(r"(\w+)=([^,]+)", str(config.get("model_args") or "")))
+    model = row.get("model_name") or ran.get("pretrained") or ran.get("model") or file.path.stem
+    results = row.pop("results")
+    row.clear()
+    for task, metrics in results.items():
+        for name, value in metrics.items():
+            metric, comma, how = name.partition(",")
+            if metric.endswith("_stderr") or not isinstance(value, (int, float)):
+                continue
+            error = metrics.get(f"{metric}_stderr{comma}{how}")
+            reach = 1.959964 * error if isinstance(error, (int, float)) else float("nan")
+            shown = {"model": model, "category": task, "criterion": metric, "score": float(value)}
+            asked_ = (counts.get(task) or {}).get("effective")
+            yield shown | {"low": value - reach, "high": value + reach, "n": asked_}
+
+
+def _means(row: Row, file: File) -> Iterator[Row]:
+    model = row.pop("key")
+    for category in [*row]:
+        shown = {"model": model, "judge": file.model or None, "category": category.lower()}
+        yield shown | {"turn": 2} | grade(row.pop(category))
+
+
+def _means_of_radar(row: Row, file: File) -> Iterator[Row]:
+    """The means that FastChat's notebook draws: plotly's traces in its output."""
+    outputs = [out for cell in row["cells"] for out in cell.get("outputs", [])]
+    row.clear()
+    for out in outputs:
+        for name, means, around in _TRACE.findall(
+            "".join(out.get("data", {}).get("text/html", ""))
+        ):
+            # The first point closes the trace.
+            yield from _means(
+                dict(zip(json.loads(around), json.loads(means), strict=True)) | {"key": name}, file
+            )
 
 
 def _score_prometheus(row: Row, file: File) -> Iterable[Row]:
@@ -479,6 +520,9 @@ LAYOUTS = (
     Layout("biggen-bench", "scores", "id score score_rubric", _score_biggen),
     Layout("writingbench", "scores", "index scores", _score_writingbench),
     Layout("lm-eval", "scores", "doc_id doc acc|exact_match|metrics", _score_lm_eval),
+    Layout("lm-eval results", "scores", "results", _scores_of_lm_eval),
+    Layout("means", "scores", "key Writing|writing", _means),
+    Layout("radar", "scores", "cells nbformat", _means_of_radar),
     Layout("prometheus", "scores", "orig_instruction orig_score", _score_prometheus),
     Layout("scores", "scores", f"score {'|'.join(MODELS)}", _score_row),
     Layout("lmjudge", "games", " ".join(COLUMNS["games"]), _game_ours),
@@ -518,6 +562,7 @@ _ANSWERS = ("answer", "output", "model_output", "generation", "response", "compl
 _JUDGES = ("judge", "judge_hash", "annotator", "eval_model_name", "judge_name", "worker")
 _SIDES = ["answer_{0}", "output_{2}", "response_{0}", "response_{1}", "response{2}", "response {2}"]
 _SIDES += ["response_{2}", "answer{2}"]
+_TRACE = re.compile(r'"name":"([^"]+)","r":(\[[^\]]*\]).*?"theta":(\[[^\]]*\])')
 _RELEASED = {"published": "winner", "published_a": "score_a", "published_b": "score_b"}
 _INSPECT = {"C": 1, "P": 0.5, "I": 0, "N": None}
 

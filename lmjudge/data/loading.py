@@ -264,18 +264,6 @@ def people(source: Source, how: How | None = None) -> pd.DataFrame:
     return resolve(loaded.framed()) if loaded.kind == "games" else loaded.framed()
 
 
-def load_scores(
-    source: Source = "gpt4llm",
-    *,
-    columns: Columns = None,
-    labels: Labels = None,
-    errors: Errors = "raise",
-) -> pd.DataFrame:
-    """Load grades of single answers: a scores frame, a row a grade and criterion."""
-    how = How(columns, labels, None, errors)
-    return _load(source, "score-lists", ("scores",), how).framed()
-
-
 def load_pairs(
     source: Source,
     *,
@@ -500,6 +488,8 @@ def _all_known(rows: Rows, known: Mapping[str, str]) -> bool:
 
 def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How) -> None:
     good: list[Row] = [row for _, row in rows if isinstance(row, dict)]
+    if not good and rows and how.errors == "raise" and isinstance(rows[0][1], BadRow):
+        raise rows[0][1]
     cells = any(isinstance(row, Cells) for row in good)
     names = list(dict.fromkeys(name for row in good for name in row))
     mapped = _mapping(file, names, how)
@@ -706,30 +696,3 @@ def _distinct(loaded: Loaded, how: How, key: tuple[str, ...]) -> Loaded:
         _skip(loaded, bad_row(*origin, what), how)
     loaded.rows, loaded.origins = rows, origins
     return loaded
-
-
-# ---- names of 0.1, which notebooks use
-
-
-def load_battles(source: Source) -> pd.DataFrame:
-    """Load an arena's battles: the votes of `load_votes`, oldest first, with `anony` and `day`.
-
-    `anony` is True where no column says otherwise. `day` is the date in Pacific time, where the
-    arena was run. Source: FastChat, `clean_battle_data.py`.
-    """
-    votes = load_votes(source)
-    when = pd.to_datetime(votes["time"], unit="s", utc=True).dt.tz_convert("US/Pacific")
-    beside = {"anony": votes.get("anony", True), "language": votes.get("language")}
-    votes = votes.assign(**beside, day=when.dt.strftime("%Y-%m-%d"))
-    return votes.sort_values("time", kind="stable", ignore_index=True)
-
-
-def load_instructions(source: Source) -> pd.DataFrame:
-    """Load answered instructions: question_id (from 0), model, instruction, input and answer."""
-    said = load_answers(source, samples=None)
-    made = said[["model", "instruction"]].assign(question_id=range(len(said)))
-    made["input"] = said["input"].fillna("") if "input" in said else ""
-    made["answer"] = said["turns"].str[0]
-    if "label" in said:
-        made["reference"] = said["label"].astype(str)
-    return made

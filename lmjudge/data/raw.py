@@ -214,6 +214,8 @@ def _inside(value: Any) -> Iterator[Any]:
         yield value
     elif "samples" in value and isinstance(value.get("eval"), dict):
         yield from _inspect_samples(value["eval"], value["samples"])
+    elif isinstance(value.get("results"), dict):
+        yield value
     elif value and all(isinstance(row, dict) for row in value.values()):
         yield from ({"key": key} | row for key, row in value.items())
     elif value and all(_numbers(row) for row in value.values()):

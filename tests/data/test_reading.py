@@ -23,7 +23,6 @@ from lmjudge import (
     load_pairings,
     load_pairs,
     load_questions,
-    load_scores,
     load_votes,
 )
 from lmjudge.data.layouts import LAYOUTS
@@ -35,7 +34,7 @@ LOADERS = {
     "answers": lambda source, **how: load_answers(source, samples=None, **how),
     "pairings": load_pairings,
     "votes": load_votes,
-    "scores": load_scores,
+    "scores": load_judgments,
     "games": lambda source, **how: load_judgments(source, "games", **how),
     "pairs": load_pairs,
 }
@@ -138,6 +137,32 @@ CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
             "orig_feedback": "F",
         },
         {"question_id": Q, "score": 4.0, "criterion": "tone", "text": "F"},
+    ),
+    (
+        *("lm-eval results", "scores"),
+        {"results": {"mmlu": {"acc,none": 0.5, "alias": "mmlu"}}, "model_name": "org/m"},
+        {"model": "org/m", "category": "mmlu", "criterion": "acc", "score": 0.5},
+    ),
+    ("means", "scores", {"key": "M", "Writing": 9.5}, {"category": "writing", "score": 9.5}),
+    (
+        *("radar", "scores"),
+        {
+            "cells": [
+                {
+                    "outputs": [
+                        {
+                            "data": {
+                                "text/html": [
+                                    '"name":"M","r":[9.5,9.5],"theta":["Writing","Writing"]'
+                                ]
+                            }
+                        }
+                    ]
+                }
+            ],
+            "nbformat": 4,
+        },
+        {"model": "M", "category": "writing", "score": 9.5},
     ),
     ("scores", "scores", {"model": "m", "score": "3"}, {"score": 3.0, "judge": None}),
     ("lmjudge", "games", GAME, {"question_id": "1", "winner": "tie", "text": "[[C]]"}),
@@ -708,16 +733,16 @@ def test_the_parts_that_others_released(published_data: Path) -> None:
     answers = load_answers(formats / "arena-hard-v2/o3-mini-2025-01-31.first-100.jsonl")
     assert len(answers) == 100
     assert set(answers["model"]) == {"o3-mini-2025-01-31"}
-    wild = load_scores(formats / "wildbench/score.first-100.json")
+    wild = load_judgments(formats / "wildbench/score.first-100.json")
     rows = json.loads((formats / "wildbench/score.first-100.json").read_bytes())
     assert wild["score"].tolist() == [float(row["score"]) for row in rows]
-    biggen = load_scores(formats / "biggen-bench/sample_evals.first-100.json")
+    biggen = load_judgments(formats / "biggen-bench/sample_evals.first-100.json")
     assert len(biggen) == 100
     assert "score_rubric" in biggen
     for log, count in (("log.json", 3), ("log.eval", 1)):
-        assert load_scores(formats / "inspect" / log)["score"].tolist() == [1.0] * count
+        assert load_judgments(formats / "inspect" / log)["score"].tolist() == [1.0] * count
         assert load_answers(formats / "inspect" / log)["turns"].notna().all()
-    text = load_scores(formats / "inspect/log.eval")["text"].iloc[0]
+    text = load_judgments(formats / "inspect/log.eval")["text"].iloc[0]
     assert not text.startswith("attachment:")
     pairs = load_pairings(formats / "judgebench/claude-3-5-sonnet-20240620.jsonl")
     assert len(pairs) == 270

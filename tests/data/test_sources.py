@@ -11,7 +11,7 @@ from lmjudge.errors import DataMissing, WrongHash
 
 ROLES = {"questions", "references", "prompts", "answers", "votes"}
 ROLES |= {"scores", "games", "reviews", "threeclass"}
-ROLES |= {"instructions", "score-lists", "rouge", "pairs", "means"}
+ROLES |= {"instructions", "rouge", "pairs"}
 
 
 def test_every_source_says_where_it_comes_from_and_under_which_licence() -> None:

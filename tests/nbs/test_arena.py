@@ -42,47 +42,43 @@ def written(path: Path, rows: list[dict[str, object]]) -> Path:
 
 
 @pytest.mark.parametrize("name", ["battles.json", "battles.jsonl", "battles.parquet"])
-def test_battles_are_read_in_the_order_of_their_time(tmp_path: Path, name: str) -> None:
+def test_battles_are_read_with_their_times(tmp_path: Path, name: str) -> None:
     rows = [
         battle(9, winner="tie (bothbad)", anony=False, language="German"),
         battle(3, winner="tie", turn=2),
         battle(0),
     ]
-    votes = lj.load_battles(written(tmp_path / name, rows))
+    votes = lj.load_votes(written(tmp_path / name, rows[::-1]))
     assert votes["winner"].tolist() == ["model_b", "tie", "tie"]
     assert votes["reason"].fillna("").tolist() == ["", "", "both_bad"]
     assert votes["turn"].tolist() == [1, 2, 1]
     assert votes["anony"].tolist() == [True, True, False]
     assert votes["language"].tolist() == ["English", "English", "German"]
     assert set(votes["group"]) == {"crowd"}
-    # 15:53 in Greenwich is the morning of the same day where the arena stood, nine hours are not
-    # yet the next day there, though they are in Greenwich.
-    assert votes["day"].tolist() == ["2023-04-24"] * 3
+    assert votes["time"].tolist() == [row["tstamp"] for row in rows[::-1]]
     assert list(votes.columns[:9]) == list(COLUMNS["votes"])
 
 
 def test_anony_is_read_from_texts_too(tmp_path: Path) -> None:
     said = ["False", "true", False, True, 0, 1]
     rows = [battle(at, anony=value) for at, value in enumerate(said)]
-    votes = lj.load_battles(written(tmp_path / "b.jsonl", rows))
+    votes = lj.load_votes(written(tmp_path / "b.jsonl", rows))
     assert votes["anony"].tolist() == [False, True] * 3
     with pytest.raises(BadRow, match=r"line 1 of .*anony = 'perhaps'; expected true or false"):
-        lj.load_battles(written(tmp_path / "c.jsonl", [battle(0, anony="perhaps")]))
+        lj.load_votes(written(tmp_path / "c.jsonl", [battle(0, anony="perhaps")]))
 
 
 def test_the_first_files_call_the_winner_win(tmp_path: Path) -> None:
     rows = [{name: value for name, value in battle().items() if name != "winner"}]
-    votes = lj.load_battles(written(tmp_path / "b.json", [{**rows[0], "win": "model_a"}]))
+    votes = lj.load_votes(written(tmp_path / "b.json", [{**rows[0], "win": "model_a"}]))
     assert votes["winner"].tolist() == ["model_a"]
 
 
 def test_only_the_sides_and_the_winner_are_needed(tmp_path: Path) -> None:
     bare = {"model_a": "x", "model_b": "y", "winner": "tie"}
-    votes = lj.load_battles(written(tmp_path / "b.json", [bare, {**bare, "winner": "model_a"}]))
+    votes = lj.load_votes(written(tmp_path / "b.json", [bare, {**bare, "winner": "model_a"}]))
     assert votes["winner"].tolist() == ["tie", "model_a"]
-    assert votes["anony"].all()
     assert votes["time"].isna().all()
-    assert votes["day"].isna().all()
     assert len(lj.elo(votes)) == 2
 
 
@@ -97,20 +93,20 @@ def test_only_the_sides_and_the_winner_are_needed(tmp_path: Path) -> None:
 def test_what_is_no_battle_is_named(tmp_path: Path, row: dict[str, object], told: str) -> None:
     path = written(tmp_path / "b.json", [battle(), row])
     with pytest.raises(BadRow, match=told) as caught:
-        lj.load_battles(path)
+        lj.load_votes(path)
     assert caught.value.line == 2
 
 
 def test_files_that_are_no_battles(tmp_path: Path) -> None:
     with pytest.raises(DataMissing, match="no such file"):
-        lj.load_battles(tmp_path / "none.json")
+        lj.load_votes(tmp_path / "none.json")
     for name, text in (("a.json", "[{"), ("b.json", "[]"), ("c.json", '[{"x": 1}]')):
         (tmp_path / name).write_text(text)
         with pytest.raises(DataError):
-            lj.load_battles(tmp_path / name)
+            lj.load_votes(tmp_path / name)
     (tmp_path / "d.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match="not Parquet"):
-        lj.load_battles(tmp_path / "d.parquet")
+        lj.load_votes(tmp_path / "d.parquet")
 
 
 def test_shares_of_outcomes_are_those_of_the_pair_whatever_its_sides() -> None:
@@ -179,8 +175,10 @@ def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
     both = printed.merge(table, on=["table", "row", "column"], how="left")
     assert both["value"].notna().all()
     # The cells are those of the hidden names' battles up to the day, at the K of the time.
-    hidden = lj.load_battles(path)
-    hidden = hidden[hidden["anony"]]
+    hidden = lj.load_votes(path).query("anony").sort_values("time", kind="stable")
+    # Nine hours after 15:53 are the next day in Greenwich, and not yet where the arena stood.
+    when = pd.to_datetime(hidden["time"], unit="s", utc=True).dt.tz_convert("US/Pacific")
+    hidden = hidden.assign(day=when.dt.strftime("%Y-%m-%d"))
     for title, k in (("Table 1, week 1", 32), ("Table 1, week 4", 4)):
         board = hidden[hidden["day"] <= DAYS[title]]
         want = lj.elo_bootstrap(board, k=k, n_boot=30).set_index("model")["median"]

@@ -36,20 +36,23 @@ def written(path: Path, value: Any) -> Path:
 
 def test_instructions_of_ones_own(tmp_path: Path) -> None:
     path = written(tmp_path / "mine.json", [ALPACA, ALPACA | {"input": "", "output": ""}])
-    found = lj.load_instructions(path)
-    assert found.to_dict("records") == [
-        {"question_id": 0, "model": "mine", "instruction": "Add.", "input": "1 2"}
-        | {"answer": "Add the two numbers."},
-        {"question_id": 1, "model": "mine", "instruction": "Add.", "input": "", "answer": ""},
+    found = lj.load_answers(path, samples=None)
+    assert found["question_id"].is_unique
+    assert found.drop(columns="question_id").to_dict("records") == [
+        {"model": "mine", "turns": ["Add the two numbers."], "sample": 0}
+        | {"instruction": "Add.", "input": "1 2"},
+        {"model": "mine", "turns": [""], "sample": 0, "instruction": "Add.", "input": ""},
     ]
     lines = tmp_path / "mine.jsonl"
     lines.write_text(f"{json.dumps(ALPACA)}\n\n{json.dumps(ALPACA)}\n")
-    assert lj.load_instructions(lines)["answer"].tolist() == ["Add the two numbers."] * 2
+    repeated = lj.load_answers(lines, samples=None)
+    assert repeated["turns"].tolist() == [["Add the two numbers."]] * 2
+    assert repeated["sample"].tolist() == [0, 1]
     lines.write_text('{"instruction": "caf\\udce9", "output": "\\ud83d\\ude00"}\n')
-    assert lj.load_instructions(lines)["answer"].tolist() == ["\U0001f600"]
+    assert lj.load_answers(lines)["turns"].tolist() == [["\U0001f600"]]
     surrogates = tmp_path / "half.json"
     surrogates.write_text('[{"instruction": "caf\\udce9", "output": "x"}]')
-    assert lj.load_instructions(surrogates)["instruction"].tolist() == ["caf\ufffd"]
+    assert lj.load_answers(surrogates)["instruction"].tolist() == ["caf\ufffd"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +72,7 @@ def test_what_is_no_instruction_is_said(
     path = tmp_path / "mine.json"
     path.write_text(text)
     with pytest.raises(error, match=match):
-        lj.load_instructions(path)
+        lj.load_answers(path)
 
 
 def test_pairs_in_both_forms(tmp_path: Path) -> None:
@@ -91,14 +94,14 @@ def test_pairs_in_both_forms(tmp_path: Path) -> None:
 
 def test_lists_of_scores_keep_zeros_and_half_points(tmp_path: Path) -> None:
     path = written(tmp_path / "lists.json", {"a": [0, 7.5], "b": [10.0]})
-    found = lj.load_scores(path)
+    found = lj.load_judgments(path)
     assert found.groupby("model")["score"].apply(list).to_dict() == {"a": [0.0, 7.5], "b": [10.0]}
     assert found["question_id"].isna().all()
     for bad in ([1, 2], {"a": 3}, {"a": [True]}, {"a": ["7"]}):
-        with pytest.raises(DataError, match="no layout of scores"):
-            lj.load_scores(written(path, bad))
+        with pytest.raises(DataError, match="no layout of games or scores or votes"):
+            lj.load_judgments(written(path, bad))
     path.write_text('{"a": [NaN, 1]}')
-    assert lj.load_scores(path)["reason"].tolist()[0] == "no_verdict"
+    assert lj.load_judgments(path)["reason"].tolist()[0] == "no_verdict"
 
 
 def test_a_missing_source_says_how_to_get_it(
@@ -107,8 +110,8 @@ def test_a_missing_source_says_how_to_get_it(
     monkeypatch.setenv("LMJUDGE_DATA", str(tmp_path))
     monkeypatch.setenv("LMJUDGE_CACHE", str(tmp_path / "judgments"))
     for load, name in (
-        (lj.load_scores, "gpt4llm"),
-        (lj.load_instructions, "alpaca"),
+        (lj.load_judgments, "gpt4llm"),
+        (lj.load_answers, "alpaca"),
         (lj.load_pairs, "alpaca-pairs"),
     ):
         with pytest.raises(DataMissing, match=f"lmjudge fetch {name}"):

@@ -287,38 +287,37 @@ def test_results_files_of_both_of_the_harnesss_forms(tmp_path: Path) -> None:
     old = {"results": {"truthfulqa_mc": {"mc1": 0.3, "mc1_stderr": 0.01, "mc2": 0.4}}}
     path = tmp_path / "old.json"
     path.write_text(json.dumps(old | {"config": {"model_args": None}}))
-    found = lj.load_lm_eval(path)
-    assert found[["model", "metric", "value"]].values.tolist() == [
-        ["old", "mc1", 0.3],
-        ["old", "mc2", 0.4],
+    found = lj.load_judgments(path)
+    assert found[["model", "category", "criterion", "score"]].values.tolist() == [
+        ["old", "truthfulqa_mc", "mc1", 0.3],
+        ["old", "truthfulqa_mc", "mc2", 0.4],
     ]
     assert found["low"].tolist()[0] == pytest.approx(0.2804, abs=1e-4)
     assert np.isnan(found["low"].tolist()[1])
-    for text, problem in (("{}", "has no results"), ("[1]", "expected an object"), ("{", "JSON")):
+    for text, problem in (("{}", "no layout"), ("[1]", "expected a JSON object"), ("{", "JSON")):
         path.write_text(text)
         with pytest.raises(DataError, match=problem):
-            lj.load_lm_eval(path)
-    with pytest.raises(DataMissing, match="results_"):
-        lj.load_lm_eval(tmp_path / "run")
+            lj.load_judgments(path)
 
 
 def test_means_from_the_radars_notebook_and_from_json(tmp_path: Path) -> None:
     trace = '"name":"M-1","r":[9.5,2,9.5],"subplot":"polar","theta":["Writing","STEM","Writing"]'
     cell = {"outputs": [{"data": {"text/html": ["<script>Plotly({", trace, "})"]}}]}
     path = tmp_path / "radar_plot.ipynb"
-    path.write_text(json.dumps({"cells": [{"source": []}, cell]}))
+    path.write_text(json.dumps({"cells": [{"source": []}, cell], "nbformat": 4}))
     as_json = tmp_path / "means.json"
     as_json.write_text('{"M-1": {"Writing": 9.5, "STEM": 2}}')
     expected = [["M-1", "writing", 9.5], ["M-1", "stem", 2.0]]
-    assert lj.load_means(path).values.tolist() == expected
-    assert lj.load_means(as_json).values.tolist() == expected
+    for file in (path, as_json):
+        means = lj.load_judgments(file)
+        assert means[["model", "category", "score"]].values.tolist() == expected
     as_json.write_text('{"note": "none"}')
-    with pytest.raises(DataError, match="holds no means"):
-        lj.load_means(as_json)
+    with pytest.raises(DataError, match="no layout"):
+        lj.load_judgments(as_json)
 
 
 def test_the_authors_means_amount_to_the_printed_scores(published_data: Path) -> None:
-    means = lj.load_means().groupby("model")["score"].mean()
+    means = lj.load_judgments("mt-bench-radar").groupby("model")["score"].mean()
     printed = lj.published("mtbench-scores").query("table == 'Table 1' and column == 'mt_bench'")
     both = printed.set_index("row")["printed"].astype(float).to_frame().join(means, how="inner")
     assert len(both) == 7

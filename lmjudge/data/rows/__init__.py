@@ -1,7 +1,7 @@
 """The verdicts that ship with lmjudge: figures of released rows, without their texts.
 
 `<source>.<kind>.csv` beside this module holds the rows of one frame: `games`, `scores`, `votes`,
-`means`, `questions` (ids and categories) or `answers` (words, characters and Markdown counts of
+`questions` (ids and categories) or `answers` (words, characters and Markdown counts of
 each turn). `SHA256SUMS` lists the files; `NOTICE` has each licence and citation.
 `python -m lmjudge.data.rows` makes them all again from the released files.
 """
@@ -18,16 +18,15 @@ import pandas as pd
 
 from lmjudge.data.sources import plain
 from lmjudge.errors import WrongHash
-from lmjudge.frames import COLUMNS, frame
+from lmjudge.frames import frame
 
-KINDS = ("games", "scores", "votes", "means", "questions", "answers")
+KINDS = ("games", "scores", "votes", "questions", "answers")
 FOLDER = Path(__file__).parent
 # Columns that no file holds: texts stay with their authors, and votes ship without their times.
 TEXTS = {
     "games": ("text",),
     "scores": ("text",),
     "votes": ("time",),
-    "means": (),
     "questions": ("turns", "reference"),
     "answers": ("turns",),
 }
@@ -39,7 +38,7 @@ _NUMBERS = (
 def shipped(source: str | os.PathLike[str], kind: str) -> pd.DataFrame | None:
     """Return the rows of a source that ship with lmjudge; None where none of this kind do.
 
-    `kind` is "games", "scores", "votes", "means", "questions" or "answers". Columns are those of
+    `kind` is "games", "scores", "votes", "questions" or "answers". Columns are those of
     the frame; texts (`text`, `turns`, `reference`) and `time` are missing throughout. An answers
     frame has a row for each turn, with `turn`, `words`, `characters`, `headings`, `items` (of
     lists) and `bold`. `asked` is the request's key without its provider where rows of two sources
@@ -86,14 +85,14 @@ def _read(content: bytes, kind: str, source: str) -> pd.DataFrame:
     table = pd.read_csv(io.BytesIO(content), keep_default_na=False, dtype=str)
     table = table.where(table != "")
     for name in table.columns:
-        if name in _NUMBERS or (kind, name) == ("means", "score"):
+        if name in _NUMBERS:
             table[name] = pd.to_numeric(table[name])
     for name in TEXTS[kind]:
         table[name] = float("nan") if name == "time" else None
-    if kind == "scores":
+    if "published" in table and kind == "scores":
         table["published"] = pd.to_numeric(table["published"])
     if "key" in table.columns:
         table["asked"] = table["asked"].fillna(table["key"]) if "asked" in table else table["key"]
-    made = frame(kind, table) if kind in COLUMNS else table
+    made = frame(kind, table)
     made.attrs["source"] = source
     return made

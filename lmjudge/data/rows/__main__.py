@@ -13,7 +13,6 @@ from lmjudge.data import (
     answers_from_judgments,
     load_answers,
     load_judgments,
-    load_means,
     load_questions,
     load_votes,
 )
@@ -27,12 +26,11 @@ _ORDER = {
     "games": ["question_id", "turn", "model_a", "model_b", "judge", "sample"],
     "scores": ["question_id", "turn", "model", "judge", "sample"],
     "votes": ["question_id", "turn", "model_a", "model_b", "judge", "winner"],
-    "means": [],  # as in the figure: its models and axes have an order
     "questions": ["question_id"],
     "answers": ["question_id", "model", "sample", "turn"],
 }
 # What ships beside the columns of games and scores; an answers table holds counts instead.
-_BESIDE = ("prompt", "origin", "published", "published_a", "published_b", "asked")
+_BESIDE = ("category", "prompt", "origin", "published", "published_a", "published_b", "asked")
 
 
 def tables() -> Iterator[tuple[str, pd.DataFrame]]:
@@ -59,16 +57,16 @@ def tables() -> Iterator[tuple[str, pd.DataFrame]]:
     answers = load_answers("mt-bench")
     yield "mt-bench-human.answers", text_counts(answers[answers["model"].isin({*votes["model_a"]})])
     yield "llmfao.votes", load_votes("llmfao/original")
-    yield "mt-bench-radar.means", load_means("mt-bench-radar/original")
+    yield "mt-bench-radar.scores", load_judgments("mt-bench-radar/original")
 
 
 def content(name: str, table: pd.DataFrame) -> bytes:
     """Return a table as the bytes of its file: without texts, sorted, one row a line."""
     kind = name.rpartition(".")[2]
     if kind in ("games", "scores", "votes", "questions"):
-        table = table[[name for name in (*COLUMNS[kind], *_BESIDE) if name in table.columns]]
+        table = table[[n for n in dict.fromkeys((*COLUMNS[kind], *_BESIDE)) if n in table.columns]]
     table = table.drop(columns=[*TEXTS[kind]], errors="ignore")
-    if _ORDER[kind]:
+    if table["question_id"].notna().any():  # the radar's models and axes have an order
         ids = sorted(set(table["question_id"].dropna()), key=natural)
         places = {of: place for place, of in enumerate(ids)}
         table = table.sort_values(

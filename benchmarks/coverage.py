@@ -3,7 +3,7 @@
     python benchmarks/coverage.py --seeds 100 > docs/coverage.md
 
 Every quantity must be held as often as a 99.9 % binomial band around 95 % allows, or the exit
-status is 1; but for those whose estimates say `too_few` in half of the studies or more. The store is left out (`Memory`); `tests/simulate/test_simulate.py` shows that frames are equal
+status is 1; but for those whose estimates say `too_few` in half of the studies or more. The store is left out (`Memory`); `tests/simulation/test_simulate.py` shows that frames are equal
 with it. The first run, of seeds 0 to 99, is the one that counts: seeds are not chosen.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 import lmjudge as lj
-from lmjudge.simulate import MODELS, SimulatedJudge, Study, Voters
+from lmjudge.simulation import MODELS, SimulatedJudge, Study, Voters
 from lmjudge.stats import relative_quality
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -119,10 +119,12 @@ def preferences(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
     study = lj.simulate(seed, per_category=per_category, judges=judges)
     ask = {"store": Memory(), "endpoint": study.endpoint}
     fond = lj.Judge("pair", model="fond")
-    pairs = lj.repetitive_list(study.questions, study.listed, paraphraser="sim-scribe", **ask)
+    pairs = lj.judges.repetitive_list(
+        study.questions, study.listed, paraphraser="sim-scribe", **ask
+    )
     games = lj.judge_pairs(pairs, fond, **ask)
     for rule in ("both", "either"):
-        made = lj.attack_failures(games, padded=set(pairs["model_b"]), rule=rule)
+        made = lj.stats.attack_failures(games, padded=set(pairs["model_b"]), rule=rule)
         true = planted(study, "attack_failures", judge=fond.name, rule=rule)
         yield recovered(made, true, f"padded, {rule}")
     humans = study.votes[study.votes["turn"] == 1].assign(judge=study.votes["group"])
@@ -159,12 +161,12 @@ def instruction_data(study: Study, scores: pd.DataFrame) -> Iterator[pd.DataFram
     """
     grades = planted(study, "score_counts", judge=study.judges[0])
     grades = grades[grades["planted"] * len(study.questions) >= 5]
-    counts = lj.score_counts(scores).rename(columns={"score": "grade"})
+    counts = lj.stats.score_counts(scores).rename(columns={"score": "grade"})
     every = grades[["model", "grade"]].merge(counts[["model", "grade", "count"]], how="left")
     n = counts[["model", "n", "no_verdict"]].drop_duplicates()
     yield recovered(lj.shares(every.fillna({"count": 0}).merge(n)), grades, "grades")
     bins, said = list(range(0, 121, 20)), study.answers["turns"].explode()
-    words = lj.length_histogram(said, bins)[:-1].rename(columns={"low": "words"})
+    words = lj.stats.length_histogram(said, bins)[:-1].rename(columns={"low": "words"})
     true = planted(study, "length_histogram", bins=bins)
     yield recovered(lj.shares(words.assign(n=len(said), no_verdict=0)), true, "lengths")
 
@@ -174,7 +176,7 @@ def ranked_samples(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
     top = MODELS[0].name
     study = lj.simulate(seed, per_category=per_category, models=(MODELS[0], *SAMPLED), baseline=top)
     answers, judge = sampled(study), lj.Judge("score", model=study.judges[0])
-    ranked = lj.rank_samples(answers[answers["model"] != top], answers)
+    ranked = lj.stats.rank_samples(answers[answers["model"] != top], answers)
     groups = ranked.assign(model=ranked["model"] + ", rank " + ranked["rank"].astype(str))
     plain = ranked[ranked["sample"] == 0].assign(model=ranked["model"] + ", one sample")
     shown = pd.concat([groups, plain, answers[answers["model"] == top]]).assign(sample=0)
@@ -205,7 +207,7 @@ def kinds_of_judges(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
         yield recovered(made, true, f"{x} and {y}, {setting}")
     by = ["model_a", "model_b"]
     cut = {"voters": (pair.name, "expert"), "ties": "drop", "by": by, "turns": BOTH}
-    made = lj.agreement_by_gap(voters[pair.name], voters["expert"])
+    made = lj.stats.agreement_by_gap(voters[pair.name], voters["expert"])
     yield recovered(made, planted(study, "agreement", **cut), "by pair of models")
     for who, votes in voters.items():
         for by, ties in (("turn", "keep"), ("turn", "drop"), ("category", "keep")):
@@ -223,10 +225,10 @@ def rated(seed: int, per_category: int) -> Iterator[pd.DataFrame]:
     made = lj.bradley_terry(votes, cluster="question_id")
     yield recovered(made, planted(study, "bradley_terry", **said), "Bradley-Terry")
     for ties in ("drop", "half"):
-        made = lj.win_fractions(votes, ties=ties)
+        made = lj.stats.win_fractions(votes, ties=ties)
         true = planted(study, "win_fractions", ties=ties, **said)
         yield recovered(made, true, f"win fractions, {ties}")
-    made = lj.vote_shares(study.votes, by="turn")
+    made = lj.stats.vote_shares(study.votes, by="turn")
     true = planted(study, "vote_shares", by="turn", turns=BOTH, **said)
     yield recovered(made, true, "how votes fell")
 
@@ -235,7 +237,7 @@ def overlap(seed: int) -> Iterator[pd.DataFrame]:
     """What gpt4llm-rouge shows: mean ROUGE-L by the reference's length, and in all."""
     said, true = overlapping(seed)
     pairs = zip(said["reference"], said["answer"], strict=True)
-    said["score"] = [lj.rouge_l(reference, answer) for reference, answer in pairs]
+    said["score"] = [lj.stats.rouge_l(reference, answer) for reference, answer in pairs]
     said = said.assign(turn=1, judge="ROUGE-L", sample=0, reason=None, text=None, key=None)
     parts = [lj.mean_scores(said, by=["length", "model"])]
     parts += [lj.mean_scores(said, by="model").assign(length="ALL")]

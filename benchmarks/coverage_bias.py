@@ -29,7 +29,7 @@ from oracle import planted, recovered
 
 import lmjudge as lj
 from lmjudge.frames import frame
-from lmjudge.simulate import JUDGES, KIN, MODELS, MOVED
+from lmjudge.simulation import JUDGES, KIN, MODELS, MOVED
 from lmjudge.stats.bias import in_both_orders
 from lmjudge.stats.intervals import estimate
 
@@ -75,7 +75,7 @@ def of_study(study: lj.Study, what: str) -> Iterable[pd.DataFrame]:
         yield logged(see("length_bias", lj.length_bias(mine, study.answers), "odds", voters=name))
     last = study.judges[-1]
     renamed = lj.judge_pairs(study.pairings, lj.Judge("pair-renamed", model=last), **ask)
-    yield see("name_bias", lj.name_bias(games[last], renamed), "difference", judge=last)
+    yield see("name_bias", lj.stats.name_bias(games[last], renamed), "difference", judge=last)
     owns = lj.self_preference(votes, human=experts)
     for name in study.judges[:-1]:
         others = [other for other in study.judges if other != name]
@@ -138,7 +138,7 @@ def of_lengths(
             made = lj.length_bias(votes, answers).assign(planted=np.exp(effect))
             yield logged(made.assign(table=f"{what}: length_bias, drawn", row="m / n"))
         else:
-            made = lj.length_controlled_win_rates(votes, answers, baseline="n")
+            made = lj.stats.length_controlled_win_rates(votes, answers, baseline="n")
             made = made.assign(planted=1 / (1 + np.exp(-EVEN)), value=made["controlled"])
             yield made.assign(table=f"{what}: {quantity}, drawn", row="m against n")
 

@@ -155,7 +155,7 @@ def by_turn(votes: pd.DataFrame, taste: float) -> dict[str, dict[str, int]]:
         "win rate, by question alone": held(
             lj.win_rates(votes, by="turn", cluster="question_id").query("model == 'x'"), p
         ),
-        "vote share": held(lj.vote_shares(votes, by="turn").query("outcome == 'model_a'"), p),
+        "vote share": held(lj.stats.vote_shares(votes, by="turn").query("outcome == 'model_a'"), p),
         "agreement of voters": held(lj.agreement(mine, by="turn"), same),
         "agreement with a judge": held(
             lj.agreement(judges[judges["judge"] == -1], mine, by="turn"), p
@@ -177,7 +177,7 @@ def one_study(rng: np.random.Generator, design: tuple, taste: float) -> dict[str
     joint = rated.loc[names].rename(columns={"low": "one_low", "high": "one_high"})
     joint = joint.rename(columns={"joint_low": "low", "joint_high": "high"})
     together = held(joint, truth)
-    differences = lj.rating_differences(rows, **how)
+    differences = lj.stats.rating_differences(rows, **how)
     apart = differences[(differences["model_a"] == "m0") & (differences["model_b"] == "m1")]
     turned = differences[(differences["model_a"] == "m1") & (differences["model_b"] == "m0")]
     gap = truth[0] - truth[1]

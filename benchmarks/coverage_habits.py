@@ -17,7 +17,7 @@ from coverage import Memory, report, summary
 from oracle import planted, recovered
 
 import lmjudge as lj
-from lmjudge.simulate import KIN, MOVED, TWINS
+from lmjudge.simulation import KIN, MOVED, TWINS
 
 PROMPTS = ("pair", "pair-renamed", "score", "pair-few-shot")
 
@@ -36,7 +36,7 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
                 true = planted(study, "position_bias", judge=judge.name, rule=rule)
                 found.append(recovered(made, true, f"position, {rule}"))
         true = planted(study, "name_bias", judge=name)
-        names = lj.name_bias(games[0], games[1])
+        names = lj.stats.name_bias(games[0], games[1])
         found.append(recovered(names, true, "renaming adds", value="difference"))
     study = lj.simulate(seed, per_category=per_category, judges=KIN)
     ask = {"store": Memory(), "endpoint": study.endpoint}

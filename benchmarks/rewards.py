@@ -25,7 +25,7 @@ import transformers
 
 import lmjudge as lj
 from lmjudge.endpoints.scorer import encode
-from lmjudge.rewards import new_base, reward_answers
+from lmjudge.train import new_base, reward_answers
 
 WORDS = (
     "time year people way day man thing woman life child world school state family student".split()

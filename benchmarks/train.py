@@ -3,7 +3,7 @@
     python benchmarks/train.py                       # on a GPU; without one, what it would need
     python benchmarks/train.py --device cpu --width 64 --layers 2 --steps 8 --vocabulary 2000
 
-Random weights, random texts of one length, `lj.train_reward_model` as anybody calls it: AdamW, bfloat16 where
+Random weights, random texts of one length, `lj.train.train_reward_model` as anybody calls it: AdamW, bfloat16 where
 the device has it (weights, gradients and the optimizer's state stay float32), no evaluation in between. The
 operations of a token are 6 for each weight that multiplies, 8 where activations are computed again, and
 attention's; the share is that of the operations in `--peak`, the device's dense bfloat16 peak in TFLOP/s.
@@ -20,7 +20,7 @@ import torch
 import transformers
 
 import lmjudge as lj
-from lmjudge.rewards import new_base
+from lmjudge.train import new_base
 
 PEAKS = {"H100": 989, "H200": 989, "A100": 312, "L40": 181, "4090": 165}
 GIB = 2**30
@@ -116,7 +116,7 @@ def main() -> None:
 
         transformers.Trainer.training_step = timed  # a step is from the one's begin to the next's
         frame = lj.frames.frame("pairs", pairs)
-        lj.train_reward_model(
+        lj.train.train_reward_model(
             frame,
             base=base,
             out=Path(scratch) / "out",

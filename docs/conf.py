@@ -11,6 +11,7 @@ import sys
 from base64 import b64decode
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -45,15 +46,15 @@ TOPICS = {
     "records": "Requests, replies, records",
     "store": "The store",
     "endpoints": "Endpoints",
-    "generate": "Generating answers",
+    "generation": "Generating answers",
     "judges": "Judging",
-    "plan": "Plans",
-    "simulate": "Simulated studies",
+    "planning": "Plans",
+    "simulation": "Simulated studies",
     "stats": "Estimators",
     "audit": "Choosing a judge",
-    "published": "Published numbers",
+    "printed": "Published numbers",
     "report": "Tables, figures, reports",
-    "rewards": "Training and rewards",
+    "train": "Training and rewards",
     "widgets": "In JupyterLab",
     "errors": "Errors",
 }
@@ -62,14 +63,22 @@ TOPICS = {
 def names_by_topic() -> dict[str, list[str]]:
     """Return the public names under each topic: those of `lj.*`, then those of topic modules."""
     names: dict[str, list[str]] = {}
-    for name, module in lmjudge._HOME.items():
-        names.setdefault(module.partition(".")[0], []).append(f"lmjudge.{name}")
-    for topic in ("audit", "errors"):
-        module = import_module(f"lmjudge.{topic}")
+    for name in lmjudge.__all__:
+        item = getattr(lmjudge, name)
+        if not isinstance(item, ModuleType):
+            names.setdefault(item.__module__.split(".")[1], []).append(f"lmjudge.{name}")
+    for path in ("data", "stats", "audit", "train", "errors", "report.figures"):
+        module = import_module(f"lmjudge.{path}")
         public = getattr(module, "__all__", None) or [
-            name for name, item in vars(module).items() if isinstance(item, type)
+            name
+            for name, item in vars(module).items()
+            if callable(item) and item.__module__ == module.__name__ and name[0] != "_"
         ]
-        names[topic] = [f"lmjudge.{topic}.{name}" for name in public]
+        names.setdefault(path.partition(".")[0], []).extend(
+            f"lmjudge.{path}.{name}"
+            for name in public
+            if name not in lmjudge.__all__ and callable(getattr(module, name))
+        )
     return names
 
 
@@ -77,7 +86,11 @@ def write_pages(app: Any) -> None:
     """Write the API pages, the command line's page and the notebooks into the source folder."""
     api = HERE / "api"
     api.mkdir(exist_ok=True)
-    for topic, names in names_by_topic().items():
+    topics = names_by_topic()
+    for page in api.glob("*.md"):
+        if page.stem not in topics:
+            page.unlink()
+    for topic, names in topics.items():
         lines = [f"# {TOPICS.get(topic, topic)}", ""]
         for name in names:
             item = getattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from lmjudge.endpoints.openai import OpenAIEndpoint
-    from lmjudge.plan import Plan
+    from lmjudge.planning import Plan
     from lmjudge.records import Endpoint, Failure, Reply, Request
     from lmjudge.store import Store
 

@@ -14,9 +14,9 @@ from lmjudge.cli.saying import say
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lmjudge.generate import Answerer
+    from lmjudge.generation import Answerer
     from lmjudge.judges import Judge
-    from lmjudge.plan import Plan
+    from lmjudge.planning import Plan
     from lmjudge.records import Request
     from lmjudge.store import Store
 
@@ -27,10 +27,10 @@ def generate(parsed: argparse.Namespace) -> int:
     """Asks a model to answer questions; 1 where some have no answer."""
     from lmjudge.data import save
     from lmjudge.data.writing import held_answers
-    from lmjudge.generate import generate, next_requests
-    from lmjudge.generate.recipes import MAKING
+    from lmjudge.generation import generate, next_requests
+    from lmjudge.generation.recipes import MAKING
     from lmjudge.places import file_name
-    from lmjudge.plan import plan
+    from lmjudge.planning import plan
 
     given = _questions(parsed)
     parts, made = MAKING.get(parsed.recipe, (None, None))
@@ -72,7 +72,7 @@ def judge(parsed: argparse.Namespace) -> int:
     from lmjudge.errors import AnswersLeftOut
     from lmjudge.judges import judge_answers, judge_pairs, judge_requests
     from lmjudge.judges.parsers import REASONS
-    from lmjudge.plan import plan
+    from lmjudge.planning import plan
 
     if unknown := sorted(set(parsed.redo) - set(REASONS)):
         parsed.wrong(f"--redo {unknown[0]}: expected reasons out of {', '.join(REASONS)}")
@@ -154,7 +154,7 @@ def _unusable(answers: pd.DataFrame, recipe: str) -> Sequence[Path]:
 
 def _questions(parsed: argparse.Namespace) -> pd.DataFrame:
     from lmjudge.frames import subset
-    from lmjudge.generate.recipes import MAKING, kinds
+    from lmjudge.generation.recipes import MAKING, kinds
 
     devises = parsed.recipe == "devise"
     if (parsed.questions is None and not devises) or (parsed.count and not devises):
@@ -193,7 +193,7 @@ def _params(parsed: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, A
 
 
 def _answerer(parsed: argparse.Namespace) -> Answerer:
-    from lmjudge.generate import RECIPES, Answerer
+    from lmjudge.generation import RECIPES, Answerer
 
     recipe = dict(RECIPES[parsed.recipe]) if parsed.recipe else {}
     params = dict(recipe.pop("params", {"temperature": 0.7, "max_tokens": 1024}))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lmjudge.errors import ReportError
 from lmjudge.places import reports
-from lmjudge.published import compare, stems as published_stems
+from lmjudge.printed import compare, stems as published_stems
 from lmjudge.report.files import read_csv
 from lmjudge.report.tables import PLACES, read_table
 

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lmjudge import places
 from lmjudge.places import reports
-from lmjudge.published import STATUSES, published, stems as published_stems
+from lmjudge.printed import STATUSES, published, stems as published_stems
 from lmjudge.report.card import facts
 from lmjudge.report.checking import (
     COMPARED,

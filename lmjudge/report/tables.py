@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lmjudge.errors import ReportError
-from lmjudge.published import BASES, TABLE_COLUMNS, published, stems
+from lmjudge.printed import BASES, TABLE_COLUMNS, published, stems
 from lmjudge.report.files import read_csv
 
 FLAGGED = "yes"

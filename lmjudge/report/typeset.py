@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from lmjudge.published import STATUSES, TABLE_COLUMNS, as_printed, beside, published, stems
+from lmjudge.printed import STATUSES, TABLE_COLUMNS, as_printed, beside, published, stems
 from lmjudge.report.drawing import label
 from lmjudge.report.files import number, plain, write
 

@@ -34,7 +34,7 @@ _FORK = get_context("fork")
 # What notebooks and papermill import. tqdm.auto and pyplot are left to the kernels: at their import
 # both look for the notebook that they are in.
 _AHEAD = (
-    "lmjudge.data lmjudge.judges lmjudge.plan lmjudge.published lmjudge.simulate lmjudge.stats"
+    "lmjudge.data lmjudge.judges lmjudge.planning lmjudge.printed lmjudge.simulation lmjudge.stats"
     " lmjudge.store scipy.sparse.csgraph scipy.stats statsmodels.stats.multitest"
     " statsmodels.stats.proportion statsmodels.genmod.generalized_linear_model"
     " matplotlib.figure matplotlib.backends.backend_agg pandas.io.formats.html pyarrow.parquet"

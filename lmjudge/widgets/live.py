@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from lmjudge.frames import check, frame, with_input
-from lmjudge.generate import Answerer, generate
+from lmjudge.generation import Answerer, generate
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Endpoint
 from lmjudge.stats import bradley_terry

@@ -256,7 +256,7 @@ def test_flips_and_drift_are_counted_by_hand() -> None:
     one = ["model_a"] * 6 + ["tie"] * 2 + ["model_b", None]
     two = ["model_b"] * 4 + ["model_a", "tie", "tie", "model_a", "model_b", "tie"]
     before = frame("votes", [_vote(q, "v1", w) for q, w in enumerate(one)])
-    after = lj.swap(frame("votes", [_vote(q, "v2", w) for q, w in enumerate(two)]))
+    after = lj.frames.swap(frame("votes", [_vote(q, "v2", w) for q, w in enumerate(two)]))
     made = audit.flips(before, after).iloc[0]
     assert made[["flipped", "reversed", "n", "lost", "found", "no_verdict"]].tolist() == [
         6,

@@ -73,7 +73,7 @@ def test_five_models_graded_by_gpt_4(published_data: Path, tmp_path: Path) -> No
 
 def test_two_models_whose_answers_are_recovered(published_data: Path, tmp_path: Path) -> None:
     lj.import_judgments("routellm", store=Store(tmp_path / "store", mode="record"))
-    answers = lj.answers_from_judgments("routellm")
+    answers = lj.data.answers_from_judgments("routellm")
     assert answers["origin"].unique().tolist() == ["recovered"]
     assert answers["turns"].map(len).eq(2).all()
     store = Store(tmp_path / "store")

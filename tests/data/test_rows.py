@@ -50,7 +50,7 @@ def load(source: str, kind: str) -> pd.DataFrame:
 def released(source: str, kind: str) -> pd.DataFrame:
     """The same rows, read in the released files."""
     if (source, kind) == ("routellm", "answers"):
-        return lj.answers_from_judgments("routellm").drop(columns="origin")
+        return lj.data.answers_from_judgments("routellm").drop(columns="origin")
     if source == "mt-bench-human" and kind == "questions":
         return lj.load_questions("mt-bench")
     if source == "mt-bench-human" and kind == "answers":

@@ -23,8 +23,8 @@ from lmjudge import (
     load_questions,
     load_votes,
     save,
-    to_dataset,
 )
+from lmjudge.data import to_dataset
 from lmjudge.data.writing import add_answers
 from lmjudge.errors import DataError, FrameError
 from lmjudge.frames import frame

@@ -22,7 +22,7 @@ from loopback import FAILS, FAULTS, STOPS, TRANSIENT, Loopback, always, chat
 from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.errors import EndpointStopped
 from lmjudge.frames import line_up, pair_up, resolve
-from lmjudge.generate import generate
+from lmjudge.generation import generate
 from lmjudge.judges import Judge, judge_answers, judge_pairs, judge_requests
 from lmjudge.records import Reply
 from lmjudge.stats.wins import win_rates

@@ -27,11 +27,11 @@ from support import written
 
 import lmjudge as lj
 from lmjudge.cli import main
-from lmjudge.generate import RECIPES, devise, kinds, translate
+from lmjudge.generation import RECIPES, devise, kinds, translate
 from lmjudge.judges import RESPONSE_FORMATS
 from lmjudge.records import Reply, Request
-from lmjudge.rewards import reward_answers, reward_pairs
 from lmjudge.store import exchange
+from lmjudge.train import reward_answers, reward_pairs
 
 QUESTIONS = [
     {

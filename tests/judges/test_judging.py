@@ -12,7 +12,7 @@ from endpoints import Echo
 
 from lmjudge.errors import FrameError, Miss, PromptError, RequestFailed
 from lmjudge.frames import line_up, pair_up, resolve
-from lmjudge.generate import generate
+from lmjudge.generation import generate
 from lmjudge.judges import Judge, judge_answers, judge_pairs, judge_requests, reread
 from lmjudge.records import Reply, Request
 from lmjudge.store import Store

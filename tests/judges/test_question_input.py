@@ -11,7 +11,7 @@ from endpoints import Echo
 
 import lmjudge as lj
 from lmjudge.frames import frame, with_input
-from lmjudge.rewards import pairs_from_scores, pairs_from_votes
+from lmjudge.train import pairs_from_scores, pairs_from_votes
 from lmjudge.widgets.browser import browse
 from lmjudge.widgets.live import arena
 from lmjudge.widgets.voting import vote
@@ -124,7 +124,7 @@ def test_an_answerer_learns_from_the_input(questions: pd.DataFrame, answers: pd.
     pytest.importorskip("torch", reason="the extra `train` is not installed")
     from tiny import tiny_tokenizer
 
-    from lmjudge.rewards.answering import conversation_items
+    from lmjudge.train.answering import conversation_items
 
     tokenizer = tiny_tokenizer()
     lineup = lj.line_up(questions, answers)

@@ -14,7 +14,7 @@ import lmjudge as lj
 from lmjudge.errors import BadRow, DataError, DataMissing
 from lmjudge.frames import COLUMNS
 from lmjudge.report import read_table, run
-from lmjudge.simulate import Voters
+from lmjudge.simulation import Voters
 
 
 def battle(number: int = 0, **changes: object) -> dict[str, object]:
@@ -112,8 +112,8 @@ def test_files_that_are_no_battles(tmp_path: Path) -> None:
 def test_shares_of_outcomes_are_those_of_the_pair_whatever_its_sides() -> None:
     study = lj.simulate(0, per_category=4)
     votes = study.votes[study.votes["group"] == "crowd"]
-    found = lj.vote_shares(votes, by="turn")
-    again = lj.vote_shares(lj.swap(votes), by="turn")
+    found = lj.stats.vote_shares(votes, by="turn")
+    again = lj.stats.vote_shares(lj.frames.swap(votes), by="turn")
     pd.testing.assert_frame_equal(found, again)
     pair = ["turn", "model_a", "model_b"]
     assert (found.groupby(pair)["count"].sum() == found.groupby(pair)["n"].first()).all()
@@ -181,7 +181,7 @@ def test_the_arenas_files_reach_every_cell_of_its_tables(place: Path) -> None:
     hidden = hidden.assign(day=when.dt.strftime("%Y-%m-%d"))
     for title, k in (("Table 1, week 1", 32), ("Table 1, week 4", 4)):
         board = hidden[hidden["day"] <= DAYS[title]]
-        want = lj.elo_bootstrap(board, k=k, n_boot=30).set_index("model")["median"]
+        want = lj.stats.elo_bootstrap(board, k=k, n_boot=30).set_index("model")["median"]
         have = table[table["table"] == title].set_index("row")["value"]
         assert have.to_dict() == pytest.approx(want.to_dict())
     december = table[table["table"] == "Table, December 2023"]
@@ -204,10 +204,12 @@ def test_ratings_and_fractions_hold_what_was_planted(seed: int) -> None:
                 "ratings",
             ),
             recovered(
-                lj.win_fractions(votes), planted(study, "win_fractions", voters="crowd"), "wins"
+                lj.stats.win_fractions(votes),
+                planted(study, "win_fractions", voters="crowd"),
+                "wins",
             ),
             recovered(
-                lj.vote_shares(study.votes, by="turn"),
+                lj.stats.vote_shares(study.votes, by="turn"),
                 planted(study, "vote_shares", voters="crowd", by="turn", turns=(1, 2)),
                 "shares",
             ),

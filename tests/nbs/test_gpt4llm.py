@@ -19,7 +19,7 @@ from support import examples
 import lmjudge as lj
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
 from lmjudge.report import read_table, run
-from lmjudge.simulate import MODELS, Study
+from lmjudge.simulation import MODELS, Study
 
 ROOT = Path(__file__).parents[2]
 STEMS = ["gpt4llm-data", "gpt4llm-scores", "gpt4llm-reward"]
@@ -132,7 +132,7 @@ def test_a_missing_source_says_how_to_get_it(
 def test_ranks_are_those_of_a_plain_sort(rows: list[tuple[int, int, float]]) -> None:
     frame = pd.DataFrame(rows, columns=["question_id", "sample", "reward"]).assign(model="m")
     answers = frame.drop(columns="reward").assign(turns=[["x"]] * len(frame))
-    ranked = lj.rank_samples(answers, frame.sample(frac=1, random_state=1))
+    ranked = lj.stats.rank_samples(answers, frame.sample(frac=1, random_state=1))
     assert ranked["reward"].tolist() == frame["reward"].tolist()
     for row in ranked.itertuples():
         before = [
@@ -148,14 +148,14 @@ def test_rewards_that_do_not_fit_are_refused() -> None:
     answers["sample"] = [0, 1]
     rewards = answers.drop(columns="turns").assign(reward=[1.0, 2.0])
     with pytest.raises(FrameError, match="lack reward"):
-        lj.rank_samples(answers, rewards.drop(columns="reward"))
+        lj.stats.rank_samples(answers, rewards.drop(columns="reward"))
     with pytest.raises(FrameError, match="1 of 2 answers have no reward, such as m on question 1"):
-        lj.rank_samples(answers, rewards[:1])
+        lj.stats.rank_samples(answers, rewards[:1])
     for bad in (float("nan"), float("inf"), "none"):
         with pytest.raises(FrameError, match="no reward"):
-            lj.rank_samples(answers, rewards.assign(reward=[1.0, bad]))
+            lj.stats.rank_samples(answers, rewards.assign(reward=[1.0, bad]))
     with pytest.raises(FrameError, match="1 rows repeat"):
-        lj.rank_samples(answers, pd.concat([rewards, rewards[:1]]))
+        lj.stats.rank_samples(answers, pd.concat([rewards, rewards[:1]]))
 
 
 # Planted truths, against draws

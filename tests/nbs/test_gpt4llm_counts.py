@@ -155,7 +155,7 @@ def test_own_answers_by_the_length_of_their_references(place: Path) -> None:
     cells = table.set_index(["row", "column"])["value"]
     assert (cells.xs("whole", level="column") == 1).all()
     for text, length in references.items():
-        want = lj.rouge_l(text, text[: len(text) // 2])
+        want = lj.stats.rouge_l(text, text[: len(text) // 2])
         assert cells[length, "half"] == pytest.approx(want)
     # References of a file of their own take the place of the labels.
     known = place / "references.json"
@@ -171,7 +171,7 @@ def test_own_answers_by_the_length_of_their_references(place: Path) -> None:
 def test_rouge_recovers_the_planted_overlap(seed: int) -> None:
     said, true = overlapping(seed)
     pairs = zip(said["reference"], said["answer"], strict=True)
-    said["score"] = [lj.rouge_l(reference, answer) for reference, answer in pairs]
+    said["score"] = [lj.stats.rouge_l(reference, answer) for reference, answer in pairs]
     # Distinct words in their places: the overlap is the share of words kept.
     kept = [
         sum(a == b for a, b in zip(r.split(), t.split(), strict=True)) / len(r.split())

@@ -15,7 +15,7 @@ from support import written
 
 import lmjudge as lj
 from lmjudge.report import read_table, run
-from lmjudge.simulate import SimulatedJudge
+from lmjudge.simulation import SimulatedJudge
 
 PROMPTS = {"default": "pair-general", "cot": "pair-chain-of-thought", "reference": "pair-reference"}
 WREN = SimulatedJudge(

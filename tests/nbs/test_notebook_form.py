@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lmjudge.published import stems
+from lmjudge.printed import stems
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))

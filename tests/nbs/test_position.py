@@ -19,10 +19,10 @@ from support import written
 import lmjudge as lj
 from lmjudge.errors import BadRow
 from lmjudge.judges.prompts import find_prompts
-from lmjudge.published import as_printed, published, stems
+from lmjudge.printed import as_printed, published, stems
 from lmjudge.report import read_table, run
-from lmjudge.simulate import KIN, MOVED, TWINS, SimulatedJudge
-from lmjudge.simulate.endpoint import _EXAMPLE
+from lmjudge.simulation import KIN, MOVED, TWINS, SimulatedJudge
+from lmjudge.simulation.endpoint import _EXAMPLE
 
 ROOT = Path(__file__).parents[2]
 OUTCOMES = ["consistent", "biased_first", "biased_second", "mixed"]
@@ -253,7 +253,7 @@ def test_habits_are_recovered() -> None:
         )
         for prompt, played in games.items()
     ]
-    names = lj.name_bias(games["pair"], games["pair-renamed"], **sure)
+    names = lj.stats.name_bias(games["pair"], games["pair-renamed"], **sure)
     true = planted(study, "name_bias", judge="sim-linnet")
     tables.append(recovered(names, true, value="difference"))
     study = lj.simulate(3, per_category=10, judges=KIN)

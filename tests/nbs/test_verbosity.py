@@ -18,7 +18,7 @@ from lmjudge.errors import FrameError, ReportError, RequestFailed
 from lmjudge.frames import frame
 from lmjudge.judges.attack import find_list, rewordings, turn_around
 from lmjudge.report import read_table, run
-from lmjudge.simulate import SimulatedJudge
+from lmjudge.simulation import SimulatedJudge
 
 QUESTIONS = frame(
     "questions", [{"question_id": 1, "category": "c", "turns": ["What?"], "reference": None}]
@@ -49,8 +49,8 @@ def test_the_added_part_says_nothing_new(listed, before, after, mark, gap):
     lines = [f"{n}{mark} {item}" for n, item in enumerate(listed, 1)]
     start = "".join(f"{line}\n" for line in before)
     text = start + gap.join(lines) + "".join(f"\n{line}" for line in after)
-    found = lj.repetitive_list(QUESTIONS, said(text))
-    assert found.equals(lj.repetitive_list(QUESTIONS, said(text)))
+    found = lj.judges.repetitive_list(QUESTIONS, said(text))
+    assert found.equals(lj.judges.repetitive_list(QUESTIONS, said(text)))
     row = found.iloc[0]
     assert (row["items"], row["reason"]) == (len(listed), None)
     assert row["answer_a"] == [text]
@@ -82,14 +82,14 @@ def test_what_is_a_list():
 
 def test_answers_without_a_list_are_left_out_and_counted():
     answers = said("1. a, b\n2. c", "No list.", "1. Alone.")
-    pairs = lj.repetitive_list(QUESTIONS, answers)
+    pairs = lj.judges.repetitive_list(QUESTIONS, answers)
     assert pairs["reason"].value_counts(dropna=False).to_dict() == {"no_list": 2, None: 1}
     assert pairs["model_b"].tolist() == ["m0+list", "m1+list", "m2+list"]
     assert pairs["answer_b"].map(bool).tolist() == [True, False, False]
     usable = pairs[pairs["reason"].isna()]
     plan = lj.plan(usable, lj.Judge("pair", model="x"), store=lj.Store("/nowhere/at/all"))
     assert (plan.requests, plan.misses) == (2, 2)
-    empty = lj.repetitive_list(QUESTIONS, answers[:0])
+    empty = lj.judges.repetitive_list(QUESTIONS, answers[:0])
     assert empty.empty
     assert list(empty.columns) == list(pairs.columns)
 
@@ -119,7 +119,7 @@ def test_a_model_rewords_through_the_store(tmp_path):
     answers = said(*(f"Tips:\n1. a{n}\n2. b{n}" for n in range(4)), "none")
     texts = ("Sure:\n1) One.\n2) Two.", "1. Lost one.", "1. One.\n2. cut", None)
     store = lj.Store(tmp_path, mode="record")
-    pairs = lj.repetitive_list(
+    pairs = lj.judges.repetitive_list(
         QUESTIONS, answers, paraphraser="gpt-x", store=store, endpoint=Rewords(texts)
     )
     reasons = [None, "not_reworded", "not_reworded", "server_error", "no_list"]
@@ -131,10 +131,10 @@ def test_a_model_rewords_through_the_store(tmp_path):
     assert rewordings(never, "gpt-x") == asked
     again = lj.Store(tmp_path)
     assert lj.plan(asked, store=again).hits == 3
-    kept = lj.repetitive_list(QUESTIONS, answers[:3], paraphraser="gpt-x", store=again)
+    kept = lj.judges.repetitive_list(QUESTIONS, answers[:3], paraphraser="gpt-x", store=again)
     assert kept["reason"].tolist() == reasons[:3]
     with pytest.raises(FrameError, match="no store to ask"):
-        lj.repetitive_list(QUESTIONS, answers, paraphraser="gpt-x")
+        lj.judges.repetitive_list(QUESTIONS, answers, paraphraser="gpt-x")
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def test_the_notebook_attacks_a_judge_of_ones_own(project):
         project / "mine.jsonl",
         *({"question_id": n, "text": listed if n % 2 else "No."} for n in range(7)),
     )
-    pairs = lj.repetitive_list(lj.load_questions(questions), lj.load_answers(answers))
+    pairs = lj.judges.repetitive_list(lj.load_questions(questions), lj.load_answers(answers))
     store = lj.Store(project / "judgments", mode="record")
     fond = lj.Judge("pair", model="fond")
     usable = pairs[pairs["reason"].isna()]
@@ -212,11 +212,13 @@ def test_planted_failures_are_covered():
     for seed in range(8):
         study = lj.simulate(seed, per_category=4, judges=(judge,))
         ask = {"store": Memory(), "endpoint": study.endpoint}
-        pairs = lj.repetitive_list(study.questions, study.listed, paraphraser="sim-scribe", **ask)
+        pairs = lj.judges.repetitive_list(
+            study.questions, study.listed, paraphraser="sim-scribe", **ask
+        )
         assert pairs["reason"].isna().all()
         games = lj.judge_pairs(pairs, lj.Judge("pair", model="j"), **ask)
         for rule in ("both", "either"):
-            found = lj.attack_failures(games, padded=set(pairs["model_b"]), rule=rule).iloc[0]
+            found = lj.stats.attack_failures(games, padded=set(pairs["model_b"]), rule=rule).iloc[0]
             true = planted(study, "attack_failures", judge="j/pair", rule=rule)["planted"].item()
             held.append(found["low"] < true < found["high"])
     assert sum(held) >= 13

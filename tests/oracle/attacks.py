@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate.planted import RIGHT_FROM, Plan, words_of
+from lmjudge.simulation.planted import RIGHT_FROM, Plan, words_of
 from oracle import truth
 from oracle.truth import NONE, STATES, A, B, judge_named, ratio
 

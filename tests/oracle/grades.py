@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from lmjudge.simulate.planted import LENGTHS, Plan, SimulatedJudge
+from lmjudge.simulation.planted import LENGTHS, Plan, SimulatedJudge
 from oracle import truth
 
 _REACH, _STEPS, _NODES = 6.0, 241, 20

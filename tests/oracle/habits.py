@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate.planted import LENGTHS, Plan, SimulatedJudge, SimulatedModel
+from lmjudge.simulation.planted import LENGTHS, Plan, SimulatedJudge, SimulatedModel
 from oracle import truth
 from oracle.truth import NONE, TIE, A, B, By, judge_named, listed, ratio
 

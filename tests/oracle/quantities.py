@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate import Study
-from lmjudge.simulate.planted import Plan
+from lmjudge.simulation import Study
+from lmjudge.simulation.planted import Plan
 from oracle import truth
 from oracle.attacks import attack_failures, length_bias, wrong_preferred
 from oracle.grades import votes_of

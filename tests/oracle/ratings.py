@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate.planted import Plan
+from lmjudge.simulation.planted import Plan
 from oracle import truth
 from oracle.truth import TIE, A, B, By, listed, ratio
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate.planted import LENGTHS, Plan, SimulatedJudge, SimulatedModel, words_of
+from lmjudge.simulation.planted import LENGTHS, Plan, SimulatedJudge, SimulatedModel, words_of
 from oracle import truth
 
 if TYPE_CHECKING:
-    from lmjudge.simulate.study import Study
+    from lmjudge.simulation.study import Study
 
 REWARD_NOISE = 0.83
 # One model that answers each question five times.

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.frames import WINNERS, check
-from lmjudge.simulate import SimulatedJudge, Study
-from lmjudge.simulate.endpoint import SimulatedEndpoint
-from lmjudge.simulate.signs import by_answer, word_of
+from lmjudge.simulation import SimulatedJudge, Study
+from lmjudge.simulation.endpoint import SimulatedEndpoint
+from lmjudge.simulation.signs import by_answer, word_of
 from oracle.truth import grade_chances
 
 

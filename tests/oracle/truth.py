@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.frames import WINNERS
-from lmjudge.simulate.planted import (
+from lmjudge.simulation.planted import (
     CATEGORIES,
     LENGTHS,
     ONE_TURN,

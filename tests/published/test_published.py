@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lmjudge.errors import DataMissing, ReportError
-from lmjudge.published import (
+from lmjudge.printed import (
     STATUSES,
     as_printed,
     beside,

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lmjudge.published import as_printed, published, stems
+from lmjudge.printed import as_printed, published, stems
 from lmjudge.report import notebooks, read_table
 
 KEYS = pd.read_csv(Path(__file__).with_name("published_keys.csv"), dtype=str, keep_default_na=False)

@@ -228,8 +228,8 @@ def test_the_order_of_rows_and_columns_changes_no_byte(tmp_path: Path) -> None:
         "ceiling": lambda: lj.ceiling(votes),
         "position_bias": lambda: lj.position_bias(games),
         "bradley_terry": lambda: lj.bradley_terry(votes, ridge=0.1),
-        "win_fractions": lambda: lj.win_fractions(votes),
-        "elo_bootstrap": lambda: lj.elo_bootstrap(votes, n_boot=50),
+        "win_fractions": lambda: lj.stats.win_fractions(votes),
+        "elo_bootstrap": lambda: lj.stats.elo_bootstrap(votes, n_boot=50),
     }
 
     def made() -> dict[str, bytes]:

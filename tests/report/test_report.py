@@ -359,12 +359,12 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
     for figure in (
         lj.bars(cells, alt="Bars."),
         lj.bars(cells, alt="Bars.", stacked=True),
-        lj.radar(cells, alt="Bars.", limit=4),
-        lj.curves(cells, alt="Bars.", level=1.5),
-        lj.heatmap(cells[:4], alt="Bars.", limits=(0, 4)),
+        lj.figures.radar(cells, alt="Bars.", limit=4),
+        lj.figures.curves(cells, alt="Bars.", level=1.5),
+        lj.figures.heatmap(cells[:4], alt="Bars.", limits=(0, 4)),
         lj.intervals(cells, alt="Bars."),
-        lj.histogram(cells, edges=[0, 1, 2], alt="Bars."),
-        lj.sunburst(cells[:3].assign(row=["a/b", "a/$c$", "d/"]), alt="Bars."),
+        lj.figures.histogram(cells, edges=[0, 1, 2], alt="Bars."),
+        lj.figures.sunburst(cells[:3].assign(row=["a/b", "a/$c$", "d/"]), alt="Bars."),
     ):
         data, told = figure._repr_mimebundle_()
         assert figure.png.startswith(b"\x89PNG")
@@ -374,11 +374,11 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
     assert lj.bars(cells, alt="").png == lj.bars(cells, alt="").png
     assert lj.bars(cells, unit="votes").alt.startswith("Bars (votes): $a$, x 2; $a$, y 2")
     with pytest.raises(ReportError, match="inner/outer"):
-        lj.sunburst(cells)
+        lj.figures.sunburst(cells)
     with pytest.raises(ReportError, match="twice"):
         lj.bars(pd.concat([cells, cells]), alt="")
     with pytest.raises(ReportError, match="three columns"):
-        lj.radar(cells[cells["column"] == "x"], alt="", limit=4)
+        lj.figures.radar(cells[cells["column"] == "x"], alt="", limit=4)
 
 
 def contrast(colour: str, ground: str) -> float:

@@ -141,7 +141,7 @@ ESTIMATORS = {
     "alpha": lambda v, **how: lj.kappa(v, coefficient="alpha", **how),
     "ceiling": lambda v, **how: lj.ceiling(v, **how),
     "win_rates": lambda v, **how: lj.win_rates(v, **how),
-    "vote_shares": lambda v, **how: lj.vote_shares(v, **how),
+    "vote_shares": lambda v, **how: lj.stats.vote_shares(v, **how),
     "compare_judges": lambda v, **how: lj.compare_judges(_judges(v), v, **how),
 }
 

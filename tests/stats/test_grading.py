@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
-from given import examples
 from hypothesis import given, strategies as st
 from scipy import stats
 from sklearn.metrics import brier_score_loss, cohen_kappa_score, roc_curve
 from statsmodels.formula.api import ols
+from support import examples
 
 from lmjudge.errors import FrameError
 from lmjudge.stats.gold import gold_accuracy

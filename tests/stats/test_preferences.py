@@ -16,7 +16,7 @@ import lmjudge as lj
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame, resolve
 from lmjudge.judges import parsers
-from lmjudge.simulate import JUDGES
+from lmjudge.simulation import JUDGES
 from lmjudge.stats import (
     attack_failures,
     length_bias,

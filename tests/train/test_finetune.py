@@ -22,16 +22,16 @@ import lmjudge as lj
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import frame
 from lmjudge.report import read_table
-from lmjudge.rewards import (
+from lmjudge.simulation import MODELS
+from lmjudge.simulation.signs import LOOSE, SOUND, signed, told
+from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
+from lmjudge.train import (
     longer_rewards,
     new_base,
     pairs_from_scores,
     split_pairs,
     word_rewards,
 )
-from lmjudge.simulate import MODELS
-from lmjudge.simulate.signs import LOOSE, SOUND, signed, told
-from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
@@ -184,8 +184,8 @@ def test_the_loss_is_on_the_assistants_tokens_exactly(
     talk: list[tuple[str, str]], ours: bool
 ) -> None:
     """Under a template that ends in a space, which tokens may take along, and under our own."""
-    from lmjudge.rewards.answering import spoken, tokens_said
-    from lmjudge.rewards.bases import TEMPLATE
+    from lmjudge.train.answering import spoken, tokens_said
+    from lmjudge.train.bases import TEMPLATE
 
     tokenizer = tiny_tokenizer(["and some of it, some more of them. \n\n some\n"] * 9)
     if ours:
@@ -204,7 +204,7 @@ def test_the_loss_is_on_the_assistants_tokens_exactly(
 
 
 def test_long_conversations_are_split_between_exchanges() -> None:
-    from lmjudge.rewards.answering import conversation_items, tokens_said
+    from lmjudge.train.answering import conversation_items, tokens_said
 
     tokenizer = tiny_tokenizer()
     talk = [(f"question {at}", "answer " * 5) for at in range(6)]
@@ -231,7 +231,7 @@ def test_an_answerer_learns_resumes_and_answers(tmp_path: Path) -> None:
                     family="llama", vocabulary=300, width=32, context=128)  # fmt: skip
     options = OPTIONS | {"learning_rate": 1e-2, "epochs": 4, "evaluations": 4, "batch_size": 8}
     known = {"base": base, "held_out": lineup[48:], **options}
-    whole = lj.train_answerer(lineup[:48], out=tmp_path / "whole", **known)
+    whole = lj.train.train_answerer(lineup[:48], out=tmp_path / "whole", **known)
     loss = whole.metrics["held_out_loss"]
     assert loss.iloc[-1] < loss.iloc[0] / 2
     step, steps = transformers.Trainer.training_step, []
@@ -245,12 +245,12 @@ def test_an_answerer_learns_resumes_and_answers(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transformers.Trainer, "training_step", killed)
         with pytest.raises(KeyboardInterrupt):
-            lj.train_answerer(lineup[:48], out=tmp_path / "broken", **known)
+            lj.train.train_answerer(lineup[:48], out=tmp_path / "broken", **known)
     (checkpoint,) = (tmp_path / "broken").glob("checkpoints/*")
     unfinished = checkpoint / "checkpoint-13"  # as if killed while it was being saved
     unfinished.mkdir()
     (unfinished / "model.safetensors").write_bytes(b"half")
-    lj.train_answerer(lineup[:48], out=tmp_path / "broken", checkpointing=True, **known)
+    lj.train.train_answerer(lineup[:48], out=tmp_path / "broken", checkpointing=True, **known)
     one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "broken"))
     assert one == two
     endpoint = lj.LocalEndpoint(tmp_path / "whole", device="cpu")
@@ -262,9 +262,9 @@ def test_an_answerer_learns_resumes_and_answers(tmp_path: Path) -> None:
     made = lj.generate(questions, answerer, store=store, endpoint=endpoint)
     assert made["turns"].iloc[0] == ["so it is"]
     with pytest.raises(TrainingError, match="nothing can be learned from 1"):
-        lj.train_answerer(lineup_of([[("q", "")]]), base=base, out=tmp_path / "x", **options)
+        lj.train.train_answerer(lineup_of([[("q", "")]]), base=base, out=tmp_path / "x", **options)
     with pytest.raises(TrainingError, match="both trained on and held out"):
-        lj.train_answerer(lineup, out=tmp_path / "x", **known)
+        lj.train.train_answerer(lineup, out=tmp_path / "x", **known)
 
 
 # How a step is cut up. Where gradients cancel, Adam makes steps of what rounding leaves of them.
@@ -277,7 +277,7 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
     held = made_pairs(3).assign(prompt=["x", "y", "z"])
     weights, losses = [], []
     for size, accumulate in ((6, 1), (2, 3)):
-        made = lj.train_reward_model(
+        made = lj.train.train_reward_model(
             pairs,
             base=base,
             out=tmp_path / f"{size}",
@@ -301,7 +301,7 @@ torch.set_num_threads(1)
 import lmjudge as lj
 folder, out, size = sys.argv[1:]
 pairs, held = (lj.load_pairs(f"{folder}/{name}.jsonl") for name in ("pairs", "held"))
-made = lj.train_reward_model(
+made = lj.train.train_reward_model(
     pairs, base=f"{folder}/opt", out=out, held_out=held, batch_size=int(size), epochs=2,
     learning_rate=1e-3, seed=1, device="cpu", progress=False, evaluations=4,
 )
@@ -347,7 +347,9 @@ def test_other_options_or_another_base_begin_anew(tmp_path: Path) -> None:
     """What is gone on from is the same training: never another one's state."""
     base, pairs = tiny_opt(tmp_path / "opt"), made_pairs(20)
     for rate in (1e-3, 2e-3):
-        lj.train_reward_model(pairs, base=base, out=tmp_path / "out", learning_rate=rate, **OPTIONS)
+        lj.train.train_reward_model(
+            pairs, base=base, out=tmp_path / "out", learning_rate=rate, **OPTIONS
+        )
     assert len(list((tmp_path / "out/checkpoints").iterdir())) == 2
 
 
@@ -355,11 +357,11 @@ def test_a_base_of_another_shape_is_refused(tmp_path: Path) -> None:
     import json
 
     base = tiny_opt(tmp_path / "opt")
-    made = lj.train_reward_model(made_pairs(8), base=base, out=tmp_path / "out", **OPTIONS)
+    made = lj.train.train_reward_model(made_pairs(8), base=base, out=tmp_path / "out", **OPTIONS)
     config = json.loads((made.folder / "config.json").read_text())
     (made.folder / "config.json").write_text(json.dumps(config | {"ffn_dim": 128}))
     with pytest.raises(TrainingError, match="weights of another shape"):
-        lj.train_reward_model(made_pairs(8), base=made.folder, out=tmp_path / "x", **OPTIONS)
+        lj.train.train_reward_model(made_pairs(8), base=made.folder, out=tmp_path / "x", **OPTIONS)
 
 
 # What was planted, found again.
@@ -457,7 +459,7 @@ def test_a_reward_model_finds_planted_quality_and_ranks_by_it(tmp_path: Path) ->
     texts = [*learned["prompt"], *learned["chosen"], *learned["rejected"]]
     base = new_base(tmp_path / "base", texts, vocabulary=400, width=32, layers=1)
     options = {"epochs": 3, "evaluations": 4, "batch_size": 4, "longest": 160}
-    training = lj.train_reward_model(
+    training = lj.train.train_reward_model(
         learned,
         base=base,
         out=tmp_path / "reward",
@@ -472,8 +474,8 @@ def test_a_reward_model_finds_planted_quality_and_ranks_by_it(tmp_path: Path) ->
     read = sampled(study).drop(columns="reward").assign(turns=signed(study)["turns"])
     mine = read["model"] != baseline
     lineup = lj.line_up(study.questions, read[mine])
-    rewards = lj.reward_answers(lineup, lj.RewardEndpoint(training.folder), store=store)
-    ranked = lj.rank_samples(read[mine], rewards)
+    rewards = lj.train.reward_answers(lineup, lj.RewardEndpoint(training.folder), store=store)
+    ranked = lj.stats.rank_samples(read[mine], rewards)
     groups = ranked.assign(model="rank " + ranked["rank"].astype(str))
     plain = ranked[ranked["sample"] == 0].assign(model="B")
     pairings = lj.pair_up(

@@ -17,7 +17,7 @@ from support import benchmark
 
 import lmjudge as lj
 from lmjudge.errors import EndpointStopped
-from lmjudge.simulate import JUDGES, MODELS, SimulatedJudge, Study, Voters
+from lmjudge.simulation import JUDGES, MODELS, SimulatedJudge, Study, Voters
 
 ROOT = Path(__file__).parents[2]
 

@@ -34,6 +34,7 @@ TABLE_COLUMNS = tuple("table row column value n low high too_few no_verdict basi
 BASES = ("rows", "arithmetic", "unreleased", "own", "demo")
 STATUSES = ("printed", "figure", "copy", "recomputed", "unverified")
 
+_FOLDER = files("lmjudge") / "published"
 _CELL = ["table", "row", "column"]
 _BY_DIGITS = {"truncated": ROUND_DOWN, "half-up": ROUND_HALF_UP}
 
@@ -42,7 +43,7 @@ def stems() -> list[str]:
     """The stems that a paper printed a table for, sorted."""
     return sorted(
         entry.name.removesuffix(".csv")
-        for entry in files(__name__).iterdir()
+        for entry in _FOLDER.iterdir()
         if entry.name.endswith(".csv")
     )
 
@@ -61,7 +62,7 @@ def published(stem: str) -> pd.DataFrame:
             f"no paper printed a table for {stem!r}; published are {', '.join(stems())}",
             source=stem,
         )
-    with files(__name__).joinpath(f"{stem}.csv").open(encoding="utf-8") as lines:
+    with _FOLDER.joinpath(f"{stem}.csv").open(encoding="utf-8") as lines:
         cells = pd.read_csv(lines, dtype=str, keep_default_na=False)
     cells["n"] = pd.to_numeric(cells["n"].replace("", None)).astype("Int64")
     return cells

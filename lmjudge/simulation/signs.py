@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulate.endpoint import _TOKEN, Fact, SimulatedEndpoint
-from lmjudge.simulate.planted import SimulatedJudge
-from lmjudge.simulate.study import Study, _token
+from lmjudge.simulation.endpoint import _TOKEN, Fact, SimulatedEndpoint
+from lmjudge.simulation.planted import SimulatedJudge
+from lmjudge.simulation.study import Study, _token
 
 # Which of these a word of an answer becomes says how good the answer is.
 SOUND = ("apt", "exact", "lucid", "sound", "useful", "valid")

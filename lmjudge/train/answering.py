@@ -12,9 +12,9 @@ import pandas as pd
 from lmjudge.endpoints.local import need_torch
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import check
-from lmjudge.rewards.bases import TEMPLATE, open_base
-from lmjudge.rewards.pairs import digest_of
-from lmjudge.rewards.training import Item, Training
+from lmjudge.train.bases import TEMPLATE, open_base
+from lmjudge.train.pairs import digest_of
+from lmjudge.train.training import Item, Training
 
 
 def train_answerer(
@@ -41,8 +41,8 @@ def train_answerer(
     Source: the Vicuna blog post (2023-03-30), "Training".
     """
     need_torch()
-    from lmjudge.rewards.fitting import fit
-    from lmjudge.rewards.losses import Answering
+    from lmjudge.train.fitting import fit
+    from lmjudge.train.losses import Answering
 
     if held_out is not None and set(lineup["question_id"]) & set(held_out["question_id"]):
         raise TrainingError(

@@ -14,8 +14,8 @@ from lmjudge.endpoints.local import need_torch
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import check
 from lmjudge.judges import Judge, judge_requests
-from lmjudge.rewards.bases import open_base
-from lmjudge.rewards.pairs import digest_of, split_pairs, usable
+from lmjudge.train.bases import open_base
+from lmjudge.train.pairs import digest_of, split_pairs, usable
 
 Item = dict[str, Any]
 
@@ -65,8 +65,8 @@ def train_reward_model(
     human feedback" (arXiv 2203.02155), section 3.5.
     """
     need_torch()
-    from lmjudge.rewards.fitting import fit
-    from lmjudge.rewards.losses import Pairwise
+    from lmjudge.train.fitting import fit
+    from lmjudge.train.losses import Pairwise
 
     folder = Path(out)
     kept, excluded = usable(pairs)
@@ -141,8 +141,8 @@ def train_judge(
     Source: "Judging LLM-as-a-Judge" (arXiv 2306.05685), appendix F and Table 15: three classes.
     """
     need_torch()
-    from lmjudge.rewards.fitting import fit
-    from lmjudge.rewards.losses import Classified
+    from lmjudge.train.fitting import fit
+    from lmjudge.train.losses import Classified
 
     folder = Path(out)
     if held_out is not None and set(votes["question_id"]) & set(held_out["question_id"]):

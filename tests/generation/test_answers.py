@@ -15,7 +15,7 @@ from lmjudge.cli import main
 from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.errors import AnswersLeftOut
 from lmjudge.frames import finished, line_up, pair_up
-from lmjudge.generate import Answerer, generate
+from lmjudge.generation import Answerer, generate
 from lmjudge.judges import Judge, judge_answers
 from lmjudge.reasoning import after_reasoning, answer_text
 from lmjudge.store import Store

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from lmjudge.frames import check
-from lmjudge.generate import Answerer, conversations
+from lmjudge.generation import Answerer, conversations
 from lmjudge.judges import Judge, judge_requests
 from lmjudge.judges.judging import Orders, Row, Turns, unjudged_turns
 from lmjudge.judges.prompts import NEED_REFERENCE

@@ -14,7 +14,7 @@ from typing import Any
 from lmjudge.errors import EndpointStopped, RequestFailed
 from lmjudge.judges.attack import find_list
 from lmjudge.records import Reply, Request
-from lmjudge.simulate.planted import Side, SimulatedJudge
+from lmjudge.simulation.planted import Side, SimulatedJudge
 
 PARAPHRASER = "sim-scribe"
 _TOKEN = re.compile(r"[qr][a-z2-7]{16}", re.IGNORECASE)

@@ -11,7 +11,7 @@ from loopback import Loopback, chat, http
 
 import lmjudge as lj
 from lmjudge.errors import FrameError, Miss, PromptError
-from lmjudge.generate import KINDS, RECIPES, devise, kinds, translate
+from lmjudge.generation import KINDS, RECIPES, devise, kinds, translate
 
 
 def questions(*rows: dict) -> pd.DataFrame:

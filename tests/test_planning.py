@@ -11,9 +11,9 @@ from lmjudge.endpoints.budget import Budget
 from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.errors import EndpointStopped, FrameError, PriceError
 from lmjudge.frames import line_up
-from lmjudge.generate import Answerer, generate
+from lmjudge.generation import Answerer, generate
 from lmjudge.judges import Judge, judge_requests
-from lmjudge.plan import plan
+from lmjudge.planning import plan
 from lmjudge.prices import Price, cost, price_of, prices
 from lmjudge.records import Record, Reply, Request
 from lmjudge.store import Store

@@ -10,7 +10,7 @@ a paper's number.
 
 from __future__ import annotations
 
-from lmjudge.simulate.planted import (
+from lmjudge.simulation.planted import (
     JUDGES,
     KIN,
     MODELS,
@@ -22,7 +22,7 @@ from lmjudge.simulate.planted import (
     SimulatedModel,
     Voters,
 )
-from lmjudge.simulate.study import Study, build
+from lmjudge.simulation.study import Study, build
 
 __all__ = [
     "JUDGES",

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 import lmjudge as lj
 from lmjudge.errors import EndpointError, EndpointStopped, FrameError, TrainingError
 from lmjudge.records import Request
-from lmjudge.rewards import (
+from lmjudge.train import (
     pairs_from_scores,
     pairs_from_votes,
     reward_answers,
@@ -95,9 +95,9 @@ def test_a_share_held_out_lies_between_none_and_all(share: float) -> None:
 
 def test_loss_and_gradients_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     """Each pair scored on its own, one after the other: the definition, without batches."""
-    from lmjudge.rewards.bases import open_base
-    from lmjudge.rewards.losses import Pairwise
-    from lmjudge.rewards.training import prompt_items
+    from lmjudge.train.bases import open_base
+    from lmjudge.train.losses import Pairwise
+    from lmjudge.train.training import prompt_items
 
     pairs = pd.concat([made_pairs(2, 3), made_pairs(1, 2).assign(prompt="another")])
     model, tokenizer, longest = open_base(
@@ -138,7 +138,7 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(tmp_path: Path) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, object]:
     folder = tmp_path_factory.mktemp("rewards")
     base = tiny_opt(folder / "opt", ["task good bad bad good"])
-    training = lj.train_reward_model(
+    training = lj.train.train_reward_model(
         made_pairs(120, 3),
         base=base,
         out=folder / "reward",
@@ -177,7 +177,7 @@ def test_training_finds_what_is_better(trained, tmp_path: Path) -> None:  # type
         ]
     )
     given = reward_answers(lj.line_up(QUESTIONS, answers), endpoint, store=store)
-    ranked = lj.rank_samples(answers, given)
+    ranked = lj.stats.rank_samples(answers, given)
     assert ranked["rank"].tolist() == [3, 2, 1]
     with pytest.raises(EndpointStopped, match="answers 'reward' as"):
         list(store.ask([Request(endpoint.name, [])], endpoint))
@@ -186,7 +186,7 @@ def test_training_finds_what_is_better(trained, tmp_path: Path) -> None:  # type
 def test_one_seed_gives_the_same_weights(tmp_path: Path) -> None:
     base = tiny_opt(tmp_path / "opt")
     for out in ("one", "two"):
-        lj.train_reward_model(made_pairs(20), base=base, out=tmp_path / out, **OPTIONS)
+        lj.train.train_reward_model(made_pairs(20), base=base, out=tmp_path / out, **OPTIONS)
     one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("one", "two"))
     assert one == two
 
@@ -197,7 +197,7 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
 
     base, pairs = tiny_opt(tmp_path / "opt"), made_pairs(40)
     options = OPTIONS | {"epochs": 2, "evaluations": 4, "held_out": 0.2}
-    lj.train_reward_model(pairs, base=base, out=tmp_path / "whole", **options)
+    lj.train.train_reward_model(pairs, base=base, out=tmp_path / "whole", **options)
 
     step = transformers.Trainer.training_step
     steps = []
@@ -211,8 +211,8 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transformers.Trainer, "training_step", killed)
         with pytest.raises(KeyboardInterrupt):
-            lj.train_reward_model(pairs, base=base, out=tmp_path / "broken", **options)
-    again = lj.train_reward_model(pairs, base=base, out=tmp_path / "broken", **options)
+            lj.train.train_reward_model(pairs, base=base, out=tmp_path / "broken", **options)
+    again = lj.train.train_reward_model(pairs, base=base, out=tmp_path / "broken", **options)
     assert steps[-1] > 0
     one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "broken"))
     assert one == two
@@ -223,19 +223,21 @@ def test_what_cannot_be_learned_from_is_said_or_counted(tmp_path: Path) -> None:
     base = tiny_opt(tmp_path / "opt")
     bad = made_pairs(1).assign(chosen="same", rejected="same")
     with pytest.raises(TrainingError, match=r"0 on 0 prompts .*'equal responses': 1"):
-        lj.train_reward_model(bad, base=base, out=tmp_path / "out")
+        lj.train.train_reward_model(bad, base=base, out=tmp_path / "out")
     mixed = pd.concat([made_pairs(20), bad, bad.assign(rejected=" ")])
-    made = lj.train_reward_model(mixed, base=base, out=tmp_path / "out", longest=8, **OPTIONS)
+    made = lj.train.train_reward_model(mixed, base=base, out=tmp_path / "out", longest=8, **OPTIONS)
     assert made.excluded == {"equal responses": 1, "an empty response": 1}
     assert made.truncated > 0
     with pytest.raises(TrainingError, match="both trained on and held out"):
-        lj.train_reward_model(made_pairs(4), base=base, out=tmp_path / "x", held_out=made_pairs(1))
+        lj.train.train_reward_model(
+            made_pairs(4), base=base, out=tmp_path / "x", held_out=made_pairs(1)
+        )
     with pytest.raises(TrainingError, match="loss is nan at step"):
-        lj.train_reward_model(
+        lj.train.train_reward_model(
             made_pairs(40), base=base, out=tmp_path / "nan", **OPTIONS | {"learning_rate": 1e30}
         )
     with pytest.raises(TrainingError, match="cannot be trained from"):
-        lj.train_reward_model(made_pairs(4), base=tmp_path, out=tmp_path / "x")
+        lj.train.train_reward_model(made_pairs(4), base=tmp_path, out=tmp_path / "x")
 
 
 def test_a_model_of_another_shape_or_a_corrupt_one_is_refused(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -273,7 +275,7 @@ def test_a_judge_that_is_a_classifier(tmp_path: Path) -> None:
     cast = pd.DataFrame(votes).assign(judge="h", group="crowd", reason=None, time=None)
     pairings = lj.pair_up(questions, pd.DataFrame(rows))
     held = cast["question_id"] >= 140
-    training = lj.train_judge(
+    training = lj.train.train_judge(
         cast[~held],
         shorten(pairings, 50),
         base=tiny_opt(tmp_path / "opt", ["great plain"] * 9),
@@ -290,6 +292,6 @@ def test_a_judge_that_is_a_classifier(tmp_path: Path) -> None:
     found = lj.agreement(lj.resolve(games).assign(judge="trained"), cast)
     assert found["agreement"].iloc[0] > 0.9
     with pytest.raises(TrainingError, match="all say the same"):
-        lj.train_judge(
+        lj.train.train_judge(
             cast[:1].assign(winner="tie"), pairings, base=tmp_path / "opt", out=tmp_path / "no"
         )

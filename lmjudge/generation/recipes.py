@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lmjudge.frames import check, frame
-from lmjudge.generate.answering import Answerer, generate
+from lmjudge.generation.answering import Answerer, generate
 from lmjudge.judges.judging import Asks
 from lmjudge.records import Endpoint
 

@@ -1,7 +1,7 @@
 """Answers to questions, and questions made by models: devised by category, or translated."""
 
-from lmjudge.generate.answering import Answerer, conversations, generate, next_requests
-from lmjudge.generate.recipes import KINDS, RECIPES, devise, kinds, translate
+from lmjudge.generation.answering import Answerer, conversations, generate, next_requests
+from lmjudge.generation.recipes import KINDS, RECIPES, devise, kinds, translate
 
 __all__ = [
     "KINDS",

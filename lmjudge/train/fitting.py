@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from lmjudge.canonical import canonical_json
 from lmjudge.endpoints.local import without_bars
 from lmjudge.errors import TrainingError
-from lmjudge.rewards.losses import Finite, Fitted, Item
+from lmjudge.train.losses import Finite, Fitted, Item
 
 _KINDS = {
     "Pairwise": ("A reward model", "the pairs of {} prompts", "RewardEndpoint"),

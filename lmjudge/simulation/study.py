@@ -14,8 +14,8 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.frames import frame, pair_up
 from lmjudge.shown import as_table
-from lmjudge.simulate.endpoint import Fact, SimulatedEndpoint
-from lmjudge.simulate.planted import (
+from lmjudge.simulation.endpoint import Fact, SimulatedEndpoint
+from lmjudge.simulation.planted import (
     CATEGORIES,
     LENGTHS,
     ONE_TURN,

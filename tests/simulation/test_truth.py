@@ -11,9 +11,9 @@ from scipy.stats import norm
 from support import benchmark
 
 import lmjudge as lj
-from lmjudge.published import TABLE_COLUMNS, published, stems
-from lmjudge.simulate import JUDGES, MODELS, VOTERS, SimulatedJudge, Study
-from lmjudge.simulate.planted import CATEGORIES
+from lmjudge.printed import TABLE_COLUMNS, published, stems
+from lmjudge.simulation import JUDGES, MODELS, VOTERS, SimulatedJudge, Study
+from lmjudge.simulation.planted import CATEGORIES
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,21 +1,21 @@
 """Reward models, and judges and answerers that are trained: pairs, training, rewards, ranks."""
 
-from lmjudge.rewards.answering import train_answerer
-from lmjudge.rewards.baselines import (
+from lmjudge.train.answering import train_answerer
+from lmjudge.train.baselines import (
     longer_rewards,
     longer_votes,
     majority_votes,
     word_rewards,
 )
-from lmjudge.rewards.bases import new_base
-from lmjudge.rewards.pairs import (
+from lmjudge.train.bases import new_base
+from lmjudge.train.pairs import (
     pairs_from_scores,
     pairs_from_votes,
     shorten,
     split_pairs,
 )
-from lmjudge.rewards.ranking import reward_answers, reward_pairs
-from lmjudge.rewards.training import Training, train_judge, train_reward_model
+from lmjudge.train.ranking import reward_answers, reward_pairs
+from lmjudge.train.training import Training, train_judge, train_reward_model
 
 __all__ = [
     "Training",

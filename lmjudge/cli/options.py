@@ -400,7 +400,10 @@ def _asking(parser: argparse.ArgumentParser) -> None:
 def serving(parser: argparse.ArgumentParser) -> None:
     """Where the server is, and where the store."""
     parser.add_argument(
-        "--base-url", help="OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's)."
+        "--base-url",
+        metavar="URL[,URL]",
+        help="OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's). Several of one"
+        " model share the calls.",
     )
     parser.add_argument(
         "--allow-http",

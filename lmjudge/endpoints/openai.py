@@ -15,7 +15,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -34,6 +34,8 @@ _LONGEST_BACKOFF = 60.0
 _UNFIT_ATTEMPTS = 3
 # After so many requests in a row with the same unfit reply, or the same refusal, the run stops.
 _ALIKE = {"bad_reply": 5, "bad_request": 3}
+# Faults that are a server's, so that another server may answer the same request.
+_OF_A_SERVER = {"unreachable", "connection", "timeout", "server_error"}
 # What the openai package's client takes; in a body it would be stored, and do nothing.
 _CLIENTS = {"api_key", "base_url", "extra_body", "extra_headers", "extra_query", "headers"}
 
@@ -43,15 +45,18 @@ class OpenAIEndpoint:
     """Answer chat requests through an OpenAI-compatible server.
 
     `base_url` and `api_key` default to OPENAI_BASE_URL and OPENAI_API_KEY; a server on this machine
-    needs no key. `timeout` bounds one attempt, `deadline` the whole request with its attempts and
-    the pauses between them, both in seconds. Neither runs while the server still answers requests
-    that were sent no later, so a slow server may queue. Pauses are random up to `backoff`, doubled
-    at each attempt, or as long as the server asks: then all workers pause, and a request that was
-    told to wait (for a second or more) has not used up an attempt. `max_bytes` is the
-    largest response read (raise it for log-probabilities of long answers). Plain http is for this
-    machine only, unless `allow_http`. `headers` are sent along, and are kept as secret as the key.
-    `ca_file` is a PEM file of the authorities to trust. With `same_model`, a reply of another model
-    than you asked for, by the server's own word, stops the run (another_model) and is not kept.
+    needs no key. Several servers of one model are a list of base URLs, or one text with commas:
+    each call goes to the least busy one. A server that fails is left out for a while, and its calls
+    go to the others. `concurrency` is for all servers together. `timeout` bounds one attempt,
+    `deadline` the whole request with its attempts and the pauses between them, both in seconds.
+    Neither runs while the server still answers requests that were sent no later, so a slow server
+    may queue. Pauses are random up to `backoff`, doubled at each attempt, or as long as the server
+    asks: then all workers pause, and a request that was told to wait (for a second or more) has not
+    used up an attempt. `max_bytes` is the largest response read (raise it for log-probabilities of
+    long answers). Plain http is for this machine only, unless `allow_http`. `headers` are sent
+    along, and are kept as secret as the key. `ca_file` is a PEM file of the authorities to trust.
+    With `same_model`, a reply of another model than you asked for, by the server's own word, stops
+    the run (another_model) and is not kept.
 
     A reply that is paid for is kept, whatever its shape. An unfit one is asked for at most three
     times. The run stops when five requests in a row get the same unfit reply twice, or when the
@@ -66,7 +71,7 @@ class OpenAIEndpoint:
     the key.
     """
 
-    base_url: str | None = None
+    base_url: str | Sequence[str] | None = None
     api_key: str | None = field(default=None, repr=False, kw_only=True)
     concurrency: int = field(default=64, kw_only=True)
     timeout: float = field(default=120.0, kw_only=True)
@@ -81,6 +86,8 @@ class OpenAIEndpoint:
     network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if self.base_url is not None and not isinstance(self.base_url, str):
+            object.__setattr__(self, "base_url", tuple(self.base_url))
         for name in ("concurrency", "timeout", "deadline", "max_attempts", "max_bytes", "backoff"):
             if not getattr(self, name) > 0:
                 raise EndpointError(
@@ -105,29 +112,45 @@ class OpenAIEndpoint:
         self, meter: Meter
     ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
         """Open a session that tells `meter` of every attempt."""
-        url, key = self.target()
+        targets = self.targets()
         from lmjudge.endpoints.wire import connect
 
-        network = Network.to(url, self.ca_file)
-        async with connect(
-            url,
-            key,
-            network,
-            headers=self.headers,
-            connections=self.concurrency,
-            max_bytes=self.max_bytes,
-        ) as post:
+        async with AsyncExitStack() as stack:
+            servers = []
+            for url, key in targets:
+                post = await stack.enter_async_context(
+                    connect(
+                        url,
+                        key,
+                        Network.to(url, self.ca_file),
+                        headers=self.headers,
+                        connections=self.concurrency,
+                        max_bytes=self.max_bytes,
+                    )
+                )
+                servers.append(_Server(post, self.timeout))
             secrets = (key, *(value for value in self.headers.values() if len(value) > 7))
-            yield _Session(self, post, secrets, meter).answer
+            yield _Session(self, servers, secrets, meter).answer
 
     def target(self) -> tuple[str, str]:
-        """The base URL and the key, "" where none is needed."""
+        """The base URL and the key, "" where none is needed; EndpointError for several URLs."""
+        (url, key), *others = self.targets()
+        if others:
+            raise EndpointError(
+                f"base_url names {len(others) + 1} servers; batches go to one, so give one"
+            )
+        return url, key
+
+    def targets(self) -> list[tuple[str, str]]:
+        """The base URL of each server and the key, "" where none is needed."""
         base = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        url, host, local = checked_url(base, allow_http=self.allow_http)
+        bases = base.split(",") if isinstance(base, str) else base
+        checked = [checked_url(one.strip(), allow_http=self.allow_http) for one in bases]
         key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
-        if not key and not local and not self.headers:
+        remote = next((host for _, host, local in checked if not local), None)
+        if not key and remote and not self.headers:
             raise EndpointStopped(
-                f"no API key for {host}; set OPENAI_API_KEY, or give api_key",
+                f"no API key for {remote}; set OPENAI_API_KEY, or give api_key",
                 reason="no_key",
                 status=None,
             )
@@ -138,7 +161,7 @@ class OpenAIEndpoint:
                 reason="no_key",
                 status=None,
             )
-        return url, key
+        return [(url, key) for url in dict.fromkeys(url for url, _, _ in checked)]
 
 
 class _Unmetered:
@@ -151,21 +174,75 @@ class _Unmetered:
         pass
 
 
-class _Session:
-    """What the workers of one run share: the connection, the pause, and the reason to stop."""
+class _Server:
+    """One server of a run: its connection, the calls that it has, and when it may get the next.
 
-    def __init__(
-        self, endpoint: OpenAIEndpoint, post: Post, secrets: Sequence[str], meter: Meter
-    ) -> None:
-        self.endpoint, self.post, self.secrets, self.meter = endpoint, post, secrets, meter
+    `resume` is the time before which it is left alone: it asked for a pause, or it failed.
+    """
+
+    def __init__(self, post: Post, timeout: float) -> None:
+        self.post, self.timeout = post, timeout
         self.clock = asyncio.get_running_loop().time
         self.resume = -math.inf
+        self.busy = self.failures = 0
+        self.progress: dict[int, float] = {}
+        self.grain = timeout / 20
+
+    def replied(self, begun: float) -> None:
+        """Remember that a reply came just now to an attempt begun then."""
+        now, self.failures = self.clock(), 0
+        self.progress[int(begun // self.grain)] = now
+        if len(self.progress) > 64:
+            since = now - self.timeout
+            self.progress = {b: last for b, last in self.progress.items() if last > since}
+
+    def queued(self, begun: float) -> float:
+        """Return the seconds that an attempt waited while replies came to those ahead of it.
+
+        A server with few slots answers in the order of arrival: while it answers what was sent no
+        later, the attempt waits in its queue, and that is not its own time.
+        """
+        ahead = int(begun // self.grain) + 1
+        last = max((last for b, last in self.progress.items() if b <= ahead), default=begun)
+        return max(0.0, last - begun)
+
+    def leave_out(self, backoff: float) -> None:
+        """Give it no calls for a while, longer each time that it fails when tried again."""
+        if self.resume <= self.clock():  # else other calls of the same failure came back before
+            self.resume = self.clock() + min(backoff * 2**self.failures, _LONGEST_BACKOFF)
+            self.failures += 1
+
+
+class _Session:
+    """What the workers of one run share: the servers, and the reason to stop."""
+
+    def __init__(
+        self,
+        endpoint: OpenAIEndpoint,
+        servers: Sequence[_Server],
+        secrets: Sequence[str],
+        meter: Meter,
+    ) -> None:
+        self.endpoint, self.servers = endpoint, servers
+        self.secrets, self.meter = secrets, meter
+        self.clock = asyncio.get_running_loop().time
         self.stopped: Fault | None = None
         self.stop = asyncio.Event()
         self.answered = False
         self.alike: dict[str, set[str]] = {}
-        self.progress: dict[int, float] = {}
-        self.grain = endpoint.timeout / 20
+
+    def _next(self) -> _Server:
+        """The least busy server; where all are left alone, the one that may be asked first.
+
+        A server that failed gets one call, until it answers.
+        """
+        now = self.clock()
+
+        def rank(server: _Server) -> tuple[float, bool, int]:
+            tried = server.failures > 0 and server.busy > 0
+            return max(server.resume - now, 0.0), tried, server.busy
+
+        return min(self.servers, key=rank)
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, after as many attempts as it takes and may take."""
@@ -188,18 +265,23 @@ class _Session:
             attempt = await self.meter.begin(request)
             begun = self.clock()
             ends += begun - asked
-            outcome = await self._send(attempt, body, ends)
+            server = self._next()
+            outcome = await self._send(server, attempt, body, ends)
             if isinstance(outcome, Reply):
                 return outcome
-            ends += self._queued(begun)
+            ends += server.queued(begun)
             unfit += outcome.reason == "bad_reply"
             # Told to wait its turn, a request has not failed; the deadline bounds how often.
             attempts += outcome.reason != "rate_limited" or (outcome.wait or 0.0) < 1
-            fault = self._heeded(outcome, ends)
+            fault = self._heeded(server, outcome, ends)
             if unfit != 1:  # one unfit reply may be an accident
                 fault = self._alike(request, fault)
             longest = min(self.endpoint.backoff * 2 ** max(attempts - 1, 0), _LONGEST_BACKOFF)
             at = self.clock() + random.uniform(0, longest)
+            if len(self.servers) > 1 and fault.reason in _OF_A_SERVER:
+                server.leave_out(self.endpoint.backoff)
+                if self._next().resume <= self.clock():
+                    at = -math.inf  # another server takes it at once
         if fault.then == "stop" or fault.reason == "unreachable":
             self.stopped = self.stopped or fault
             self.stop.set()
@@ -211,10 +293,13 @@ class _Session:
             attempts=sent,
         )
 
-    async def _send(self, attempt: Attempt, body: bytes, ends: float) -> Reply | Fault:
+    async def _send(
+        self, server: _Server, attempt: Attempt, body: bytes, ends: float
+    ) -> Reply | Fault:
         """Send a request once, and tell the meter how it ended."""
+        server.busy += 1
         try:
-            outcome = await self._attempt(body, ends)
+            outcome = await self._attempt(server, body, ends)
             if isinstance(outcome, Reply):
                 attempt.reply = outcome
                 if self.endpoint.same_model:
@@ -223,6 +308,7 @@ class _Session:
                 attempt.usage, attempt.refused = outcome.usage, outcome.refused
                 attempt.reason = outcome.reason
         finally:
+            server.busy -= 1
             self.meter.end(attempt)
         if isinstance(outcome, Reply):
             self.answered = True
@@ -245,12 +331,13 @@ class _Session:
         message = f"{what} {len(requests)} requests in a row, so the run stops: {fault.message}"
         return replace(fault, message=message, then="stop")
 
-    def _heeded(self, fault: Fault, ends: float) -> Fault:
+    def _heeded(self, server: _Server, fault: Fault, ends: float) -> Fault:
         """The fault, once the pause that it asks for is everyone's; too long a pause is a stop."""
         if fault.wait is None:
             return fault
-        if self.clock() + fault.wait <= ends:
-            self.resume = max(self.resume, self.clock() + fault.wait)
+        others = any(one.resume <= self.clock() for one in self.servers if one is not server)
+        if self.clock() + fault.wait <= ends or others:
+            server.resume = max(server.resume, self.clock() + fault.wait)
             return fault
         message = (
             f"the server asks for a pause of {fault.wait:,.0f} s, beyond the deadline of"
@@ -259,8 +346,8 @@ class _Session:
         return replace(fault, reason="rate_limited", message=message, then="stop")
 
     async def _rest(self, at: float, ends: float) -> bool:
-        """Waits until `at` and for the pause of all; False if the deadline `ends` comes first."""
-        while not self.stop.is_set() and (wait := max(at, self.resume) - self.clock()) > 0:
+        """Wait until `at` and for a server; False if the deadline `ends` comes first."""
+        while not self.stop.is_set() and (wait := max(at, self._next().resume) - self.clock()) > 0:
             if self.clock() + wait >= ends:
                 return False
             with suppress(TimeoutError):
@@ -273,14 +360,14 @@ class _Session:
             )
         return self.clock() < ends
 
-    async def _attempt(self, body: bytes, ends: float) -> Reply | Fault:
+    async def _attempt(self, server: _Server, body: bytes, ends: float) -> Reply | Fault:
         begun = self.clock()
         limit = min(self.endpoint.timeout, ends - begun)
         try:
             async with asyncio.timeout(None) as patience:
-                watch = _Watch(patience, begun, limit, self._queued)
+                watch = _Watch(patience, begun, limit, server.queued)
                 try:
-                    returned = await self.post(body)
+                    returned = await server.post(body)
                 finally:
                     watch.timer.cancel()
         except TimeoutError:
@@ -293,27 +380,9 @@ class _Session:
             return replace(returned, message=redacted(returned.message, *self.secrets))
         outcome = read_reply(*returned, secrets=self.secrets)
         if isinstance(outcome, Reply):
-            self._note(begun)
+            server.replied(begun)
             return replace(outcome, created=time.time(), latency=self.clock() - begun)
         return outcome
-
-    def _note(self, begun: float) -> None:
-        """Remember that a reply came just now to an attempt begun then."""
-        now = self.clock()
-        self.progress[int(begun // self.grain)] = now
-        if len(self.progress) > 64:
-            since = now - self.endpoint.timeout
-            self.progress = {b: last for b, last in self.progress.items() if last > since}
-
-    def _queued(self, begun: float) -> float:
-        """Return the seconds that an attempt waited while replies came to those ahead of it.
-
-        A server with few slots answers in the order of arrival: while it answers what was sent no
-        later, the attempt waits in its queue, and that is not its own time.
-        """
-        ahead = int(begun // self.grain) + 1
-        last = max((last for b, last in self.progress.items() if b <= ahead), default=begun)
-        return max(0.0, last - begun)
 
 
 class _Watch:

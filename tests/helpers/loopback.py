@@ -192,7 +192,7 @@ class Loopback:
 
     `answer(body)` gives the text of a good reply, or a whole completion as a dict; `script(body,
     nth)` the name of a fault, the parts of one, or None for a good reply; `delay` is in seconds;
-    with a `certificate` it speaks https.
+    with a `certificate` it speaks https. `port` 0 is any that is free.
     """
 
     def __init__(
@@ -201,16 +201,17 @@ class Loopback:
         script: Script | None = None,
         delay: float = 0.0,
         certificate: ssl.SSLContext | None = None,
+        port: int = 0,
     ) -> None:
         self.answer, self.script, self.delay = answer, script, delay
-        self.certificate = certificate
+        self.certificate, self.port = certificate, port
         self.calls: list[Call] = []
         self.in_flight = self.busiest = 0
         self._seen: Counter[bytes] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> "Loopback":
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         scheme = "https" if self.certificate else "http"
         self.url = f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}/v1"
         self._loop = asyncio.new_event_loop()

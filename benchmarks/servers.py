@@ -54,7 +54,9 @@ def main() -> None:
             counts.append(int(answer.read()))
         server.kill()
     print(f"{machine()}\n")
-    print("| servers | killed | requests | replies kept | lost | calls | on each living server | s |")
+    print(
+        "| servers | killed | requests | replies kept | lost | calls | on each living server | s |"
+    )
     print("|---|---|---|---|---|---|---|---|")
     lost = given.requests - kept + wrong
     spread = f"{min(counts):,} to {max(counts):,}"

@@ -24,7 +24,7 @@ HOW_TO = "\n".join(
 COMMANDS = [
     line
     for block in re.findall(r"```sh\n(.*?)```", HOW_TO, re.DOTALL)
-    for line in block.replace("\\\n", "").splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
 ]
 BLOCKS = re.findall(r"```python\n(.*?)```", HOW_TO, re.DOTALL)
 

@@ -51,8 +51,8 @@ def rank_judges(
 ) -> pd.DataFrame:
     """Rank judges by their agreement with people: one row a judge, the best first, then people.
 
-    `judgments` are games (both orders, or one) or votes of several judges; `votes` are people's.
-    Only keys (question, turn, pair of models) that people voted on count.
+    `judgments` are games (both orders, or one) or votes of several judges. Of `votes` the rows of
+    group `llm` are left out: what judges said is not what people said. Only keys (question, turn, pair of models) that people voted on count.
 
     | column | unit | meaning |
     |---|---|---|
@@ -67,8 +67,9 @@ def rank_judges(
 
     The last row, `people`, compares people's votes with each other on the keys that have several
     and that every judge judged; it is left out where there is none. Raises FrameError where
-    judges and people share no key, showing ids of both.
+    judges and people share no key, showing ids of both, and where `votes` are all of judges.
     """
+    votes = of_people(votes)
     people = by_name(check(votes, "votes"))
     judged = by_name(judgments).groupby(KEY, dropna=False)["judge"].nunique()
     common = judged[judged == judgments["judge"].nunique()].index
@@ -156,6 +157,7 @@ def _by_votes(
     prices: Mapping[str, float] | None,
     level: float,
 ) -> Choice:
+    votes = of_people(votes)
     ranking = rank_judges(judgments, votes, level=level)
     judges = ranking[ranking["judge"] != "people"].reset_index(drop=True)
     compared = _compared(judgments, votes, list(judges["judge"]), level)
@@ -228,6 +230,18 @@ def _length(
     return length_bias(every[known], answers, level=level)
 
 
+def of_people(votes: pd.DataFrame) -> pd.DataFrame:
+    """Return the votes of people; FrameError where all are of LLM judges."""
+    if "group" not in votes:
+        return votes
+    people = votes[votes["group"] != "llm"]
+    if len(votes) and people.empty:
+        raise FrameError(
+            f"all {len(votes):,} votes are of the group llm; give the votes of people", rows=votes
+        )
+    return people
+
+
 def both_orders(part: pd.DataFrame) -> bool:
     """Whether games show every pair once in each order; False where each was shown once."""
     if "group" in part:
@@ -246,7 +260,7 @@ def both_orders(part: pd.DataFrame) -> bool:
 
 def on_keys(rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
     """The rows (sides in the order of names) on some keys; FrameError where none is."""
-    wanted = pd.MultiIndex.from_frame(keys[KEY].drop_duplicates())
+    wanted = pd.MultiIndex.from_frame(by_name(keys)[KEY].drop_duplicates())
     met = pd.MultiIndex.from_frame(by_name(rows)[KEY]).isin(wanted)
     if not met.any() and len(rows):
         ours, theirs = (frame[KEY].iloc[0].tolist() for frame in (rows, keys))

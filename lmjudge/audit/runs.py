@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from lmjudge.audit.calls import HasRecords, about_models, as_votes, call_costs, versions
-from lmjudge.audit.choice import both_orders, on_keys
+from lmjudge.audit.choice import both_orders, of_people, on_keys
 from lmjudge.audit.findings import Choice, Finding, percent
 from lmjudge.errors import FrameError
 from lmjudge.frames import never_meet, same_ids
@@ -58,7 +58,7 @@ def compare_runs(
         table = tables[name].reset_index(drop=True)
         tables[name] = table[["judge", *table.columns.drop("judge")]]
     if votes is not None:
-        tables["agreement"] = _agreements(pairs, votes, level)
+        tables["agreement"] = _agreements(pairs, of_people(votes), level)
     both = [old.assign(judge=_named(old, "old")), new.assign(judge=_named(new, "new"))]
     if store is not None:
         tables["cost"] = pd.concat([call_costs(run, store) for run in both], ignore_index=True)
@@ -110,7 +110,9 @@ def gate(
     rows = []
     for judge, part in judgments.groupby("judge", sort=True):
         if min_agreement is not None and votes is not None:
-            rows.append((judge, "agreement", _agreement(part, votes, level), min_agreement, 1))
+            rows.append(
+                (judge, "agreement", _agreement(part, of_people(votes), level), min_agreement, 1)
+            )
         if max_position_bias is not None:
             rows.append((judge, "position bias", _position(part, level), max_position_bias, -1))
         if max_no_verdict is not None:

@@ -105,10 +105,7 @@ def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
     how: dict[str, Any] = {"columns": dict(parsed.column), "labels": dict(parsed.label)}
     if "model_a" not in judged:
         return load_judgments(parsed.votes, "scores", **how)
-    votes = load_votes(parsed.votes, **how)
-    kept = votes[votes["group"] != "llm"].copy()
-    kept.attrs = votes.attrs
-    return kept
+    return load_votes(parsed.votes, **how)
 
 
 def _store(parsed: argparse.Namespace) -> Store | None:

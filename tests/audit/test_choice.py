@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import lmjudge as lj
 from lmjudge.audit import choose_judge, rank_judges
 from lmjudge.cli import main
 from lmjudge.errors import FrameError
@@ -194,3 +195,13 @@ def test_the_shell_answers_for_prd_by_default(
     printed = capsys.readouterr().out
     assert printed.startswith("- Use gpt-4/prd or gpt-3.5-turbo-0301/prd: these votes cannot")
     assert "0.515 0.479 0.550 1760" in printed
+
+
+def test_verdicts_of_judges_among_the_votes_do_not_count_as_people() -> None:
+    votes = lj.load_votes("prd")
+    people = votes[votes["group"] == "crowd"]
+    assert str(choose_judge(lj.load_judgments("prd"), votes)) == str(
+        choose_judge(lj.load_judgments("prd"), people)
+    )
+    with pytest.raises(FrameError, match="4,000 votes are of the group llm"):
+        choose_judge(lj.load_judgments("prd"), votes[votes["group"] == "llm"])

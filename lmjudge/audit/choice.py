@@ -52,7 +52,8 @@ def rank_judges(
     """Rank judges by their agreement with people: one row a judge, the best first, then people.
 
     `judgments` are games (both orders, or one) or votes of several judges. Of `votes` the rows of
-    group `llm` are left out: what judges said is not what people said. Only keys (question, turn, pair of models) that people voted on count.
+    group `llm` are left out: what judges said is not what people said. Only keys (question, turn,
+    pair of models) that people voted on count.
 
     | column | unit | meaning |
     |---|---|---|

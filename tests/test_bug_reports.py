@@ -72,7 +72,7 @@ def test_judgments_appended_by_a_second_run_are_samples(tmp_path: Path) -> None:
     row |= {"judgment": "[[5]]", "score": 5, "turn": 1, "tstamp": 1.0}
     again = row | {"judgment": "[[9]]", "score": 9, "tstamp": 2.0}
     path = lines(tmp_path / "single.jsonl", row, again)
-    scores = lj.load_scores(path)
+    scores = lj.load_judgments(path)
     assert scores[["sample", "score"]].values.tolist() == [[0, 5.0], [1, 9.0]]
 
 

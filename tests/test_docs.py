@@ -68,6 +68,7 @@ def test_the_page_of_data_is_current() -> None:
     assert (DOCS / "data.md").read_text(encoding="utf-8") == made, again
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_documents_every_public_name(
     tmp_path: Path,
 ) -> None:

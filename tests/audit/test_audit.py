@@ -164,6 +164,7 @@ def leaning_judges(seed: int, judges: int, questions: int, spread: float = 0.5) 
     return rows.assign(turn=1, model_a="x", model_b="y", sample=0, **empty)
 
 
+@pytest.mark.slow
 def test_what_judges_like_of_a_model_is_a_component_that_questions_do_not_cure() -> None:
     """Three judges with tastes of 0.5 logits, 500 questions: the error is 0.044, not 0.011."""
     found = pd.concat([audit.components(leaning_judges(seed, 3, 500)) for seed in range(60)])

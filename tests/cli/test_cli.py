@@ -222,6 +222,7 @@ def test_a_notebook_that_is_none_is_one_error(
     assert capsys.readouterr().err.startswith("lmjudge: own.ipynb is not a notebook")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_any_stdout_can_be_written_to(
     here: Path, encoding: str, monkeypatch: pytest.MonkeyPatch

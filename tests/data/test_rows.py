@@ -59,6 +59,7 @@ def released(source: str, kind: str) -> pd.DataFrame:
     return load(f"{source}/original", kind)
 
 
+@pytest.mark.slow
 def test_the_same_files_are_made_again(published_data: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "lmjudge.data.rows", str(tmp_path)], check=True)
     kept = {path.name for path in rows.FOLDER.iterdir() if path.suffix in (".csv", "")}

@@ -318,9 +318,9 @@ def test_criteria_in_the_shell(
         assert "safe" in out
         assert main(["judge", *words, "--criteria", "rubric", "--out", "own.jsonl"]) == 0
         assert "the criteria of each question in a call" in capsys.readouterr().out
-    scores = lj.load_scores("judgments-single.jsonl")
+    scores = lj.load_judgments("judgments-single.jsonl")
     assert weighted_total(scores)["score"].tolist() == pytest.approx([0.5] * 4)
-    assert lj.load_scores("own.jsonl")["score"].tolist() == [3, 9, 3, 9]
+    assert lj.load_judgments("own.jsonl")["score"].tolist() == [3, 9, 3, 9]
     (tmp_path / "bad.json").write_text('[{"name": "x", "scale": [5, 1]}]')
     with pytest.raises(SystemExit):
         main(["judge", *words, "--criteria", "@bad.json"])

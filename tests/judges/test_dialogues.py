@@ -230,12 +230,12 @@ def test_a_dialogue_with_a_picture_is_led_and_judged_in_the_shell(
         assert "not judged: turn 3 of 1 rows, turn 4 of 1 rows" in capsys.readouterr().out
         with pytest.raises(SystemExit):
             main(["judge", *words, "--turns", "last", "2"])
-    scores = lj.load_scores("all.jsonl")
+    scores = lj.load_judgments("all.jsonl")
     assert scores[["question_id", "turn"]].values.tolist() == [["1", n] for n in (1, 2, 3, 4)] + [
         ["2", 1]
     ]
     assert set(scores["score"]) == {5}
-    assert lj.load_scores("last.jsonl")["turn"].tolist() == [4, 1]
+    assert lj.load_judgments("last.jsonl")["turn"].tolist() == [4, 1]
 
 
 def test_an_agents_trajectory_is_read_and_judged_in_the_shell(

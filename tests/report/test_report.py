@@ -273,6 +273,7 @@ def test_the_index_shows_a_difference(folder: Path) -> None:
     assert '<td class="differs">514.0, n 79 ≠</td>' in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

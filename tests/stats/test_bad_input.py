@@ -289,6 +289,7 @@ ALIKE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("how", ALIKE)
 def test_dtypes_and_further_columns_change_nothing(name, how):

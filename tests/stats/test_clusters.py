@@ -174,6 +174,7 @@ def test_voters_widen_intervals_and_move_nothing_else(name: str) -> None:
         ESTIMATORS[name](votes, cluster="nothing")
 
 
+@pytest.mark.slow
 def test_intervals_hold_where_voters_have_tastes() -> None:
     """Seven voters with tastes on forty questions: by question 60 of 100 hold, crossed 90."""
     rng = np.random.default_rng(0)
@@ -214,6 +215,7 @@ def test_kept_results_hold_where_voters_have_tastes() -> None:
     assert page.read_text() == crossed.page() + "\n"
 
 
+@pytest.mark.slow
 def test_a_cell_of_the_crossed_grid_is_counted() -> None:
     crossed = benchmark("coverage_crossed")
     cell = crossed.run((20, 20, 5), 0.5, 20)

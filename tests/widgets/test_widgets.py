@@ -468,6 +468,7 @@ def test_models_are_named_once_the_voter_ends_the_session(tmp_path: Path) -> Non
         ballot.cast("a")
 
 
+@pytest.mark.slow
 @examples(20)
 @given(
     seed=st.integers(0, 9),

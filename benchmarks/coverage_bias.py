@@ -110,7 +110,7 @@ def of_lengths(
     latent = np.sqrt(0.5) * (rng.normal(size=(questions, 1)) + rng.normal(size=(questions, 2)))
     gap = words[:, :, 0] - words[:, :, 1]
     odds = {
-        "length_controlled_win_rates": EVEN + effect * np.tanh(gap / np.hypot(40, 40)),
+        "equal_length_win_rates": EVEN + effect * np.tanh(gap / np.hypot(40, 40)),
         "length_bias": EVEN + effect * np.log2(words[:, :, 0] / words[:, :, 1]),
     }
     answers = frame(
@@ -138,7 +138,7 @@ def of_lengths(
             made = lj.length_bias(votes, answers).assign(planted=np.exp(effect))
             yield logged(made.assign(table=f"{what}: length_bias, drawn", row="m / n"))
         else:
-            made = lj.stats.length_controlled_win_rates(votes, answers, baseline="n")
+            made = lj.stats.equal_length_win_rates(votes, answers, baseline="n")
             made = made.assign(planted=1 / (1 + np.exp(-EVEN)), value=made["controlled"])
             yield made.assign(table=f"{what}: {quantity}, drawn", row="m against n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import combinations
 from typing import Any, Literal
@@ -353,22 +353,40 @@ def pair_up(
     questions: pd.DataFrame,
     answers: pd.DataFrame,
     *,
-    baseline: str | None = None,
+    baseline: str | Mapping[str, str] | None = None,
     voted: pd.DataFrame | None = None,
     unfinished: bool = False,
     reasoning: bool = False,
 ) -> pd.DataFrame:
     """Return two models' answers to one question side by side: what `judge_pairs` takes.
 
-    With a `baseline` every other model (as model_a) meets it (as model_b); without, all pairs of
-    models meet once, in the order in which they first appear. With `voted`, a votes frame, only
-    pairs that its votes are on. A question that one of the two did not answer is left out;
-    `unfinished` and `reasoning` as in `line_up`.
+    With a `baseline` every other model (as model_a) meets it (as model_b), with one by category
+    (`{"hard_prompt": "o3-mini", "creative_writing": "gemini-2.0-flash-001"}`) the category's;
+    without, all pairs of models meet once, in the order in which they first appear. With `voted`, a
+    votes frame, only pairs that its votes are on. A question that one of the two did not answer is
+    left out; `unfinished` and `reasoning` as in `line_up`.
     Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
     answer_b, then the further columns of the questions, and those of the answers with `_a` and
     `_b`. Raises FrameError for a baseline that gave no answers, and for answers of one model
     alone.
     """
+    if isinstance(baseline, Mapping):
+        _known("category", baseline, pd.unique(questions["category"].dropna()), questions)
+        lacking = questions[~questions["category"].isin(list(baseline))]
+        if len(lacking):
+            raise FrameError(
+                f"{len(lacking)} questions are of the category {lacking['category'].iloc[0]!r}, for"
+                " which there is no baseline; name one, or leave these questions out",
+                rows=lacking,
+            )
+        how = {"voted": voted, "unfinished": unfinished, "reasoning": reasoning}
+        parts = []
+        for category, model in baseline.items():
+            part = questions[questions["category"] == category]
+            shown, said = same_ids(part, answers)
+            said = said[said["question_id"].isin(shown["question_id"])]
+            parts.append(pair_up(shown, said, baseline=model, **how))  # type: ignore[arg-type]
+        return pd.concat(parts, ignore_index=True)
     lines = line_up(questions, answers, unfinished=unfinished, reasoning=reasoning)
     models = list(dict.fromkeys(lines["model"]))
     if len(models) == 1:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmjudge.cli.asking import Run, asked, endpoint_of, exported, planned
+from lmjudge.cli.options import baseline_of, opponents
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -260,7 +261,8 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
         return finished(subset(pairs, models=parsed.models or (), **chosen), **which)
     whole = _read(parsed, "load_questions", parsed.questions, references=parsed.references)
     answers = _read(parsed, "load_answers", parsed.answers, samples=None)
-    wanted = [*(parsed.models or ()), *([parsed.baseline] if parsed.baseline else [])]
+    baseline = baseline_of(parsed)
+    wanted = [*(parsed.models or ()), *opponents(baseline)]
     if parsed.models:
         answers = subset(answers, models=dict.fromkeys(wanted))
     line_up(
@@ -282,7 +284,7 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
     _tell_of_turns(questions, answers)
     if parsed.mode == "single":
         return line_up(questions, answers, **which)
-    return pair_up(questions, answers, baseline=parsed.baseline, **which)
+    return pair_up(questions, answers, baseline=baseline, **which)
 
 
 def _lacking(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[Any]]:

@@ -105,7 +105,11 @@ def judging(parser: argparse.ArgumentParser) -> None:
         " pairs in QUESTIONS (default: single). Comparisons run in both orders.",
     )
     parser.add_argument(
-        "--baseline", metavar="MODEL", help="Baseline model, with --mode pairwise-baseline."
+        "--baseline",
+        action="append",
+        metavar="[CATEGORY=]MODEL",
+        help="Baseline model, with --mode pairwise-baseline. Repeat as category=model for a"
+        " baseline per category.",
     )
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="Use only these models.")
     parser.add_argument(
@@ -182,7 +186,12 @@ def showing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "judgments", nargs="+", type=Path, help="Files of judgments, all of one kind."
     )
-    parser.add_argument("--baseline", metavar="MODEL", help="Show win rates over this model only.")
+    parser.add_argument(
+        "--baseline",
+        action="append",
+        metavar="MODEL",
+        help="Show win rates over this model only. Repeat for several, with a table each.",
+    )
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="Use only these models.")
     parser.add_argument(
         "--rule",
@@ -431,6 +440,23 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
     return int(text)
+
+
+def baseline_of(parsed: argparse.Namespace) -> str | dict[str, str] | None:
+    """Return the baseline, or one by category."""
+    given = parsed.baseline or []
+    named = dict(part.split("=", 1) for part in given if "=" in part)
+    if given and len(named) == len(given):
+        return named
+    if len(given) > 1:
+        parsed.wrong("--baseline is given more than once; write each as category=model")
+    return given[0] if given else None
+
+
+def opponents(baseline: str | dict[str, str] | None) -> list[str]:
+    """Return the models that are baselines, each once."""
+    models = baseline.values() if isinstance(baseline, dict) else [baseline]
+    return list(dict.fromkeys(model for model in models if model))
 
 
 def _turn(text: str) -> int | str:

@@ -20,24 +20,27 @@ def show(parsed: argparse.Namespace) -> int:
 
     if (parsed.questions or parsed.answers) and not parsed.html:
         parsed.wrong("--questions and --answers are texts for the page of --html PAGE")
+    models = [*dict.fromkeys(parsed.baseline or ())]
     judged = load_judgments(
         parsed.judgments,
-        baseline=parsed.baseline,
+        baseline=models[0] if len(models) == 1 else None,
         columns=dict(parsed.column),
         labels=dict(parsed.label),
     )
     _tell_of_repeats(judged)
     if parsed.models:
-        judged = subset(judged, models=[*parsed.models, *filter(None, [parsed.baseline])])
+        judged = subset(judged, models=[*parsed.models, *models])
     cautions: list[str] = []
     if "model" in judged.columns:
-        if parsed.baseline:
+        if models:
             raise FrameError("single grades have no baseline; leave --baseline out", rows=judged)
         tables = _graded(judged)
     else:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            tables = _compared(judged, parsed.baseline, parsed.rule)
+            tables = {}
+            for baseline in models or [None]:
+                tables |= _compared(judged, baseline, parsed.rule)
         cautions += [str(one.message) for one in warned]
     for at, (title, table) in enumerate(tables.items()):
         if at:
@@ -117,16 +120,22 @@ def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def _compared(games: pd.DataFrame, baseline: str | None, rule: str) -> dict[str, pd.DataFrame]:
     """Wins, losses, ties and rates by judge, the best first; intervals are of the win rate."""
     from lmjudge.frames import resolve
-    from lmjudge.stats import win_rates
+    from lmjudge.stats import weighted_win_rates, win_rates
 
     votes = games if "group" in games.columns else resolve(games, rule)  # type: ignore[arg-type]
     about = [name for name in ("criterion",) if name in votes]
     table = win_rates(votes, baseline=baseline, by=["judge", *about])
     for name, count in (("win_share", "wins"), ("loss_share", "losses")):
         table[name] = table[count] / table["n"]
+    weighted = []
+    if {"label", "verdict", "preference"} & {*games.columns}:
+        by = ["judge", *about, "model"]
+        rates = weighted_win_rates(games, baseline=baseline, by=["judge", *about])
+        rates = rates.rename(columns={"win_rate": "weighted"})[[*by, "weighted"]]
+        table, weighted = table.merge(rates, on=by, how="left"), ["weighted"]
     flips = ["order_flips"] if "order_flips" in table else []
     names = ["judge", *about, "model", "wins", "losses", "ties", *flips, "win_share", "loss_share"]
-    ends = ["win_rate", "too_few", "n", "low", "high", "no_verdict"]
+    ends = [*weighted, "win_rate", "too_few", "n", "low", "high", "no_verdict"]
     keys = ["judge", *about, "win_rate"]
     order = {"by": keys, "ascending": [name != "win_rate" for name in keys]}
     title = "pairwise" if baseline is None else f"against {baseline}"

@@ -33,9 +33,10 @@ from lmjudge.stats.text import (
     word_counts,
 )
 from lmjudge.stats.wins import (
-    length_controlled_win_rates,
+    equal_length_win_rates,
     shares,
     vote_shares,
+    weighted_win_rates,
     win_rate_bounds,
     win_rates,
 )
@@ -51,9 +52,9 @@ __all__ = [
     "compare_models",
     "elo",
     "elo_bootstrap",
+    "equal_length_win_rates",
     "kappa",
     "length_bias",
-    "length_controlled_win_rates",
     "length_histogram",
     "majority",
     "mean_scores",
@@ -80,6 +81,7 @@ __all__ = [
     "style_ratings",
     "verb_objects",
     "vote_shares",
+    "weighted_win_rates",
     "win_fractions",
     "win_rate_bounds",
     "win_rates",

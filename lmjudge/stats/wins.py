@@ -10,7 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, swap
 from lmjudge.stats.bias import order_flips
-from lmjudge.stats.grouping import By, by_name, grouped, two_models
+from lmjudge.stats.grouping import By, by_name, grouped, two_models, worth_of
 from lmjudge.stats.intervals import Cluster, check_level, cluster_names, estimate
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -57,11 +57,7 @@ def win_rates(
     if baseline is not None:
         rows = rows[rows["model_b"] == baseline]
         if rows.empty:
-            raise FrameError(
-                f"no vote on the baseline {baseline!r}; models here:"
-                f" {sorted(set(votes['model_a']) | set(votes['model_b']))}",
-                rows=votes,
-            )
+            raise _never_played(votes, baseline)
     rows = rows.drop(columns="model", errors="ignore").rename(columns={"model_a": "model"})
     columns = [*columns, "model"]
     tie = rows["winner"] == "tie"
@@ -184,7 +180,72 @@ def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Seri
     return {name: part.reindex(rows.index) for name, part in made.items()}
 
 
-def length_controlled_win_rates(
+def weighted_win_rates(
+    votes: pd.DataFrame,
+    *,
+    baseline: str | None = None,
+    by: By = None,
+    cluster: Cluster = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return win rates in which verdicts count by how sure or how strong they are.
+
+    | frame | column | a verdict counts |
+    | --- | --- | --- |
+    | votes of AlpacaEval | `preference`, 1 (the first) to 2 (the second), 0 a tie | by its share |
+    | games after `weigh` | `preference`, 0 to 1 (model_a) | by its share |
+    | games with five labels | `label` or `verdict`, such as A>>B | `A>>B` as three wins |
+
+    Columns: those of `by`, model, win_rate, discrete (every verdict counts once, a tie half),
+    standard_error (of win_rate, clustered by question; of one vote a question it is AlpacaEval's),
+    too_few, n, low, high, no_verdict (rows without a verdict or a weight: left out). Raises
+    FrameError for a frame without these columns, and for a baseline that never played. Source:
+    AlpacaEval's `weighted_alpaca_eval_gpt4_turbo`; Arena-Hard-Auto's `show_result.py`.
+    """
+    kind = "votes" if "group" in votes.columns else "games"
+    rows = two_models(check(votes, kind, by))
+    strength = next((name for name in ("label", "verdict") if name in rows.columns), None)
+    if "preference" in rows.columns:
+        said = rows["preference"].astype(float)
+        worth = (2 - said.where(said > 0, 1.5)) if kind == "votes" else said
+        weight = pd.Series(1.0, rows.index)
+    elif strength is not None:
+        worth = worth_of(rows["winner"])
+        strong = rows[strength].astype(str).str.contains(">>|<<")
+        weight = pd.Series(np.where(strong, 3.0, 1.0), rows.index)
+    else:
+        raise FrameError(
+            "the verdicts have no weights: no column preference, label or verdict; weigh the games"
+            " with lj.weigh, judge with the prompt 'pair-five', or take lj.win_rates",
+            columns=["preference", "label"],
+        )
+    rows = rows.assign(worth=worth, weight=weight, discrete=worth_of(rows["winner"]))
+    other = swap(rows).assign(worth=1 - rows["worth"], discrete=1 - rows["discrete"])
+    rows = pd.concat([rows, other], ignore_index=True)
+    rows = rows if baseline is None else rows[rows["model_b"] == baseline]
+    if rows.empty:
+        raise _never_played(votes, baseline)
+    rows = rows.drop(columns="model", errors="ignore").rename(columns={"model_a": "model"})
+    rows, columns = grouped(rows, by, None)
+    columns = [*columns, "model"]
+    names = cluster_names(rows, cluster, by=columns)
+    top, bottom = rows["worth"] * rows["weight"], rows["weight"]
+    made = estimate(rows, columns, top=top, bottom=bottom, cluster=names, level=level)
+    plain = estimate(rows, columns, top=rows["discrete"], cluster=names, level=level)
+    made = made.rename(columns={"value": "win_rate", "error": "standard_error"})
+    ends = ["win_rate", "discrete", "standard_error", "too_few", "n", "low", "high", "no_verdict"]
+    return made.assign(discrete=plain["value"])[[*columns, *ends]]
+
+
+def _never_played(votes: pd.DataFrame, baseline: str | None) -> FrameError:
+    return FrameError(
+        f"no vote on the baseline {baseline!r}; models here:"
+        f" {sorted(set(votes['model_a']) | set(votes['model_b']))}",
+        rows=votes,
+    )
+
+
+def equal_length_win_rates(
     votes: pd.DataFrame,
     answers: pd.DataFrame,
     *,
@@ -192,14 +253,15 @@ def length_controlled_win_rates(
     ties: Literal["half", "drop"] = "half",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's win rate against the baseline as it would be at equal length.
+    """Return each model's win rate against the baseline as it would be at equal length.
 
     A logistic regression per model of the vote on tanh of the difference in words, divided by its
     standard deviation over the model's votes; the win rate is the prediction at a difference of
-    zero. This is the length term of AlpacaEval 2's control (Dubois et al., arXiv 2404.04475); its
-    own figures also need its table of instruction difficulties, which is not public in a form that
-    can be fitted here, so ours and its differ. `answers` is an answers frame of one sample,
-    whose words at the vote's turn are counted.
+    zero. `answers` is an answers frame of one sample, whose words at the vote's turn are counted.
+
+    This is not AlpacaEval's length-controlled win rate (LC), and its values differ much: it counts
+    words where LC counts characters, and has no difficulty of each instruction, no baselines that
+    game the length, and no penalty chosen by cross-validation (Dubois et al., arXiv 2404.04475).
 
     Columns: model, win_rate (not controlled), controlled, length_effect (log odds from equal length
     to one that is longer by far), words, words_baseline (mean per vote), tie_rate, too_few (fewer
@@ -216,11 +278,7 @@ def length_controlled_win_rates(
     rows = pd.concat([rows, swap(rows)], ignore_index=True)
     rows = rows[rows["model_b"] == baseline]
     if rows.empty:
-        raise FrameError(
-            f"no vote on the baseline {baseline!r}; models here:"
-            f" {sorted(set(votes['model_a']) | set(votes['model_b']))}",
-            rows=votes,
-        )
+        raise _never_played(votes, baseline)
     words = words_per_vote(rows, answers)
     rows = rows.assign(**{side: words[side] for side in words})
     made = []

@@ -59,7 +59,7 @@ ESTIMATORS = {
     "ceiling": stats.ceiling,
     "win_rates": stats.win_rates,
     "opponents": lambda v: stats.win_rates(v, pool="opponents"),
-    "length_controlled": lambda v: stats.length_controlled_win_rates(v, ANSWERS, baseline="n"),
+    "equal_length": lambda v: stats.equal_length_win_rates(v, ANSWERS, baseline="n"),
     "compare_judges": lambda v: stats.compare_judges(rest(v), first(v)),
     "length_bias": lambda v: stats.length_bias(v, ANSWERS),
     "self_preference": stats.self_preference,

@@ -19,8 +19,8 @@ from lmjudge.judges import parsers
 from lmjudge.simulation import JUDGES
 from lmjudge.stats import (
     attack_failures,
+    equal_length_win_rates,
     length_bias,
-    length_controlled_win_rates,
     name_bias,
     self_preference,
 )
@@ -176,15 +176,15 @@ def test_win_rates_at_equal_length():
     )
     chance = 1 / (1 + np.exp(-0.4 - 2 * np.tanh(gap / gap.std())))
     votes["winner"] = np.where(rng.random(len(votes)) < chance, "model_a", "model_b")
-    found = length_controlled_win_rates(votes, longer, baseline="n").iloc[0]
+    found = equal_length_win_rates(votes, longer, baseline="n").iloc[0]
     assert found["low"] < 1 / (1 + np.exp(-0.4)) < found["high"]
     assert found["win_rate"] > found["high"]
     assert found["words"] - found["words_baseline"] == pytest.approx(gap.mean())
-    other = length_controlled_win_rates(votes, longer, baseline="m").iloc[0]
+    other = equal_length_win_rates(votes, longer, baseline="m").iloc[0]
     assert other["controlled"] == pytest.approx(1 - found["controlled"])
     with pytest.raises(FrameError, match="no vote on the baseline"):
-        length_controlled_win_rates(votes, longer, baseline="q")
-    always = length_controlled_win_rates(votes.assign(winner=A), longer, baseline="n").iloc[0]
+        equal_length_win_rates(votes, longer, baseline="q")
+    always = equal_length_win_rates(votes.assign(winner=A), longer, baseline="n").iloc[0]
     assert always["win_rate"] == 1
     assert np.isnan(always["controlled"])
 

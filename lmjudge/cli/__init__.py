@@ -211,8 +211,13 @@ def _parser() -> argparse.ArgumentParser:
         help="Leave out the records of these providers.",
     )
     out.add_argument(
-        "--public",
+        "--parquet",
         action="store_true",
+        help="Write a folder of Parquet files with a data set card, public unless --no-public.",
+    )
+    out.add_argument(
+        "--public",
+        action=argparse.BooleanOptionalAction,
         help="Leave out sources that you may not pass on to everyone: without a licence,"
         " non-commercial, behind a login, or unknown.",
     )

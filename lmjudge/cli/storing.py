@@ -45,7 +45,7 @@ def verify(parsed: argparse.Namespace) -> int:
 
 
 def export(parsed: argparse.Namespace) -> int:
-    """Write records to one file, which is not there yet; say whose they are."""
+    """Write records to one file or data set, which is not there yet; say whose they are."""
     from lmjudge.errors import StoreError
     from lmjudge.store import exchange
 
@@ -55,10 +55,14 @@ def export(parsed: argparse.Namespace) -> int:
             path=parsed.out,
         )
     keys = None if parsed.only is None else {key for path in parsed.only for key in _keys(path)}
-    allows = (lambda name: _licence(name)[1]) if parsed.public else (lambda name: True)
-    done = exchange.export(
-        _store(parsed), parsed.out, without=parsed.without, allows=allows, keys=keys
-    )
+    public = parsed.parquet if parsed.public is None else parsed.public
+    allows = (lambda name: _licence(name)[1]) if public else (lambda name: True)
+    choice: dict[str, Any] = {"without": parsed.without, "allows": allows, "keys": keys}
+    if parsed.parquet:
+        choice["licence"] = lambda name: _licence(name)[0]
+        done = exchange.export_dataset(_store(parsed), parsed.out, **choice)
+    else:
+        done = exchange.export(_store(parsed), parsed.out, **choice)
     for counts, what in ((done.providers, ""), (done.left_out, "left out: ")):
         for name in sorted(counts, key=str):
             licence, open_to_all = _licence(name)

@@ -20,6 +20,7 @@ from lmjudge.errors import DataError, FrameError
 from lmjudge.frames import COLUMNS, check
 from lmjudge.places import file_name, replacing
 from lmjudge.records import Record
+from lmjudge.store.dataset import COLUMNS as RECORDS, row_of
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
@@ -149,15 +150,19 @@ def _choices(rows: list[Row]) -> Iterator[tuple[tuple[str, str, Any], Row, Row]]
             yield (str(row["model_id"]), str(row["question_id"]), choice["index"]), row, choice
 
 
-def to_dataset(frame: pd.DataFrame) -> Any:
-    """Return the frame as a `datasets.Dataset`, for the hub or for training.
+def to_dataset(frame: pd.DataFrame | Reads) -> Any:
+    """Return a frame or a store as a `datasets.Dataset`, for the hub or for training.
 
-    `lj.load_votes` and its siblings read it back. Needs the extra `train`. Raises FrameError for
-    columns that Arrow cannot hold, such as texts beside numbers.
+    `lj.load_votes` and its siblings read a frame back. A store gives a row for each record: key,
+    provider, model, sample, text, request, reply and sha256, as `lmjudge store export --parquet`
+    writes them. Needs the extra `train`. Raises FrameError for columns that Arrow cannot hold, such
+    as texts beside numbers.
     """
     import datasets
     import pyarrow as pa
 
+    if not isinstance(frame, pd.DataFrame):
+        frame = pd.DataFrame(map(row_of, frame.records()), columns=[*RECORDS])
     rows = [plain(row) for row in frame.to_dict("records")]
     try:
         return datasets.Dataset.from_list(rows) if rows else datasets.Dataset.from_pandas(frame)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
@@ -23,6 +25,7 @@ import zstandard
 from lmjudge.errors import ChangedReplies, DamagedStore, NotAStore, StoreError
 from lmjudge.places import replacing
 from lmjudge.records import Record, reply_in, unite
+from lmjudge.store import dataset
 from lmjudge.store.disk import (
     FILE,
     LARGEST,
@@ -176,42 +179,105 @@ def export(
         )
     digest = hashlib.sha256()
     taken, left_out = Counter[str | None](), Counter[str | None]()
-    unseen, missing = set(without), set(() if keys is None else keys)
     try:
-        with replacing(target, 0o600) as file, closing(Reader(_existing(path))) as reader:
-            with zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer:
-                for key, lines in reader.every() if keys is None else reader.rows(keys):
-                    missing.discard(key)
-                    for record in _whole(key, lines):
-                        provider = record.request.provider
-                        if provider in without or not allows(provider):
-                            unseen.discard(str(provider))
-                            left_out[provider] += 1
-                            continue
-                        digest.update(record.line + b"\n")
-                        writer.write(record.line + b"\n")
-                        taken[provider] += 1
-                last = f'"records":{taken.total()},"sha256":"{digest.hexdigest()}"}}\n'
-                writer.write(_LAST + last.encode())
-            if unseen:
-                raise StoreError(
-                    f"no record is of provider {sorted(unseen)[0]!r}, so nothing is written;"
-                    " `lmjudge store stats` lists the providers",
-                    path=target,
-                )
-            if missing:
-                raise StoreError(
-                    f"{len(missing):,} of {len(set(keys or ())):,} records are not in the store"
-                    f" {path}, the first of key {min(missing)[:12]}. Name the store that the rows"
-                    " came from.",
-                    path=Path(path),
-                )
+        with (
+            replacing(target, 0o600) as file,
+            zstandard.ZstdCompressor(level=9).stream_writer(file, closefd=False) as writer,
+        ):
+            for record in _chosen(path, target, taken, left_out, without, allows, keys):
+                digest.update(record.line + b"\n")
+                writer.write(record.line + b"\n")
+            last = f'"records":{taken.total()},"sha256":"{digest.hexdigest()}"}}\n'
+            writer.write(_LAST + last.encode())
     except OSError as error:
         raise StoreError(
             f"{target} cannot be written ({error.strerror}). Make room, or name another place.",
             path=target,
         ) from error
     return Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
+
+
+def export_dataset(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    licence: Callable[[str | None], str],
+    without: Collection[str] = (),
+    allows: Callable[[str | None], bool] = lambda provider: True,
+    keys: Collection[str] | None = None,
+) -> Exported:
+    """Write the records of a store as a data set to the folder `out`; return what it holds.
+
+    Records are chosen as in `export`. `licence` says a provider's licence for the card.
+    The folder appears whole or not at all. Raises what `export` raises, and StoreError where a
+    folder of that name holds anything.
+    """
+    target = Path(out)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise StoreError(f"{target} is there already; name a folder that is not", path=target)
+    digest = hashlib.sha256()
+    taken, left_out = Counter[str | None](), Counter[str | None]()
+
+    def hashed() -> Iterator[Record]:
+        for record in _chosen(path, target, taken, left_out, without, allows, keys):
+            digest.update(record.line + b"\n")
+            yield record
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
+            made = Path(folder) / "made"
+            (made / "data").mkdir(parents=True)
+            dataset.write(made / "data", hashed())
+            done = Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
+            told = dataset.card(target.name, done.sha256, taken, left_out, licence)
+            (made / "README.md").write_text(told, encoding="utf-8")
+            if target.is_dir():
+                target.rmdir()
+            shutil.move(made, target)
+    except OSError as error:
+        raise StoreError(
+            f"{target} cannot be written ({error.strerror}). Make room, or name another place.",
+            path=target,
+        ) from error
+    return done
+
+
+def _chosen(
+    path: str | os.PathLike[str],
+    target: Path,
+    taken: Counter[str | None],
+    left_out: Counter[str | None],
+    without: Collection[str],
+    allows: Callable[[str | None], bool],
+    keys: Collection[str] | None,
+) -> Iterator[Record]:
+    """Yield the records that an export takes, and count both kinds by provider as they come."""
+    unseen, missing = set(without), set(() if keys is None else keys)
+    with closing(Reader(_existing(path))) as reader:
+        for key, lines in reader.every() if keys is None else reader.rows(keys):
+            missing.discard(key)
+            for record in _whole(key, lines):
+                provider = record.request.provider
+                if provider in without or not allows(provider):
+                    unseen.discard(str(provider))
+                    left_out[provider] += 1
+                    continue
+                taken[provider] += 1
+                yield record
+    if unseen:
+        raise StoreError(
+            f"no record is of provider {sorted(unseen)[0]!r}, so nothing is written;"
+            " `lmjudge store stats` lists the providers",
+            path=target,
+        )
+    if missing:
+        raise StoreError(
+            f"{len(missing):,} of {len(set(keys or ())):,} records are not in the store"
+            f" {path}, the first of key {min(missing)[:12]}. Name the store that the rows"
+            " came from.",
+            path=Path(path),
+        )
 
 
 def merge(
@@ -324,6 +390,10 @@ class _Incoming:
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines of all records that can be read, unchecked."""
+        if shards := dataset.shards_in(self.source):
+            for shard in shards:
+                yield from dataset.lines_in(shard)
+            return
         if not self.source.is_dir():
             yield from _from_export(self.source)
             return

@@ -14,7 +14,7 @@ from lmjudge.generation import Answerer, conversations
 from lmjudge.judges import Judge, judge_requests
 from lmjudge.judges.judging import Orders, Row, Turns, unjudged_turns
 from lmjudge.judges.prompts import NEED_REFERENCE
-from lmjudge.prices import Price, longest, price_of, prices, tokens
+from lmjudge.prices import Price, Tokens, longest, price_of, prices, tokens
 from lmjudge.records import Reply, Request
 from lmjudge.shown import as_table
 from lmjudge.store import Shard
@@ -56,9 +56,11 @@ class Plan:
     (about; at the store's own ratio to the characters where it has replies to this plan),
     `written` the tokens to be written: low and high are the shortest of the replies that the store
     has to this plan and the longest that the requests allow, expected is these replies' mean.
-    `dollars` is what both cost by `price`, None where the price is unknown. `rows` has a line a
-    request, with its `key` and `hit`; its other columns are those of the games, scores or answers
-    to come, or model and sample. The key of a second turn is missing until the first is answered.
+    `dollars` is what both cost by `price`, None where the price is unknown. `seen` are the tokens
+    of these replies: their shares of cached tokens and of thoughts are expected again. `rows` has a
+    line a request, with its `key` and `hit`; its other columns are those of the games, scores or
+    answers to come, or model and sample. The key of a second turn is missing until the first is
+    answered.
     `unguided` counts the questions that a judge who shows reference answers where there are any
     would judge without one, though they are of a category that needs it, `unguided_in` these
     categories. `unjudged` are the turns that no request is about, each with how many rows have it;
@@ -79,6 +81,7 @@ class Plan:
     unguided: int = 0
     unguided_in: tuple[str, ...] = ()
     unjudged: Mapping[int, int] = field(default_factory=dict)
+    seen: Tokens = field(default=Tokens(0.0, 0.0), repr=False)
     criteria: int | None = 0
 
     def __str__(self) -> str:
@@ -114,17 +117,17 @@ class Plan:
     __repr__ = __str__
 
     def by_batch(self) -> Plan:
-        """The same by OpenAI's Batch API, at half the price."""
+        """The same by OpenAI's Batch API, at its prices: half, unless the table has others."""
         if self.price is None or self.dollars is None:
             return self
-        half = replace(self.price, input=self.price.input / 2, output=self.price.output / 2)
-        return replace(self, price=half, dollars=_dollars(half, self.read, self.written))
+        price = self.price.by_batch()
+        dollars = _dollars(price, self.read, self.written, self.seen)
+        return replace(self, price=price, dollars=dollars)
 
     def _money(self) -> str:
         if self.dollars is None or self.price is None:
             return "price unknown (give a table of prices)"
-        when = f", prices of {self.price.date}" if self.price.date else ""
-        return f"{self.dollars.shown('${:,.2f}')}{when}"
+        return f"{self.dollars.shown('${:,.2f}')}, {self.price}"
 
     def _repr_html_(self) -> str:
         cells: dict[str, object] = {
@@ -254,8 +257,8 @@ def _plan(
     rows: list[dict[str, Any]] = []
     missed: dict[str, Request] = {}
     later = 0
-    read = ratio = 0.0
-    lengths: list[float] = []
+    ratio = 0.0
+    seen: list[Tokens] = []
     for row, request, reply in made:
         key = None if request is None else request.key
         rows.append(row | {"key": key, "hit": reply is not None})
@@ -264,15 +267,15 @@ def _plan(
         elif reply is None:
             missed[request.key] = request
         else:
-            told, wrote = tokens(request, reply)
-            guess, _ = tokens(request)
-            read, ratio = read + told, ratio + guess
-            lengths.append(wrote)
+            seen.append(tokens(request, reply))
+            ratio += tokens(request).read
     calls = len(missed) + later
-    each = [tokens(request)[0] for request in missed.values()]
+    each = [tokens(request).read for request in missed.values()]
+    known = Tokens(*map(sum, zip(*seen, strict=True))) if seen else Tokens(0.0, 0.0)
+    lengths = [one.written for one in seen]
     # A later turn reads what its conversation has said; without that, at least what a first does.
     to_read = (sum(each) + later * (sum(each) / len(each) if each else 0.0)) * (
-        read / ratio if ratio else 1.0
+        known.read / ratio if ratio else 1.0
     )
     bounds = {longest(request) for request in missed.values()}
     most = None if None in bounds or not bounds else max(one for one in bounds if one is not None)
@@ -295,17 +298,24 @@ def _plan(
         calls,
         to_read,
         written,
-        _dollars(price, to_read, written),
+        _dollars(price, to_read, written, known),
         price,
         pd.DataFrame(rows) if rows else pd.DataFrame({"key": [], "hit": []}),
+        seen=known,
     )
 
 
-def _dollars(price: Price | None, read: float, written: Range) -> Range | None:
+def _dollars(price: Price | None, read: float, written: Range, seen: Tokens) -> Range | None:
+    """The dollars: the shares of cached tokens and of thoughts are those of the replies seen."""
     if price is None:
         return None
-    low, expected, high = (
-        None if wrote is None else price.of(read, wrote)
-        for wrote in (written.low, written.expected, written.high)
-    )
-    return Range(low or 0.0, expected, high)
+
+    def cost(wrote: float | None) -> float | None:
+        if wrote is None:
+            return None
+        of_read, of_written = read / (seen.read or 1.0), wrote / (seen.written or 1.0)
+        shares = (seen.cached * of_read, seen.cache_write * of_read, seen.reasoning * of_written)
+        return price.of(read, wrote, *shares)
+
+    high = None if written.high is None else price.most(read, written.high)
+    return Range(cost(written.low) or 0.0, cost(written.expected), high)

@@ -1,44 +1,127 @@
-"""What calls cost: a dated table of prices, which one's own replaces; unknown is never zero."""
+"""What calls cost: a dated table of prices, which your own replaces; unknown is never zero."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from lmjudge.canonical import JSON
 from lmjudge.errors import PriceError
 from lmjudge.records import Attempt, Reply, Request
 
-_PICTURE = 4000
 CHARACTERS_A_TOKEN = 4.0  # of English prose, where a server has not said how many tokens it read
 _LONG = 4000  # characters of a prompt of which a server may have cut a part
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
 _MORE = re.compile(r"[@:].*|-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})(-preview)?")
 
 
+class Tokens(NamedTuple):
+    """The tokens of a call: all that were read and written, and what of them has its own price.
+
+    `cached` and `cache_write` are a part of `read`, `reasoning` of `written`.
+    """
+
+    read: float
+    written: float
+    cached: float = 0.0
+    cache_write: float = 0.0
+    reasoning: float = 0.0
+
+
 @dataclass(frozen=True)
 class Price:
-    """US dollars for a million tokens of a model, read and written, and when that was so."""
+    """US dollars for a million tokens of a model, when that was so, and which table said it.
+
+    `cached` is the price of prompt tokens read from the server's cache, `cache_write` of those
+    written to it, `reasoning` of the tokens of a thought. None is the price of `input`, or
+    `output`. `batch_input` and `batch_output` are the Batch API's; None is half.
+    """
 
     model: str
     input: float
     output: float
     date: str = ""
+    cached: float | None = None
+    cache_write: float | None = None
+    reasoning: float | None = None
+    batch_input: float | None = None
+    batch_output: float | None = None
+    table: str = field(default="", compare=False)
 
-    def of(self, read: float, written: float) -> float:
-        """The dollars for so many tokens read and written."""
-        return (read * self.input + written * self.output) / 1e6
+    def of(
+        self,
+        read: float,
+        written: float,
+        cached: float = 0.0,
+        cache_write: float = 0.0,
+        reasoning: float = 0.0,
+    ) -> float:
+        """The dollars for so many tokens, as in `Tokens`."""
+        parts = (
+            (read - cached - cache_write, self.input),
+            (cached, self.input if self.cached is None else self.cached),
+            (cache_write, self.input if self.cache_write is None else self.cache_write),
+            (written - reasoning, self.output),
+            (reasoning, self.output if self.reasoning is None else self.reasoning),
+        )
+        return sum(count * price for count, price in parts) / 1e6
+
+    def most(self, read: float, written: float) -> float:
+        """The most dollars for so many tokens, whatever part of them is cached or reasoning."""
+        dearest = replace(
+            self,
+            input=max(self.input, self.cached or 0.0, self.cache_write or 0.0),
+            output=max(self.output, self.reasoning or 0.0),
+        )
+        return dearest.of(read, written)
+
+    def by_batch(self) -> Price:
+        """The same model's price by the Batch API, in which no token is cached."""
+        return replace(
+            self,
+            input=self.input / 2 if self.batch_input is None else self.batch_input,
+            output=self.output / 2 if self.batch_output is None else self.batch_output,
+            cached=None,
+            cache_write=None,
+            reasoning=None if self.reasoning is None else self.reasoning / 2,
+        )
+
+    def __str__(self) -> str:
+        when = f" of {self.date}" if self.date else ""
+        where = f" ({self.table})" if self.table else ""
+        named = {"in": self.input, "cached": self.cached, "cache write": self.cache_write}
+        named |= {"out": self.output, "reasoning": self.reasoning}
+        costs = ", ".join(f"${cost:g} {name}" for name, cost in named.items() if cost is not None)
+        return f"prices{when}{where}: {costs} a million tokens"
+
+
+_OURS = "lmjudge's table"
+# The columns of a table of ours, and the fields of the community's JSON, in dollars a token.
+_FIELDS = {
+    "input": "input_cost_per_token",
+    "output": "output_cost_per_token",
+    "cached": "cache_read_input_token_cost",
+    "cache_write": "cache_creation_input_token_cost",
+    "reasoning": "output_cost_per_reasoning_token",
+    "batch_input": "input_cost_per_token_batches",
+    "batch_output": "output_cost_per_token_batches",
+}
 
 
 def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
     """The prices by model: of the table at `path`, else `$LMJUDGE_PRICES`, else the package's own.
 
-    A table is a CSV with the columns model, input, output (dollars a million tokens) and date.
+    A table is a CSV with the columns model, input, output (dollars a million tokens), date, and
+    where they differ cached, cache_write, reasoning, batch_input and batch_output; or the
+    community's `model_prices_and_context_window.json`, whose date is that of the file.
     Raises PriceError for a file that is no such table or has a price that is none.
 
     >>> prices()["gpt-4"].of(read=1e6, written=1e6)
@@ -48,21 +131,40 @@ def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
     file = Path(given) if given else Path(__file__).with_name("prices.csv")
     found = {}
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            for row in csv.DictReader(lines):
-                one = Price(
-                    row["model"], float(row["input"]), float(row["output"]), row.get("date") or ""
-                )
-                if not (0 <= one.input < math.inf and 0 <= one.output < math.inf):
-                    raise ValueError(f"{one.model} costs {one.input} and {one.output}")
-                found[one.model] = one
-    except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
+        read = _of_json if file.suffix.lower() == ".json" else _of_csv
+        for price in read(file):
+            costs = [getattr(price, name) for name in _FIELDS]
+            if not all(0 <= cost < math.inf for cost in costs if cost is not None):
+                raise ValueError(f"{price.model} costs {price.input} and {price.output}")
+            found[price.model] = replace(price, table=file.name if given else _OURS)
+        if not found:
+            raise ValueError("no model has a price")
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise PriceError(
             f"{file} cannot be read as prices ({type(error).__name__}: {error}); expected a CSV of"
-            " model, input, output (dollars a million tokens) and date",
+            " model, input, output (dollars a million tokens) and date, or"
+            " model_prices_and_context_window.json",
             model="",
         ) from error
     return found
+
+
+def _of_csv(file: Path) -> Iterator[Price]:
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        for row in csv.DictReader(lines):
+            known: dict[str, Any] = {name: float(row[name]) for name in _FIELDS if row.get(name)}
+            yield Price(**known, model=row["model"], date=row.get("date") or "")
+
+
+def _of_json(file: Path) -> Iterator[Price]:
+    date = time.strftime("%Y-%m-%d", time.gmtime(file.stat().st_mtime))
+    for model, entry in json.loads(file.read_bytes()).items():
+        costs = {name: entry.get(said) for name, said in _FIELDS.items()}
+        known: dict[str, Any] = {
+            name: 1e6 * float(cost) for name, cost in costs.items() if cost is not None
+        }
+        if model != "sample_spec" and {"input", "output"} <= known.keys():
+            yield Price(**known, model=model, date=date)
 
 
 def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | None:
@@ -88,35 +190,54 @@ def same_model(asked: str, served: str | None) -> bool:
 
 def tokens(
     request: Request, reply: Reply | None = None, usage: Mapping[str, JSON] | None = None
-) -> tuple[float, float]:
-    """Return the tokens read and written: as the server said, else by the length of the texts.
+) -> Tokens:
+    """Return the tokens of a call: as the server said, else by the length of the texts.
 
-    `usage` is the server's count where there is no reply that holds it.
+    `usage` is the server's count where there is no reply that holds it. Servers differ in whether
+    the cached tokens and those of a thought are part of their counts; here they are.
+
+    >>> usage = {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 5}
+    >>> tokens(Request("m", []), usage=usage)
+    Tokens(read=100.0, written=5.0, cached=90.0, cache_write=0.0, reasoning=0.0)
     """
-    characters = sum(_characters(message.get("content")) for message in request.messages)
-    written = len(reply.text) + len(reply.reasoning or "") if reply else 0
+    characters = sum(len(str(message.get("content") or "")) for message in request.messages)
+    length = len(reply.text) + len(reply.reasoning or "") if reply else 0
     counted = usage or (reply.usage if reply else None) or {}
     read = _counted(counted, "prompt_tokens", "input_tokens")
-    wrote = _counted(counted, "completion_tokens", "output_tokens")
-    return (
-        characters / CHARACTERS_A_TOKEN if read is None else read,
-        written / CHARACTERS_A_TOKEN if wrote is None else wrote,
-    )
+    written = _counted(counted, "completion_tokens", "output_tokens")
+    inputs = _details(counted, "prompt_tokens_details", "input_tokens_details")
+    outputs = _details(counted, "completion_tokens_details", "output_tokens_details")
+    cached = _counted(inputs, "cached_tokens") or _counted(counted, *_CACHED) or 0.0
+    cache_write = _counted(inputs, "cache_creation_tokens", "cache_write_tokens") or 0.0
+    cache_write = _counted(counted, "cache_creation_input_tokens") or cache_write
+    reasoning = _counted(outputs, "reasoning_tokens") or 0.0
+    reasoning = _counted(counted, "reasoning_tokens") or reasoning
+    if read is not None and "prompt_tokens" not in counted and "cache_read_input_tokens" in counted:
+        read += cached + cache_write  # Anthropic's own count is without them
+    total = _counted(counted, "total_tokens")
+    if total is not None and read is not None and written is not None:
+        # xAI's and Gemini's count of what was written is without the thought.
+        hidden = max(total - read - written, 0.0)
+        written, reasoning = written + hidden, max(reasoning, hidden)
+    read = characters / CHARACTERS_A_TOKEN if read is None else read
+    written = length / CHARACTERS_A_TOKEN if written is None else written
+    cached = min(cached, read)
+    return Tokens(read, written, cached, min(cache_write, read - cached), min(reasoning, written))
 
 
-def _characters(content: JSON) -> float:
-    """The characters of a message; a picture counts as about a thousand tokens."""
-    if not isinstance(content, list):
-        return len(str(content or ""))
-    texts = [part.get("text") for part in content if isinstance(part, dict)]
-    return sum(len(text) if isinstance(text, str) else _PICTURE for text in texts)
+_CACHED = ("cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens")
+
+
+def _details(usage: Mapping[str, JSON], *names: str) -> Mapping[str, JSON]:
+    """The first of these objects that the usage has, {} without one."""
+    return next((usage[name] for name in names if isinstance(usage.get(name), Mapping)), {})
 
 
 def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:
     """The first of these counts that is a number above 0."""
     for name in names:
         count = usage.get(name)
-        if isinstance(count, (int, float)) and count > 0:
+        if isinstance(count, (int, float)) and 0 < count < math.inf:
             return float(count)
     return None
 
@@ -168,7 +289,7 @@ def dearest(request: Request, price: Price) -> float:
     """
     texts = (str(message.get("content") or "") for message in request.messages)
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-    return price.of(size / 2, longest(request) or 0.0)
+    return price.most(size / 2, longest(request) or 0.0)
 
 
 def longest(request: Request) -> float | None:

@@ -70,26 +70,26 @@ def test_a_data_set_is_loaded_and_merged(
 
 
 def test_a_store_is_a_data_set_whose_files_are_merged(store: Store, tmp_path: Path) -> None:
-    rows = lj.to_dataset(store)
+    rows = lj.data.to_dataset(store)
     assert rows.column_names == list(dataset.COLUMNS)
     assert len(rows) == 13
     path = tmp_path / "rows.parquet"
     rows.to_parquet(path)
     exchange.merge(tmp_path / "t", [path])
     assert Store(tmp_path / "t").digest() == store.digest()
-    assert len(lj.to_dataset(Store(tmp_path / "t"))) == 13
+    assert len(lj.data.to_dataset(Store(tmp_path / "t"))) == 13
     (tmp_path / "empty").mkdir()
     empty = Store(tmp_path / "empty" / "s", mode="record")
     empty.add([])
-    assert lj.to_dataset(empty).column_names == list(dataset.COLUMNS)
+    assert lj.data.to_dataset(empty).column_names == list(dataset.COLUMNS)
 
 
 def test_a_changed_row_is_refused(store: Store, tmp_path: Path) -> None:
-    rows = lj.to_dataset(store)
+    rows = lj.data.to_dataset(store)
     spoilt = rows.map(lambda row: {"reply": row["reply"].replace("reply 3", "reply 4")})
     spoilt.to_parquet(tmp_path / "rows.parquet")
     (added,) = exchange.merge(tmp_path / "t", [tmp_path / "rows.parquet"]).values()
     assert (added.new, added.refusals) == (12, 1)
-    lj.to_dataset(lj.load_votes("prd")).to_parquet(tmp_path / "votes.parquet")
+    lj.data.to_dataset(lj.load_votes("prd")).to_parquet(tmp_path / "votes.parquet")
     with pytest.raises(StoreError, match="no data set of records"):
         exchange.merge(tmp_path / "u", [tmp_path / "votes.parquet"])

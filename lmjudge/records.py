@@ -42,7 +42,9 @@ class Request:
 
     `messages` are {"role", "content"} mappings and `params` the sampling fields, both exactly as
     sent. `sample` numbers repeated draws of one request; `provider` is given only where two
-    servers, or two dates, serve different things under one model name.
+    servers, or two dates, serve different things under one model name. `api` is given only where
+    the request was sent in another form than OpenAI's chat requests, such as "anthropic": then
+    messages and params are that form's own, and no endpoint of lmjudge sends it.
 
     >>> ask = Request("gpt-4", [{"role": "user", "content": "Hi"}], {"temperature": 0.0})
     >>> ask.key == Request("gpt-4", [{"content": "Hi", "role": "user"}], {"temperature": 0}).key
@@ -55,6 +57,7 @@ class Request:
     sample: int = 0
     provider: str | None = None
     kind: str = "chat"
+    api: str | None = None
 
     def __post_init__(self) -> None:
         for name, wanted in (("model", str), ("kind", str), ("sample", int)):
@@ -78,7 +81,7 @@ class Request:
         return hashlib.sha256(self.canonical).hexdigest()
 
     def as_json(self) -> dict[str, JSON]:
-        """The request as a plain JSON object; `provider` stands in it only where it is given."""
+        """The request as a plain JSON object; `provider` and `api` stand in it only where given."""
         whole: dict[str, JSON] = {
             "v": 1,
             "kind": self.kind,
@@ -87,15 +90,17 @@ class Request:
             "params": dict(self.params),
             "sample": self.sample,
         }
-        if self.provider is not None:
-            whole["provider"] = self.provider
+        for name in ("provider", "api"):
+            if getattr(self, name) is not None:
+                whole[name] = getattr(self, name)
         return whole
 
     @classmethod
     def from_json(cls, whole: Mapping[str, JSON]) -> Request:
         """The request that a JSON object describes; RequestError if it is not one of version 1."""
-        known = {"v", "kind", "model", "messages", "params", "sample", "provider"}
-        if whole.get("v") != 1 or set(whole) - known or known - {"provider"} - set(whole):
+        needed = {"v", "kind", "model", "messages", "params", "sample"}
+        further = set(whole) - needed
+        if whole.get("v") != 1 or needed - set(whole) or further - {"provider", "api"}:
             raise RequestError(
                 f"found a request of version {whole.get('v')!r} with the fields {sorted(whole)};"
                 " expected version 1 with kind, model, messages, params, sample; update lmjudge",

@@ -251,6 +251,8 @@ class Loaded:
         problem = None
         if request.kind != "chat":
             problem = f"a request of kind {request.kind!r}; this endpoint answers 'chat'"
+        elif request.api is not None:
+            problem = f"a request to the API {request.api!r}; this endpoint answers OpenAI's chat"
         elif request.model != self.name:
             problem = f"the model {request.model!r}; this endpoint answers as {self.name!r}"
         elif params.keys() - _KNOWN:

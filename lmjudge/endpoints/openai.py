@@ -423,6 +423,10 @@ def chat_body(request: Request) -> dict[str, JSON]:
     problem = None
     if request.kind != "chat":
         problem = f"a request of kind {request.kind!r}; this endpoint answers 'chat'"
+    elif request.api is not None:
+        problem = (
+            f"a request to the API {request.api!r}; this endpoint sends OpenAI's chat requests"
+        )
     elif taken := {"model", "messages"} & set(request.params):
         problem = f"{sorted(taken)} in params; give them as the request's own fields"
     elif taken := _CLIENTS & set(request.params):

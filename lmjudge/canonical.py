@@ -68,16 +68,7 @@ def _plain(value: JSON) -> JSON:
 def _refuse(value: JSON, path: str) -> None:
     """Raise RequestError where JSON cannot hold the value, saying what stands where."""
     problem = None
-    if isinstance(value, str):
-        if clean_text(value) != value:
-            problem = "half of a surrogate pair; clean it with lmjudge.canonical.clean_text"
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            problem = f"{value}, which JSON cannot hold"
-    elif isinstance(value, int):
-        if abs(value) > _MAX_INT and not _is_double(value):
-            problem = f"an integer beyond 2^53 ({value}), which readers round; send it as text"
-    elif isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
             _refuse(item, f"{path}[{place}]")
     elif isinstance(value, dict):
@@ -87,10 +78,26 @@ def _refuse(value: JSON, path: str) -> None:
             else:
                 _refuse(name, f"{path} (a key)")
                 _refuse(item, f"{path}.{name}")
-    elif value is not None:
-        problem = f"a {type(value).__name__}, which is not plain JSON"
+    else:
+        problem = _problem(value)
     if problem:
         raise RequestError(f"{path} holds {problem}", value=value, path=path)
+
+
+def _problem(value: object) -> str | None:
+    """Say why JSON cannot hold a value that is no list and no object; None where it can."""
+    if isinstance(value, str):
+        if clean_text(value) != value:
+            return "half of a surrogate pair; clean it with lmjudge.canonical.clean_text"
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return f"{value}, which JSON cannot hold"
+    elif isinstance(value, int):
+        if abs(value) > _MAX_INT and not _is_double(value):
+            return f"an integer beyond 2^53 ({value}), which readers round; send it as text"
+    elif value is not None:
+        return f"a {type(value).__name__}, which is not plain JSON"
+    return None
 
 
 def _is_double(value: int) -> bool:

@@ -46,14 +46,7 @@ def show(parsed: argparse.Namespace) -> int:
         if at:
             say("")
         _print(title, table)
-    notes = []
-    if any(table["too_few"].any() for table in tables.values()):
-        notes.append("* fewer than 20 questions, or nearly all verdicts alike: it may be too short")
-    if "model" not in judged.columns:
-        told = "in win_rate a tie is half a win; win_share and loss_share are of all verdicts"
-        if "group" not in judged.columns:
-            told += f"; two orders that differ: --rule {parsed.rule}"
-        notes.append(told)
+    notes = _notes(judged, tables, parsed.rule)
     for note in notes:
         say(f"  ({note})")
     for caution in cautions:
@@ -69,6 +62,19 @@ def show(parsed: argparse.Namespace) -> int:
     if parsed.html:
         _write_page(parsed, judged, tables, notes, cautions)
     return 0
+
+
+def _notes(judged: pd.DataFrame, tables: dict[str, pd.DataFrame], rule: str) -> list[str]:
+    """Say what the columns of the tables mean."""
+    notes = []
+    if any(table["too_few"].any() for table in tables.values()):
+        notes.append("* fewer than 20 questions, or nearly all verdicts alike: it may be too short")
+    if "model" not in judged.columns:
+        note = "in win_rate a tie is half a win; win_share and loss_share are of all verdicts"
+        if "group" not in judged.columns:
+            note += f"; two orders that differ: --rule {rule}"
+        notes.append(note)
+    return notes
 
 
 def _write_page(

@@ -34,7 +34,7 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lmjudge.canonical import clean_text
-from lmjudge.endpoints.local import (
+from lmjudge.endpoints.checkpoints import (
     READING,
     Give,
     Job,

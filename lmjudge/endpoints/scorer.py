@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from lmjudge.endpoints.local import (
+from lmjudge.endpoints.checkpoints import (
     READING,
     Give,
     Job,

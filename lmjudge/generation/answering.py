@@ -17,7 +17,7 @@ from lmjudge.judges.parsers import cut_short
 from lmjudge.reasoning import answer_text
 from lmjudge.records import Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
-from lmjudge.store.store import Asks as Holds, Counted
+from lmjudge.store.shelf import Asks as Holds, Counted
 from lmjudge.turns import Content, content, joined
 
 

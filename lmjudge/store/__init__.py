@@ -1,5 +1,6 @@
 """The content-addressed store: asking, the file, the exchange between stores."""
 
-from lmjudge.store.store import Added, Counted, Mode, Shard, Shelf, Store
+from lmjudge.store.shelf import Added, Counted, Shard, Shelf
+from lmjudge.store.store import Mode, Store
 
 __all__ = ["Added", "Counted", "Mode", "Shard", "Shelf", "Store"]

@@ -28,7 +28,7 @@ from lmjudge.store.disk import Claims, check_size, claims_of, recording
 if TYPE_CHECKING:
     import diskcache
 
-    from lmjudge.store.store import Shelf
+    from lmjudge.store.shelf import Shelf
 
 WINDOW = 4096
 CHUNK = 256

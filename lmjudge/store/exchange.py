@@ -38,7 +38,7 @@ from lmjudge.store.disk import (
     request_in,
     unwritable,
 )
-from lmjudge.store.store import Added, Shelf
+from lmjudge.store.shelf import Added, Shelf
 
 _LAST = b'{"lmjudge_export":1,'
 _NAMED = 1000  # damaged records that are named; all are counted

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from lmjudge.endpoints.local import (
+from lmjudge.endpoints.checkpoints import (
     READING,
     folder_of,
     loading_errors,

@@ -18,7 +18,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 
 from lmjudge.canonical import canonical_json
-from lmjudge.endpoints.local import without_bars
+from lmjudge.endpoints.checkpoints import without_bars
 from lmjudge.errors import TrainingError
 from lmjudge.train.losses import Finite, Fitted, Item
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lmjudge.endpoints.local import need_torch
+from lmjudge.endpoints.checkpoints import need_torch
 from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import check
 from lmjudge.judges import Judge, judge_requests

@@ -85,7 +85,32 @@ def figures(choice: Choice) -> Iterator[tuple[str, Figure]]:
     """Yield the figures that the tables of an answer allow, each with its heading."""
     shape: dict[str, Any]
     tables = {name: table for name, table in choice.tables.items() if len(table)}
-    ranking = tables.get("ranking", pd.DataFrame())
+    yield from _ranking(tables.get("ranking", pd.DataFrame()))
+    if "position" in tables:
+        shape = {"row": "judge", "column": "outcome", "values": "share", "scale": 100}
+        shown = cells(tables["position"], "Both orders", **shape)
+        yield "Position", bars(shown, unit="percent of pairs", stacked=True, digits=0)
+    if "length" in tables:
+        shown = cells(tables["length"], "Length", row="judge", values={"odds": "odds"})
+        unit = "times the odds of winning, for twice the words"
+        yield "Length", intervals(shown, unit=unit, digits=1)
+    if "rates" in tables:
+        yield from _rates(tables["rates"], tables["shares"])
+    if "subsets" in tables:
+        shape = {"row": "subset", "column": "judge", "values": "accuracy", "scale": 100}
+        shown = cells(tables["subsets"], "Subsets", **shape)
+        yield "Subsets", intervals(shown, unit="percent right in both orders", digits=0)
+    if "calibration" in tables:
+        yield "Calibration", _calibration(tables["calibration"])
+    if "precision" in tables:
+        yield from _precision(tables["precision"])
+    if "cascade" in tables:
+        yield "A cascade", _cascade(tables["cascade"])
+    if "flips" in tables:
+        yield from _changes(tables["flips"], tables["drift"])
+
+
+def _ranking(ranking: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     if "agreement" in ranking:
         shown = cells(ranking, "Agreement", row="judge", values="agreement", scale=100)
         yield "Agreement with people", intervals(shown, unit="percent of comparisons", digits=0)
@@ -98,40 +123,22 @@ def figures(choice: Choice) -> Iterator[tuple[str, Figure]]:
         yield "Agreement with people beyond chance", intervals(shown, unit="kappa", digits=2)
     if "lucky" in ranking:
         yield "Right in both orders", _gold(ranking)
-    if "position" in tables:
-        shape = {"row": "judge", "column": "outcome", "values": "share", "scale": 100}
-        shown = cells(tables["position"], "Both orders", **shape)
-        yield "Position", bars(shown, unit="percent of pairs", stacked=True, digits=0)
-    if "length" in tables:
-        shown = cells(tables["length"], "Length", row="judge", values={"odds": "odds"})
-        unit = "times the odds of winning, for twice the words"
-        yield "Length", intervals(shown, unit=unit, digits=1)
-    if "rates" in tables:
-        rates = tables["rates"]
-        shown = cells(rates, "Rates", row="judge", column="measure", values="value", scale=100)
-        shown = shown[shown["column"].str.contains("rate")]
-        yield "Passes among passes and fails", bars(shown, unit="percent", digits=0)
-        shape = {"row": "judge", "column": "estimate", "values": "value", "scale": 100}
-        shown = cells(tables["shares"], "Shares", **shape)
-        yield "Share of passes, four ways", intervals(shown, unit="percent", digits=0)
-    if "subsets" in tables:
-        shape = {"row": "subset", "column": "judge", "values": "accuracy", "scale": 100}
-        shown = cells(tables["subsets"], "Subsets", **shape)
-        yield "Subsets", intervals(shown, unit="percent right in both orders", digits=0)
-    if "calibration" in tables:
-        yield "Calibration", _calibration(tables["calibration"])
-    if "precision" in tables:
-        yield from _precision(tables["precision"])
-    if "cascade" in tables:
-        yield "A cascade", _cascade(tables["cascade"])
-    if "flips" in tables:
-        shown = cells(tables["flips"], "Changed", row="judge", values="share", scale=100)
-        yield "Changed judgments", intervals(shown, unit="percent of judgments", digits=1)
-        shape = {"row": ["judge", "measure"], "values": {"difference": "after less before"}}
-        moved = tables["drift"]
-        shape["row"] = "measure" if moved["judge"].nunique() == 1 else shape["row"]
-        shown = cells(moved, "Drift", **shape)
-        yield "After less before", intervals(shown, unit="difference", digits=2)
+
+
+def _rates(rates: pd.DataFrame, shares: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    shown = cells(rates, "Rates", row="judge", column="measure", values="value", scale=100)
+    shown = shown[shown["column"].str.contains("rate")]
+    yield "Passes among passes and fails", bars(shown, unit="percent", digits=0)
+    shown = cells(shares, "Shares", row="judge", column="estimate", values="value", scale=100)
+    yield "Share of passes, four ways", intervals(shown, unit="percent", digits=0)
+
+
+def _changes(flips: pd.DataFrame, drift: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
+    shown = cells(flips, "Changed", row="judge", values="share", scale=100)
+    yield "Changed judgments", intervals(shown, unit="percent of judgments", digits=1)
+    row: Any = "measure" if drift["judge"].nunique() == 1 else ["judge", "measure"]
+    shown = cells(drift, "Drift", row=row, values={"difference": "after less before"})
+    yield "After less before", intervals(shown, unit="difference", digits=2)
 
 
 def _errors(ranking: pd.DataFrame) -> Iterator[tuple[str, Figure]]:

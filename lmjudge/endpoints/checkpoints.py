@@ -1,0 +1,265 @@
+"""Checkpoints on this machine: where they are, how they load, and how requests form batches.
+
+One thread answers what waits, requests of like length together. Light to import: torch and
+transformers are imported by an open session alone (`causal`, `scorer`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from lmjudge.errors import EndpointError, RequestFailed
+from lmjudge.records import Reply, Request
+
+# How all is read: nothing more is fetched, no code beside a model runs, and nobody is asked whether
+# it may.
+READING: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+
+
+def need_torch() -> None:
+    """Nothing; EndpointError where torch or transformers is not installed."""
+    try:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise EndpointError(
+            f"{error.name} is not installed, and a model on this machine needs it;"
+            ' pip install -e ".[train]"',
+            name="train",
+        ) from error
+
+
+def loading_errors() -> tuple[type[Exception], ...]:
+    """What transformers raises for files that are no model, or a damaged one."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """A while in which transformers shows no bars for files read and written."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def longest_of(model: Any, tokenizer: Any) -> int:
+    """The most tokens that a model reads: the least of what it and its tokenizer say."""
+    config = model.config.get_text_config()
+    said = getattr(config, "max_position_embeddings", None) or 1_000_000
+    return int(min(said, tokenizer.model_max_length))
+
+
+def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """Where a model's files lie: the folder itself, or where the hub's files of an id are kept.
+
+    They are fetched, if need be, unless LMJUDGE_OFFLINE=1. Raises EndpointError for what is
+    neither, and for weights that are not safetensors (others are pickled, and reading them runs
+    what is in them).
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        need_torch()
+        from huggingface_hub import snapshot_download
+
+        try:
+            found = snapshot_download(
+                os.fspath(model),
+                revision=revision,
+                allow_patterns=list(FILES),
+                local_files_only=os.environ.get("LMJUDGE_OFFLINE") == "1",
+            )
+        except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
+            raise EndpointError(
+                f"{os.fspath(model)!r} is no folder here, and no model that the hub gives"
+                f" ({error}); give the folder of a model, or the id of one",
+                name="model",
+            ) from error
+        folder = Path(found)
+    if not list(folder.glob("*.safetensors")):
+        raise EndpointError(
+            f"{folder} holds no *.safetensors; expected a model in transformers' format, whose"
+            " weights are not pickled",
+            name="model",
+        )
+    return folder
+
+
+def name_of(model: str | os.PathLike[str], folder: Path) -> str:
+    """The name of a checkpoint: a folder's with the digest of its files, a hub id with its commit.
+
+    The digest is over the names and contents of what transformers reads.
+    """
+    if not Path(model).is_dir():
+        return f"{os.fspath(model)}@{folder.name[:12]}"
+    total = hashlib.sha256()
+    for path in sorted({path for form in FILES for path in folder.glob(form)}):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.name}\0{content}\n".encode())
+    return f"{folder.resolve().name}@{total.hexdigest()[:12]}"
+
+
+@dataclass(eq=False)
+class Job:
+    """A request as a model takes it, and where its reply is awaited.
+
+    `ids` are its tokens, `longest` the bound on the tokens of its reply.
+    """
+
+    ids: list[int]
+    longest: int
+    params: Mapping[str, Any]
+    sample: int
+    reply: asyncio.Future[Reply]
+
+
+Take = Callable[[int], list[Job]]
+Give = Callable[[Job, "Reply | RequestFailed"], None]
+
+
+class Model(Protocol):
+    """What answers jobs, in a thread of its own."""
+
+    def job(self, request: Request, reply: asyncio.Future[Reply]) -> Job:
+        """The request as a job."""
+        ...
+
+    def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
+        """Answer what waits, up to `size` at a time, until nothing does or `stop` is set."""
+        ...
+
+
+def in_batches(
+    answers: Callable[[list[Job], threading.Event], list[Reply | RequestFailed]],
+    size: int,
+    take: Take,
+    give: Give,
+    stop: threading.Event,
+) -> None:
+    """Answer what waits in batches, one after the other."""
+    while not stop.is_set() and (batch := take(size)):
+        for job, reply in zip(batch, answers(batch, stop), strict=True):
+            give(job, reply)
+
+
+@dataclass(frozen=True)
+class OnThisMachine:
+    """An endpoint whose model is in this process, loaded when it is first asked."""
+
+    model: str | os.PathLike[str]
+    revision: str | None = field(default=None, kw_only=True)
+    batch_size: int = field(default=16, kw_only=True)
+    device: str | None = field(default=None, kw_only=True)
+    dtype: str | None = field(default=None, kw_only=True)
+    network: ClassVar[bool] = False
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the model's files lie; a hub's are fetched, unless LMJUDGE_OFFLINE=1."""
+        return folder_of(self.model, self.revision)
+
+    @cached_property
+    def name(self) -> str:
+        """The model's name in requests: of a folder its name and digest, of a hub id its commit."""
+        return name_of(self.model, self.folder)
+
+    @cached_property
+    def _loaded(self) -> Model:
+        need_torch()
+        return self._load()
+
+    def _load(self) -> Model:
+        raise NotImplementedError
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
+        """An async context manager that gives the coroutine function `answer(request)`."""
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "lmjudge-model") as worker:
+            loaded = await loop.run_in_executor(worker, lambda: self._loaded)
+            batcher = Batcher(loaded, self.batch_size, worker)
+            task = loop.create_task(batcher.run())
+            try:
+                yield batcher.answer
+            finally:
+                batcher.stop.set()
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+class Batcher:
+    """Hands what waits to a model, and its replies to who waits for them."""
+
+    def __init__(self, loaded: Model, size: int, worker: ThreadPoolExecutor) -> None:
+        self.loaded, self.size, self.worker = loaded, size, worker
+        self.waiting: list[Job] = []
+        self.taken: set[Job] = set()
+        self.lock = threading.Lock()
+        self.wake, self.stop = asyncio.Event(), threading.Event()
+        self.loop = asyncio.get_running_loop()
+
+    async def answer(self, request: Request) -> Reply:
+        """The reply to a request, once the model has given it."""
+        job = self.loaded.job(request, self.loop.create_future())
+        with self.lock:
+            self.waiting.append(job)
+        self.wake.set()
+        return await job.reply
+
+    async def run(self) -> None:
+        """Has what waits answered, until cancelled."""
+        while True:
+            await self.wake.wait()
+            await asyncio.sleep(0.002)  # all that came together is then here
+            self.wake.clear()
+            while self.waiting:
+                try:
+                    await self.loop.run_in_executor(
+                        self.worker, self.loaded.work, self.size, self._take, self._give, self.stop
+                    )
+                except Exception as error:
+                    for job in self.taken:
+                        _settle(job, error)
+                    self.taken.clear()
+
+    def _take(self, most: int) -> list[Job]:
+        """The longest that wait, first: what is short of memory is so at the start."""
+        with self.lock:
+            waiting = [job for job in self.waiting if not job.reply.done()]
+            waiting.sort(key=lambda job: (job.longest, len(job.ids)), reverse=True)
+            some, self.waiting = waiting[:most], waiting[most:]
+        self.taken.update(some)
+        return some
+
+    def _give(self, job: Job, reply: Reply | RequestFailed) -> None:
+        self.taken.discard(job)
+        self.loop.call_soon_threadsafe(_settle, job, reply)
+
+
+def _settle(job: Job, reply: Reply | Exception) -> None:
+    if job.reply.done():
+        return
+    if isinstance(reply, Exception):
+        job.reply.set_exception(reply)
+    else:
+        job.reply.set_result(reply)

@@ -351,8 +351,10 @@ def _vote(row: Row, file: File) -> Iterable[Row]:
     for side in "ab":
         made[f"model_{side}"] = name_of(row, f"model_{side}")
         row.pop(f"conversation_{side}", None)
-    stated, reason = win(take(row, "winner", "win")), take(row, "reason")
-    return [made | _unless(stated, reason)]
+    won, reason = take(row, "winner", "win"), take(row, "reason")
+    if won in (sides := {made[side]: side for side in ("model_a", "model_b")}):
+        won = sides[won]  # the winner by its name
+    return [made | _unless(win(won), reason)]
 
 
 def _vote_55k(row: Row, file: File) -> Iterable[Row]:

@@ -20,7 +20,7 @@ _IDS = ("question_id", "uid")
 # Marks of a missing verdict, and those of them that stand for a call that failed.
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-1", "error", "$error$", "garbage"}
 _FAILED = {"error", "$error$"}
-_WINNERS: dict[str, tuple[str, str | None]] = {
+_WINNERS: dict[str, tuple[str | None, str | None]] = {
     "model_a": ("model_a", None),
     "model_b": ("model_b", None),
     "tie": ("tie", None),
@@ -30,10 +30,18 @@ _WINNERS: dict[str, tuple[str, str | None]] = {
     "tie (inconsistent)": ("tie", "inconsistent"),
     "left": ("model_a", None),
     "right": ("model_b", None),
-    "A": ("model_a", None),
-    "B": ("model_b", None),
-    "C": ("tie", None),
+    "same": ("tie", None),
+    "equal": ("tie", None),
+    "draw": ("tie", None),
+    "neither": ("tie", "both_bad"),
+    "both bad": ("tie", "both_bad"),
+    "a": ("model_a", None),
+    "b": ("model_b", None),
+    "c": ("tie", None),
+    "unsure": (None, "no_verdict"),
+    "?": (None, "no_verdict"),
 }
+_PASSES = {"pass": 1, "yes": 1, "true": 1, "fail": 0, "no": 0, "false": 0}
 # A>>B and the like, with the better side first or last.
 _SIGNS = {">>": 0, ">": 0, "<": -1, "<<": -1}
 
@@ -236,10 +244,14 @@ def integer(value: Any, name: str) -> int:
 def grade(value: Any) -> Row:
     """Return the score that a value states, or the reason why there is none.
 
-    >>> grade("7.5"), grade(-1)
-    ({'score': 7.5, 'reason': None}, {'score': None, 'reason': 'no_verdict'})
+    A pass is 1 and a fail is 0, as true and false, or in words.
+
+    >>> grade("7.5"), grade(-1), grade("Pass ")["score"]
+    ({'score': 7.5, 'reason': None}, {'score': None, 'reason': 'no_verdict'}, 1.0)
     """
     why = missing(value)
+    if isinstance(value, (str, bool)):
+        value = _PASSES.get(str(value).strip().lower(), value)
     return {"score": None if why else number(value), "reason": why}
 
 
@@ -283,10 +295,10 @@ def win(value: Any) -> Row:
     ({'winner': 'model_a', 'reason': None}, {'winner': 'tie', 'reason': 'both_bad'})
     """
     label = value.strip() if isinstance(value, str) else ""
-    if label not in _WINNERS and (why := missing(value)):
+    if label.lower() not in _WINNERS and (why := missing(value)):
         return {"winner": None, "reason": why}
-    if label in _WINNERS:
-        winner, reason = _WINNERS[label]
+    if label.lower() in _WINNERS:
+        winner, reason = _WINNERS[label.lower()]
         return {"winner": winner, "reason": reason}
     sign = label[1:-1]
     if {label[:1], label[-1:]} == {"A", "B"} and sign in ("=", *_SIGNS):

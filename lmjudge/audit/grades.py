@@ -261,12 +261,14 @@ def _rates(best: pd.Series, shares: pd.DataFrame) -> Finding:
         if best["levels"] > _BINARY
         else f"{best['judge']}"
     )
-    return Finding(
+    text = (
         f"{start} passes {percent(best['true_positive'])} of what people pass and"
-        f" {percent(best['false_positive'])} of what they fail, so correct its share of passes"
-        f" ({percent(own['judge alone'])} becomes {percent(own['prediction-powered'])}).",
-        "shares",
+        f" {percent(best['false_positive'])} of what they fail"
     )
+    alone, corrected = own["judge alone"], own["prediction-powered"]
+    if abs(corrected - alone) >= 0.005:
+        text += f", so correct its share of passes ({percent(alone)} becomes {percent(corrected)})"
+    return Finding(f"{text}.", "shares")
 
 
 def _reject_label(

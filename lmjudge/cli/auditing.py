@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,12 +90,9 @@ def _judged(parsed: argparse.Namespace, files: list[str]) -> pd.DataFrame:
     from lmjudge.data import load_judgments
 
     source = files[0] if len(files) == 1 else files
-    how: dict[str, Any] = {"columns": dict(parsed.column), "labels": dict(parsed.label)}
-    judged = load_judgments(source, **how)
+    judged = _read(parsed, load_judgments, source)
     if "group" in judged and "model_a" in judged:
-        judged = load_judgments(source, "games", **how)
-    if "published" in judged and "winner" in judged:
-        judged["winner"] = judged["published"].fillna(judged["winner"])
+        judged = _read(parsed, load_judgments, source, kind="games")
     return judged
 
 
@@ -102,10 +100,26 @@ def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
     """Return people's votes, or their scores where the judges gave scores."""
     from lmjudge.data import load_judgments, load_votes
 
-    how: dict[str, Any] = {"columns": dict(parsed.column), "labels": dict(parsed.label)}
     if "model_a" not in judged:
-        return load_judgments(parsed.votes, "scores", **how)
-    return load_votes(parsed.votes, **how)
+        return _read(parsed, load_judgments, parsed.votes, kind="scores")
+    return _read(parsed, load_votes, parsed.votes)
+
+
+def _read(
+    parsed: argparse.Namespace, load: Callable[..., pd.DataFrame], source: Any, **how: Any
+) -> pd.DataFrame:
+    """Return a frame of files; of --column, each file takes the columns that it has."""
+    from lmjudge.errors import DataError
+
+    columns, labels = dict(parsed.column), dict(parsed.label)
+    try:
+        return load(source, columns=columns, labels=labels, **how)
+    except DataError as error:
+        there = getattr(error, "columns", [])
+        part = {ours: theirs for ours, theirs in columns.items() if theirs in there}
+        if not there or len(part) == len(columns):
+            raise
+        return load(source, columns=part, labels=labels, **how)
 
 
 def _store(parsed: argparse.Namespace) -> Store | None:

@@ -104,9 +104,15 @@ def compare_graders(
     (Student's, with the jackknife's error over questions), no_verdict (answers without the grade of
     one). `measure` is one of the coefficients of `score_agreement`.
     """
-    if measure not in _MEASURES[:-1]:
-        raise ValueError(f"measure is {measure!r}; expected one of {', '.join(_MEASURES[:-1])}")
-    at = _MEASURES.index(measure)
+    coefficients: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+        "spearman": _spearman,
+        "kendall": _kendall,
+        "weighted kappa": _kappa,
+        "icc": _icc,
+    }
+    if measure not in coefficients:
+        raise ValueError(f"measure is {measure!r}; expected one of {', '.join(coefficients)}")
+    of = coefficients[measure]
     wide = _side_by_side(graded(scores, human))
     judges = [name for name in wide.columns if name not in (*KEY, "human")]
     made = []
@@ -115,8 +121,8 @@ def compare_graders(
             part = wide[wide[one].notna() & wide[two].notna()]
 
             def both(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> np.ndarray:
-                values = [_coefficients(x, y, "quadratic")[at] for x in (a, b)]
-                return np.array([*values, values[0] - values[1]])
+                one, two = of(a, y), of(b, y)
+                return np.array([one, two, one - two])
 
             columns = [part[name].to_numpy(float) for name in (one, two, "human")]
             found = _Jackknife.of(part, both, *columns)
@@ -205,7 +211,7 @@ def pass_rates(
             ends = (row.get("too_few"), row["n"], row.get("low"), row.get("high"), lost)
             made.append((judge, measure, row.get("value", np.nan), threshold, *ends))
         x, y = part["passes"].to_numpy(float), part["human"].to_numpy(float)
-        beyond = _Jackknife.of(part, lambda x, y: _kappa(x, y, "quadratic"), x, y)
+        beyond = _Jackknife.of(part, lambda x, y: np.array([_kappa(x, y)]), x, y)
         low, high = beyond.by_fisher(level)
         ends = (beyond.clusters < FEW_CLUSTERS, len(part), low[0], high[0], lost)
         made.append((judge, "kappa", beyond.value[0], threshold, *ends))
@@ -404,18 +410,37 @@ def _coefficients(
     x: np.ndarray, y: np.ndarray, weights: Literal["quadratic", "linear"]
 ) -> np.ndarray:
     """Spearman's, Kendall's, the weighted kappa and the intraclass correlation of two columns."""
-    from scipy.stats import kendalltau, rankdata
+    return np.array([_spearman(x, y), _kendall(x, y), _kappa(x, y, weights), _icc(x, y)])
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan
+    one, two = (ranks - ranks.mean() for ranks in (_ranks(x), _ranks(y)))
+    return float(one @ two / np.sqrt((one @ one) * (two @ two)))
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    """Ranks from 1, those of ties averaged."""
+    _, place, count = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
+
+
+def _kendall(x: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import kendalltau
 
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        rank = tau = np.nan
-    else:
-        rank = np.corrcoef(rankdata(x), rankdata(y))[0, 1]
-        tau = kendalltau(x, y).statistic
-    absolute = icc(np.column_stack([x, y])) if len(x) > 1 else np.nan
-    return np.array([rank, tau, _kappa(x, y, weights)[0], absolute])
+        return np.nan
+    return float(kendalltau(x, y).statistic)
 
 
-def _kappa(x: np.ndarray, y: np.ndarray, weights: Literal["quadratic", "linear"]) -> np.ndarray:
+def _icc(x: np.ndarray, y: np.ndarray) -> float:
+    return icc(np.column_stack([x, y])) if len(x) > 1 else np.nan
+
+
+def _kappa(
+    x: np.ndarray, y: np.ndarray, weights: Literal["quadratic", "linear"] = "quadratic"
+) -> float:
     """Cohen's weighted kappa; the grades need not be whole numbers."""
     if weights == "linear":
         ours, of = np.unique(x, return_counts=True)
@@ -425,7 +450,7 @@ def _kappa(x: np.ndarray, y: np.ndarray, weights: Literal["quadratic", "linear"]
     else:
         seen = ((x - y) ** 2).sum()
         chance = (x**2).sum() + (y**2).sum() - 2 * x.sum() * y.sum() / max(len(x), 1)
-    return np.array([1 - seen / chance if chance > 1e-12 else np.nan])
+    return float(1 - seen / chance) if chance > 1e-12 else np.nan
 
 
 class _Jackknife:

@@ -352,8 +352,9 @@ def _vote(row: Row, file: File) -> Iterable[Row]:
         made[f"model_{side}"] = name_of(row, f"model_{side}")
         row.pop(f"conversation_{side}", None)
     won, reason = take(row, "winner", "win"), take(row, "reason")
-    if won in (sides := {made[side]: side for side in ("model_a", "model_b")}):
-        won = sides[won]  # the winner by its name
+    named = {made[side]: side for side in ("model_a", "model_b")}
+    if isinstance(won, str) and won in named:
+        won = named[won]
     return [made | _unless(win(won), reason)]
 
 

@@ -1,8 +1,8 @@
 """Each page of docs/how-to runs as it stands, and prints what it says.
 
 A block ```text right after a block of commands or of Python is what that block prints. The folder
-holds the files that the pages name: questions, answers of two models, judgments and votes. A
-server on loopback plays the models.
+holds the files that the pages name: questions, answers of two models, judgments and votes, and
+the files that a page shows. A server on loopback plays the models.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ PAGES = [
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```(?:\n+```text\n(.*?)```)?", re.DOTALL)
 # A block that names one of these needs a network, weights or files of others: it is only parsed.
 ELSEWHERE = ("fetch", "--local", "batch submit", "hf://", "dolphin", "my-table", "--recipe")
+# A file that a page shows: its name ends the sentence before the block.
+SHOWN = re.compile(r"`([\w-]+\.(?:jsonl?|txt))`[^`]*?:\n\n```(?:json)?\n(.*?)```", re.DOTALL)
 TURNS = {"haiku": "Write a haiku about rain.", "lamp": "Greet a ship.", "square": "What is 12²?"}
 
 
@@ -41,6 +43,15 @@ def reply(body: dict[str, Any]) -> str:
     """Return a verdict for a judge's request, else an answer; the same for the same request."""
     text = json.dumps(body)
     digit = sum(text.encode()) % 5
+    if "<<< CRITERIA" in text:
+        shown = body["messages"][-1]["content"].partition(">>> END OF CRITERIA")[0]
+        names = re.findall(r"^(\w+)(?::.*)?\n\(verdict", shown, re.MULTILINE)
+        said: dict[str, Any] = {"tone": ["rude", "neutral", "polite"][digit % 3]}
+        said |= {"safe": "cannot assess" if digit == 4 else "pass"}
+        verdicts = {name: said.get(name, digit + 1) for name in names}
+        return json.dumps({"explanation": "It is clear.", "verdicts": verdicts})
+    if "[[A>>B]]" in text:
+        return f"Both are short. [[{['A>>B', 'A>B', 'A=B', 'B>A', 'B>>A'][digit]}]]"
     if "[[A]]" in text:
         return f"Both are short. [[{'ABABC'[digit]}]]"
     if "[[" in text:
@@ -121,6 +132,8 @@ def test_the_page_runs_and_prints_what_it_says(page: Path, folder: Path) -> None
     games = lj.load_judgments("judgments-pairwise-all.jsonl")
     names = {"lj": lj, "games": games, "questions": lj.load_questions("questions.jsonl")}
     names["answers"] = lj.load_answers("model_answer")
+    for file, text in SHOWN.findall(page.read_text(encoding="utf-8")):
+        Path(file).write_text(text, encoding="utf-8")
     for kind, code, expected in BLOCK.findall(page.read_text(encoding="utf-8")):
         if any(word in code for word in ELSEWHERE):
             if kind == "sh":

@@ -51,7 +51,7 @@ def test_it_names_every_parser_and_prompt() -> None:
     parsers = PAGE.split("## Parsers")[1].split("\n## ")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", parsers, re.MULTILINE)) == set(PARSERS)
     prompts = PAGE.split("## Prompts")[1].split("Your own template")[0]
-    named = set(re.findall(r"`([a-z-]+)`", prompts)) - {"place", "of", "-json"}
+    named = set(re.findall(r"`([a-z0-9-]+)`", prompts)) - {"place", "of", "-json", "label"}
     for name in named:
         assert find_prompts(name)
     assert set(RESPONSE_FORMATS) <= named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -220,7 +221,8 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
 
     single = parsed.mode == "single"
     prompt = parsed.prompt or ("single" if single else "pair")
-    own = {name: getattr(parsed, name) for name in ("system", "output_format", "scale", "criteria")}
+    own = {name: getattr(parsed, name) for name in ("system", "output_format", "scale")}
+    own["criteria"] = _criteria(parsed) if parsed.criteria else None
     own_prompt = "{" in prompt or prompt.startswith("@")
     models = [endpoint_of(parsed).name] if parsed.local else list(dict.fromkeys(parsed.judge))
     made = [
@@ -243,6 +245,20 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
             name=prompt,
         )
     return made
+
+
+def _criteria(parsed: argparse.Namespace) -> Any:
+    """The name of a column, or the criteria in a JSON file."""
+    from lmjudge.errors import PromptError
+    from lmjudge.judges.criteria import criteria_of
+
+    if not parsed.criteria.startswith("@"):
+        return parsed.criteria
+    file = Path(parsed.criteria[1:])
+    try:
+        return criteria_of(json.loads(file.read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, TypeError, PromptError) as error:
+        parsed.wrong(f"--criteria {file} is no JSON list of criteria ({error})")
 
 
 def _shown(parsed: argparse.Namespace) -> pd.DataFrame:

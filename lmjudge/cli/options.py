@@ -140,7 +140,6 @@ def judging(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--criteria",
-        type=_criteria,
         metavar="COLUMN|@FILE",
         help="Ask for a verdict on each criterion in one reply: a column of the questions that"
         " holds them, or a JSON file (see docs/judges.md).",
@@ -189,8 +188,9 @@ def showing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline",
         action="append",
-        metavar="MODEL",
-        help="Show win rates over this model only. Repeat for several, with a table each.",
+        metavar="[CATEGORY=]MODEL",
+        help="Show win rates over this model only. Repeat as category=model, with --questions, for"
+        " a baseline per category.",
     )
     parser.add_argument("--models", nargs="+", metavar="MODEL", help="Use only these models.")
     parser.add_argument(
@@ -461,21 +461,6 @@ def opponents(baseline: str | dict[str, str] | None) -> list[str]:
 
 def _turn(text: str) -> int | str:
     return text if text in ("last", "all") else count(text)
-
-
-def _criteria(text: str) -> Any:
-    """The name of a column, or the criteria in a JSON file."""
-    if not text.startswith("@"):
-        return text
-    from lmjudge.errors import PromptError
-    from lmjudge.judges.criteria import criteria_of
-
-    try:
-        return criteria_of(json.loads(Path(text[1:]).read_text(encoding="utf-8-sig")))
-    except (OSError, ValueError, TypeError, PromptError) as error:
-        raise argparse.ArgumentTypeError(
-            f"{text[1:]!r} is no JSON list of criteria ({error})"
-        ) from error
 
 
 def _table(text: str) -> Path:

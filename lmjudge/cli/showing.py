@@ -6,6 +6,7 @@ import argparse
 import warnings
 from typing import TYPE_CHECKING
 
+from lmjudge.cli.options import baseline_of, opponents
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -14,16 +15,19 @@ if TYPE_CHECKING:
 
 def show(parsed: argparse.Namespace) -> int:
     """Prints the tables of judgments, and writes them where that is asked for."""
-    from lmjudge.data import load_judgments
+    from lmjudge.data import load_judgments, load_questions
     from lmjudge.errors import FrameError
     from lmjudge.frames import subset
 
-    if (parsed.questions or parsed.answers) and not parsed.html:
+    baseline = baseline_of(parsed)
+    models, by_category = opponents(baseline), isinstance(baseline, dict)
+    if by_category and not parsed.questions:
+        parsed.wrong("--baseline category=model needs --questions, which say their categories")
+    if (parsed.questions or parsed.answers) and not (parsed.html or by_category):
         parsed.wrong("--questions and --answers are texts for the page of --html PAGE")
-    models = [*dict.fromkeys(parsed.baseline or ())]
     judged = load_judgments(
         parsed.judgments,
-        baseline=models[0] if len(models) == 1 else None,
+        baseline=baseline if isinstance(baseline, str) else None,
         columns=dict(parsed.column),
         labels=dict(parsed.label),
     )
@@ -38,10 +42,15 @@ def show(parsed: argparse.Namespace) -> int:
     else:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            tables = {}
-            for baseline in models or [None]:
-                tables |= _compared(judged, baseline, parsed.rule)
-        cautions += [str(one.message) for one in warned]
+            if isinstance(baseline, dict):
+                asked, tables = load_questions(parsed.questions), {}
+                for category, model in baseline.items():
+                    part = subset(judged, categories=[category], questions=asked)
+                    (table,) = _compared(part, model, parsed.rule).values()
+                    tables[f"{category} against {model}"] = table
+            else:
+                tables = _compared(judged, baseline, parsed.rule)
+        cautions += dict.fromkeys(str(one.message) for one in warned)
     for at, (title, table) in enumerate(tables.items()):
         if at:
             say("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,15 @@ def test_five_labels_and_a_baseline_by_category_in_the_shell(
     with pytest.raises(SystemExit):
         main(["judge", *words, "--baseline", "y", "--baseline", "z"])
     capsys.readouterr()
-    assert main(["show", "games.jsonl", "--baseline", "y", "--baseline", "z"]) == 0
-    out = capsys.readouterr().out
-    assert "against y\n" in out
-    assert "against z\n" in out
-    assert "weighted" in out
+    assert main(["show", "games.jsonl", *named, "--questions", "q.jsonl"]) == 0
+    hard, creative = capsys.readouterr().out.split("creative against z\n")
+    assert hard.startswith("hard against y\n")
+    assert "weighted" in hard
+    assert not re.search(r"five +y ", hard)
+    assert re.search(r"five +y ", creative)
+    with pytest.raises(SystemExit):
+        main(["show", "games.jsonl", *named])
+    assert "needs --questions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

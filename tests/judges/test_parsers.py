@@ -487,3 +487,66 @@ def test_a_fence_amid_other_words_holds_no_verdict(text: str) -> None:
 def test_result(text: str, form: str, verdict: Verdict) -> None:
     assert result(text, "stop", form) == verdict
     assert result(text, "length", form).reason == "truncated"
+
+
+WHOLE = '{"explanation": "It says \\"winner\\": \\"A\\",} and\nmore.", "winner": "B"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WHOLE,
+        f"\ufeff{WHOLE}",
+        f"{WHOLE}<|im_end|>",
+        f"{WHOLE} </s>\n<|endoftext|>\n",
+        f"```json\n{WHOLE}\n```\n<|eot_id|>",
+        WHOLE[:-1] + ",}",
+        WHOLE[:-1] + ", \n }",
+        f"<|START_THINKING|>A: {{}}<|END_THINKING|><|START_RESPONSE|>{WHOLE}<|END_RESPONSE|>",
+        f"<|channel>thought\n[[A]]<channel|>{WHOLE}",
+        f"analysisIs it A? assistantfinal{WHOLE}",
+    ],
+)
+def test_json_is_read_in_what_servers_wrap_it_in(text: str) -> None:
+    assert read("json", text, "stop", "[[A]]", (1, 10)).winner == "model_b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"winner": null}',
+        '{"winner": "B"} I think.',
+        f"Here it is: {WHOLE}",
+        f"```json\n{WHOLE}\n```\n```json\n{WHOLE}\n```",
+        f"[{WHOLE},]",
+        '{"winner": "B",, }',
+        '{"winner": "B" "x": 1,}',
+        '{"explanation": ",}", "winner": }',
+    ],
+)
+def test_nothing_is_made_up_where_json_says_nothing(text: str) -> None:
+    assert read("json", text, "stop", "[[A]]", (1, 10)).reason == "no_verdict"
+
+
+@pytest.mark.parametrize(
+    ("text", "winner"),
+    [
+        ("I say [[B]]<|im_end|>", "model_b"),
+        ("I say [[B]]\n</s>\n<|endoftext|>", "model_b"),
+        ("So it is [[B]]<｜end▁of▁sentence｜>", "model_b"),
+        ("<|START_THINKING|>[[A]]<|END_THINKING|>\n<|START_TEXT|>[[B]]<|END_TEXT|>", "model_b"),
+        ("<|START_THINKING|>[[A]]", None),
+        ("analysisLet me see. [[A]]", None),
+        ("analysis\nIs it [[A]]?\nassistantcommentary to=x\nassistantfinal\n[[B]]", "model_b"),
+        ("assistantanalysis Hm. [[A]] assistantfinal[[B]]", "model_b"),
+        ("assistant analysis Hm. [[A]]", None),
+        ("analysis of both shows: [[B]]", "model_b"),
+    ],
+)
+def test_end_marks_and_thoughts_are_no_part_of_what_is_said(text: str, winner: str | None) -> None:
+    assert read("strict", text, "stop", "[[A]]", (1, 10)).winner == winner
+
+
+def test_end_marks_are_cut_in_one_pass() -> None:
+    for text in ("<|im_end|>" * 100_000, " " * 1_000_000, "x" + "</s> \n" * 100_000):
+        read("strict", text, "stop", "[[A]]", (1, 10))

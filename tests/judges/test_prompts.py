@@ -16,6 +16,7 @@ from lmjudge.judges import (
     Judge,
     Prompt,
     find_prompts,
+    prompts,
     read_review_prompts,
 )
 from lmjudge.judges.prompts import FAMILIES, PLACEHOLDERS
@@ -36,6 +37,11 @@ OURS = [
     *FAMILIES["single-json"],
     "score-json",
     "many-json",
+    *FAMILIES["pair-json-v2"],
+    *FAMILIES["single-json-v2"],
+    "score-json-v2",
+    "many-json-v2",
+    *("pair-five", "single-criteria", "pair-criteria", "pair-zh", "single-zh", "score-zh"),
 ]
 SYSTEM_PROMPTS = {
     "pair-v2": "8d6df8feee26e1c9994a4fae884fc839bfcb1787a3a9522d1be611db68c93338",
@@ -150,9 +156,9 @@ def test_bad_names_say_what_there_is() -> None:
         Judge("{answer}", "m", output_format="[[A]]")
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name.endswith("-json")])
+@pytest.mark.parametrize("name", [name for name in OURS if "-json" in name])
 def test_prompts_for_json_say_all_else_as_their_twins_do(name: str) -> None:
-    (one,), (twin,) = find_prompts(name), find_prompts(name.removesuffix("-json"))
+    (one,), (twin,) = find_prompts(name), find_prompts(name.partition("-json")[0])
     *said, end = one.system_prompt.split("\n\n")
     assert said == twin.system_prompt.split("\n\n")[:-1]
     assert one.prompt_template == twin.prompt_template
@@ -304,3 +310,28 @@ def test_a_review_prompt_of_another_shape_is_refused(tmp_path: Path) -> None:
     file.write_text('{"category": "general"}\n')
     with pytest.raises(BadRow, match=r"line 1 of .* lacks 'prompt_template'"):
         read_review_prompts(file)
+
+
+def test_the_first_json_prompts_and_formats_keep_their_words() -> None:
+    """Their requests have keys; the second ones differ in the explanation's name alone."""
+    for name in ("pair-json", "single-json", "score-json", "many-json"):
+        first, second = (json.dumps(RESPONSE_FORMATS[n]) for n in (name, f"{name}-v2"))
+        assert first.replace('"reasoning"', '"explanation"') == second != first
+        for one, two in zip(find_prompts(name), find_prompts(f"{name}-v2"), strict=True):
+            assert one.system_prompt.replace('"reasoning"', '"explanation"') == two.system_prompt
+            assert one.prompt_template == two.prompt_template
+    assert Judge("pair-json-v2", "m", parser="json").name == "m/pair-json-v2"
+
+
+@pytest.mark.parametrize("kind", ["pair", "single", "score"])
+def test_a_languages_prompts_ask_for_what_the_english_ones_do(kind: str) -> None:
+    lines = Path(prompts.__file__).with_name("languages.jsonl").read_text().splitlines()
+    (english,) = find_prompts("score" if kind == "score" else f"{kind}-general")
+    for language in (json.loads(line)["language"] for line in lines):
+        (prompt,) = find_prompts(f"{kind}-{language}")
+        assert prompt.placeholders == english.placeholders
+        assert prompt.output_format == english.output_format
+        verdicts = re.compile(r"\[\[[^\]]+\]\]")
+        asked = [verdicts.findall(one.system_prompt) for one in (prompt, english)]
+        assert asked[0] == asked[1]
+        assert Judge(f"{kind}-{language}", "m").name == f"m/{kind}-{language}"

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
 
 def show(parsed: argparse.Namespace) -> int:
     """Prints the tables of judgments, and writes them where that is asked for."""
-    from lmjudge.data import load_judgments, load_questions
-    from lmjudge.errors import FrameError
+    from lmjudge.data import load_judgments
     from lmjudge.frames import subset
 
     baseline = baseline_of(parsed)
-    models, by_category = opponents(baseline), isinstance(baseline, dict)
+    by_category = isinstance(baseline, dict)
     if by_category and not parsed.questions:
         parsed.wrong("--baseline category=model needs --questions, which say their categories")
     if (parsed.questions or parsed.answers) and not (parsed.html or by_category):
@@ -33,24 +32,11 @@ def show(parsed: argparse.Namespace) -> int:
     )
     _tell_of_repeats(judged)
     if parsed.models:
-        judged = subset(judged, models=[*parsed.models, *models])
-    cautions: list[str] = []
-    if "model" in judged.columns:
-        if models:
-            raise FrameError("single grades have no baseline; leave --baseline out", rows=judged)
-        tables = _graded(judged)
-    else:
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            if isinstance(baseline, dict):
-                asked, tables = load_questions(parsed.questions), {}
-                for category, model in baseline.items():
-                    part = subset(judged, categories=[category], questions=asked)
-                    (table,) = _compared(part, model, parsed.rule).values()
-                    tables[f"{category} against {model}"] = table
-            else:
-                tables = _compared(judged, baseline, parsed.rule)
-        cautions += dict.fromkeys(str(one.message) for one in warned)
+        judged = subset(judged, models=[*parsed.models, *opponents(baseline)])
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        tables = _tables(parsed, judged, baseline)
+    cautions = list(dict.fromkeys(str(one.message) for one in warned))
     for at, (title, table) in enumerate(tables.items()):
         if at:
             say("")
@@ -130,6 +116,27 @@ def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
         title: mean_scores(part, by=["judge", *about, "model"]).sort_values(**order, kind="stable")
         for title, part in parts.items()
     }
+
+
+def _tables(
+    parsed: argparse.Namespace, judged: pd.DataFrame, baseline: str | dict[str, str] | None
+) -> dict[str, pd.DataFrame]:
+    """Return the tables by title: of scores, or of games against each baseline."""
+    from lmjudge.data import load_questions
+    from lmjudge.errors import FrameError
+    from lmjudge.frames import subset
+
+    if "model" in judged.columns:
+        if baseline:
+            raise FrameError("single grades have no baseline; leave --baseline out", rows=judged)
+        return _graded(judged)
+    if not isinstance(baseline, dict):
+        return _compared(judged, baseline, parsed.rule)
+    tables, asked = {}, load_questions(parsed.questions)
+    for category, model in baseline.items():
+        part = subset(judged, categories=[category], questions=asked)
+        (tables[f"{category} against {model}"],) = _compared(part, model, parsed.rule).values()
+    return tables
 
 
 def _compared(games: pd.DataFrame, baseline: str | None, rule: str) -> dict[str, pd.DataFrame]:

@@ -98,8 +98,8 @@ class Plan:
         )
         if self.distinct_misses:
             told += (
-                f"; about {self.read:,.0f} tokens to read, {self.written.shown('{:,.0f}')} to"
-                f" write (low / expected / high); {self._money()}"
+                f"; about {self.read:,.0f} tokens to read, {self.written.shown('{:,.0f}')}"
+                f" tokens to write (low / expected / high); {self._money()}"
             )
         if self.unguided:
             many = "1 question" if self.unguided == 1 else f"{self.unguided:,} questions"

@@ -103,7 +103,7 @@ def test_nothing_known_is_unknown_and_not_zero(tmp_path: Path) -> None:
     planned = plan([Request("mine", [{"role": "user", "content": "c" * 40}])], store=store)
     assert planned.dollars is None
     assert (planned.written.expected, planned.written.high) == (None, None)
-    assert "0 / unknown / unknown to write" in repr(planned)
+    assert "0 / unknown / unknown tokens to write" in repr(planned)
     assert cost(Request("mine", []), told(1, 1)) is None
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids
-from lmjudge.stats.grouping import By, by_name, grouped, on_questions, totals
+from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, on_questions, totals
 from lmjudge.stats.intervals import (
     Cluster,
     by_question,
@@ -30,6 +30,7 @@ _COUNTS = [*WINNERS, "missing"]
 COMPARED = ["met_s1", "met_s2", "agreed_s1", "agreed_s2", "tie_x", "tie_y", "missed"]
 
 
+@by_criterion
 def agreement(
     votes_x: pd.DataFrame,
     votes_y: pd.DataFrame | None = None,
@@ -176,6 +177,7 @@ def agreements(
     return pd.concat(made, ignore_index=True)
 
 
+@by_criterion
 def agreement_by_gap(
     votes_x: pd.DataFrame,
     votes_y: pd.DataFrame,

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError, OrderFlips
 from lmjudge.frames import check
-from lmjudge.stats.grouping import By, by_name, grouped, totals
+from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, totals
 from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate
 
 PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
@@ -17,6 +17,7 @@ PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
 MANY_FLIPS = 0.25
 
 
+@by_criterion
 def position_bias(
     games: pd.DataFrame,
     *,
@@ -158,6 +159,7 @@ def order_flips(votes: pd.DataFrame) -> pd.Series | None:
     return flip
 
 
+@by_criterion
 def repeatability(
     frame: pd.DataFrame,
     *,

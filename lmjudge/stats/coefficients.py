@@ -10,7 +10,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids
 from lmjudge.stats.agreement import KEY, clusters_of_pairs
-from lmjudge.stats.grouping import By, by_name, grouped, how_many, on_questions
+from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, how_many, on_questions
 from lmjudge.stats.intervals import (
     FEW_CLUSTERS,
     Cluster,
@@ -27,6 +27,7 @@ Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
 _NAMES = ("cohen", "fleiss", "ac1", "alpha")
 
 
+@by_criterion
 def kappa(
     votes_x: pd.DataFrame,
     votes_y: pd.DataFrame | None = None,

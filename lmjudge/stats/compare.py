@@ -23,7 +23,7 @@ from lmjudge.stats.agreement import (
     comparisons,
     met_by_judge,
 )
-from lmjudge.stats.grouping import By, grouped, totals
+from lmjudge.stats.grouping import By, by_criterion, grouped, totals
 from lmjudge.stats.intervals import (
     Cluster,
     by_question,
@@ -38,6 +38,7 @@ from lmjudge.stats.intervals import (
 _SCORED = ["question_id", "turn", "judge", "sample"]
 
 
+@by_criterion
 def compare_models(
     scores: pd.DataFrame,
     *,
@@ -84,6 +85,7 @@ def compare_models(
     return _differences(both, columns, "model", "score", level, names, margin)
 
 
+@by_criterion
 def compare_judges(
     votes: pd.DataFrame,
     others: pd.DataFrame,

@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TypeAlias
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import same_ids, swap
+from lmjudge.frames import OVERALL, same_ids, swap
 
 By: TypeAlias = str | Sequence[str] | None
 # What a judge's name may end in beside its prompt (a test compares with the parsers themselves).
 PARSERS = ("strict", "json", "fastchat", "vicuna", "threeclass")
+
+
+P = ParamSpec("P")
+
+
+def by_criterion(estimator: Callable[P, pd.DataFrame]) -> Callable[P, pd.DataFrame]:
+    """Give an estimator `by="criterion"`: each criterion is estimated as if it were alone.
+
+    Frames without the column (people's one vote) meet every criterion. Raises FrameError where two
+    frames have no criterion in common.
+    """
+    signature = inspect.signature(estimator)
+
+    @wraps(estimator)
+    def estimated(*args: P.args, **how: P.kwargs) -> pd.DataFrame:
+        bound = signature.bind(*args, **how)
+        by = bound.arguments.get("by", signature.parameters["by"].default)
+        columns = [by] if isinstance(by, str) else list(by or ())
+        verdicts = {
+            name: frame.assign(criterion=frame["criterion"].fillna(OVERALL))
+            for name, frame in bound.arguments.items()
+            if isinstance(frame, pd.DataFrame) and "criterion" in frame.columns
+        }
+        if "criterion" not in columns or not verdicts:
+            return estimator(*args, **how)
+        named = [set(frame["criterion"]) for frame in verdicts.values()]
+        criteria = sorted(set.intersection(*named))
+        if not criteria:
+            raise FrameError(
+                f"the frames have no criterion in common: {', '.join(map(str, named))}; name the"
+                " criteria alike in both",
+                columns=["criterion"],
+            )
+        rest = [name for name in columns if name != "criterion"]
+        tables = []
+        for criterion in criteria:
+            for name, frame in verdicts.items():
+                bound.arguments[name] = frame[frame["criterion"] == criterion]
+            bound.arguments["by"] = rest
+            table = estimator(*bound.args, **bound.kwargs)
+            table.insert(columns.index("criterion"), "criterion", criterion)
+            tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+    return estimated
 
 
 def grouped(

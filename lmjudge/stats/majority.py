@@ -9,7 +9,15 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, WINNERS, check
 from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons
-from lmjudge.stats.grouping import By, by_name, grouped, how_many, on_questions, totals
+from lmjudge.stats.grouping import (
+    By,
+    by_criterion,
+    by_name,
+    grouped,
+    how_many,
+    on_questions,
+    totals,
+)
 from lmjudge.stats.intervals import Cluster, by_question, estimate, people_of, ways
 
 
@@ -60,6 +68,7 @@ def majority(
     return check(made[list(COLUMNS["votes"])], "votes")
 
 
+@by_criterion
 def ceiling(
     votes: pd.DataFrame,
     *,

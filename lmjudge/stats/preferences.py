@@ -13,11 +13,21 @@ from lmjudge.frames import check, never_meet, same_ids
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.bias import PAIR, in_both_orders
 from lmjudge.stats.compare import paired
-from lmjudge.stats.grouping import By, by_name, grouped, model_of, on_questions, totals, worth_of
+from lmjudge.stats.grouping import (
+    By,
+    by_criterion,
+    by_name,
+    grouped,
+    model_of,
+    on_questions,
+    totals,
+    worth_of,
+)
 from lmjudge.stats.intervals import estimate, holm, two_sided
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
+@by_criterion
 def attack_failures(
     games: pd.DataFrame,
     *,
@@ -63,6 +73,7 @@ def attack_failures(
     return made[[*columns, *ends]].rename(columns={"value": "failure_rate"})
 
 
+@by_criterion
 def length_bias(
     votes: pd.DataFrame,
     answers: pd.DataFrame,

@@ -165,6 +165,7 @@ def _calibration(table: pd.DataFrame) -> Figure:
         shape = {"row": "level", "column": "judge", "values": "human_score"}
         along, unit = "the judge's score", "people's mean score"
         table = table.drop(columns=["low", "high"])
+    table = table.sort_values([shape["row"], "judge"])
     return curves(cells(table, "Calibration", **shape), unit=unit, along=along)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -14,36 +15,10 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import check, same_ids
 from lmjudge.stats.grouping import By, grouped
 
-_VERBS = (
-    "accept achieve add address allow analyze answer apply ask assess avoid begin bring build buy"
-    " calculate call change check choose classify collect combine compare complete conduct consider"
-    " contain convert cook create cut define demonstrate describe design determine develop discuss"
-    " divide draw eat edit encourage engage enjoy ensure establish estimate evaluate examine"
-    " experience explain explore express face feel find focus follow gain gather generate get give"
-    " handle have help hold identify implement improve include increase indicate invest involve"
-    " keep lead learn list live make manage measure meet mix move multiply need offer open organize"
-    " outline perform place plan play practice prepare present prevent produce promote protect"
-    " provide pursue put raise reach read receive recommend reduce remove replace represent require"
-    " research revolutionize rewrite run save say search see select send set share show solve start"
-    " stay stop store study substitute suggest summarize support take teach tell think try"
-    " understand update use visit want wash watch win work write"
-).split()
-_IRREGULAR = {
-    "has": "have", "had": "have", "having": "have", "made": "make", "took": "take",
-    "taken": "take", "gave": "give", "given": "give", "got": "get", "found": "find",
-    "held": "hold", "kept": "keep", "led": "lead", "met": "meet", "put": "put", "said": "say",
-    "saw": "see", "seen": "see", "sent": "send", "set": "set", "told": "tell",
-    "thought": "think", "understood": "understand", "won": "win", "wrote": "write",
-    "written": "write", "brought": "bring", "built": "build", "bought": "buy",
-    "began": "begin", "chose": "choose", "chosen": "choose", "felt": "feel", "ate": "eat",
-}  # fmt: skip
-_NO_NOUN = frozenset(
-    "and or but nor so of in on at by for with from into to as than that which who whom whose when"
-    " where while if because about between through over under during within without is are was"
-    " were be been being will would can could should may might must do does did not it he she they"
-    " we you i them him her us me there here how what why".split()
-)
-_OPENERS = frozenset("the a an this that these those my your our their his its some any".split())
+# What holds a text's first sentence: up to the end of its second one, so that the parser, and not a
+# full stop in "e.g.", decides where the first ends.
+_FIRST = re.compile(r"\A(?:.*?[.!?][\"')\]]*\s){2}", re.DOTALL)
+_MOST = 400  # characters
 
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
@@ -185,23 +160,61 @@ def length_histogram(texts: Iterable[str], bins: Sequence[float] | None = None) 
     )
 
 
-def verb_objects(texts: Iterable[str], nlp: Callable[[str], Any] | None = None) -> pd.DataFrame:
-    """The root verb of each text's first sentence and its direct object: verb, object, how.
+def verb_objects(texts: Iterable[str], nlp: Any, *, processes: int = 1) -> pd.DataFrame:
+    """Return the root verb of each text's first sentence and its direct object.
 
-    With `nlp`, a spaCy pipeline with a parser that the user has loaded, the rule is
-    self-instruct's, kept with its bug of looking no further than the first child of what is not a
-    verb: the numbers of arXiv 2304.03277 (Figure 1) were made so; how is "spacy". Without, it is a
-    rough rule of ours over a list of common verbs, how is "words", and its counts are not to be set
-    beside published ones. What was not found is missing.
+    `nlp` is a spaCy pipeline with a tagger, a parser and a lemmatizer, or the name or folder of one
+    that you installed, such as "en_core_web_md". Only the first two sentences of a text are parsed,
+    or its first 400 characters, in batches, by so many `processes`. The rule is self-instruct's,
+    kept with its bug of looking no further than the first child of what is not a verb: the numbers
+    of arXiv 2304.03277 (Figure 1) were made so.
 
-    >>> verb_objects(["Follow these simple steps. Then rest."]).values.tolist()
-    [['follow', 'step', 'words']]
+    | column | meaning |
+    |---|---|
+    | verb | lemma of the root verb; missing if there is none |
+    | object | lemma of its direct object, a noun; missing if there is none |
+
+    Raises ImportError without spaCy or without the model, ValueError for a pipeline without a part.
     """
-    if nlp is None:
-        found = [(*_by_words(text), "words") for text in texts]
-    else:
-        found = [(*_by_parse(nlp(text)), "spacy") for text in texts]
-    return pd.DataFrame(found, columns=["verb", "object", "how"])
+    pipeline = _pipeline(nlp) if isinstance(nlp, (str, os.PathLike)) else nlp
+    firsts = (_first(text) for text in texts)
+    with pipeline.select_pipes(disable=[name for name in pipeline.pipe_names if name in _UNUSED]):
+        docs = pipeline.pipe(firsts, batch_size=512, n_process=processes)
+        return pd.DataFrame([_by_parse(doc) for doc in docs], columns=["verb", "object"])
+
+
+def _first(text: str) -> str:
+    """Return the beginning of a text, which holds its first sentence."""
+    begun = text.strip()[:_MOST]
+    found = _FIRST.match(begun)
+    return found[0] if found else begun
+
+
+_UNUSED = ("ner", "senter", "entity_linker", "entity_ruler", "textcat", "textcat_multilabel")
+
+
+def _pipeline(name: str | os.PathLike[str]) -> Any:
+    """Return the spaCy pipeline of that name."""
+    try:
+        import spacy
+    except ImportError as error:
+        raise ImportError(
+            "verb_objects needs spaCy and a model of it: pip install 'lmjudge[verbs]', then"
+            " python -m spacy download en_core_web_md"
+        ) from error
+    try:
+        pipeline = spacy.load(name)
+    except OSError as error:
+        raise ImportError(
+            f"spaCy has no model {os.fspath(name)!r} here; install it with python -m spacy download"
+            f" {os.fspath(name)}, or give the folder of a model"
+        ) from error
+    if lacking := {"tagger", "parser", "lemmatizer"} - set(pipeline.pipe_names):
+        raise ValueError(
+            f"the spaCy model {os.fspath(name)!r} has no {', '.join(sorted(lacking))}; take one"
+            " with it, such as en_core_web_md"
+        )
+    return pipeline
 
 
 def score_counts(
@@ -274,45 +287,3 @@ def _by_parse(doc: Any) -> tuple[str | None, str | None]:
             return token.lemma_, None
         token = next(iter(token.children), None)
     return None, None
-
-
-def _by_words(text: str) -> tuple[str | None, str | None]:
-    words = re.findall(
-        r"[a-z'-]+|[^\sa-z'-]", re.split(r"(?<=[.!?:;])\s|\n", text.strip())[0].lower()
-    )
-    for i, word in enumerate(words):
-        verb = _forms().get(word)
-        if verb is None or (i and words[i - 1] in _OPENERS):
-            continue
-        phrase = []
-        for after in words[i + 1 :]:
-            if not after[0].isalpha() or after in _NO_NOUN:
-                break
-            if after not in _OPENERS:
-                phrase.append(after)
-            elif phrase:
-                break
-        return verb, _singular(phrase[-1]) if phrase else None
-    return None, None
-
-
-@cache
-def _forms() -> dict[str, str]:
-    made = dict(_IRREGULAR)
-    for verb in _VERBS:
-        stem = verb.removesuffix("e")
-        soft = verb[:-1] + "i" if verb[-1] == "y" and verb[-2] not in "aeiou" else ""
-        plural = (
-            f"{soft}es" if soft else verb + ("es" if verb.endswith(("s", "sh", "ch", "x")) else "s")
-        )
-        for form in (verb, plural, f"{soft or stem}ed", f"{verb if soft else stem}ing"):
-            made.setdefault(form, verb)
-    return made
-
-
-def _singular(noun: str) -> str:
-    if noun.endswith("ies") and len(noun) > 4:
-        return noun[:-3] + "y"
-    if noun.endswith(("sses", "shes", "ches", "xes")):
-        return noun[:-2]
-    return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun

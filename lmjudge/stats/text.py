@@ -203,7 +203,7 @@ def _pipeline(name: str | os.PathLike[str]) -> Any:
             " python -m spacy download en_core_web_md"
         ) from error
     try:
-        pipeline = spacy.load(name)
+        pipeline = spacy.load(os.fspath(name))
     except OSError as error:
         raise ImportError(
             f"spaCy has no model {os.fspath(name)!r} here; install it with python -m spacy download"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lmjudge import __version__, places
-from lmjudge.cli import auditing, batching, judging, options, reporting, showing, storing
+from lmjudge.cli import auditing, batching, judging, options, reporting, showing, storing, training
 from lmjudge.cli.saying import say
 from lmjudge.errors import LmjudgeError
 
@@ -195,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     options.gating(verb("gate", auditing.gate, says, epilog=options.GATING))
     says = "Show what a new run of a judge changed."
     options.comparing(verb("compare", auditing.compare, says, epilog=options.COMPARING))
+    training.arguments(verb, verbs)
     store = verb("store", None, "Inspect, check, export and merge the store.")
     store.add_argument("--path", type=Path, help="Folder of the store (default: the nearest one).")
     deeds = store.add_subparsers(metavar="command", required=True)

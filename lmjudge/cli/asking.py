@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import shlex
 import signal
 import sys
@@ -63,12 +64,34 @@ def endpoint_of(parsed: argparse.Namespace) -> Any:
     if parsed.local:
         from lmjudge.endpoints.local import LocalEndpoint
 
-        size = {"batch_size": most} if most else {}
-        return LocalEndpoint(str(parsed.local), revision=parsed.revision, **size)
+        how = {"batch_size": most} if most else {}
+        how |= {"device_map": parsed.device_map, "dtype": parsed.dtype}
+        how |= {"chat_template": text_of(parsed.chat_template)} if parsed.chat_template else {}
+        return LocalEndpoint(str(parsed.local), revision=parsed.revision, **how)
     limits = {"concurrency": most} if most else {}
     if parsed.timeout:
         limits |= {"timeout": parsed.timeout, "deadline": 5 * parsed.timeout}
     return server_of(parsed, same_model=parsed.same_model, **limits)
+
+
+def text_of(file: Path) -> str:
+    """Return the text of a file; DataMissing where there is none."""
+    from lmjudge.errors import DataMissing
+
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataMissing(
+            f"{file} cannot be read ({error}); give a text file", source=str(file), path=file
+        ) from error
+
+
+def provider_of(parsed: argparse.Namespace) -> str | None:
+    """Return what sets apart the requests to a local model under a chat template of your own."""
+    if not parsed.chat_template:
+        return None
+    digest = hashlib.sha256(text_of(parsed.chat_template).encode()).hexdigest()
+    return f"chat-template:{digest[:12]}"
 
 
 def server_of(parsed: argparse.Namespace, **options: Any) -> OpenAIEndpoint:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmjudge.cli.asking import Run, asked, endpoint_of, exported, planned
+from lmjudge.cli.asking import Run, asked, endpoint_of, exported, planned, provider_of
 from lmjudge.cli.options import baseline_of, opponents
 from lmjudge.cli.saying import say
 
@@ -57,13 +57,34 @@ def generate(parsed: argparse.Namespace) -> int:
             say(f"questions: {', '.join(f'{name} {n:,}' for name, n in counts.items()) or 'none'}")
             _tell_replaced(file := parsed.out or Path(f"questions-{parsed.recipe}.jsonl"))
             return [save(whole, file)]
+        if out and out.suffix == ".json":
+            _tell_replaced(out)
+            return [save(_instructions(questions, answers), out, "alpaca")]
         return _add_answers(answers, out) if out else []
 
-    out = parsed.out or (None if parsed.shard else Path("model_answer"))
-    if out and made is None and parsed.deed == "ask":  # what cannot be written to costs nothing
+    usual = "instructions-gpt4llm.json" if parsed.recipe == "gpt4llm" else "model_answer"
+    out = parsed.out or (None if parsed.shard else Path(usual))
+    if (
+        out and made is None and out.suffix != ".json" and parsed.deed == "ask"
+    ):  # what cannot be written to costs nothing
         own = out / f"{file_name(answerer.name)}.jsonl"
         held_answers(out if out.suffix == ".jsonl" else own)
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
+
+
+def _instructions(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the answers that came, with the instruction and the input of each."""
+    from lmjudge.frames import COLUMNS
+
+    asked = _asked(questions).drop_duplicates("question_id")
+    came = answers.loc[answers["turns"].notna(), list(COLUMNS["answers"])]
+    return came.assign(turns=came["turns"].str[:1]).merge(asked, on="question_id", how="left")
+
+
+def _asked(questions: pd.DataFrame) -> pd.DataFrame:
+    """Return the first turn of each question as its instruction, and its input."""
+    made = questions[["question_id"]].assign(instruction=questions["turns"].str[0], input="")
+    return made.assign(input=questions["input"].fillna("")) if "input" in questions else made
 
 
 def judge(parsed: argparse.Namespace) -> int:
@@ -76,6 +97,8 @@ def judge(parsed: argparse.Namespace) -> int:
     from lmjudge.judges.parsers import REASONS
     from lmjudge.planning import plan
 
+    if parsed.pairs and (parsed.mode != "single" or len(parsed.judge or ()) > 1):
+        parsed.wrong("--pairs goes with --mode single and one judge")
     if unknown := sorted(set(parsed.redo) - set(REASONS)):
         parsed.wrong(f"--redo {unknown[0]}: expected reasons out of {', '.join(REASONS)}")
     with warnings.catch_warnings(record=True) as left_out:
@@ -108,6 +131,16 @@ def judge(parsed: argparse.Namespace) -> int:
         files = [save(judgments, out)] if out else []
         if parsed.fastchat:
             files.append(save(judgments, parsed.fastchat, "fastchat", store=store))
+        if parsed.pairs:
+            from lmjudge.train import pairs_from_scores
+
+            pairs = pairs_from_scores(judgments, frame)
+            if parsed.pairs.suffix == ".json":
+                asked = _asked(_read(parsed, "load_questions", parsed.questions))
+                pairs = pairs.merge(asked.drop_duplicates("question_id"), on="question_id")
+                _tell_replaced(parsed.pairs)
+            layout = "alpaca" if parsed.pairs.suffix == ".json" else None
+            files.append(save(pairs, parsed.pairs, layout))
         return files
 
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
@@ -204,12 +237,17 @@ def _answerer(parsed: argparse.Namespace) -> Answerer:
     if parsed.temperature is not None:
         recipe.pop("temperatures", None)
     model = endpoint_of(parsed).name if parsed.local else parsed.model
+    if parsed.template or parsed.recipe == "gpt4llm":
+        from lmjudge.data import load_template
+
+        recipe |= load_template(parsed.template or "alpaca-prompts")
     return Answerer(
         model,
         name=parsed.name or "",
         params=_params(parsed, params),
         system=parsed.system,
         reasoning=parsed.include_reasoning,
+        provider=provider_of(parsed),
         **recipe,
     )
 
@@ -232,6 +270,7 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
             parsed.parser or ("strict" if own_prompt else parser_name(prompt)),
             rotate=parsed.rotate,
             params=_params(parsed, {"temperature": 0, "max_tokens": 2048}),
+            provider=provider_of(parsed),
             **{name: value for name, value in own.items() if value is not None},
         )
         for model in models

@@ -16,6 +16,8 @@ examples:
   lmjudge generate questions.jsonl --model gpt-4o --budget 5.00 --out model_answer
   lmjudge generate --recipe devise --model gpt-4o --count 10 --out questions.jsonl
   lmjudge generate questions.jsonl --recipe translate-zh --model gpt-4o --out questions-zh.jsonl
+  lmjudge generate alpaca.json --recipe gpt4llm --model gpt-4 --out alpaca-gpt4.json
+  lmjudge generate questions.jsonl --local vicuna/ --chat-template vicuna.jinja --device-map auto
 
 Two recipes write questions: `devise` has a model make a question set, by category (the Vicuna
 blog's, or QUESTIONS: a category and what its questions are like in each row), `translate-zh` has it
@@ -31,6 +33,7 @@ examples:
   lmjudge judge questions.jsonl model_answer --judge gpt-4o --mode pairwise-baseline --baseline old
   lmjudge judge questions.jsonl model_answer --judge gpt-4o --judge qwen --mode pairwise-all
   lmjudge judge pairs.csv --judge gpt-4o --mode pairs
+  lmjudge judge alpaca.json gpt4.json gpt3.json opt.json --judge gpt-4 --prompt many --pairs p.json
   lmjudge judge questions.jsonl model_answer --judge gpt-4o \\
       --prompt 'Is this polite? {answer} End in [[1]] to [[5]].' --scale 1,5
   lmjudge judge questions.jsonl model_answer --judge o4-mini --param temperature=null \\
@@ -63,6 +66,13 @@ def generating(parser: argparse.ArgumentParser) -> None:
         help="Use the settings of a published work, or write or translate questions.",
     )
     parser.add_argument(
+        "--template",
+        type=Path,
+        metavar="FILE",
+        help="Template of the first turn: a text with {question} (and {input}), or a file with"
+        " Alpaca's PROMPT_DICT (default with --recipe gpt4llm: the source alpaca-prompts).",
+    )
+    parser.add_argument(
         "--count", type=count, help="Questions per category, with --recipe devise (default: 10)."
     )
     parser.add_argument(
@@ -74,7 +84,9 @@ def generating(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         help=".jsonl file, or folder with a file per model (default: model_answer; for a"
-        " shard: none; for a recipe that writes questions: questions-RECIPE.jsonl).",
+        " shard: none; for a recipe that writes questions: questions-RECIPE.jsonl). A .json file"
+        " gets Alpaca's instruction, input and output (default with --recipe gpt4llm:"
+        " instructions-gpt4llm.json).",
     )
     _asking(parser)
 
@@ -176,6 +188,12 @@ def judging(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--fastchat", type=Path, help="Also write FastChat's format to this .jsonl file."
+    )
+    parser.add_argument(
+        "--pairs",
+        type=Path,
+        help="Also write the pairs of answers with unequal scores, to train a reward model: a"
+        " .jsonl file, or a .json file in Alpaca's format with the better output first.",
     )
     _asking(parser)
 
@@ -354,9 +372,30 @@ def _mapping(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _local(parser: argparse.ArgumentParser) -> None:
+    """Add what `--local` takes beside the model."""
+    parser.add_argument("--revision", help="Branch, tag or commit of a hub's model, with --local.")
+    parser.add_argument(
+        "--chat-template",
+        type=Path,
+        metavar="FILE",
+        help="Jinja chat template that replaces the tokenizer's, with --local.",
+    )
+    parser.add_argument(
+        "--device-map",
+        help="auto spreads a model over all GPUs, with --local. To run a copy on each GPU, use"
+        " --shard with CUDA_VISIBLE_DEVICES.",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16", "float16"),
+        help="Type of the weights, with --local (default: bfloat16 on a GPU, else float32).",
+    )
+
+
 def _asking(parser: argparse.ArgumentParser) -> None:
     _mapping(parser)
-    parser.add_argument("--revision", help="Branch, tag or commit of a hub's model, with --local.")
+    _local(parser)
     parser.add_argument("--system", help="System prompt.")
     parser.add_argument(
         "--param",

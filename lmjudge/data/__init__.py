@@ -11,6 +11,7 @@ from lmjudge.data.loading import (
     load_votes,
 )
 from lmjudge.data.sources import SOURCES, File, Source
+from lmjudge.data.templates import load_template
 from lmjudge.data.writing import save, to_dataset
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "load_pairings",
     "load_pairs",
     "load_questions",
+    "load_template",
     "load_votes",
     "save",
     "to_dataset",

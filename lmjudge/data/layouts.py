@@ -33,6 +33,7 @@ from lmjudge.data.values import (
     question_id,
     replies,
     seconds,
+    sharegpt,
     take,
     talk,
     text,
@@ -148,6 +149,21 @@ def _answers_of_talks(row: Row, file: File) -> Iterator[Row]:
     for side in "ab":
         model = name_of(row, f"model_{side}")
         yield {"question_id": of, "model": model, "turns": said[side][1], "sample": 0}
+
+
+def _question_sharegpt(row: Row, file: File) -> Iterable[Row]:
+    of, _ = _sharegpt_id(row), row.pop("category", None)
+    return [{"question_id": of, "turns": sharegpt(row.pop("conversations"))[0]}]
+
+
+def _answer_sharegpt(row: Row, file: File) -> Iterable[Row]:
+    of, said = _sharegpt_id(row), sharegpt(row.pop("conversations"))[1]
+    return [{"question_id": of, "model": _model(row, file), "turns": said, "sample": 0}]
+
+
+def _sharegpt_id(row: Row) -> str:
+    of = row.pop("id", None)
+    return content_id(sharegpt(row["conversations"])[0]) if of in (None, "") else str(of)
 
 
 def _answer_inspect(row: Row, file: File) -> Iterable[Row]:
@@ -497,6 +513,7 @@ LAYOUTS = (
     Layout("inspect", "questions", "input scores output epoch", _question_inspect),
     Layout("biggen-bench", "questions", "id input score_rubric", _question_biggen),
     Layout("arena", "questions", "conversation_a conversation_b", _question_of_talk, merge=True),
+    Layout("sharegpt", "questions", "conversations", _question_sharegpt),
     Layout("arena-55k", "questions", "prompt response_a winner_model_a", _question_55k),
     Layout(
         "questions", "questions", "turns|question|prompt|instruction|context|history", _question
@@ -505,6 +522,7 @@ LAYOUTS = (
     Layout("questions", "questions", f"text|input {_NO_ANSWER}", _question),
     Layout("inspect", "answers", "input scores output epoch", _answer_inspect),
     Layout("arena", "answers", "conversation_a conversation_b", _answers_of_talks, merge=True),
+    Layout("sharegpt", "answers", "conversations", _answer_sharegpt),
     Layout("fastchat", "answers", "choices", _choices),
     Layout("arena-hard", "answers", "messages", _messages),
     Layout("lm-eval", "answers", "doc_id resps|filtered_resps", _answer_lm_eval),

@@ -5,10 +5,10 @@ the records imported from it), its root (the address that its files' start from,
 in it), licence and page; `bench`, which of FastChat's questions it is about where it has none of
 its own; `asks`, what it wants before it gives. `files.csv`: a file's role (questions, references,
 prompts, answers; scores, games, reviews, threeclass: judgments; votes; instructions, pairs: of
-training data; rouge: what others made of them), whose it is (`model`: the model that
-answered or judged), its path in the layout of `$LMJUDGE_DATA`, its address and, where the
-original's bytes are known, their SHA-256. A file without an address is another copy of what the
-files of its role hold.
+training data; templates: of requests; rouge: what others made of them), whose it is
+(`model`: the model that answered or judged), its path in the layout of
+`$LMJUDGE_DATA`, its address and, where the original's bytes are known, their SHA-256. A file
+without an address is another copy of what the files of its role hold.
 """
 
 from __future__ import annotations

@@ -144,6 +144,24 @@ def talk(messages: Any) -> tuple[list[str], list[str]]:
     return spoken[::2], spoken[1::2]
 
 
+def sharegpt(messages: Any) -> tuple[list[str], list[str]]:
+    """Return what the user and the model said in ShareGPT's form: from human or gpt, and value.
+
+    What a model says before the first question is left out, as in Vicuna's data.
+    """
+    roles = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+    roles |= dict.fromkeys(("chatgpt", "bing", "bard"), "assistant") | {"system": "system"}
+    if not isinstance(messages, list) or not all(isinstance(one, Mapping) for one in messages):
+        raise ValueError(f"has conversations that are no list of messages ({messages!r:.60})")
+    made = [
+        {"role": roles.get(str(one.get("from")), one.get("from")), "content": one.get("value")}
+        for one in messages
+    ]
+    while made and made[0]["role"] == "assistant":
+        del made[0]
+    return talk(made)
+
+
 def text(value: Any) -> str | None:
     """Return a text, as it is or as its file wraps it ({"content": ...}, parts with pictures)."""
     while isinstance(value, Mapping):

@@ -147,6 +147,15 @@ def _alpaca_answers(rows: list[Row]) -> list[Row]:
     ]
 
 
+def _comparisons(rows: list[Row]) -> list[Row]:
+    return [
+        {"instruction": row.get("instruction") or row["prompt"], "input": row.get("input") or ""}
+        | {"output": [row["chosen"], row["rejected"]]}
+        | _beside(row, "pairs", "instruction", "input")
+        for row in rows
+    ]
+
+
 def _arena_hard_questions(rows: list[Row]) -> list[Row]:
     return [
         {"uid": str(row["question_id"]), "category": row["category"], "prompt": _one(row["turns"])}
@@ -228,6 +237,7 @@ WRITERS: dict[tuple[str, str], Callable[[list[Row]], list[Row]]] = {
     ("alpaca-eval", "answers"): _alpaca_eval_answers,
     ("alpaca-eval", "pairings"): _alpaca_eval_pairings,
     ("alpaca", "answers"): _alpaca_answers,
+    ("alpaca", "pairs"): _comparisons,
     ("arena-hard", "questions"): _arena_hard_questions,
     ("arena-hard", "answers"): _arena_hard_answers,
     ("arena-hard", "games"): _arena_hard_games,

@@ -45,10 +45,11 @@ def save(
     The suffix says how: .jsonl, .json (an array), .csv, .tsv or .parquet, and .gz or .zst after one
     of these. The loaders read each of them back. Without a `layout` the frame is written as it is.
     Layouts: "fastchat" (questions, answers, scores, games), "alpaca-eval" (answers, pairings),
-    "arena-hard" (questions, answers, games), "alpaca" (answers with their instruction) and "trl"
-    (pairs). Columns that came from a file go back under the names that they had there. Answers in
-    FastChat's layout go into a folder, a file for each model, if the path has no suffix. FastChat's
-    prompts are those of the records in `store`, else those of the file that the frame came from.
+    "arena-hard" (questions, answers, games), "alpaca" (answers with their instruction; pairs, the
+    better output first) and "trl" (pairs). Columns that came from a file go back under
+    the names that they had there. Answers in FastChat's layout go into a folder, a file for each
+    model, if the path has no suffix. FastChat's prompts are those of the records in `store`, else
+    those of the file that the frame came from.
 
     In CSV an apostrophe stands before what a spreadsheet would run as a formula; the loaders take
     it away. The file is whole or not there. Raises DataError for another suffix or where nothing

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shlex
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -96,11 +97,19 @@ def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Pat
         folder = Path(found)
     if not list(folder.glob("*.safetensors")):
         raise EndpointError(
-            f"{folder} holds no *.safetensors; expected a model in transformers' format, whose"
-            " weights are not pickled",
+            f"{folder} holds no *.safetensors, and pickled weights (*.bin) are not read, since a"
+            f" pickle can run code; convert a model that you trust: {_converting(folder)}",
             name="model",
         )
     return folder
+
+
+def _converting(folder: Path) -> str:
+    """Return a command that writes a language model again, with safetensors, beside its folder."""
+    old, new = str(folder), f"{folder}-safetensors"
+    code = "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T"
+    code += "".join(f"; {of}.from_pretrained({old!r}).save_pretrained({new!r})" for of in "MT")
+    return f"python -c {shlex.quote(code)}"
 
 
 def name_of(model: str | os.PathLike[str], folder: Path) -> str:

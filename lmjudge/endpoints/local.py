@@ -16,7 +16,8 @@ class LocalEndpoint(OnThisMachine):
     or the hub's commit, so that the key tells one checkpoint from another. `batch_size` answers are
     generated at a time, and as one ends the next takes its place; `device` and `dtype` are by
     default a GPU in bfloat16 where there is one, else the CPU in float32; `device_map="auto"`
-    spreads the model over several GPUs. `chat_template` replaces the tokenizer's.
+    spreads the model over several GPUs. `chat_template` replaces the tokenizer's; it is not part of
+    `.name`, so give requests under another template another `provider`.
 
     Params understood: temperature, top_p, max_tokens or max_completion_tokens, seed, logprobs,
     top_logprobs. Raises EndpointError for a model that cannot be loaded, EndpointStopped for

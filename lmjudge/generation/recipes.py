@@ -1,6 +1,7 @@
 """How the works asked for answers, and how models make questions: devised, or translated.
 
-Templates are our own words. Sources: FastChat's llm_judge/common.py and gen_model_answer.py;
+Templates are our own words; "gpt4llm" has none, and takes that of the authors' code
+(`data.load_template`). Sources: FastChat's llm_judge/common.py and gen_model_answer.py;
 "Instruction Tuning with GPT-4", Algorithm 1; the Vicuna blog, for the kinds of questions.
 """
 
@@ -33,10 +34,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "gpt4llm": {
         "params": {"temperature": 1.0, "top_p": 1.0, "max_tokens": 512},
-        "template": "You are given a task. Write a reply that does what it asks.\n\n"
-        "Task:\n{question}\n\nReply:",
-        "template_with_input": "You are given a task and the material it is about. Write a reply"
-        " that does what the task asks.\n\nTask:\n{question}\n\nMaterial:\n{input}\n\nReply:",
     },
     "translate-zh": {
         "params": {"temperature": 0.0, "max_tokens": 1024},

@@ -212,6 +212,13 @@ def _rewards_of_input(at: Asked) -> Any:
 
 
 BOTH = {"turns": (1, 2)}
+# Our paraphrase of Algorithm 1's template, which 0.1 sent; its store still replays.
+OF_0_1 = {
+    "template": "You are given a task. Write a reply that does what it asks.\n\n"
+    "Task:\n{question}\n\nReply:",
+    "template_with_input": "You are given a task and the material it is about. Write a reply"
+    " that does what the task asks.\n\nTask:\n{question}\n\nMaterial:\n{input}\n\nReply:",
+}
 OWN_PAIR = "Q: {question}\nA: {answer_a}\nB: {answer_b}\nWhich? End in [[A]], [[B]] or [[C]]."
 OWN_TWO = "Q: {question_2}\nX: {answer_a_2}\nY: {answer_b_2}\nEnd in [[rating_a,rating_b]]: [[1,5]]"
 JSON = {"temperature": 0, "max_tokens": 500}
@@ -268,7 +275,7 @@ STEPS: dict[str, Callable[[Asked], Any]] = {
     "answers": _answers("made-up-1"),
     "answers, samples": _answers(lj.Answerer("made-up-1"), samples=3),
     "answers as mt-bench": _answers(lj.Answerer("made-up-1", **RECIPES["mt-bench"])),
-    "answers as gpt4llm": _answers(lj.Answerer("made-up-1", **RECIPES["gpt4llm"])),
+    "answers as gpt4llm": _answers(lj.Answerer("made-up-1", **RECIPES["gpt4llm"], **OF_0_1)),
     "answers with system, template, seed, provider": _answers(
         lj.Answerer(
             "made-up-2",

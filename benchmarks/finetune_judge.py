@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 import lmjudge as lj
-from lmjudge.rewards import longer_votes, majority_votes, shorten
+from lmjudge.train import longer_votes, majority_votes, shorten
 
 
 def main() -> None:

@@ -25,6 +25,8 @@ def train_answerer(
     held_out: pd.DataFrame | None = None,
     longest: int | None = None,
     seed: int = 0,
+    attention: str | None = None,
+    lora: int | None = None,
     **options: Any,
 ) -> Training:
     """The Training of a causal language model on conversations: `LocalEndpoint(out)` then answers.
@@ -35,8 +37,10 @@ def train_answerer(
     default the model's context; Vicuna's was 2048) is split between two exchanges, and a single
     exchange that is too long loses its end: `truncated` counts those, `excluded` the exchanges
     without an answer, or of whose answer nothing would be left. A base without a chat template gets
-    one of our own words, saved with it. `options` are those of `fit`, with checkpointing=True for
-    long conversations. Raises TrainingError where nothing is left to learn from.
+    one of our own words, saved with it. `attention` is transformers' ("sdpa", "flash_attention_2"),
+    `lora` the rank of adapters that are trained in place of the weights, and merged when saved.
+    `options` are those of `fit`, with checkpointing=True for long conversations. Raises
+    TrainingError where nothing is left to learn from.
 
     Source: the Vicuna blog post (2023-03-30), "Training".
     """
@@ -49,7 +53,9 @@ def train_answerer(
             "some questions are both trained on and held out; split conversations by question_id",
             folder=Path(out),
         )
-    model, tokenizer, most = open_base(base, outputs=0, longest=longest, seed=seed)
+    model, tokenizer, most = open_base(
+        base, outputs=0, longest=longest, seed=seed, attention=attention, lora=lora
+    )
     items, cut, excluded = conversation_items(lineup, tokenizer, most)
     held = [] if held_out is None else conversation_items(held_out, tokenizer, most)[0]
     if not items:

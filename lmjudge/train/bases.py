@@ -6,6 +6,7 @@ Heavy to use: only training calls it.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -29,13 +30,22 @@ TEMPLATE = (
 
 
 def open_base(
-    base: str | os.PathLike[str], *, outputs: int, longest: int | None, seed: int
+    base: str | os.PathLike[str],
+    *,
+    outputs: int,
+    longest: int | None,
+    seed: int,
+    attention: str | None = None,
+    lora: int | None = None,
 ) -> tuple[Any, Any, int]:
-    """A model with so many outputs, its tokenizer, and the most tokens it reads.
+    """Return a model with so many outputs, its tokenizer, and the most tokens it reads.
 
     With 0 outputs it is a causal language model, else a sequence classifier, whose head is new
-    where the base has none of this size. Raises TrainingError for what is no such base, and for
-    weights of another shape than its config says.
+    where the base has none of this size. `attention` is how transformers computes it ("sdpa",
+    "flash_attention_2", "eager"; None takes its default), `lora` the rank of the adapters that are
+    trained in place of all linear weights. Raises TrainingError for what is no such base, for
+    weights of another shape than its config says, for an attention that is not available, and
+    where peft is missing.
     """
     import transformers
 
@@ -45,7 +55,7 @@ def open_base(
         if outputs
         else transformers.AutoModelForCausalLM
     )
-    unusable: tuple[type[Exception], ...] = (EndpointError, *loading_errors())
+    unusable: tuple[type[Exception], ...] = (EndpointError, ImportError, *loading_errors())
     try:
         folder = Path(base) if Path(base).is_dir() else folder_of(base)
         config = transformers.AutoConfig.from_pretrained(folder, **READING)
@@ -55,6 +65,7 @@ def open_base(
         config.pad_token_id = tokenizer.pad_token_id
         if outputs:
             config.num_labels = outputs
+        how = {"attn_implementation": attention} if attention else {}
         if list(folder.glob("*.safetensors")):
             with without_bars():
                 model, told = made.from_pretrained(
@@ -63,21 +74,41 @@ def open_base(
                     **READING,
                     use_safetensors=True,
                     ignore_mismatched_sizes=True,
+                    **how,
                     output_loading_info=True,
                 )
             _refuse_another_shape(folder, model, told)
         else:
-            model = made.from_config(config)
+            model = made.from_config(config, **how)
     except TrainingError:
         raise
     except unusable as error:
         raise TrainingError(
             f"{os.fspath(base)} cannot be trained from ({error}); expected a folder or hub id in"
-            " transformers' format, such as OPT",
+            " transformers' format, such as OPT, and an attention that is installed",
             folder=Path(base),
         ) from error
     most = longest_of(model, tokenizer)
+    if lora:
+        model = _with_adapters(model, outputs, lora)
     return model.float(), tokenizer, most if longest is None else min(longest, most)
+
+
+def _with_adapters(model: Any, outputs: int, rank: int) -> Any:
+    """Return the model with LoRA adapters of this rank on all linear layers but its head."""
+    try:
+        import peft
+    except ImportError as error:
+        raise TrainingError(
+            "lora needs peft, which is not installed: pip install 'lmjudge[lora]'", folder=Path()
+        ) from error
+    task = peft.TaskType.SEQ_CLS if outputs else peft.TaskType.CAUSAL_LM
+    adapters = peft.LoraConfig(
+        task_type=task, r=rank, lora_alpha=2 * rank, target_modules="all-linear"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+        return peft.get_peft_model(model, adapters)
 
 
 def _refuse_another_shape(folder: Path, model: Any, told: dict[str, Any]) -> None:

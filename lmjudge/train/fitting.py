@@ -60,7 +60,9 @@ def fit(
     and `patience` evaluations without a better one end it. A training that was killed goes on from
     its last whole checkpoint when it is called again alike: the same data, base, seed and options.
     Several GPUs or processes: `accelerate launch` the script that calls; `batch_size` counts for
-    each of them. Raises TrainingError for a loss, or weights, that are no numbers: the last good
+    each of them. Under FSDP (`accelerate launch --use_fsdp`) each process holds a part of the
+    weights, and `out` gets them whole. The texts of a step are of like length. Raises
+    TrainingError for a loss, or weights, that are no numbers: the last good
     checkpoint is kept, and named.
     """
     alike = [how.__name__, seed, digest, epochs, learning_rate, batch_size, accumulate, warmup]
@@ -106,6 +108,13 @@ def fit(
         eval_dataset=sorted(held, key=lambda item: len(str(item["ids"]))) or None,
         data_collator=lambda some: how.gather(tokenizer, some),
     )
+    adapters = hasattr(model, "merge_and_unload")
+    if adapters and trainer.is_fsdp_enabled:
+        raise TrainingError(
+            "lora cannot be trained under FSDP, where adapters are not merged; leave one of the two"
+            " out: adapters fit on one GPU where the base does",
+            folder=out,
+        )
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(Finite(trainer))
     if patience is not None and held:
@@ -113,14 +122,28 @@ def fit(
     with nullcontext() if progress else without_bars():
         trainer.train(resume_from_checkpoint=last_whole(checkpoints))
     metrics = _metrics(trainer.state.log_history)
+    trained: Any = trainer.accelerator.unwrap_model(trainer.model)
+    state = None
+    if trainer.is_fsdp_enabled:
+        # Each process holds a part of each weight: all take part in putting them together.
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        state = {name: _whole(weight) for name, weight in state.items()}
+    elif adapters:
+        trained = trained.merge_and_unload()
     if trainer.is_world_process_zero():
         with without_bars():
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out)
+            trained.save_pretrained(out, state_dict=state)
         tokenizer.save_pretrained(out)
         metrics.to_csv(out / "metrics.csv", index=False)
         (out / "README.md").write_text(_card(how, model, items, metrics, digest), encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
     return metrics
+
+
+def _whole(weight: Any) -> Any:
+    """Return a weight of which this process may hold a part, or which may be on its way still."""
+    whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    return whole.wait() if hasattr(whole, "wait") else whole
 
 
 def last_whole(folder: Path) -> str | None:

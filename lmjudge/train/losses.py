@@ -6,6 +6,7 @@ both taken over all batches of a step and all processes: how a step is cut up ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,45 @@ from lmjudge.errors import TrainingError
 
 Item = dict[str, Any]
 Judged = tuple[torch.Tensor, float, int]  # the weighted loss; how many are right, and of how many
+
+
+class ByLength(torch.utils.data.Sampler[int]):
+    """Items in an order that the seed and the epoch draw, those of a step of like length.
+
+    A step of items of like length has little padding. Steps come in random order, and which items
+    share one is drawn anew in each epoch.
+    """
+
+    def __init__(self, items: Sequence[Item], step: int, seed: int) -> None:
+        self.lengths, self.step, self.seed, self.epoch = list(map(tokens_of, items)), step, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the order of this epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        drawn = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(len(self), generator=drawn).tolist()
+        many = 50 * self.step
+        steps: list[list[int]] = []
+        for start in range(0, len(order), many):
+            some = sorted(order[start : start + many], key=self.lengths.__getitem__)
+            steps += [some[at : at + self.step] for at in range(0, len(some), self.step)]
+        short = [one for one in steps if len(one) < self.step]  # stays last: batches are cut alike
+        full = [one for one in steps if len(one) == self.step]
+        for at in torch.randperm(len(full), generator=drawn).tolist():
+            yield from full[at]
+        for one in short:
+            yield from one
+
+
+def tokens_of(item: Item) -> int:
+    """Return how many tokens the longest text of an item has."""
+    ids = item["ids"]
+    return len(ids) if isinstance(ids[0], int) else max(map(len, ids))
 
 
 class Fitted(transformers.Trainer):
@@ -34,6 +74,11 @@ class Fitted(transformers.Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         weight = torch.stack([batch["weight"].sum() for batch in batches] or [torch.zeros(())])
         return batches, self.accelerator.reduce(weight.sum().float().to(device), "sum")
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        seed = self.args.data_seed or 0
+        return ByLength(self.train_dataset, step * self.args.world_size, seed)  # type: ignore[arg-type]
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -57,17 +102,24 @@ class Fitted(transformers.Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The loss and the accuracy on all that is held out, shared out among the processes."""
-        model: Any = self.model
+        sharded = self.is_fsdp_enabled
+        model: Any = self.model_wrapped if sharded else self.model
         model.eval()
         here, of = self.accelerator.process_index, self.accelerator.num_processes
         held: Any = self.eval_dataset
         items: list[Item] = held[here::of]
         sums = torch.zeros(4, dtype=torch.float64, device=self.args.device)
         size = self.args.per_device_eval_batch_size
-        with torch.inference_mode(), self.accelerator.autocast():
-            for at in range(0, len(items), size):
-                batch = self._prepare_inputs(self.data_collator(items[at : at + size]))
+        starts = [*range(0, len(items), size)]
+        if sharded:  # all processes gather each layer's weights together, as often as each other
+            starts += [-1] * (math.ceil(math.ceil(len(held) / of) / size) - len(starts))
+        with torch.no_grad(), self.accelerator.autocast():
+            for at in starts:
+                some = items[at : at + size] if at >= 0 else held[:1]
+                batch = self._prepare_inputs(self.data_collator(some))
                 loss, right, count = self.judged(model, batch)
+                if at < 0:
+                    continue
                 weight = float(batch["weight"].sum())
                 sums += torch.tensor([float(loss), weight, right, count]).to(sums)
         lost, weight, right, count = self.accelerator.reduce(sums, "sum").tolist()
@@ -99,9 +151,14 @@ class Finite(transformers.TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """TrainingError where the weights about to be saved are not finite."""
         model: Any = self.trainer.model
-        if control.should_save and not all(
-            bool(torch.isfinite(p).all()) for p in model.parameters()
-        ):
+        if not control.should_save:
+            return
+        broken = torch.zeros((), device=args.device)
+        for weight in model.parameters():
+            held = weight.to_local() if hasattr(weight, "to_local") else weight
+            broken += (~torch.isfinite(held)).any().float()
+        # Each process may hold a part of the weights alone: all raise, or none.
+        if self.trainer.accelerator.reduce(broken, "sum") > 0:
             raise self.trainer.broken("the weights are no numbers")
 
 

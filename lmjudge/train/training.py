@@ -47,6 +47,8 @@ def train_reward_model(
     held_out: float | pd.DataFrame = 0.1,
     longest: int | None = None,
     seed: int = 0,
+    attention: str | None = None,
+    lora: int | None = None,
     **options: Any,
 ) -> Training:
     """The Training of a reward model that gives the chosen response more than the rejected one.
@@ -56,9 +58,10 @@ def train_reward_model(
     response is read once. `base` is a folder or hub id in transformers' format (weights, or a
     config alone for random ones) that has a sequence-classification form, such as OPT. `held_out`
     is a share of the prompts, or a pairs frame. What is longer than `longest` tokens (by default
-    the model's context) loses the beginning of its prompt. `options` are those of `fit`. Raises
-    TrainingError for data that nothing can be learned from, a base that cannot be used, and a loss
-    that is no number.
+    the model's context) loses the beginning of its prompt. `attention` is transformers' ("sdpa",
+    "flash_attention_2"), `lora` the rank of adapters that are trained in place of the weights, and
+    merged when saved. `options` are those of `fit`. Raises TrainingError for data that nothing can
+    be learned from, a base that cannot be used, and a loss that is no number.
 
     Source: "Instruction Tuning with GPT-4" (arXiv 2304.03277), section 3, whose printed formula
     lacks the minus; one batch a prompt: "Training language models to follow instructions with
@@ -87,7 +90,9 @@ def train_reward_model(
             )
     else:
         train, held = split_pairs(kept, held_out=held_out, seed=seed)
-    model, tokenizer, most = open_base(base, outputs=1, longest=longest, seed=seed)
+    model, tokenizer, most = open_base(
+        base, outputs=1, longest=longest, seed=seed, attention=attention, lora=lora
+    )
     (items, cut), (held_items, _) = (prompt_items(some, tokenizer, most) for some in (train, held))
     digest = digest_of(train[["prompt", "chosen", "rejected"]].to_numpy().tolist())
     metrics = fit(
@@ -127,6 +132,8 @@ def train_judge(
     held_out: pd.DataFrame | None = None,
     longest: int | None = None,
     seed: int = 0,
+    attention: str | None = None,
+    lora: int | None = None,
     **options: Any,
 ) -> Training:
     """The Training of a judge that is a classifier: the first answer is better, the second, a tie.
@@ -150,7 +157,9 @@ def train_judge(
             "some questions are both trained on and held out; split votes by question_id",
             folder=folder,
         )
-    model, tokenizer, most = open_base(base, outputs=3, longest=longest, seed=seed)
+    model, tokenizer, most = open_base(
+        base, outputs=3, longest=longest, seed=seed, attention=attention, lora=lora
+    )
     # A classifier need not be asked for a letter.
     judge = Judge(prompt, "being trained", output_format="[[A]]" if "{" in prompt else None)
     told = [_vote_items(some, pairings, judge, tokenizer, most) for some in (votes, held_out)]

@@ -87,6 +87,19 @@ def _asked(questions: pd.DataFrame) -> pd.DataFrame:
     return made.assign(input=questions["input"].fillna("")) if "input" in questions else made
 
 
+def _save_pairs(parsed: argparse.Namespace, judgments: pd.DataFrame, lineup: pd.DataFrame) -> Path:
+    """Write the pairs that scores amount to, in Alpaca's format if the file is .json."""
+    from lmjudge.data import save
+    from lmjudge.train import pairs_from_scores
+
+    pairs = pairs_from_scores(judgments, lineup)
+    if parsed.pairs.suffix != ".json":
+        return save(pairs, parsed.pairs)
+    asked = _asked(_read(parsed, "load_questions", parsed.questions))
+    pairs = pairs.merge(asked.drop_duplicates("question_id"), on="question_id")
+    return save(pairs, parsed.pairs, "alpaca")
+
+
 def judge(parsed: argparse.Namespace) -> int:
     """Asks judges for their verdicts on answers; 1 where some requests failed."""
     import pandas as pd
@@ -132,15 +145,7 @@ def judge(parsed: argparse.Namespace) -> int:
         if parsed.fastchat:
             files.append(save(judgments, parsed.fastchat, "fastchat", store=store))
         if parsed.pairs:
-            from lmjudge.train import pairs_from_scores
-
-            pairs = pairs_from_scores(judgments, frame)
-            if parsed.pairs.suffix == ".json":
-                asked = _asked(_read(parsed, "load_questions", parsed.questions))
-                pairs = pairs.merge(asked.drop_duplicates("question_id"), on="question_id")
-                _tell_replaced(parsed.pairs)
-            layout = "alpaca" if parsed.pairs.suffix == ".json" else None
-            files.append(save(pairs, parsed.pairs, layout))
+            files.append(_save_pairs(parsed, judgments, frame))
         return files
 
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))

@@ -114,6 +114,8 @@ def _votes(path: Path, body: bytes) -> tuple[list[Vote], int]:
                     path=path,
                     line=number,
                 ) from error
+            if "/" in str(vote["judge"]):  # as version 0.1 named a voter on a criterion
+                vote["judge"], _, vote["criterion"] = str(vote["judge"]).partition("/")
             votes.append(vote)
         at += len(line)
     return votes, at

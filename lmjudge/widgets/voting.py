@@ -56,7 +56,7 @@ def vote(
     `author_...` is of that group, any other of the crowd.
 
     form="hhh" asks three times, which answer is more helpful, honest and harmless, in five options
-    merged to three; the votes' judges are then `voter/helpful` and so on. With `judged` (games of
+    merged to three: three votes, each with its `criterion`. With `judged` (games of
     one judge on these pairs) the judge's judgment is shown where the vote differs, and asked are
     "reasonable?" and "would you change?", as MT-bench's section 4.2 did; the answers are
     `.opinions`, kept in the folder `opinions` beside the file. Needs the extra `lab` to be shown.
@@ -90,7 +90,6 @@ class Ballot:
         self.path, self.voter, self.form, self.seed = Path(path), voter, form, seed
         if self.path.suffix != ".jsonl":
             raise ValueError(f"{self.path} does not end in .jsonl, which votes are kept as")
-        self.judges = [f"{voter}/{one}" for one in CRITERIA] if form == "hhh" else [voter]
         self.cases: dict[object, Case] = {}
         for case in cases:
             if case.pair in self.cases or len(case.pair[2]) < 2:
@@ -162,17 +161,17 @@ class Ballot:
                 " session has ended"
             )
         if isinstance(choice, str) and self.form == "better" and choice in CHOICES:
-            given: dict[str, dict[str, Any]] = {self.voter: {"winner": CHOICES[choice]}}
+            given: list[dict[str, Any]] = [{"winner": CHOICES[choice]}]
         elif (
             isinstance(choice, Mapping)
             and self.form == "hhh"
             and set(choice) == set(CRITERIA)
             and all(type(option) is int and option in OPTIONS for option in choice.values())
         ):
-            given = {
-                f"{self.voter}/{name}": {"winner": OPTIONS[choice[name]][1], "option": choice[name]}
+            given = [
+                {"criterion": name, "winner": OPTIONS[choice[name]][1], "option": choice[name]}
                 for name in CRITERIA
-            }
+            ]
         else:
             raise ValueError(
                 f"the choice is {choice!r}; expected "
@@ -187,7 +186,7 @@ class Ballot:
         kind = self.voter.partition("_")[0]
         about["group"] = kind if kind in ("expert", "author") else "crowd"
         now = time.time()
-        rows = [about | told | {"judge": judge, "tstamp": now} for judge, told in given.items()]
+        rows = [about | verdict | {"judge": self.voter, "tstamp": now} for verdict in given]
         if not ballots.append(self.path, rows, _same):
             self._read_votes()
             raise ValueError("this voter has voted on that pair elsewhere; here is the next")
@@ -211,11 +210,11 @@ class Ballot:
         if self.finished:
             raise ValueError("the models were named; a vote can no longer be changed")
         votes = ballots.read(self.path)
-        pair = ballots.pair_of(votes[-1]) if votes and votes[-1]["judge"] in self.judges else None
+        pair = ballots.pair_of(votes[-1]) if votes and votes[-1]["judge"] == self.voter else None
         if pair not in self.cases:
             raise ValueError("the last vote in the file is not this voter's, on these pairs")
         ballots.take_back(
-            self.path, lambda one: one["judge"] in self.judges and ballots.pair_of(one) == pair
+            self.path, lambda one: one["judge"] == self.voter and ballots.pair_of(one) == pair
         )
         if self.opinions_of:
             self.opinions_of.take_back(
@@ -238,9 +237,10 @@ class Ballot:
         rows = [
             vote
             for vote in ballots.read(self.path)
-            if vote["judge"] in self.judges and ballots.pair_of(vote) in self.cases
+            if vote["judge"] == self.voter and ballots.pair_of(vote) in self.cases
         ]
-        columns = ["question_id", "turn", "model_a", "model_b", "judge", "winner"]
+        columns = ["question_id", "turn", "model_a", "model_b", "judge", "criterion", "winner"]
+        columns = columns if self.form == "hhh" else [c for c in columns if c != "criterion"]
         return pd.DataFrame(rows, columns=columns)
 
     @property
@@ -300,7 +300,7 @@ class Ballot:
                 "a": clean_text(row["model_a"]),
                 "b": clean_text(row["model_b"]),
                 "vote": {"model_a": "A", "model_b": "B"}.get(row["winner"], "tie")
-                + (f" ({row['judge'].rpartition('/')[2]})" if self.form == "hhh" else ""),
+                + (f" ({row['criterion']})" if self.form == "hhh" else ""),
             }
             for row in rows
         ]
@@ -308,9 +308,9 @@ class Ballot:
     def _read_votes(self) -> None:
         """Count the votes in the file; until the next call, others' votes change no order."""
         votes = ballots.read(self.path)
-        self._voted = {ballots.pair_of(vote) for vote in votes if vote["judge"] in self.judges}
+        self._voted = {ballots.pair_of(vote) for vote in votes if vote["judge"] == self.voter}
         # With the form "hhh" a voter's three rows on a pair are one vote.
-        cast = {(ballots.pair_of(vote), vote["judge"].partition("/")[0]) for vote in votes}
+        cast = {(ballots.pair_of(vote), vote["judge"]) for vote in votes}
         self._of_case = Counter(pair for pair, _ in cast)
         self._of_models = Counter(pair[2] for pair, _ in cast)
 
@@ -338,4 +338,4 @@ class Ballot:
 
 
 def _same(vote: Mapping[str, Any]) -> object:
-    return *ballots.pair_of(vote), vote["judge"]
+    return *ballots.pair_of(vote), vote["judge"], vote.get("criterion")

@@ -621,9 +621,8 @@ def test_helpful_honest_harmless_in_five_options_merged_to_three(tmp_path: Path)
     ballot.cast({"helpful": 2, "honest": 5, "harmless": 3})
     assert ballot.done == 2
     votes = ballot.votes
-    assert votes["judge"].tolist()[:3] == [
-        f"expert_1/{name}" for name in ("helpful", "honest", "harmless")
-    ]
+    assert set(votes["judge"]) == {"expert_1"}
+    assert votes["criterion"].tolist()[:3] == ["helpful", "honest", "harmless"]
     assert votes["winner"].tolist() == "model_a tie model_b model_a model_b tie".split()
     assert set(votes["group"]) == {"expert"}
     assert [one["option"] for one in ballots.read(path)] == [1, 3, 4, 2, 5, 3]
@@ -632,6 +631,30 @@ def test_helpful_honest_harmless_in_five_options_merged_to_three(tmp_path: Path)
     for wrong in ("a", {"helpful": 1}, {"helpful": 6, "honest": 3, "harmless": 4}):
         with pytest.raises(ValueError, match="option from 1 to 5"):
             ballot.cast(wrong)
+
+
+def test_the_hhh_ballot_shows_the_input_and_its_file_is_counted_by_criterion(
+    tmp_path: Path,
+) -> None:
+    asked = questions(["Find the odd one."]).assign(input="Twitter, salt")
+    ballot = lj.vote(
+        lj.pair_up(asked, answers(["salt"])), voter="a", path=tmp_path / "v.jsonl", form="hhh"
+    )
+    assert "Twitter, salt" in ballot.state()["case"]["question"][0]
+    ballot.cast({"helpful": 1, "honest": 3, "harmless": 4})
+    shares = lj.stats.vote_shares(lj.load_votes(tmp_path / "v.jsonl"), by="criterion")
+    assert set(shares["criterion"]) == {"helpful", "honest", "harmless"}
+    # A file of version 0.1 named the criterion behind the voter.
+    old = [
+        row | {"judge": f"{row['judge']}/{row.pop('criterion')}"}
+        for row in ballots.read(ballot.path)
+    ]
+    ballot.path.write_text("".join(json.dumps(row) + "\n" for row in old))
+    assert [row["criterion"] for row in ballots.read(ballot.path)] == [
+        "helpful",
+        "honest",
+        "harmless",
+    ]
 
 
 def test_the_judge_is_shown_where_the_vote_differs(tmp_path: Path) -> None:

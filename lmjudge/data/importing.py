@@ -30,6 +30,7 @@ from lmjudge.data.loading import (
 )
 from lmjudge.data.raw import Row, bad_row
 from lmjudge.data.sources import SOURCES
+from lmjudge.data.values import seconds, text
 from lmjudge.errors import DataError, DataMissing, PromptError
 from lmjudge.frames import frame
 from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
@@ -38,6 +39,8 @@ from lmjudge.records import Record, Reply, Request
 Kind = Literal["scores", "games", "votes"]
 
 _FASTCHAT_PARAMS = {"temperature": 0, "max_tokens": 2048}
+# What stands in a request of Inspect's beside the model's parameters.
+_APART = {"model", "messages", "input", "tools", "tool_choice", "extra_headers", "extra_body"}
 _REVIEW_PARAMS = {"temperature": 0.2, "max_tokens": 1024}
 
 
@@ -104,22 +107,27 @@ def import_judgments(
     are not, and neither are a source's judgments whose prompts it did not release. Of several
     judgments of one request the earliest is the reply; the others are observations.
 
+    An Inspect log gives a record for each model call of its scorers: the request as sent, the raw
+    reply with usage and time, an epoch a sample. Scores that no model gave have no record.
+
     Raises what `load_judgments` raises, DataMissing and PromptError for prompts that are not here,
     and DataError for judgments of a layout that holds no prompts.
     """
     loaded = read_judged(source, kind, How())
     requests = _requests(loaded, source, name)
     lost = sum(request is None for request in requests)
-    # A source may hold judgments whose prompts it did not release (PRD's judge Vicuna-13B).
-    if lost and (lost == len(requests) or not source_name(source)):
+    # A source may hold judgments whose prompts it did not release (PRD's judge Vicuna-13B), and an
+    # Inspect log scores that no model gave.
+    partly = source_name(source) or any(layout.name == "inspect" for layout in loaded.layouts)
+    if lost and (lost == len(requests) or not partly):
         raise DataError(
             f"{lost} of {len(requests)} judgments in {source} cannot be stored without their"
-            " prompts: FastChat's rows need user_prompt, and reviews need question.jsonl,"
-            " prompt.jsonl and the answers beside them",
+            " prompts: FastChat's rows need user_prompt, reviews need question.jsonl,"
+            " prompt.jsonl and the answers beside them, Inspect logs the calls of their scorers",
             path=Path(str(source)),
         )
     store.add(
-        Record(request, Reply(row["text"], created=_seconds(row, origin)))
+        Record(request, _reply(row, origin))
         for row, origin, request in zip(loaded.rows, loaded.origins, requests, strict=True)
         if row["text"] is not None and request is not None
     )
@@ -130,6 +138,9 @@ def import_judgments(
 
 def _framed(loaded: Loaded, requests: Sequence[Request | None]) -> pd.DataFrame:
     """The frame of judgments, with the keys of the requests that they answer."""
+    for row, request in zip(loaded.rows, requests, strict=True):
+        if row.pop("call", None) and request is not None:
+            row["key"], row["asked"] = request.key, replace(request, provider=None).key
     if any(layout.name in ("fastchat", "vicuna") for layout in loaded.layouts):
         for row, request in zip(loaded.rows, requests, strict=True):
             row["asked"] = row["key"]
@@ -141,6 +152,34 @@ def _framed(loaded: Loaded, requests: Sequence[Request | None]) -> pd.DataFrame:
                 row["prompt"] = row.pop("rendered_by", None)
                 row["origin"] = "rendered" if request else "not rendered"
     return loaded.framed()
+
+
+def _reply(row: Row, origin: tuple[Path, int]) -> Reply:
+    """Return the reply that a judgment is, with what an Inspect log tells of it beside its text."""
+    call = row.get("call")
+    if call is None:
+        return Reply(row["text"], created=_seconds(row, origin))
+    output, used = call["output"], call["output"].get("usage")
+    message = output["choices"][0]["message"]
+    thought = [
+        part for part in message["content"] if isinstance(part, dict) and "reasoning" in part
+    ]
+    usage = used and {
+        # Inspect's input tokens are without the cached ones for some servers.
+        "prompt_tokens": used["total_tokens"] - used["output_tokens"],
+        "completion_tokens": used["output_tokens"],
+        "prompt_tokens_details": {"cached_tokens": used.get("input_tokens_cache_read") or 0},
+        "completion_tokens_details": {"reasoning_tokens": used.get("reasoning_tokens") or 0},
+    }
+    return Reply(
+        row["text"],
+        finish_reason=output["choices"][0].get("stop_reason"),
+        usage=usage,
+        model=output.get("model"),
+        reasoning="\n\n".join(str(part["reasoning"]) for part in thought) or None,
+        created=seconds(call.get("completed") or call.get("timestamp"), "timestamp"),
+        latency=output.get("time"),
+    )
 
 
 def _seconds(row: Row, origin: tuple[Path, int]) -> float | None:
@@ -156,7 +195,7 @@ def _seconds(row: Row, origin: tuple[Path, int]) -> float | None:
 def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[Request | None]:
     """The request that each judgment answers; None where its prompt is not known."""
     layouts = {layout.name for layout in loaded.layouts}
-    if not layouts & {"fastchat", "vicuna"}:
+    if not layouts & {"fastchat", "vicuna", "inspect"}:
         return [None] * len(loaded.rows)
     rendering = _Rendering(source) if "vicuna" in layouts else None
     content = ""
@@ -169,7 +208,9 @@ def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[R
     made: list[Request | None] = []
     for row, (path, line) in zip(loaded.rows, loaded.origins, strict=True):
         provider = name or _provider(source, path, content)
-        if _is_fastchats(row):
+        if "call" in row:
+            made.append(_inspect_request(row, provider))
+        elif _is_fastchats(row):
             made.append(_fastchat_request(row, provider, path, line))
         else:
             made.append(rendering.request(row, provider) if rendering else None)
@@ -208,6 +249,17 @@ def _fastchat_request(row: Row, provider: str, path: Path, line: int) -> Request
         {"role": "user", "content": shown},
     ]
     return Request(model, messages, _FASTCHAT_PARAMS, provider=provider)
+
+
+def _inspect_request(row: Row, provider: str) -> Request:
+    """The request of a scorer's call in an Inspect log: as sent, or else as Inspect put it."""
+    call = row["call"]
+    sent = (call.get("call") or {}).get("request") or {}
+    beside = sent or call.get("config") or {}
+    params = {n: value for n, value in beside.items() if n not in _APART and value is not None}
+    messages = [{"role": one["role"], "content": text(one["content"])} for one in call["input"]]
+    model = str(sent.get("model") or call["model"])
+    return Request(model, messages, params, sample=row["sample"], provider=provider)
 
 
 def fastchat_prompt(name: str) -> Prompt:

@@ -108,6 +108,16 @@ def _question_inspect(row: Row, file: File) -> Iterable[Row]:
     ]
 
 
+def _question_lm_eval(row: Row, file: File) -> Iterable[Row]:
+    given = row.pop("arguments")
+    first = next(iter(given.values())) if isinstance(given, dict) else given[0]
+    prompt = next(iter(first.values())) if isinstance(first, dict) else first[0]
+    task = re.match(r"samples_(.+?)(_\d{4}-\d\d-\d\dT.*)?\.jsonl", file.path.name)
+    target = row.get("target")
+    made = {"question_id": id_text(row.pop("doc_id")), "category": task[1] if task else None}
+    return [made | {"turns": texts(prompt), "reference": texts(target) if target else None}]
+
+
 def _question_biggen(row: Row, file: File) -> Iterable[Row]:
     row |= {"category": row.pop("capability", None), "reference": row.pop("reference_answer", None)}
     return _question(_with(row, {"question_id": row.pop("id"), "question": row.pop("input")}), file)
@@ -173,10 +183,12 @@ def _answer_inspect(row: Row, file: File) -> Iterable[Row]:
 
 
 def _answer_lm_eval(row: Row, file: File) -> Iterable[Row]:
-    said = take(row, "filtered_resps", "resps")
+    said, filtered = row.pop("resps", None), row.pop("filtered_resps", None)
+    said = filtered if said is None else said
     while isinstance(said, list):
         said = said[0]
-    return _answer(_with(row, {"question_id": row.pop("doc_id"), "answer": said}), file)
+    shown = {"question_id": row.pop("doc_id"), "answer": said, "model": _lm_eval_model(row, file)}
+    return _answer(_with(row, shown), file)
 
 
 def _answer_keyed(row: Row, file: File) -> Iterable[Row]:
@@ -231,16 +243,34 @@ def _score_writingbench(row: Row, file: File) -> Iterator[Row]:
 def _score_inspect(row: Row, file: File) -> Iterator[Row]:
     made = {"question_id": id_text(row.pop("id")), "model": name_of(row, "model")}
     made["sample"] = integer(row.pop("epoch", 1), "epoch") - 1
+    calls = row.pop("calls", None) or {}
     for scorer, given in (row.pop("scores", None) or {}).items():
         value = given["value"] if not isinstance(given["value"], bool) else int(given["value"])
         graded = grade(_INSPECT.get(str(value), value)) | {"text": given.get("explanation")}
-        yield made | graded | {"judge": scorer, "criterion": scorer, "answer": given.get("answer")}
+        graded |= {"judge": scorer, "criterion": scorer, "answer": given.get("answer")}
+        for call in calls.get(scorer) or [None]:
+            # Each call of a model is a judgment; what the scorer made of them all is its score.
+            asked_ = {} if call is None else {"call": call, "judge": f"{call['model']}/{scorer}"}
+            said = {} if call is None else {"text": text(_message(call).get("content"))}
+            yield made | graded | asked_ | said
+
+
+def _message(call: Row) -> Row:
+    return dict(call["output"]["choices"][0]["message"]) if call["output"].get("choices") else {}
 
 
 def _score_lm_eval(row: Row, file: File) -> Iterator[Row]:
-    made = {"question_id": id_text(row.pop("doc_id")), "model": _model(row, file)}
+    made = {"question_id": id_text(row.pop("doc_id")), "model": _lm_eval_model(row, file)}
+    how = row.get("filter") or "none"
     for metric in row.get("metrics") or [name for name in ("acc", "exact_match") if name in row]:
-        yield made | grade(float(row.pop(metric))) | {"criterion": metric}
+        criterion = metric if how == "none" else f"{metric},{how}"
+        yield made | grade(float(row.pop(metric))) | {"criterion": criterion}
+
+
+def _lm_eval_model(row: Row, file: File) -> str:
+    """The model of a harness's samples: the name of their folder, where "__" stands for "/"."""
+    named = re.fullmatch(r"samples_.+", file.path.name) and file.path.parent.name
+    return name_of(row, *MODELS) or (named or _model(row, file)).replace("__", "/")
 
 
 def _scores_of_lm_eval(row: Row, file: File) -> Iterator[Row]:
@@ -510,7 +540,8 @@ def _better_first(row: Row, file: File) -> Iterable[Row]:
 _NO_ANSWER = "!answer_id !answer1_id !model !model_id !generator !score"
 # The order is that in which they are tried: what needs more columns comes first.
 LAYOUTS = (
-    Layout("inspect", "questions", "input scores output epoch", _question_inspect),
+    Layout("inspect", "questions", "input scores output epoch", _question_inspect, merge=True),
+    Layout("lm-eval", "questions", "doc_id arguments", _question_lm_eval, merge=True),
     Layout("biggen-bench", "questions", "id input score_rubric", _question_biggen),
     Layout("arena", "questions", "conversation_a conversation_b", _question_of_talk, merge=True),
     Layout("sharegpt", "questions", "conversations", _question_sharegpt),
@@ -525,7 +556,7 @@ LAYOUTS = (
     Layout("sharegpt", "answers", "conversations", _answer_sharegpt),
     Layout("fastchat", "answers", "choices", _choices),
     Layout("arena-hard", "answers", "messages", _messages),
-    Layout("lm-eval", "answers", "doc_id resps|filtered_resps", _answer_lm_eval),
+    Layout("lm-eval", "answers", "doc_id resps|filtered_resps", _answer_lm_eval, merge=True),
     Layout("wildbench", "answers", "session_id model_output", _answer_keyed),
     Layout("biggen-bench", "answers", "id response score_rubric", _answer_keyed),
     Layout("writingbench", "answers", "index response", _answer_keyed),

@@ -10,6 +10,7 @@ import math
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 _UNPACKED = 2**24  # bytes that any packed file may unpack to
 _RATIO = 50  # bytes for each packed one, for a larger file
+_ZSTANDARD = 93  # a way of packing in a ZIP archive
 _OF_A_ROW = 200  # bytes of a row without its values
 
 
@@ -240,17 +242,54 @@ def _inspect_archive(body: bytes) -> Iterator[Row]:
         names = archive.namelist()
         if "header.json" not in names:
             raise ValueError("it is a ZIP archive, and no Inspect log; unpack it first")
-        told = json.loads(archive.read("header.json"))["eval"]
-        samples = [json.loads(archive.read(n)) for n in names if n.startswith("samples/")]
+        told = json.loads(_member(archive, body, "header.json"))["eval"]
+        samples = [
+            json.loads(_member(archive, body, name))
+            for name in names
+            if name.startswith("samples/")
+        ]
     yield from _inspect_samples(told, samples)
+
+
+def _member(archive: zipfile.ZipFile, body: bytes, name: str) -> bytes:
+    """Return a file of an archive, also where Zstandard packs it, which zipfile may not know."""
+    info = archive.getinfo(name)
+    if info.compress_type != _ZSTANDARD:
+        return archive.read(info)
+    at = info.header_offset
+    start = at + 30 + sum(int.from_bytes(body[at + n : at + n + 2], "little") for n in (26, 28))
+    content = _unpacked(body[start : start + info.compress_size])
+    if len(content) != info.file_size or zlib.crc32(content) != info.CRC:
+        raise ValueError(f"its part {name} is damaged; get the file again")
+    return content
 
 
 def _inspect_samples(told: Mapping[str, Any], samples: list[Row]) -> Iterator[Row]:
     """Yield the samples with what the log says of all of them; long texts are put back."""
     for sample in samples:
         texts = sample.pop("attachments", None) or {}
-        sample.pop("events", None)
-        yield {"task": told.get("task"), "model": told.get("model"), **_attached(sample, texts)}
+        events, pools = sample.pop("events", None) or [], sample.pop("events_data", None) or {}
+        calls = _attached(_graders_calls(events, pools.get("messages") or []), texts)
+        about = {"task": told.get("task"), "model": told.get("model")}
+        yield about | _attached(sample, texts) | ({"calls": calls} if calls else {})
+
+
+def _graders_calls(events: list[Row], pool: list[Row]) -> dict[str, list[Row]]:
+    """Return the model calls of each scorer of an Inspect sample, each with its whole input."""
+    spans = {event["id"]: event for event in events if event.get("event") == "span_begin"}
+    calls: dict[str, list[Row]] = {}
+    for event in events:
+        if event.get("event") != "model":
+            continue
+        span = spans.get(event.get("span_id"))
+        while span is not None and span.get("type") != "scorer":
+            span = spans.get(span.get("parent_id"))
+        if span is not None:
+            # Inputs that events share stand once, in the pool, and their places here.
+            shared = [one for a, b in event.get("input_refs") or () for one in pool[a:b]]
+            whole = event | {"input": event.get("input") or shared}
+            calls.setdefault(str(span.get("name")), []).append(whole)
+    return calls
 
 
 def _attached(value: Any, texts: Mapping[str, str]) -> Any:

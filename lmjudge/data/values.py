@@ -187,11 +187,8 @@ def replies(messages: Any) -> list[Any]:
         elif role in ("assistant", "tool", "function"):
             turns = turns or [[]]
             turns[-1].append(message)
-    plain = [one[0].get("content") if len(one) == 1 else None for one in turns if one]
-    return [
-        said if isinstance(said, str) else content(one)
-        for said, one in zip(plain, [one for one in turns if one], strict=True)
-    ]
+    said = [(one, _turn(one[0].get("content")) if len(one) == 1 else None) for one in turns if one]
+    return [content(one) if alone is None else alone for one, alone in said]
 
 
 def texts(value: Any) -> list[Any] | None:

@@ -80,6 +80,11 @@ SCORE |= {"model": "m", "sample": 0, "score": 7.5, "text": "[[7.5]]", "key": "k"
 Q = "q-43a92eceb26f"  # the id of the question "Q?", which no file states
 # For each layout: a row of it, and what the frame then says.
 CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
+    (
+        *("lm-eval", "questions"),
+        LM_EVAL | {"arguments": {"gen_args_0": {"arg_0": "Q?", "arg_1": {}}}, "target": "A"},
+        {"question_id": "7", "turns": ["Q?"], "reference": ["A"]},
+    ),
     ("inspect", "questions", SAMPLE, {"question_id": "3", "turns": ["Q?"], "reference": ["A"]}),
     ("biggen-bench", "questions", BIGGEN, {"question_id": "plan_0", "category": "planning"}),
     ("arena", "questions", ARENA, {"question_id": Q, "turns": ["Q?"]}),

@@ -1,0 +1,181 @@
+"""Logs of Inspect and samples of lm-evaluation-harness as frames and records."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import written
+
+import lmjudge as lj
+from lmjudge.data.raw import _member
+from lmjudge.errors import DataError
+from lmjudge.store import Store
+
+TESTS = Path(__file__).parents[1]
+LOG = TESTS / "recordings/inspect.eval"
+GRADED = "mockllm/grader/model_graded_qa"
+
+
+def parts() -> dict[str, Any]:
+    """Return the JSON in the recorded log, by the name of its part."""
+    body = LOG.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        names = [name for name in archive.namelist() if name.startswith(("samples/", "header"))]
+        return {name: json.loads(_member(archive, body, name)) for name in names}
+
+
+def as_json(path: Path) -> Path:
+    """Write the recorded log in Inspect's other form."""
+    held = parts()
+    whole = held.pop("header.json") | {"samples": list(held.values())}
+    path.write_text(json.dumps(whole, indent=2))
+    return path
+
+
+def check_log(path: Path, folder: Path) -> None:
+    """Check what is read of a log that tests/helpers/inspect_task.py wrote."""
+    store = Store(folder / "store", mode="record")
+    scores = lj.import_judgments(path, store=store)
+    assert len(scores) == 8
+    graded = scores[scores["judge"] == GRADED].set_index(["question_id", "sample"]).sort_index()
+    assert graded["score"].to_dict() == {("2", 0): 1, ("2", 1): 0.5, ("blue", 0): 1, ("blue", 1): 0}
+    assert graded["text"]["blue", 1] == "No city.\nGRADE: I"
+    assert scores.loc[scores["criterion"] == "match", "key"].isna().all()
+    records = {record.request.key: record for record in store.records()}
+    assert set(graded["key"]) == set(records)
+    record = records[graded["key"]["blue", 1]]
+    assert record.request.model == "grader"
+    assert record.request.sample == 1
+    assert [dict(message) for message in record.request.messages] == [
+        {
+            "role": "user",
+            "content": "Asked: Which city is the capital of the blue island?\nSaid: I do not know."
+            "\nSought: Azura\nEnd with GRADE: C, P or I.",
+        }
+    ]
+    assert record.reply.text == "No city.\nGRADE: I"
+    assert record.reply.finish_reason == "stop"
+    assert record.reply.usage is not None
+    assert record.reply.usage["completion_tokens"] > 0
+    assert record.reply.created > 1.7e9
+    assert record.request.provider.startswith(f"own:{path.name}-")
+    again = lj.import_judgments(path, store=store)
+    assert again.equals(scores)
+    assert again.equals(lj.load_judgments(path))
+    assert len(list(store.records())) == 4
+    answers = lj.load_answers(path, samples=None).set_index(["question_id", "sample"])["turns"]
+    assert answers["blue", 1] == ["I do not know."]
+    assert answers["2", 1] == ["A finch does."]
+    questions = lj.load_questions(path)
+    assert sorted(questions["question_id"]) == ["2", "blue"]
+    assert set(questions["category"]) == {"gates"}
+    # The grades go into estimators, and the texts behind them into evidence.
+    means = lj.stats.mean_scores(scores[scores["judge"] == GRADED], by="judge")
+    assert means["score"].item() == pytest.approx(0.625)
+
+
+def test_a_recorded_log_in_both_forms(tmp_path: Path) -> None:
+    for name, path in (("eval", LOG), ("json", as_json(tmp_path / "inspect.json"))):
+        (tmp_path / name).mkdir()
+        check_log(path, tmp_path / name)
+
+
+@pytest.mark.parametrize("form", ["eval", "json"])
+def test_the_logs_that_inspect_writes(form: str, tmp_path: Path) -> None:
+    """With inspect-ai here, or with the interpreter that INSPECT_PYTHON names."""
+    python = os.environ.get("INSPECT_PYTHON") or (sys.executable if find_spec("inspect_ai") else "")
+    if not python:
+        pytest.skip("inspect-ai is not installed; set INSPECT_PYTHON to a Python that has it")
+    words = [python, str(TESTS / "helpers/inspect_task.py"), form, str(tmp_path / "logs")]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
+    assert ran.stdout.split()[-1] == "success"
+    (path,) = (tmp_path / "logs").glob(f"*.{form}")
+    check_log(path, tmp_path)
+
+
+def test_inputs_that_stand_in_the_events_are_read_too(tmp_path: Path) -> None:
+    """Before events shared their inputs, each had its own, with long texts as attachments."""
+    held = parts()
+    header = held.pop("header.json")
+    for sample in held.values():
+        pool = sample.pop("events_data")["messages"]
+        for event in sample["events"]:
+            for a, b in event.pop("input_refs", []) if event["event"] == "model" else ():
+                event["input"] = pool[a:b]
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(header | {"samples": list(held.values())}))
+    old = lj.load_judgments(path)
+    assert old["key"].notna().sum() == 4
+    new = lj.load_judgments(as_json(tmp_path / "new.json"))
+    assert sorted(old["asked"].dropna()) == sorted(new["asked"].dropna())
+
+
+def test_a_log_without_calls_has_scores_and_no_records(tmp_path: Path) -> None:
+    held = parts()
+    header = held.pop("header.json")
+    samples = [sample | {"events": []} for sample in held.values()]
+    path = tmp_path / "bare.json"
+    path.write_text(json.dumps(header | {"samples": samples}))
+    assert len(lj.load_judgments(path)) == 8
+    with pytest.raises(DataError, match="Inspect logs the calls of their scorers"):
+        lj.import_judgments(path, store=Store(tmp_path / "store", mode="record"))
+
+
+def test_a_damaged_part_is_said(tmp_path: Path) -> None:
+    body = bytearray(LOG.read_bytes())
+    with zipfile.ZipFile(LOG) as archive:
+        info = archive.getinfo("header.json")
+    at = info.header_offset + 200
+    body[at] ^= 1
+    path = tmp_path / "spoilt.eval"
+    path.write_bytes(body)
+    with pytest.raises(DataError, match=r"damaged|cannot be read"):
+        lj.load_judgments(path)
+
+
+def test_samples_of_the_harness_are_judged(tmp_path: Path) -> None:
+    """Each filter of a task repeats the row; the question and the whole reply stand once."""
+    row = {
+        "doc_id": 0,
+        "doc": {"question": "Two and two?"},
+        "target": "4",
+        "arguments": {"gen_args_0": {"arg_0": "Question: Two and two?", "arg_1": {"until": []}}},
+        "resps": [["It is 4."]],
+        "filtered_resps": ["4"],
+        "filter": "strict-match",
+        "metrics": ["exact_match"],
+        "exact_match": 1.0,
+    }
+    loose = row | {"filter": "flexible-extract", "exact_match": 0.0}
+    other = row | {"doc_id": 1, "arguments": [["Question: One?", {"until": []}]]}
+    folder = tmp_path / "org__model"
+    folder.mkdir()
+    path = written(folder / "samples_sums_2026-01-02T03-04-05.678.jsonl", row, loose, other)
+    questions, answers = lj.load_questions(path), lj.load_answers(path)
+    assert questions["turns"].tolist() == [["Question: Two and two?"], ["Question: One?"]]
+    assert questions["category"].tolist() == ["sums", "sums"]
+    assert questions["reference"].tolist() == [["4"], ["4"]]
+    assert answers[["question_id", "model", "turns"]].values.tolist() == [
+        ["0", "org/model", ["It is 4."]],
+        ["1", "org/model", ["It is 4."]],
+    ]
+    scores = lj.load_judgments(path)
+    assert scores[["criterion", "score", "sample"]].values.tolist() == [
+        ["exact_match,strict-match", 1.0, 0],
+        ["exact_match,flexible-extract", 0.0, 0],
+        ["exact_match,strict-match", 1.0, 0],
+    ]
+    assert len(lj.line_up(questions, answers)) == 2
+    moved = tmp_path / "old.jsonl"
+    shutil.copy(path, moved)
+    assert set(lj.load_answers(moved)["model"]) == {"old"}

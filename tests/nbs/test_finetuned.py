@@ -13,11 +13,20 @@ from lmjudge.report import read_table
 ROOT = Path(__file__).parents[2]
 
 
+class NoTorch:
+    """An importer for which torch is not installed."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(name)
+
+
 @pytest.mark.notebooks
 @pytest.mark.usefixtures("place")
 def test_the_default_table_needs_no_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without the extra `train` writes the same bytes."""
-    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [NoTorch(), *sys.meta_path])
     saved = run_cells("judge-finetuned")["saved"]
     assert saved.read_bytes() == (ROOT / "reports/judge-finetuned.csv").read_bytes()
 

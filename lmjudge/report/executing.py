@@ -28,6 +28,8 @@ SECRET_TEXT = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[opsu]_\w{16,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{16})|\bBearer\s+[\w.~+/=-]{8,}"
     r"|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"  # a password in an address
 )
+# Where a cell raised a warning: a file of this machine, named for its process.
+_CELL_FILE = re.compile(r"^\S*[/\\]ipykernel_\d+[/\\]\d+\.py:\d+: ", re.M)
 # The states of a progress bar, which tell times.
 _BAR = re.compile(r"\r[^\r\n]*\d%\|[^\r\n]*\[\d+:\d\d[^\r\n]*\]")
 
@@ -171,7 +173,7 @@ def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNo
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             if output.output_type == "stream":
-                output["text"] = _BAR.sub("", output["text"])
+                output["text"] = _CELL_FILE.sub("", _BAR.sub("", output["text"]))
             if output.get("text", "is there").strip():
                 kept.append(output)
             elif kept and kept[-1].get("name") == output["name"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,12 @@ from lmjudge.errors import ReportError
 from lmjudge.places import reports
 from lmjudge.records import Record
 from lmjudge.report.checking import card_of, saved_tables
-from lmjudge.report.files import as_json, in_html, plain, write
-from lmjudge.report.page import whole_page
+from lmjudge.report.files import as_json, page, plain, write
 from lmjudge.store import Store
 
 _TOLD = "question_id turn model model_a model_b judge sample winner score_a score_b score reason"
 _OURS = ("rows", "own", "demo")
 _TEXTS_A_PAGE, _LINES_A_PAGE = 50, 1000
-_WITHHELD = "Its source states no licence, so the text is not passed on here; the store holds it."
 
 Records = Mapping[str, Sequence[Record]]
 
@@ -67,8 +64,8 @@ def gather(
             chosen = tuple(map(int, _among(texts, dict(where))))
             digest = digest_of({told["key"][row] for row in chosen}, records)
             # Rows without a record have no part in the digest, but in the page's name.
-            page = hashlib.sha256(as_json([digest, chosen])).hexdigest()[:12]
-            sets.setdefault(chosen, {"page": page, "digest": digest, "rows": list(chosen)})
+            name = hashlib.sha256(as_json([digest, chosen])).hexdigest()[:12]
+            sets.setdefault(chosen, {"page": name, "digest": digest, "rows": list(chosen)})
             found[where] = sets[chosen]["page"]
         cells.append([cell["table"], cell["row"], cell["column"], found[where]])
     return {"rows": told.to_dict("records"), "sets": list(sets.values()), "cells": cells}
@@ -114,8 +111,8 @@ def write_evidence(path: Path, evidence: dict[str, Any], records: Records) -> st
     for old in folder.glob("*.html"):
         if old.name not in pages:
             old.unlink()
-    for name, page in pages.items():
-        write(folder / name, page)
+    for name, html in pages.items():
+        write(folder / name, html)
     return hashlib.sha256(body).hexdigest()
 
 
@@ -161,8 +158,8 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
             != digest_of({evidence["rows"][at]["key"] for at in row["rows"]}, records)
         ]
         for name, body in render(path, evidence, records).items():
-            page = path.parent / "evidence" / path.stem / name
-            if not page.exists() or page.read_bytes() != body:
+            there = path.parent / "evidence" / path.stem / name
+            if not there.exists() or there.read_bytes() != body:
                 wrong.append(name)
         ours = one.table[one.table["basis"].isin(_OURS)]
         cells = ours[["table", "row", "column"]].itertuples(index=False, name=None)
@@ -179,100 +176,67 @@ def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str,
     """
     pages: dict[str, bytes] = {}
     rows, stem = evidence["rows"], table.stem
-    up = "../../index.html" if table.parent == reports() else "../../../index.html"
-    entry = escape(f"own-{stem}" if table.parent.name == "own" else stem)
+    place = {
+        "stem": stem,
+        "up": "../../index.html" if table.parent == reports() else "../../../index.html",
+        "entry": f"own-{stem}" if table.parent.name == "own" else stem,
+    }
 
-    def page(name: str, title: str, body: list[str]) -> None:
-        nav = (
-            f'<nav><a href="{up}">All tables</a> · <a href="{up}#{entry}">{escape(stem)}</a>'
-            ' · <a href="index.html">Cells</a></nav>'
-        )
-        pages[name] = whole_page(f"{title}: {stem}", [nav, f"<h1>{escape(title)}</h1>", *body])
+    def add(name: str, template: str, heading: str, **values: Any) -> None:
+        title = f"{heading}: {stem}"
+        body = page(f"evidence/{template}.html.j2", title, heading=heading, **place, **values)
+        pages[name] = body.encode()
 
-    links = [
-        f'<tr><td class="name">{_text(table)}</td><td class="name">{_text(row)}</td>'
-        f'<td class="name">{_text(column)}</td>'
-        f'<td><a href="{set_page}.html">{len(counts[set_page])}</a></td></tr>'
-        for counts in [{one["page"]: one["rows"] for one in evidence["sets"]}]
-        for table, row, column, set_page in evidence["cells"]
-    ]
-    heads = ("Table", "Row", "Column", "Judgments behind it")
-    page("index.html", "Evidence", [_listed("Cells and what they rest on", heads, links)])
-    columns = ("Question", "Shown", "Judge", "Verdict", "Key")
+    counts = {one["page"]: len(one["rows"]) for one in evidence["sets"]}
+    cells = [[*cell, counts[cell[-1]]] for cell in evidence["cells"]]
+    add("index.html", "cells", "Evidence", cells=cells)
     of: dict[str, list[str]] = {}
     for *cell, set_page in evidence["cells"]:
         of.setdefault(set_page, []).append(" / ".join(map(plain, cell)))
     for one in evidence["sets"]:
-        named = of[one["page"]]
+        named, here = of[one["page"]], one["rows"]
         more = f" and {len(named) - 1} more cells" if len(named) > 1 else ""
-        here = one["rows"]
         chunks = range(0, max(len(here), 1), _LINES_A_PAGE)
         names = [f"{one['page']}{f'-{n + 1}' if n else ''}.html" for n in range(len(chunks))]
-        told = f"{len(here)} judgments. Digest of their records: <code>{one['digest']}</code>"
-        steps = " · ".join(f'<a href="{name}">{n}</a>' for n, name in enumerate(names, 1))
+        shared = {"cells": named, "pages": names, "count": len(here), "digest": one["digest"]}
         for name, first in zip(names, chunks, strict=True):
             lines = [_line(rows[at], at) for at in here[first : first + _LINES_A_PAGE]]
-            body = [f"<p>{told}</p>", *([f"<p>Pages: {steps}</p>"] if len(names) > 1 else [])]
-            if more:
-                cells = "".join(f"<li>{escape(cell)}</li>" for cell in named)
-                body.append(
-                    f"<details><summary>All {len(named)} cells</summary><ul>{cells}</ul></details>"
-                )
-            title = f"Judgments behind {named[0]}{more}"
-            page(name, title, [*body, _listed("Judgments", columns, lines)])
+            heading = f"Judgments behind {named[0]}{more}"
+            add(name, "rows", heading, lines=lines, **shared)
     for first in range(0, len(rows), _TEXTS_A_PAGE):
-        body = [
-            _judgment(row, at, records)
-            for at, row in enumerate(rows[first : first + _TEXTS_A_PAGE], first)
-        ]
-        page(f"judgments-{first // _TEXTS_A_PAGE + 1}.html", "Judgments", body)
+        shown = enumerate(rows[first : first + _TEXTS_A_PAGE], first)
+        judgments = [_line(row, at) | _judgment(row, records) for at, row in shown]
+        name = f"judgments-{first // _TEXTS_A_PAGE + 1}.html"
+        add(name, "judgments", "Judgments", judgments=judgments)
     return pages
 
 
-def _listed(caption: str, heads: Iterable[str], lines: list[str]) -> str:
-    head = "".join(f'<th scope="col" class="name">{item}</th>' for item in heads)
-    return (
-        f'<div class="wide" tabindex="0"><table><caption>{caption}</caption><thead><tr>{head}</tr>'
-        f"</thead><tbody>{''.join(lines)}</tbody></table></div>"
-    )
+def _line(row: dict[str, str], at: int) -> dict[str, Any]:
+    """Return a judgment in a line: where its text stands, what it is on, and its verdict."""
+    turn, draw = row.get("turn", ""), row.get("sample", "")
+    question = f"Question {row.get('question_id', '')}{f', turn {turn}' if turn else ''}"
+    names = ("model_a", "model_b") if row.get("model_a") else ("model",)
+    return {
+        "at": at,
+        "address": f"judgments-{at // _TEXTS_A_PAGE + 1}.html#j{at}",
+        "asked": question + (f", sample {draw}" if draw not in ("", "0") else ""),
+        "shown": " and ".join(row[name] for name in names if row.get(name)),
+        "judge": row.get("judge", ""),
+        "verdict": _verdict(row),
+        "key": row["key"],
+    }
 
 
-def _line(row: dict[str, str], at: int) -> str:
-    address = f"judgments-{at // _TEXTS_A_PAGE + 1}.html#j{at}"
-    items = [_text(_shown(row)), _text(row.get("judge", "")), _text(_verdict(row))]
-    told = "".join(f'<td class="name">{item}</td>' for item in items)
-    return (
-        f'<tr><td class="name"><a href="{address}">{_text(_asked(row))}</a></td>{told}'
-        f'<td class="name"><code>{_text(row["key"][:12])}</code></td></tr>'
-    )
-
-
-def _judgment(row: dict[str, str], at: int, records: Records) -> str:
-    """One judgment: what was asked and said, as the store has it, and what was read in it."""
-    parts = [
-        f'<section class="stem" id="j{at}"><h2>{_text(_asked(row))}: {_text(_shown(row))}</h2>',
-        f"<dl><dt>Judge</dt><dd>{_text(row.get('judge', ''))}</dd>",
-        f"<dt>Verdict</dt><dd><strong>{_text(_verdict(row))}</strong></dd>",
-        f"<dt>Key</dt><dd><code>{_text(row['key'] or 'none')}</code></dd>",
-    ]
+def _judgment(row: dict[str, str], records: Records) -> dict[str, Any]:
+    """Return what the store holds of a judgment: its request, licence and replies."""
     held = records.get(row["key"], ())
-    if not held:
-        return "".join([*parts, "</dl><p>There is no reply to it in the store.</p></section>"])
-    request, licence = held[0].request, _licence(held[0].request.provider)
-    parts.append(
-        f"<dt>Asked</dt><dd>{_text(request.model)} {_text(json.dumps(request.params))}</dd>"
-    )
-    if licence:
-        parts.append(f"<dt>Source</dt><dd>{_text(f'{request.provider}, licence: {licence}')}</dd>")
-    parts.append("</dl>")
-    if licence == "none stated":
-        return "".join([*parts, f"<p>{_WITHHELD}</p></section>"])
-    for message in request.messages:
-        parts += [f"<h3>Prompt, {_text(message.get('role'))}</h3>", _said(message.get("content"))]
-    for number, record in enumerate(held):
-        again = f", observation {number}" if number else ""
-        parts += [f"<h3>Judgment{again}</h3>", _said(record.reply.text)]
-    return "\n".join([*parts, "</section>"])
+    request = held[0].request if held else None
+    return {
+        "request": request,
+        "params": json.dumps(request.params) if request else "",
+        "licence": _licence(request.provider) if request else "",
+        "replies": [record.reply.text for record in held],
+    }
 
 
 def _licence(provider: str | None) -> str:
@@ -281,27 +245,8 @@ def _licence(provider: str | None) -> str:
     return SOURCES[provider].licence if provider in SOURCES else ""
 
 
-def _asked(row: dict[str, str]) -> str:
-    turn, draw = row.get("turn", ""), row.get("sample", "")
-    told = f"{row.get('question_id', '')}{f', turn {turn}' if turn else ''}"
-    return f"Question {told}{f', sample {draw}' if draw not in ('', '0') else ''}"
-
-
-def _shown(row: dict[str, str]) -> str:
-    names = ("model_a", "model_b") if row.get("model_a") else ("model",)
-    return " and ".join(row[name] for name in names if row.get(name))
-
-
 def _verdict(row: dict[str, str]) -> str:
     scores = [row[name] for name in ("score", "score_a", "score_b") if row.get(name)]
     winner = row.get("winner", "")
     told = [row.get(winner, winner), " and ".join(scores), row.get("reason", "")]
     return ", ".join(item for item in told if item) or "none"
-
-
-def _said(text: object) -> str:
-    return f'<pre class="out">{in_html(text)}</pre>'
-
-
-def _text(item: object) -> str:
-    return escape(plain(item))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import math
 import re
 from collections.abc import Iterable
-from html import escape
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,6 +20,9 @@ from lmjudge import places
 from lmjudge.canonical import clean_text
 from lmjudge.errors import ReportError
 from lmjudge.places import replacing
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -33,13 +38,44 @@ def plain(text: object) -> str:
     return _CONTROL.sub(" ", clean_text(str(text)))
 
 
-def in_html(text: object) -> str:
-    r"""The text in HTML with its lines, as text: escaped, a mark where a control character stood.
+def fill(template: str, **values: Any) -> str:
+    """Return a template of templates/ filled: every text is escaped that is not marked as safe."""
+    return str(_templates().get_template(template).render(values))
 
-    >>> in_html("<b>\x00")
-    '&lt;b&gt;\ufffd'
+
+def page(
+    template: str, title: str, *, more_style: str = "", script: str = "", **values: Any
+) -> str:
+    """Return a template that extends base.html.j2 as a page of ours.
+
+    It loads nothing, and its policy lets only this one script run, by its hash.
     """
-    return escape(_UNSEEN.sub("\ufffd", str(text)))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    look = f"{style()}\n{more_style}"
+    return fill(template, title=title, style=look, script=script, script_digest=digest, **values)
+
+
+@cache
+def style() -> str:
+    """Return the style sheet of every page, to stand inside it."""
+    return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+
+
+@cache
+def _templates() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # A mark stands where a control character did.
+        finalize=lambda item: _UNSEEN.sub("\ufffd", item) if type(item) is str else item,
+    )
+    templates.filters |= {"plain": plain, "number": number}
+    return templates
 
 
 def number(item: Any) -> str:

@@ -7,12 +7,10 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lmjudge import places
 from lmjudge.places import reports
@@ -25,8 +23,7 @@ from lmjudge.report.checking import (
     readable_tables,
     source_notes,
 )
-from lmjudge.report.files import as_json, claim_reports, number, plain, write
-from lmjudge.report.page import whole_page
+from lmjudge.report.files import as_json, claim_reports, page, write
 from lmjudge.report.tables import PLACES
 from lmjudge.report.typeset import side_by_side
 
@@ -85,28 +82,26 @@ def write_report() -> tuple[Path, Claim | None]:
     )
     titles = places.titles()
     claimed = claim(list(known.values())) if known else None
-    body = (
-        _environment()
-        .get_template("tables.html.j2")
-        .render(
-            claim=str(claimed or ""),
-            failed=[page.stem for page in sorted((reports() / "failed").glob("*.html"))],
-            strange=[str(error) for _, errors in read.values() for error in errors],
-            cards=[
-                str(one.card_error)
-                for tables, _ in read.values()
-                for one in tables
-                if one.card_error is not None
-            ],
-            kinds=KINDS,
-            groups=[
-                ("Tables of the works", [_entry(one, titles) for one in ordered]),
-                ("Your own runs", [_entry(one, titles) for one in own]),
-            ],
-        )
+    body = page(
+        "tables.html.j2",
+        "Reproduced tables" if known else "Tables",
+        claim=str(claimed or ""),
+        failed=[page.stem for page in sorted((reports() / "failed").glob("*.html"))],
+        strange=[str(error) for _, errors in read.values() for error in errors],
+        cards=[
+            str(one.card_error)
+            for tables, _ in read.values()
+            for one in tables
+            if one.card_error is not None
+        ],
+        kinds=KINDS,
+        groups=[
+            ("Tables of the works", [_entry(one, titles) for one in ordered]),
+            ("Your own runs", [_entry(one, titles) for one in own]),
+        ],
     )
     path = claim_reports() / "index.html"
-    write(path, whole_page("Reproduced tables" if known else "Tables", [body]))
+    write(path, body.encode())
     write(reports() / "manifest.json", as_json(_manifest([*shipped, *full, *own])))
     return path, claimed
 
@@ -150,9 +145,9 @@ def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
     works = pd.DataFrame(columns=["work", "version"])
     if one.source in COMPARED and one.stem in published_stems():
         works = published(one.stem)[["work", "version"]].drop_duplicates()
-    page = one.path.with_suffix(".html").exists()
+    has_page = one.path.with_suffix(".html").exists()
     missing = int(one.table["no_verdict"].fillna(0).max()) if len(one.table) else 0
-    links = {"page": ".html"} if page else {}
+    links = {"page": ".html"} if has_page else {}
     links |= {"CSV": ".csv", "LaTeX": ".tex", "Markdown": ".md"}
     shown = {
         name: one.address(one.path.with_suffix(end).name)
@@ -176,12 +171,10 @@ def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
         "missing": missing,
         "few": bool(one.table["too_few"].any()),
         "links": shown,
-        "notes": [
-            *([one.card["notes"]] if one.card and one.card["notes"] else []),
-            *source_notes(row["source"].removesuffix("/original") for row in one.files),
-        ],
+        "note": one.card["notes"] if one.card else "",
+        "about": source_notes(row["source"].removesuffix("/original") for row in one.files),
         "thumbnail": _thumbnail(one.path.with_suffix(".ipynb")),
-        "tables": [] if page else _tables(one, stem),
+        "tables": [] if has_page else _tables(one, stem),
         "facts": _provenance(one),
     }
 
@@ -239,16 +232,3 @@ def _manifest(tables: list[Saved]) -> dict[str, Any]:
             }
             cards[f"{one.source}/{one.stem}"] = one.card | {"outputs": outputs}
     return cards
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"plain": plain, "number": number}
-    return environment

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmjudge.places import reports
 from lmjudge.report.card import facts
 from lmjudge.report.checking import COMPARED, card_of, source_notes
+from lmjudge.report.files import style
 from lmjudge.report.tables import PLACES
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
     from nbformat import NotebookNode
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; {loads};\
- base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-{script}</body>
-</html>
-"""
 
 
 def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
@@ -85,25 +61,6 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
     return str(html)
 
 
-def whole_page(title: str, body: Iterable[str], *, more_style: str = "", script: str = "") -> bytes:
-    """A page of ours around this HTML: it loads nothing, and runs at most the one script given.
-
-    With a script the policy lets that one run, by its hash. Pictures are those in the page.
-    """
-    loads = "img-src data:; style-src 'unsafe-inline'"
-    if script:
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        loads += f"; script-src 'sha256-{digest}'"
-    page = _PAGE.format(
-        title=f"{escape(title)} · lmjudge",
-        loads=loads,
-        style=style() + (f"\n{more_style}" if more_style else ""),
-        body="\n".join(body),
-        script=f"<script>{script}</script>\n" if script else "",
-    )
-    return page.encode()
-
-
 @cache
 def _exporter() -> HTMLExporter:
     from nbconvert import HTMLExporter
@@ -117,11 +74,6 @@ def _exporter() -> HTMLExporter:
         # Highlighted code is pygments', which escapes all of it.
         filters={"clean_html": clean_html, "highlight_code": Highlight2HTML("python")},
     )
-
-
-def style() -> str:
-    """The style sheet of every page, to stand inside it."""
-    return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
 _TAGS = frozenset(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from lmjudge.printed import STATUSES, TABLE_COLUMNS, as_printed, beside, published, stems
 from lmjudge.report.drawing import label
-from lmjudge.report.files import number, plain, write
+from lmjudge.report.files import fill, number, plain, write
 
 PRINTED = "printed"
 SIGNS = {
@@ -31,6 +30,7 @@ _STYLE = """<style>
 .lj-table th, .lj-table td { white-space: nowrap; }
 </style>"""
 _ENDS = ("low", "high")
+FEW = "* too few rows for a reliable interval"
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -71,25 +71,14 @@ class SideBySide(pd.DataFrame):
     @property
     def html(self) -> str:
         """The table as HTML, without a limit on rows, columns or widths."""
-        wide = self.columns
-        lines, group = [], None
-        for (index, row), kinds in zip(self.iterrows(), self.kinds, strict=True):
-            names = index if isinstance(index, tuple) else (None, index)
-            if names[0] != group:
-                group = names[0]
-                lines.append(f'<tr><th colspan="{len(wide) + 1}">{escape(plain(group))}</th></tr>')
-            cells = "".join(
-                f'<td class="{kind}">{escape(plain(text))}</td>' if kind else "<td></td>"
-                for text, kind in zip(row, kinds, strict=True)
-            )
-            below = ' class="printed"' if names[1] == PRINTED else ""
-            lines.append(f"<tr{below}><th{below}>{escape(plain(names[1]))}</th>{cells}</tr>")
-        heads = "".join(f"<th>{escape(plain(name))}</th>" for name in wide)
-        return (
-            f'<table class="lj-table"><caption>{escape(plain(self.caption))}</caption>'
-            f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
-            f'<p class="legend">{escape(self.legend)}</p>'
-        )
+        names = [index if isinstance(index, tuple) else (None, index) for index in self.index]
+        texts = self.itertuples(index=False, name=None)
+        rows = [
+            (*name, list(zip(row, kinds, strict=True)))
+            for name, row, kinds in zip(names, texts, self.kinds, strict=True)
+        ]
+        named = {"caption": self.caption, "columns": list(self.columns), "legend": self.legend}
+        return fill("side_by_side.html.j2", rows=rows, **named)
 
     @property
     def legend(self) -> str:
@@ -97,7 +86,7 @@ class SideBySide(pd.DataFrame):
         used = {kind for kinds in self.kinds for kind in kinds}
         signs = [text for kind, text in SIGNS.items() if kind in used]
         few = self.map(lambda text: "*" in str(text)).any(axis=None)
-        return " · ".join([*signs, *(["* too few rows for a reliable interval"] if few else [])])
+        return " · ".join([*signs, *([FEW] if few else [])])
 
 
 def side_by_side(table: pd.DataFrame, stem: str) -> SideBySide:
@@ -217,36 +206,38 @@ def typeset(
 ) -> str:
     r"""Return the tables in a frame of `read_table` as LaTeX (booktabs) or Markdown.
 
-    The tables that the papers print under `stem` are as `side_by_side` shows them. Each other table
-    has its rows and columns in their order, or the other way about where it has more than eight
-    columns, and more columns than rows; a cell holds the value to four digits and its interval,
-    with an asterisk where it is one of too few. The title has the basis and the n. Cells without a
-    value are left out. Texts are escaped.
+    Each table is as `side_by_side` shows it, beside the numbers that the papers print under `stem`.
+    A table that they do not print is turned where it has more than eight columns and more columns
+    than rows, and its cells without a value are left out. The title names bases other than released
+    rows. Texts are escaped.
 
     >>> cell = {"table": "Own 50%", "row": "a_b", "column": "wins", "value": 0.5, "n": 9}
     >>> frame = pd.DataFrame([cell | {"low": 0.25, "high": 0.75, "basis": "own"}])
     >>> print(typeset(frame, "markdown"))
-    **Own 50% (own; n 9)**
+    **Own 50%, n 9 (own)**
     <BLANKLINE>
     |  | wins |
     | --- | --- |
-    | a_b | 0.5 (0.25 to 0.75) |
+    | a_b | 0.50 (0.25 to 0.75) |
     <BLANKLINE>
     >>> print(typeset(frame, "latex").splitlines()[-4])
-    a\_b & 0.5 (0.25 to 0.75) \\
+    a\_b & 0.50 (0.25 to 0.75) \\
     """
     write = _latex if form == "latex" else _markdown
     known = set() if stem is None or stem not in stems() else set(published(stem)["table"])
     parts = []
     for name, part in table.groupby("table", sort=False):
         held = part[part["value"].notna()]
-        if name in known:
-            paper = side_by_side(part, str(stem))
+        if name not in known:
+            part = held
+            # No page is so wide.
+            if part["column"].nunique() > max(part["row"].nunique(), 8):
+                part = part.rename(columns={"row": "column", "column": "row"})
+        if len(part):
+            paper = side_by_side(part, str(stem) if name in known else "")
             rows = zip(paper.index, paper.itertuples(index=False, name=None), strict=True)
             grid = [["", *paper.columns], *([row, *texts] for row, texts in rows)]
-            parts.append(write(f"{paper.caption}{_bases(held)}", grid))
-        elif len(held):
-            parts.append(write(_title(name, held), _grid(held)))
+            parts.append(write(f"{paper.caption}{_about(held)}", grid))
     return "\n".join(parts)
 
 
@@ -292,35 +283,12 @@ def _markdown(title: str, grid: list[list[str]]) -> str:
     return f"**{in_markdown(title)}**\n\n{told}"
 
 
-def _grid(cells: pd.DataFrame) -> list[list[str]]:
-    if cells["column"].nunique() > max(cells["row"].nunique(), 8):  # no page is so wide
-        cells = cells.rename(columns={"row": "column", "column": "row"})
-    columns = list(cells["column"].unique())
-    shown = {(cell["row"], cell["column"]): _shown(cell) for cell in cells.to_dict("records")}
-    rows = [[row, *(shown.get((row, one), "") for one in columns)] for row in cells["row"].unique()]
-    return [["", *columns], *rows]
-
-
-def _shown(cell: dict[str, Any]) -> str:
-    ends = [number(cell[end]) for end in ("low", "high")]
-    few = "*" if cell.get("too_few") is True else ""
-    return number(cell["value"]) + (f" ({' to '.join(ends)}){few}" if all(ends) else "")
-
-
-def _title(name: Any, cells: pd.DataFrame) -> str:
-    counts = cells["n"].dropna().astype(int)
-    told = [", ".join(cells["basis"].unique())]
-    if len(counts):
-        told.append(f"n {' to '.join(map(str, dict.fromkeys([counts.min(), counts.max()])))}")
+def _about(cells: pd.DataFrame) -> str:
+    """Return in brackets the bases other than released rows, and what an asterisk means."""
+    told = [basis for basis in cells["basis"].unique() if basis != "rows"]
     if "too_few" in cells and cells["too_few"].any():
-        told.append("* too few to be sure of")
-    return f"{name} ({'; '.join(told)})"
-
-
-def _bases(cells: pd.DataFrame) -> str:
-    """Return the bases in brackets, where they are others than released rows."""
-    bases = [basis for basis in cells["basis"].unique() if basis != "rows"]
-    return f" ({', '.join(bases)})" if bases else ""
+        told.append(FEW)
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _in_latex(text: object) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmjudge.audit import Choice
 from lmjudge.report import Figure, bars, cells, curves, intervals
-from lmjudge.report.files import in_html, number
+from lmjudge.report.files import fill, number
 from lmjudge.report.typeset import in_markdown
 from lmjudge.widgets.page import page
 from lmjudge.widgets.results import picture, table_html
@@ -40,27 +40,18 @@ def choice_page(choice: Choice, *, title: str = "Choose a judge") -> str:
 
     Each sentence links to the table that it rests on. Figures follow, and the tables fold.
     """
-    sentences = "".join(
-        f'<li>{in_html(found.text)} <a href="#{found.table}">Table</a></li>'
-        for found in choice.findings
+    body = fill(
+        "choice.html.j2",
+        findings=choice.findings,
+        notes=choice.notes,
+        figures=[(heading, picture(figure)) for heading, figure in figures(choice)],
+        tables=[
+            (name, _TITLES[name], table_html("", _shown(table)))
+            for name, table in choice.tables.items()
+            if len(table)
+        ],
     )
-    body = [f'<ul class="findings">{sentences}</ul>']
-    body += [
-        f'<p class="soft">{in_html(note.text)} <a href="#{note.table}">Table</a></p>'
-        for note in choice.notes
-    ]
-    drawn = [
-        f"<div><h3>{in_html(heading)}</h3>{picture(figure)}</div>"
-        for heading, figure in figures(choice)
-    ]
-    body.append(f'<div class="sides">{"".join(drawn)}</div>')
-    body += [
-        f"<details><summary>{_TITLES[name]}</summary>"
-        f'<div id="{name}">{table_html("", _shown(table))}</div></details>'
-        for name, table in choice.tables.items()
-        if len(table)
-    ]
-    return page([], 0, 0, title=title, before=body)
+    return page([], 0, 0, title=title, before=[body])
 
 
 def choice_markdown(choice: Choice, *, title: str = "Choose a judge") -> str:

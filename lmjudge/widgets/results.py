@@ -10,7 +10,7 @@ import pandas as pd
 
 from lmjudge.frames import COLUMNS
 from lmjudge.report import Figure, cells, intervals
-from lmjudge.report.files import in_html, number
+from lmjudge.report.files import fill, number
 from lmjudge.widgets.browser import Browser
 from lmjudge.widgets.page import page
 
@@ -37,12 +37,12 @@ def results_page(
     of games or scores follow, with the texts of `questions` and `answers` where they are given.
     Votes have no judgments.
     """
-    body = [f'<p class="banner warn">{in_html(warning)}</p>' for warning in warnings]
+    body = [fill("texts.html.j2", kind="banner warn", texts=list(warnings))]
     title_drawn, table_drawn = list(tables.items())[-1]
     if table_drawn["judge"].nunique() <= _JUDGES and table_drawn["model"].nunique() <= _MODELS:
         body.append(picture(_drawn(title_drawn, table_drawn)))
     body += [table_html(name, table) for name, table in tables.items()]
-    body += [f'<p class="soft">{in_html(note)}</p>' for note in notes]
+    body.append(fill("texts.html.j2", kind="soft", texts=list(notes)))
     reasons = _reasons(judged)
     if len(reasons):
         body.append(table_html("Rows without a verdict", reasons))
@@ -66,10 +66,7 @@ def _drawn(title: str, table: pd.DataFrame) -> Figure:
 def picture(figure: Figure) -> str:
     """Return a figure as HTML, its picture in the page."""
     data, _ = figure._repr_mimebundle_()
-    return (
-        f'<figure><img src="data:image/png;base64,{data["image/png"]}" width="{figure.width}"'
-        f' alt="{in_html(figure.alt)}"></figure>'
-    )
+    return fill("figure.html.j2", png=data["image/png"], width=figure.width, alt=figure.alt)
 
 
 def _reasons(judged: pd.DataFrame) -> pd.DataFrame:
@@ -85,31 +82,24 @@ def table_html(title: str, table: pd.DataFrame) -> str:
     """Return a frame as an HTML table; a star marks intervals that rest on too few."""
     few = table["too_few"] if "too_few" in table.columns else pd.Series(False, index=table.index)
     shown = table.drop(columns="too_few", errors="ignore")
-    texts = [name for name in shown.columns if shown[name].map(_is_text).any()]
     heads = {"low": "95 % low", "high": "95 % high"}
-    head = "".join(
-        f'<th scope="col"{" class=name" if name in texts else ""}>'
-        f"{in_html(heads.get(name, str(name).replace('_', ' ')))}</th>"
+    columns = {
+        name: (heads.get(name, str(name).replace("_", " ")), bool(shown[name].map(_is_text).any()))
         for name in shown.columns
-    )
-    lines = [
-        "".join(_cell(name, value, name in texts, flag) for name, value in row.items())
+    }
+    rows = [
+        [_text(name, value, columns[name][1], flag) for name, value in row.items()]
         for row, flag in zip(shown.to_dict("records"), few, strict=True)
     ]
-    rows = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<div class="wide" tabindex="0"><table><caption>{in_html(title)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    )
+    return fill("frame.html.j2", caption=title, columns=list(columns.values()), rows=rows)
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, (str, date))
 
 
-def _cell(name: Any, value: Any, is_text: bool, flagged: bool) -> str:
+def _text(name: Any, value: Any, is_text: bool, flagged: bool) -> str:
     if is_text:
-        return f'<td class="name">{in_html("" if value is None else value)}</td>'
+        return "" if value is None else str(value)
     shown = f"{value:.3f}" if name in _DECIMALS and pd.notna(value) else number(value)
-    star = "*" if flagged and name == "high" else ""
-    return f"<td>{shown}{star}</td>"
+    return shown + ("*" if flagged and name == "high" else "")

@@ -54,7 +54,7 @@ def saved(rows: pd.DataFrame, stem: str = "t", **how: object) -> Path:
     table = lj.cells(means, "Means", row="model", values={"mean": "score"})
     whole = means.assign(mean=1.0).drop(columns="model").head(1).assign(of_all="all")
     table = pd.concat([table, lj.cells(whole, "All", row="of_all", values={"mean": "score"})])
-    options = {"source": "own", "store": lj.Store(), "evidence": rows, "by": ["model"]} | how
+    options = {"store": lj.Store(), "evidence": rows, "by": ["model"]} | how
     return lj.save_table(table, stem, **options)  # type: ignore[arg-type]
 
 

@@ -423,6 +423,7 @@ def test_no_text_is_obeyed_where_a_table_is_typeset(text: str) -> None:
         column=[text, f"{text}y"],
         basis="own",
         low=None,
+        n=3,
         high=None,
     )
     lines = typeset(cells, "latex").splitlines()
@@ -442,8 +443,8 @@ def test_a_table_lies_beside_its_csv_typeset(folder: Path) -> None:
     wide = pd.concat([table(table="W", column=f"c{one}") for one in range(9)])
     path = lj.save_table(pd.concat([table(low=1.0, high=[2.0, 3.0]), wide]), "t")
     told = path.with_suffix(".md").read_text()
-    assert told.startswith("**T (own; n 3 to 4)**\n\n|  | x |\n| --- | --- |\n| a | 1.5 (1 to 2) |")
-    assert "| c8 | 1.5 | 2 |" in told
+    assert told.startswith("**T (own)**\n\n|  | x |\n| --- | --- |\n| a | 1.5 (1.0 to 2.0), n 3 |")
+    assert "| c8 | 1.5, n 3 | 2, n 4 |" in told
     assert path.with_suffix(".tex").read_text() == typeset(read_table(path), "latex")
 
 
@@ -459,9 +460,11 @@ def test_what_differs_in_each_run_is_not_kept() -> None:
         new_output("stream", name="stderr", text=f"{bar}{bar}\n"),
         new_output("stream", name="stderr", text=f"{bar}\nbeware\n"),
         new_output("display_data", data=view),
+        new_output("stream", name="stderr", text="/tmp/ipykernel_7/2.py:1: OrderFlips: 3 of 9\n"),
     ]
     made = new_notebook(cells=[new_code_cell("x", outputs=outputs)], metadata={"widgets": {}})
-    first, second = _tidied(made, {}).cells[0].outputs
+    first, second, third = _tidied(made, {}).cells[0].outputs
+    assert third["text"] == "OrderFlips: 3 of 9\n"
     assert first["text"] == "\nbeware\n"
     assert second["data"] == {"text/plain": "Ballot"}
     assert "widgets" not in made.metadata
@@ -470,9 +473,9 @@ def test_what_differs_in_each_run_is_not_kept() -> None:
 def test_what_is_too_few_is_marked_wherever_a_table_is_shown(folder: Path) -> None:
     ends = {"low": [1.0, 1.5], "high": [2.0, 2.5], "too_few": [True, False]}
     path = lj.save_table(table(**ends), "t")
-    assert "1.5 (1 to 2)\\* |" in path.with_suffix(".md").read_text()
-    assert "2 (1.5 to 2.5) |" in path.with_suffix(".md").read_text()
-    assert "1.5 (1 to 2){*} \\\\" in path.with_suffix(".tex").read_text()
+    assert "1.5 (1.0 to 2.0)\\*, n 3 |" in path.with_suffix(".md").read_text()
+    assert "2.0 (1.5 to 2.5), n 4 |" in path.with_suffix(".md").read_text()
+    assert "1.5 (1.0 to 2.0){*}, n 3 \\\\" in path.with_suffix(".tex").read_text()
     page = write_index().read_text()
     assert "1.5 (1.0 to 2.0)*, n 3</td>" in page
     assert "2.0 (1.5 to 2.5), n 4</td>" in page

@@ -63,7 +63,7 @@ def answer_all(
     try:
         import ray.data
     except ImportError as error:
-        raise EndpointError("Ray is not installed; pip install 'lmjudge[ray]'") from error
+        raise EndpointError("Ray is not installed; pip install 'ray[data]'") from error
     wanted = {request.key: request.canonical.decode() for request in requests}
     held, total = store.look_up(wanted), Added()
     rows = [{"request": text} for key, text in wanted.items() if key not in held]

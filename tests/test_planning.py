@@ -50,6 +50,8 @@ def test_rows_and_keys_hits_and_misses(tmp_path: Path) -> None:
     assert repr(planned).endswith("price unknown (give a table of prices)")
     assert "&lt;b&gt;j" in planned._repr_html_()
     assert "<b>" not in planned._repr_html_()
+    # JupyterLab would read what is between two dollar signs as a formula.
+    assert planned._repr_html_().startswith('<table class="mathjax_ignore">')
     assert (store.hits, store.misses, store.calls) == (0, 0, 0)
 
 

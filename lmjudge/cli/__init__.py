@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from lmjudge import __version__, places
-from lmjudge.cli import auditing, batching, judging, options, reporting, showing, storing, training
+from lmjudge.cli import (
+    auditing,
+    batching,
+    doctor,
+    judging,
+    options,
+    reporting,
+    showing,
+    storing,
+    training,
+)
 from lmjudge.cli.saying import say
 from lmjudge.errors import LmjudgeError
 
@@ -20,6 +30,7 @@ examples:
   lmjudge run vicuna-scores             run one notebook
   lmjudge check                         compare reports/ with the published numbers
   lmjudge store stats                   count the records of the store
+  lmjudge doctor                        what is installed, where files are, what is wrong
   lmjudge plan judge questions.jsonl model_answer --judge gpt-4o      calls and price
   lmjudge generate, judge, show         make answers, verdicts, tables (see each --help)
 
@@ -196,6 +207,8 @@ def _parser() -> argparse.ArgumentParser:
     says = "Show what a new run of a judge changed."
     options.comparing(verb("compare", auditing.compare, says, epilog=options.COMPARING))
     training.arguments(verb, verbs)
+    says = "Show versions, folders and data, ask the server, and say what is wrong."
+    options.serving(verb("doctor", doctor.doctor, says))
     store = verb("store", None, "Inspect, check, export and merge the store.")
     store.add_argument("--path", type=Path, help="Folder of the store (default: the nearest one).")
     deeds = store.add_subparsers(metavar="command", required=True)

@@ -164,7 +164,8 @@ def asked(parsed: argparse.Namespace, run: Run) -> int:
         _tell(store, made, there, files)
         waits = "not_asked" in set(made["reason"])
         if code or store.failures or waits:
-            say(f"to go on: {_shareable(parsed)}")
+            stuck = code == 1 and not store.kept  # the same command would stop where this did
+            say(f"{'once that is mended, ' if stuck else ''}to go on: {_shareable(parsed)}")
         return code or int(bool(store.failures) or waits)
 
 

@@ -22,7 +22,8 @@ def bundle(shown: Shows) -> Any:
     try:
         from lmjudge.widgets.panel import panel
     except ImportError as error:
-        text = f"{shown!r}\nto see it here: pip install 'lmjudge[lab]' ({error.name} is missing)"
+        add = f"pip install jupyterlab ipywidgets anywidget ({error.name} is missing)"
+        text = f"{shown!r}\nto see it here: {add}"
         return {"text/plain": text}
     made = panel(shown.state, shown.act)
     data, rest = made._repr_mimebundle_() or ({}, {})

@@ -477,6 +477,7 @@ def test_failures_are_counted_by_reason_and_the_command_goes_on(
     assert "lmjudge: stopped: " in told.err
     assert "bad key" in told.err
     assert "4 of 8 rows are not answered yet" in told.out
+    assert "once that is mended, to go on: lmjudge judge" in told.out
 
 
 def test_two_shards_on_two_stores_merge_into_what_one_gives(

@@ -198,7 +198,8 @@ def clusters(column: pd.Series) -> np.ndarray:
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu" and len(column):
         least = int(column.min())
         if int(column.max()) - least < 4 * len(column):  # numbers already, or nearly
-            return column.to_numpy(np.int64) - least
+            small = np.int32 if 4 * len(column) < 2**31 else np.int64
+            return np.subtract(column.to_numpy(), least, dtype=small, casting="unsafe")
     codes, found = _codes(column)
     alone = codes < 0
     if alone.any():

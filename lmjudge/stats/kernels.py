@@ -13,18 +13,48 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def by_cluster(cell, cluster, count):  # type: ignore[no-untyped-def]
-    """The cells in the order of their clusters, and where each cluster's end."""
+def by_cluster(cell, other, cluster, count):  # type: ignore[no-untyped-def]
+    """The cells and the `other` numbers by cluster, and where each cluster's end; stable."""
     ends = np.zeros(count + 1, dtype=np.int64)
     for row in range(len(cell)):
         ends[cluster[row] + 1] += 1
     for at in range(count):
         ends[at + 1] += ends[at]
-    order = np.empty_like(cell)
+    order, beside = np.empty_like(cell), np.empty_like(other)
     for row in range(len(cell)):
-        order[ends[cluster[row]]] = cell[row]
+        place = ends[cluster[row]]
+        order[place] = cell[row]
+        if len(other):
+            beside[place] = other[row]
         ends[cluster[row]] += 1
-    return order, ends[:count]
+    return order, beside, ends[:count]
+
+
+@njit(cache=True, nogil=True)
+def by_both(cell, one, two, ones, twos):  # type: ignore[no-untyped-def]
+    """The cells by `two`, by `one`, and by both (those with several cells), with their ends."""
+    first, owner, two_ends = by_cluster(cell, one, two, twos)
+    voter = np.empty_like(two)
+    start = 0
+    for at in range(twos):
+        voter[start : two_ends[at]] = at
+        start = two_ends[at]
+    second, voter, one_ends = by_cluster(first, voter, owner, ones)
+    both = np.empty_like(cell)
+    ends = np.empty(len(cell) // 2, dtype=np.int64)
+    kept, runs, start = 0, 0, 0
+    for at in range(ones):
+        while start < one_ends[at]:
+            last = start + 1
+            while last < one_ends[at] and voter[last] == voter[start]:
+                last += 1
+            if last > start + 1:
+                both[kept : kept + last - start] = second[start:last]
+                kept += last - start
+                ends[runs] = kept
+                runs += 1
+            start = last
+    return (first, two_ends), (second, one_ends), (both[:kept], ends[:runs])
 
 
 @njit(cache=True, nogil=True)

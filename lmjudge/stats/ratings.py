@@ -54,9 +54,9 @@ def bradley_terry(
     `n_boot` rounds they are percentiles of a bootstrap. `cluster` names one column, or two that
     cross; by default question_id where there is one, crossed with judge where five people or more
     are named and vote on several questions; () takes every vote as independent. Student's quantile
-    has one degree of freedom fewer than there are clusters. A bootstrap draws the clusters of the
-    first column. `ridge` takes ridge/2 times the sum of squared strengths (natural log-odds) from
-    the likelihood, and makes every rating finite; shrunk ratings have no intervals.
+    has one degree of freedom fewer than there are clusters. A bootstrap draws clusters, of two
+    columns those of both. `ridge` takes ridge/2 times the sum of squared strengths (natural
+    log-odds) from the likelihood, and makes every rating finite; shrunk ratings have no intervals.
 
     Columns: model, rating, low, high, joint_low, joint_high (limits that hold for all models at
     once, so also for whichever you pick, such as the leader), too_few (fewer than 20 clusters, or
@@ -76,7 +76,7 @@ def bradley_terry(
     """
     if n_boot < 0:
         raise ValueError(f"n_boot is {n_boot}; expected 0 (no bootstrap) or more rounds")
-    counts, fitted, rows = _fitted(votes, ties, cluster, ridge, whole=not n_boot)
+    counts, fitted, rows = _fitted(votes, ties, cluster, ridge)
     low, high = _limits(fitted.strength)
     if n_boot:
         rounds = resampling.bootstrap(
@@ -87,7 +87,9 @@ def bradley_terry(
             ridge=ridge,
             rows=rows,
         )
-        clusters = len(np.unique(rows.ways[0])) if rows else int(counts.battles.sum()) // 2
+        clusters = int(counts.battles.sum()) // 2
+        if rows is not None:
+            clusters = min(len(np.unique(way)) for way in rows.ways)
         known = np.isfinite(rounds).all()
         part = np.cov(rounds) if known else np.full((len(rounds), len(rounds)), np.nan)
         found = sandwich.Spread((part,), clusters)
@@ -145,7 +147,7 @@ def rating_differences(
     >>> rating_differences(votes)[["model_a", "model_b", "difference"]].round(1).values.tolist()
     [['x', 'y', 147.2]]
     """
-    counts, fitted, rows = _fitted(votes, ties, cluster, 0.0, whole=True)
+    counts, fitted, rows = _fitted(votes, ties, cluster, 0.0)
     found = sandwich.spread(fitted, rows)
     order = fitted.rated[np.argsort(-fitted.strength[fitted.rated], kind="stable")]
     names = np.array(counts.models, dtype=object)
@@ -178,9 +180,9 @@ def rating_differences(
 
 
 def _fitted(
-    votes: Votes, ties: Ties, cluster: Cluster, ridge: float, *, whole: bool
+    votes: Votes, ties: Ties, cluster: Cluster, ridge: float
 ) -> tuple[Counts, Fit, sandwich.Rows | None]:
-    """The counts, the fit, and where there are clusters the rows; `whole` for all their columns."""
+    """The counts, the fit, and where there are clusters the rows."""
     if ties not in ("half", "davidson"):
         raise ValueError(f"ties is {ties!r}; expected 'half' or 'davidson'")
     columns = cluster_columns(votes, cluster)
@@ -190,7 +192,7 @@ def _fitted(
     else:
         coded = code(in_memory(votes, columns), names)
         counts = tally([coded], names)
-        rows = sandwich.Rows.of(coded, columns if whole else columns[:1], names, counts.models)
+        rows = sandwich.Rows.of(coded, columns, names, counts.models)
     return counts, fit(counts, ties=ties, ridge=ridge), rows
 
 

@@ -73,6 +73,13 @@ class Rows:
             made[j, i, turned] = j_side[outcome]
         return made.ravel()
 
+    def outcomes(self, fit: Fit, cell: np.ndarray) -> np.ndarray:
+        """How many of some cells are of each outcome of each pair that the fit knows."""
+        shape = fit.pairs.outcomes.shape
+        number = np.arange(1, fit.pairs.outcomes.size + 1).reshape(shape)
+        at = self.table(fit, number, number)[cell]
+        return np.bincount(at, minlength=number.size + 1)[1:].reshape(shape)
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -116,9 +123,7 @@ def spread_of(bread: np.ndarray, meats: Sequence[tuple[np.ndarray, int]]) -> Spr
 def spread(fit: Fit, rows: Rows | None) -> Spread:
     """The covariance of the rated strengths: of clusters where there are rows, else of battles."""
     bread = linalg.cho_solve(linalg.cho_factor(fit.information), np.eye(len(fit.information)))
-    meats = [of_battles(fit)]
-    if rows is not None:
-        meats = [of_clusters(fit, rows, way) for way in both_ways(rows.ways)]
+    meats = [of_battles(fit, fit.pairs.outcomes)] if rows is None else of_clusters(fit, rows)
     return spread_of(bread[: len(fit.rated)], meats)
 
 
@@ -131,45 +136,58 @@ def both_ways(ways: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [one, two, pd.factorize(one.astype(np.int64) * width + two)[0]]
 
 
-def of_battles(fit: Fit) -> tuple[np.ndarray, int]:
+def of_battles(fit: Fit, outcomes: np.ndarray) -> tuple[np.ndarray, int]:
     """The sum over battles of the score's outer product, and how many battles there are."""
     pairs, (gap, tie) = fit.pairs, residuals(fit)
     size = pairs.size
     made = np.zeros_like(fit.information)
-    made[:size, :size] = laplacian(pairs, (pairs.outcomes * gap**2).sum(axis=0))
+    made[:size, :size] = laplacian(pairs, (outcomes * gap**2).sum(axis=0))
     if tie is not None:
-        made[:size, -1] = incidence(pairs, (pairs.outcomes * gap * tie).sum(axis=0))
+        made[:size, -1] = incidence(pairs, (outcomes * gap * tie).sum(axis=0))
         made[-1, :size] = made[:size, -1]
-        made[-1, -1] = (pairs.outcomes * tie**2).sum()
-    return made, int(pairs.outcomes.sum())
+        made[-1, -1] = (outcomes * tie**2).sum()
+    return made, int(outcomes.sum())
 
 
-def of_clusters(fit: Fit, rows: Rows, cluster: np.ndarray) -> tuple[np.ndarray, int]:
-    """The sum over clusters of the score's outer product, and how many clusters there are."""
+def of_clusters(fit: Fit, rows: Rows) -> list[tuple[np.ndarray, int]]:
+    """The sum over clusters of the score's outer product, and how many clusters there are.
+
+    Of each way of clustering; of two also of both together.
+    """
     gap, tie = residuals(fit)
     width = rows.shape[0] + 1
     gaps = rows.table(fit, gap, -gap, unknown=np.nan)
     ties = np.zeros(1) if tie is None else rows.table(fit, tie, tie)
-    count = int(cluster.max()) + 1
+    place = rows.place[fit.rated] if tie is None else np.append(rows.place[fit.rated], width - 1)
     fast = compiled()
-    if fast is None:
-        made, clusters = _outer_products(rows, cluster, count, width, gaps, ties)
-    else:
-        order, ends = fast.by_cluster(rows.cell, cluster, count)
+    counts = [int(way.max()) + 1 for way in rows.ways]
 
-        def part(first: int, last: int) -> tuple[np.ndarray, int]:
-            made, clusters = fast.outer_products(order, ends, first, last, width, gaps, ties)
-            return made, clusters
+    def summed(order: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, int]:
+        def part(span: tuple[int, int]) -> tuple[np.ndarray, int]:
+            made, clusters = fast.outer_products(order, ends, *span, width, gaps, ties)
+            return made[np.ix_(place, place)], clusters
 
         if len(order) < _MANY:
-            made, clusters = part(0, count)
-        else:  # two halves, each in a thread
-            middle = int(np.searchsorted(ends, len(order) // 2))
-            with ThreadPoolExecutor(2) as pool:
-                (one, those), (two, others) = pool.map(part, (0, middle), (middle, count))
-            made, clusters = one + two, those + others
-    place = rows.place[fit.rated] if tie is None else np.append(rows.place[fit.rated], width - 1)
-    return made[np.ix_(place, place)], clusters
+            return part((0, len(ends)))
+        middle = int(np.searchsorted(ends, len(order) // 2))
+        with ThreadPoolExecutor(2) as pool:  # two halves, each in a thread
+            (one, those), (two, others) = pool.map(part, [(0, middle), (middle, len(ends))])
+        return one + two, those + others
+
+    if fast is None:
+        every = both_ways(rows.ways)
+        found = [_outer_products(rows, way, int(way.max()) + 1, width, gaps, ties) for way in every]
+        return [(made[np.ix_(place, place)], clusters) for made, clusters in found]
+    if len(rows.ways) == 1:
+        (way,) = rows.ways
+        order, _, ends = fast.by_cluster(rows.cell, way[:0], way, counts[0])
+        return [summed(order, ends)]
+    second, first, both = fast.by_both(rows.cell, *rows.ways, *counts)
+    # Most rows are the only one of their voter on their question: those are summed by counts.
+    several = rows.outcomes(fit, both[0])
+    alone, lone = of_battles(fit, fit.pairs.outcomes - several)
+    together, clusters = summed(*both)
+    return [summed(*first), summed(*second), (alone + together, lone + clusters)]
 
 
 def _outer_products(

@@ -11,7 +11,15 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids
-from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, on_questions, totals
+from lmjudge.stats.grouping import (
+    By,
+    by_criterion,
+    by_name,
+    grouped,
+    on_questions,
+    own_columns,
+    totals,
+)
 from lmjudge.stats.intervals import (
     Cluster,
     by_question,
@@ -54,9 +62,10 @@ def agreement(
     which either vote is a tie are left out). `pool`: "votes" pools all comparisons (the released
     script), "questions" takes the mean over questions (the paper's words: a randomly selected
     question), "keys" the mean over keys. `by` may name question_id, turn, model_a, model_b (the
-    pair, in the order of the names), "category", and "judge": that of `votes_x`, each as if its
-    votes were given alone. Votes without a judge are of voters unnamed: each counts as its own
-    voter, and by="judge" gives them one row together.
+    pair, in the order of the names), "category" (with `questions`), and any other column of
+    `votes_x`, such as judge or language: its votes with each value as if they were given alone.
+    Votes without a judge are of voters unnamed: each counts as its own voter, and by="judge" gives
+    them one row together.
 
     `cluster` names what the comparisons are clustered by: one column, or two that cross. By default
     it is the question, crossed with the voters where people are named and vote on several
@@ -89,10 +98,10 @@ def agreement(
             " 'votes', 'questions' or 'keys'"
         )
     frames = [votes_x] if votes_y is None else [votes_x, votes_y]
-    by_judge = "judge" in ([by] if isinstance(by, str) else by or ())
-    names = clusters_of_pairs(frames, cluster, by_judge=by_judge)
+    alone = own_columns(votes_x, by, questions, KEY)
+    names = clusters_of_pairs(frames, cluster, by_judge="judge" in alone)
     met = comparisons(
-        *frames, distinct=distinct, names=names, random=cluster is not None, by_judge=by_judge
+        *frames, distinct=distinct, names=names, random=cluster is not None, alone=alone
     )
     rows, columns = grouped(met, by, questions)
     bottom, agreed = ("met_s2", "agreed_s2") if ties == "drop" else ("met_s1", "agreed_s1")
@@ -237,29 +246,36 @@ def comparisons(
     distinct: bool = False,
     names: Sequence[str] = ("question_id",),
     random: bool = False,
-    by_judge: bool = False,
+    alone: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Each vote of x with each of y on its key; of x alone each unordered pair of its votes.
 
-    A row per key, and where `names`, the clusters, hold "judge", per two judges, judge_x and
-    judge_y: the voters voter_x and voter_y are those of them that are people, or, if `random`, all.
-    Raises FrameError for two groups without a
-    common key, and for a cluster that varies within a question.
+    A row per key and values of `alone`, further columns of x: its votes with each are taken alone.
+    Where `names`, the clusters, hold "judge", also per two judges, judge_x and judge_y: the voters
+    voter_x and voter_y are those of them that are people, or, if `random`, all. Raises FrameError
+    for two groups without a common key, and for a cluster that varies within a question.
     """
-    frames = [check(votes, "votes") for votes in (votes_x, votes_y) if votes is not None]
+    by = ["criterion"] if "criterion" in alone else []
+    frames = [check(votes_x, "votes", by)]
+    frames += [] if votes_y is None else [check(votes_y, "votes")]
     frames = same_ids(*frames)
+    by_judge = "judge" in alone
     by_voter = "judge" in names and (len(frames) == 2 or not by_judge)
+    more = [name for name in alone if name != "judge"]
+    x = _verdicts(frames[0], more)
+    y = None if len(frames) == 1 else _verdicts(frames[1])
     if by_voter:
-        counted = [_sum(_verdicts(rows), [*KEY, "judge"]) for rows in frames]
-        met = _pairs_of_voters(*counted, distinct=distinct)
-        if len(frames) == 1:
-            met = pd.concat([met, _own(frames[0], distinct=distinct)], ignore_index=True)
+        met = _pairs_of_voters(
+            _sum(x, [*KEY, "judge", *more]),
+            None if y is None else _sum(y, [*KEY, "judge"]),
+            distinct=distinct,
+        )
+        if y is None:
+            met = pd.concat([met, _own(x, [*KEY, "judge", *more], distinct)], ignore_index=True)
         met = met.assign(judge=met["judge_x"])
     else:
-        key = [*KEY, "judge"] if by_judge else KEY
-        one, two = frames[0], frames[-1]
-        alone = len(frames) == 1
-        met = _within(one, distinct, key) if alone else _between(one, two, distinct, key)
+        key = [*KEY, *alone]
+        met = _within(x, distinct, key) if y is None else _between(x, y, distinct, key)
         met = met.reset_index()
     if met.empty and len(frames) == 2 and all(map(len, frames)):
         sizes = [len(rows) for rows in frames]
@@ -272,7 +288,7 @@ def comparisons(
             met[f"voter_{side}"] = judge if random else judge.where(judge.isin(people), None)
         if by_judge:  # each judge of x is taken alone
             met["voter_x"] = None
-    for name in set(names) - {"question_id", "judge", *KEY}:
+    for name in set(names) - {"judge", *met.columns}:
         met[name] = met["question_id"].map(by_question(frames[0], name))
     return met
 
@@ -292,35 +308,23 @@ def _weighed(
     return {"top": top / of, "bottom": weight, "squares": weight * share**2}
 
 
-def met_by_judge(votes_x: pd.DataFrame, votes_y: pd.DataFrame) -> pd.DataFrame:
-    """For each common key and judge of x what comes of its votes meeting each of y."""
-    votes_x, votes_y = same_ids(check(votes_x, "votes"), check(votes_y, "votes"))
-    met = _meet(_sum(_verdicts(votes_x), [*KEY, "judge"]), _sum(_verdicts(votes_y), KEY))
-    if met.empty and len(votes_x) and len(votes_y):
-        raise never_meet("The judges' and the others' votes share no key", votes_x, votes_y)
-    return met
-
-
-def _between(
-    votes_x: pd.DataFrame, votes_y: pd.DataFrame, distinct: bool, key: list[str]
-) -> pd.DataFrame:
-    """For each common key (and judge of x, where `key` has it) each vote of x meets each of y."""
-    x, y = _verdicts(votes_x), _verdicts(votes_y)
+def _between(x: pd.DataFrame, y: pd.DataFrame, distinct: bool, key: list[str]) -> pd.DataFrame:
+    """For each common key (and further names in `key`, of x) each vote of x meets each of y."""
     met = _meet(_sum(x, key), _sum(y, KEY))
     if distinct:
-        x, y = (_sum(rows[_named(rows)], [*KEY, "judge"]) for rows in (x, y))
-        same = _sum(_meet(x, y), key)
-        met = met - same.reindex(met.index, fill_value=0)
+        named = [*KEY, "judge"]
+        more = [name for name in key if name not in named]
+        same = _meet(_sum(x[_named(x)], [*named, *more]), _sum(y[_named(y)], named))
+        met = met - _sum(same, key).reindex(met.index, fill_value=0)
     return met
 
 
-def _within(votes: pd.DataFrame, distinct: bool, key: list[str]) -> pd.DataFrame:
+def _within(x: pd.DataFrame, distinct: bool, key: list[str]) -> pd.DataFrame:
     """For each key what comes of each unordered pair of its votes."""
-    x = _verdicts(votes)
     everyone = _sum(x, key)
     same = x
     if distinct:  # two votes without a judge are of two voters
-        same = pd.concat([_sum(x[_named(x)], [*KEY, "judge"]), x[~_named(x)]])
+        same = pd.concat([_sum(x[_named(x)], list(x.index.names)), x[~_named(x)]])
     # All ordered pairs, less each vote's (or judge's) with itself, are each unordered pair twice; a
     # tie and another vote are then a half of tie_x and a half of tie_y, for either may be called x.
     return (_products(everyone, everyone) - _sum(_products(same, same), key)) / 2
@@ -337,12 +341,12 @@ def _pairs_of_voters(
     """What comes of the votes of each two voters on a key; of x alone each two of its voters."""
     sides = [x, x if y is None else y]
     places = [
-        counts.index.to_frame(index=False, name=[*KEY, f"judge_{side}"]).assign(
-            **{f"place_{side}": range(len(counts))}
-        )
+        counts.index.to_frame(index=False)
+        .rename(columns={"judge": f"judge_{side}"})
+        .assign(**{f"place_{side}": range(len(counts))})
         for counts, side in zip(sides, "xy", strict=True)
     ]
-    both = places[0].merge(places[1], on=KEY)
+    both = places[0].merge(places[1])  # on the key, and what else x is taken apart by
     if y is None:
         both = both[both["place_x"] < both["place_y"]]
     met = [
@@ -355,27 +359,25 @@ def _pairs_of_voters(
     if y is None:  # either may be called x
         half = (made["tie_x"] + made["tie_y"]) / 2
         made = made.assign(tie_x=half, tie_y=half)
-    return pd.concat([both[[*KEY, "judge_x", "judge_y"]], made], axis=1)
+    return pd.concat([both.drop(columns=["place_x", "place_y"]), made], axis=1)
 
 
-def _own(votes: pd.DataFrame, *, distinct: bool) -> pd.DataFrame:
+def _own(alone: pd.DataFrame, key: list[str], distinct: bool) -> pd.DataFrame:
     """What comes of each two votes of one voter on a key; if `distinct`, of unnamed ones alone."""
-    alone = _verdicts(votes)
     if distinct:
         alone = alone[~_named(alone)]
-    key = [*KEY, "judge"]
     together = _sum(alone, key)
     made = (_products(together, together) - _sum(_products(alone, alone), key)) / 2
     made = made[(made != 0).any(axis=1)].reset_index()
     return made.rename(columns={"judge": "judge_x"}).assign(judge_y=made["judge"])
 
 
-def _verdicts(votes: pd.DataFrame) -> pd.DataFrame:
-    """A row per vote, indexed by its key and judge: 1 in the column of its verdict, else 0."""
-    oriented = by_name(on_questions(check(votes, "votes"))[[*KEY, "judge", "winner"]])
+def _verdicts(votes: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+    """A row per vote, by its key, judge and `more`: 1 in the column of its verdict, else 0."""
+    oriented = by_name(on_questions(votes)[[*KEY, "judge", *more, "winner"]])
     one = {winner: oriented["winner"] == winner for winner in WINNERS}
     made = pd.DataFrame({**one, "missing": oriented["winner"].isna()}).astype("int64")
-    made.index = pd.MultiIndex.from_frame(oriented[[*KEY, "judge"]])
+    made.index = pd.MultiIndex.from_frame(oriented[[*KEY, "judge", *more]])
     return made
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
 
 from lmjudge.errors import FrameError, OrderFlips
 from lmjudge.frames import check
-from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, totals
+from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, own_columns, totals
 from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate
 
 PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
@@ -34,8 +35,8 @@ def position_bias(
     the other), error (a verdict is missing in either order). `rule` says where mixed pairs go:
     "mixed" keeps them apart, "lean" gives them to the position leant to (what the papers must have
     done, whose columns sum to n without them), "net" counts them as consistent, for that side.
-    `by` may name columns of the frame (model_a and model_b: the pair, in the order of the names)
-    and "category".
+    `by` may name any column of the frame (model_a and model_b: the pair, in the order of the
+    names) and "category".
 
     Columns: those of `by`, outcome, pairs, share (of all pairs, errors among them, as in the
     papers), tie_rate (share of the readable games called a tie), too_few, n (pairs), low, high (of
@@ -45,7 +46,7 @@ def position_bias(
     """
     if rule not in ("mixed", "lean", "net"):
         raise ValueError(f"rule is {rule!r}; expected 'mixed', 'lean' or 'net'")
-    pairs, outcomes = in_both_orders(games, rule)
+    pairs, outcomes = in_both_orders(games, rule, own_columns(games, by, questions, PAIR))
     names = ["question_id"] if cluster is None else cluster_names(games, cluster)
     for name in set(names) - set(pairs.columns):
         pairs[name] = pairs["question_id"].map(by_question(games, name))
@@ -65,17 +66,20 @@ def position_bias(
 
 
 def in_both_orders(
-    games: pd.DataFrame, rule: Literal["mixed", "lean", "net"] = "mixed"
+    games: pd.DataFrame,
+    rule: Literal["mixed", "lean", "net"] = "mixed",
+    more: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
     """A row per pair of answers shown in both orders, and which of them have each outcome.
 
-    The pairs' columns: those that name a pair (sides in the order of the models' names), and in
+    The pairs' columns: those that name a pair (sides in the order of the models' names), `more`, in
     how many of its two games the answer shown first, shown second, of model_a, of model_b won
     (first, second, won_a, won_b), in how many there was a tie, and no verdict (tie, missing).
     Raises FrameError where a pair was not shown once in each order.
     """
-    shown = by_name(check(games, "games")[[*PAIR, "winner"]])
-    seen = shown[PAIR].assign(
+    key = [*PAIR, *more]
+    shown = by_name(check(games, "games", more)[[*key, "winner"]])
+    seen = shown[key].assign(
         # The verdict as shown: model_a stands first in its own game.
         first=games["winner"] == "model_a",
         second=games["winner"] == "model_b",
@@ -86,7 +90,7 @@ def in_both_orders(
         turned=shown["turned"],
         games=1,
     )
-    pairs = seen.groupby(PAIR, dropna=False, sort=True).sum().reset_index()
+    pairs = seen.groupby(key, dropna=False, sort=True).sum().reset_index()
     odd = pairs[(pairs["games"] != 2) | (pairs["turned"] != 1)]
     if len(odd):
         raise FrameError(
@@ -123,7 +127,7 @@ def flips_with_order(
     orders), low, high (clustered by question), no_verdict. Raises FrameError where a pair was not
     shown once in each order.
     """
-    pairs, outcomes = in_both_orders(games)
+    pairs, outcomes = in_both_orders(games, more=own_columns(games, by, None, PAIR))
     rows, columns = grouped(pairs, by, None)
     flip = (~outcomes["consistent"]).astype(float).where(~outcomes["error"])
     made = estimate(rows, columns, top=flip, share=True, level=level)

@@ -10,7 +10,15 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids
 from lmjudge.stats.agreement import KEY, clusters_of_pairs
-from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, how_many, on_questions
+from lmjudge.stats.grouping import (
+    By,
+    by_criterion,
+    by_name,
+    grouped,
+    how_many,
+    on_questions,
+    own_columns,
+)
 from lmjudge.stats.intervals import (
     FEW_CLUSTERS,
     Cluster,
@@ -58,10 +66,9 @@ def kappa(
     jackknife over questions, crossed with that over voters where people are named and vote on
     several questions (`cluster`, as in `agreement`), in Wilson's form on the scale of the observed
     agreement, at the expected agreement that was found. kappa is missing where chance alone would
-    agree always. `by` may name what it may in `agreement`, "judge" too: that of `votes_x`, each as
-    if its votes were given alone. Raises FrameError for votes without a question_id, and, for
-    Cohen's, for a key
-    with two votes in one frame.
+    agree always. `by` may name what it may in `agreement`: any column of `votes_x`, such as judge,
+    its votes with each value as if they were given alone. Raises FrameError for votes without a
+    question_id, and, for Cohen's, for a key with two votes in one frame.
 
     Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
 
@@ -84,11 +91,15 @@ def kappa(
     if of == "cohen" and votes_y is None:
         raise ValueError("Cohen's kappa is between two judges; give the second one's votes too")
     labels = WINNERS if ties == "keep" else WINNERS[:2]
-    frames = same_ids(*(check(rows, "votes") for rows in (votes_x, votes_y) if rows is not None))
-    key = [*KEY, "judge"] if "judge" in ([by] if isinstance(by, str) else by or ()) else KEY
-    if key != KEY and len(frames) == 2:  # each judge meets all of the others' votes
-        judges = frames[0]["judge"].unique()
-        frames[1] = pd.concat([frames[1].assign(judge=judge) for judge in judges])
+    alone = own_columns(votes_x, by, questions, KEY)
+    key = [*KEY, *alone]
+    frames = [check(votes_x, "votes", alone)]
+    frames += [] if votes_y is None else [check(votes_y, "votes")]
+    frames = [rows.assign(voter=rows["judge"]) for rows in same_ids(*frames)]
+    names = clusters_of_pairs(frames, cluster, by_judge="judge" in alone)
+    if alone and len(frames) == 2:  # each part of x meets all of the others' votes
+        parts_of_x = frames[0][alone].drop_duplicates()
+        frames[1] = frames[1].drop(columns=alone, errors="ignore").merge(parts_of_x, how="cross")
     counts = [_counts(votes, labels, key) for votes in frames]
     if of == "cohen":
         parts = _cohen(*counts)
@@ -98,7 +109,6 @@ def kappa(
     else:
         merged = pd.concat(counts).groupby(level=key, dropna=False, sort=True).sum()
         parts = _many(merged, len(labels), of)
-    names = clusters_of_pairs(frames, cluster, by_judge=key != KEY)
     rows, columns = grouped(parts.index.to_frame(index=False), by, questions)
     keys, group = groups(rows, columns)
     count = len(keys)
@@ -108,7 +118,8 @@ def kappa(
     total = np.column_stack([np.bincount(group, column, count) for column in table.T])
     entries = [(group, table, ways(rows, names[0])[0])]
     if len(names) == 2:
-        at, voter, part = _by_voter(frames, labels, of, parts, random=cluster is not None)
+        cast = frames[1:] if "judge" in alone else frames
+        at, voter, part = _by_voter(cast, counts, labels, of, parts, random=cluster is not None)
         if names[1] != "judge":
             at, voter, part = np.arange(len(rows)), ways(rows, names[1])[0], table
         both = crossed(entries[0][2][at], voter)
@@ -146,7 +157,9 @@ def kappa(
         scaled = np.where(variance < 1e-24, 0, variance * off**2)
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
-        few = ~(rarer * observed * (1 - observed) / scaled >= 10) | ~(total[:, -1] * off / 2 >= 10)
+        few = ~(rarer * observed * (1 - observed) / scaled >= 10)
+        # Where chance agrees oftener than not, what it disagrees on is rare, and known as poorly.
+        few |= ~(off >= 0.5 - 1e-9) & ~(total[:, -1] * off / 2 >= 10)
         few |= skewed(found[0][2], found[0][3], count) | (clusters < FEW_CLUSTERS)
         known = np.isfinite(value) & ~np.isnan(scaled)
         low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
@@ -168,6 +181,7 @@ def kappa(
 
 def _by_voter(
     frames: list[pd.DataFrame],
+    counts: list[pd.DataFrame],
     labels: tuple[str, ...],
     of: Coefficient,
     parts: pd.DataFrame,
@@ -175,19 +189,18 @@ def _by_voter(
     random: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What each voter adds to each key: the key's place in `parts`, the voter's code, the parts."""
-    votes = pd.concat([by_name(rows) for rows in frames], ignore_index=True)
-    votes = votes[votes["winner"].isin(labels) & (random | people_of(votes))]
-    one = pd.DataFrame({label: votes["winner"] == label for label in labels}).astype("int64")
-    one.index = pd.MultiIndex.from_frame(votes[[*KEY, "judge"]])
-    cast = one.groupby(level=[*KEY, "judge"], dropna=False, sort=True).sum()
-    at = parts.index.get_indexer(cast.index.droplevel("judge"))
+    key = list(parts.index.names)
+    votes = pd.concat(frames, ignore_index=True)
+    votes = votes[random | people_of(votes.assign(judge=votes["voter"]))]
+    cast = _counts(votes, labels, [*key, "voter"])
+    cast = cast[cast.sum(axis=1) > 0]
+    at = parts.index.get_indexer(cast.index.droplevel("voter"))
     cast, at = cast[at >= 0], at[at >= 0]
-    voter = pd.factorize(cast.index.get_level_values("judge"))[0]
+    voter = pd.factorize(cast.index.get_level_values("voter"))[0]
     if of == "cohen":  # without one of its two votes a key says nothing
         return at, voter, parts.to_numpy(float)[at]
-    every = pd.concat([_counts(rows, labels, KEY) for rows in frames])
-    counts = every.groupby(level=KEY, dropna=False, sort=True).sum()
-    left = counts.loc[parts.index].iloc[at].reset_index(drop=True)
+    every = pd.concat(counts).groupby(level=key, dropna=False, sort=True).sum()
+    left = every.loc[parts.index].iloc[at].reset_index(drop=True)
     left = left - cast.to_numpy()
     rest = _many(left, len(labels), of).reindex(left.index, fill_value=0)
     return at, voter, parts.to_numpy(float)[at] - rest.to_numpy(float)

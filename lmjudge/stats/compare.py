@@ -17,13 +17,8 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.agreement import (
-    KEY,
-    clusters_of_pairs,
-    comparisons,
-    met_by_judge,
-)
-from lmjudge.stats.grouping import By, by_criterion, grouped, totals
+from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons
+from lmjudge.stats.grouping import By, by_criterion, grouped, own_columns, totals
 from lmjudge.stats.intervals import (
     Cluster,
     by_question,
@@ -110,16 +105,13 @@ def compare_judges(
         raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
     names = clusters_of_pairs([others], cluster)
     agreed, of = ("agreed_s2", "met_s2") if ties == "drop" else ("agreed_s1", "met_s1")
-    if "judge" in names:
-        met = comparisons(votes, others, names=names, random=cluster is not None)
-        met = met.assign(voter_x=None)
-        by_key = met.groupby([*KEY, "judge"], dropna=False)
-        total, voters = by_key[of].transform("sum"), by_key[of].transform("size")
-        met = met.assign(agreement=met[agreed] / total.where(total > 0), weight=1 / voters)
-    else:
-        met = met_by_judge(votes, others)
-        share = met[agreed] / met[of].where(met[of] > 0)
-        met = share.rename("agreement").reset_index().assign(weight=1.0, judge_y=None)
+    alone = ["judge", *own_columns(votes, by, questions, [*KEY, "judge"])]
+    met = comparisons(votes, others, names=names, random=cluster is not None, alone=alone)
+    by_key = met.groupby([*KEY, *alone], dropna=False)
+    total, voters = by_key[of].transform("sum"), by_key[of].transform("size")
+    met = met.assign(agreement=met[agreed] / total.where(total > 0), weight=1 / voters)
+    if "judge" not in names:
+        met["judge_y"] = None
     for name in set(names) - {*met.columns, "judge"}:
         met[name] = met["question_id"].map(by_question(others, name))
     rows, columns = grouped(met, by, questions)

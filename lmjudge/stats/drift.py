@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import WINNERS, check, never_meet, same_ids, swap
+from lmjudge.frames import WINNERS, check, never_meet, same_ids
 from lmjudge.stats.compare import paired
-from lmjudge.stats.grouping import By, grouped, two_models
+from lmjudge.stats.grouping import By, by_name, grouped, own_columns, totals, two_models
 from lmjudge.stats.intervals import estimate, holm
 
 _NONE = "none"
@@ -27,8 +27,8 @@ def flips(
 
     Both are games, or both votes, of one judge in two versions (another model behind the name,
     another prompt, the same asked a month later); items are matched by question, turn, models and,
-    in games, order and sample, whatever the judges' names. `by` may name their columns, "category",
-    and "before", the verdict that the first version gave.
+    in games, order and sample, whatever the judges' names. `by` may name any column of the first
+    version, "category", and "before", the verdict that it gave.
 
     Columns: those of `by`, flipped (items with two readable verdicts that differ), reversed (those
     of them that went from one side to the other), share (flipped over n), too_few, n (items that
@@ -37,7 +37,7 @@ def flips(
     version differs from itself is `repeatability`: what is beyond that is drift. Raises FrameError
     for several judges in one frame, items that stand twice, and frames without a common item.
     """
-    rows, columns = grouped(_matched(before, after), by, questions)
+    rows, columns = grouped(_matched(before, after, by, questions), by, questions)
     read = rows["before"].notna() & rows["after"].notna()
     differ = (rows["before"] != rows["after"]) & read
     sides = rows[["before", "after"]].isin(["model_a", "model_b"]).all(axis=1)
@@ -49,12 +49,7 @@ def flips(
         found=rows["before"].isna() & rows["after"].notna(),
     )
     names = ["flipped", "reversed", "lost", "found"]
-    sums = (
-        counts.groupby(columns, dropna=False, sort=True)[names].sum().reset_index(drop=True)
-        if columns
-        else counts[names].sum().to_frame().T
-    )
-    made[names] = sums.astype(int).to_numpy()
+    made[names] = totals(counts, columns, names)[names].astype(int).to_numpy()
     ends = ["flipped", "reversed", "value", "too_few", "n", "low", "high", "lost", "found"]
     return made[[*columns, *ends, "no_verdict"]].rename(columns={"value": "share"})
 
@@ -87,7 +82,7 @@ def drift(
     on which it rose, or fell), too_few, n, low, high, p_value, p_sign (exact; McNemar's test where
     each question has one item), p_holm, no_verdict. Arguments and errors as in `flips`.
     """
-    rows, columns = grouped(_matched(before, after), by, questions)
+    rows, columns = grouped(_matched(before, after, by, questions), by, questions)
     worth = {"model_a": 1.0, "tie": 0.5, "model_b": 0.0}
     one, two = (rows[name].map(worth).astype(float) for name in ("before", "after"))
     said = [rows[name].eq("tie").where(rows[name].notna()).astype(float) for name in _TWO]
@@ -117,24 +112,24 @@ def drift(
     return made[[*keys, *_TWO, *ends]]
 
 
-def _matched(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """A row for each item that stands in both: what names it, before and after."""
+def _matched(
+    before: pd.DataFrame, after: pd.DataFrame, by: By = None, questions: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """A row for each item that stands in both: what names it, `by`, before and after."""
     games = "sample" in before.columns
     key = ["question_id", "turn", "model_a", "model_b", *(["sample"] if games else [])]
+    more = own_columns(before.assign(before=before["winner"]), by, questions, [*key, "before"])
     sides = []
     name = "games" if games else "votes"
-    before, after = same_ids(check(before, name), check(after, name))
-    for frame in (before, after):
-        rows = two_models(frame)
+    before, after = same_ids(check(before, name, more), check(after, name, more))
+    for frame, kept in ((before, [*key, *more]), (after, key)):
+        rows = two_models(frame) if games else by_name(frame)
         if rows["judge"].nunique() > 1:
             raise FrameError(
                 f"{rows['judge'].nunique()} judges stand in one frame, such as"
                 f" {rows['judge'].iloc[0]}; give one version in each",
                 rows=rows,
             )
-        if not games:
-            turned = rows["model_a"] > rows["model_b"]
-            rows = rows.where(~turned, swap(rows))
         twice = rows.duplicated(key, keep=False)
         if twice.any():
             raise FrameError(
@@ -142,7 +137,7 @@ def _matched(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
                 " `sample`",
                 rows=rows[twice],
             )
-        sides.append(rows[[*key, "winner"]])
+        sides.append(rows[[*kept, "winner"]])
     both = sides[0].merge(sides[1], on=key, suffixes=("_before", "_after"))
     if both.empty:
         raise never_meet("No item stands in both versions", before, after)

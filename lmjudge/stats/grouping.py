@@ -99,6 +99,19 @@ def grouped(
     return frame, columns
 
 
+def own_columns(
+    frame: pd.DataFrame, by: By, questions: pd.DataFrame | None, key: Collection[str]
+) -> list[str]:
+    """The columns that `by` names beside the key and the questions' category: judge, language ...
+
+    The frame's rows are then compared within each of their values alone. Raises FrameError for
+    columns that are not there.
+    """
+    _, columns = grouped(frame, by, questions)
+    of_key = {*key, *(["category"] if questions is not None else [])}
+    return [name for name in columns if name not in of_key]
+
+
 def totals(rows: pd.DataFrame, columns: list[str], names: list[str]) -> pd.DataFrame:
     """What `names` sum to in each group of `columns` (sorted); in all where there are none."""
     if columns:

@@ -16,6 +16,7 @@ from lmjudge.stats.grouping import (
     grouped,
     how_many,
     on_questions,
+    own_columns,
     totals,
 )
 from lmjudge.stats.intervals import Cluster, by_question, estimate, people_of, ways
@@ -48,7 +49,7 @@ def majority(
     """
     if rule not in ("tie", "strict", "half"):
         raise ValueError(f"rule is {rule!r}; expected 'tie', 'strict' or 'half'")
-    counts = _counts(by_name(on_questions(check(votes, "votes"))))
+    counts = _counts(by_name(on_questions(check(votes, "votes"))), KEY)
     most, total = counts.max(axis=1), counts.sum(axis=1)
     leads = counts.eq(most, axis=0) & (total > 0).to_numpy()[:, None]
     if rule == "strict":
@@ -87,10 +88,10 @@ def ceiling(
     gave, which no judge can exceed on these votes and none will reach on others. With ties="drop"
     votes for a tie are left out first.
 
-    Columns: those of `by`, measure, agreement, too_few, n (comparisons, or votes), low, high
-    (`cluster` as in `agreement`), no_verdict (votes without a verdict). Raises FrameError for votes
-    without a question_id. Source: arXiv 2306.05685, appendix D.3; leaving out: Dubois et al. 2023
-    (AlpacaFarm).
+    Columns: those of `by` (as in `agreement`), measure, agreement, too_few, n (comparisons, or
+    votes), low, high (`cluster` as in `agreement`), no_verdict (votes without a verdict). Raises
+    FrameError for votes without a question_id. Source: arXiv 2306.05685, appendix D.3; leaving out:
+    Dubois et al. 2023 (AlpacaFarm).
 
     >>> from lmjudge.frames import frame
     >>> said = frame("votes", [
@@ -102,23 +103,27 @@ def ceiling(
     """
     if ties not in ("keep", "drop"):
         raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
-    oriented = by_name(on_questions(check(votes, "votes")))
+    alone = own_columns(votes, by, questions, KEY)
+    key = [*KEY, *alone]
+    oriented = by_name(on_questions(check(votes, "votes", alone)))
     if ties == "drop":
         oriented = oriented[oriented["winner"] != "tie"]
-    names = clusters_of_pairs([votes], cluster)
-    counts = _counts(oriented)
+    names = clusters_of_pairs([votes], cluster, by_judge="judge" in alone)
+    counts = _counts(oriented, key)
     counts = counts[counts.sum(axis=1) > 1]
     unread, _ = grouped(oriented[oriented["winner"].isna()], by, questions)
     read = oriented[oriented["winner"].notna()]
-    met = comparisons(read, names=names, random=cluster is not None)
+    met = comparisons(read, names=names, random=cluster is not None, alone=alone)
     met = met[met["met_s1"] > 0]
     pairs = met.assign(top=met["agreed_s1"], bottom=met["met_s1"])
     cast = read.assign(voter=read["judge"])
     if cluster is None:
         cast["voter"] = cast["voter"].where(people_of(read), None)
-    cast = cast.groupby([*KEY, "winner", "voter"], dropna=False).size().rename("bottom")
-    cast = cast.reset_index().rename(columns={"voter": "judge"})
-    cast = cast[pd.MultiIndex.from_frame(cast[KEY]).isin(counts.index)]
+    cast = cast.groupby([*key, "winner", "voter"], dropna=False).size().rename("bottom")
+    cast = cast.reset_index()
+    if "judge" not in alone:
+        cast = cast.rename(columns={"voter": "judge"})
+    cast = cast[pd.MultiIndex.from_frame(cast[key]).isin(counts.index)]
     worth = pd.DataFrame(0.0, counts.index, WINNERS)
     for winner in WINNERS:
         others = counts.assign(**{winner: counts[winner] - 1})
@@ -127,8 +132,8 @@ def ceiling(
     leads = counts.eq(counts.max(axis=1), axis=0)
     measures = {"pairs": pairs}
     for measure, share in (("left_out", worth), ("best", leads.div(leads.sum(axis=1), axis=0))):
-        key = pd.MultiIndex.from_frame(cast[[*KEY, "winner"]])
-        each = share.stack().reindex(key).to_numpy(float)
+        said = pd.MultiIndex.from_frame(cast[[*key, "winner"]])
+        each = share.stack().reindex(said).to_numpy(float)
         measures[measure] = cast.assign(top=each * cast["bottom"])
     made = []
     for measure, each in measures.items():
@@ -197,8 +202,8 @@ def scores_as_votes(
     return check(made[list(COLUMNS["votes"])], "votes")
 
 
-def _counts(oriented: pd.DataFrame) -> pd.DataFrame:
+def _counts(oriented: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     """How many votes each key has for each verdict; keys without any are there, with zeros."""
     one = pd.DataFrame({winner: oriented["winner"] == winner for winner in WINNERS})
-    one.index = pd.MultiIndex.from_frame(oriented[KEY])
-    return one.astype("int64").groupby(level=KEY, dropna=False, sort=True).sum()
+    one.index = pd.MultiIndex.from_frame(oriented[key])
+    return one.astype("int64").groupby(level=key, dropna=False, sort=True).sum()

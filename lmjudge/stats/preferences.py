@@ -20,6 +20,7 @@ from lmjudge.stats.grouping import (
     grouped,
     model_of,
     on_questions,
+    own_columns,
     totals,
     worth_of,
 )
@@ -49,7 +50,7 @@ def attack_failures(
     """
     if rule not in ("both", "either"):
         raise ValueError(f"rule is {rule!r}; expected 'both' or 'either'")
-    pairs, outcomes = in_both_orders(games)
+    pairs, outcomes = in_both_orders(games, more=own_columns(games, by, questions, PAIR))
     a, b = pairs["model_a"].isin(padded), pairs["model_b"].isin(padded)
     odd = pairs[a == b]
     if len(odd):
@@ -284,29 +285,29 @@ def _taste(
     leanings to each model on the keys on which the judge's own model does not take part. Of M
     models those of one judge sum to about nothing, so that they are worth M - 1.
     """
-    squares, dof, models = 0.0, 0.0, []
-    judges = sorted(rows["judge"].unique(), key=str)
-    for judge in judges:
-        me = is_model[judge]
-        apart = [
-            part[(part["model_a"] != me) & (part["model_b"] != me)]
-            for part in (rows[rows["judge"] == judge], theirs[theirs["judge"] != judge])
-        ]
-        leanings = []
-        for name in sorted({*apart[0]["model_a"], *apart[0]["model_b"]}, key=str):
-            both = _of_own(apart[0], name).merge(
-                _of_own(apart[1], name), on=KEY, suffixes=("", "_other")
-            )
-            gap = (both["worth"] - both["worth_other"]).mean()
-            if np.isfinite(gap):
-                leanings.append(gap)
-        if (size := len(leanings)) > 1:
-            squares += float(np.square(leanings).sum()) * ((size - 1) / size) ** 2
-            dof += size - 1
-            models.append(size)
+    mine, said = (
+        part.assign(worth=worth_of(part["winner"]))
+        .groupby([*KEY, "judge"], dropna=False)["worth"]
+        .agg(["sum", "count"])
+        for part in (rows, theirs)
+    )
+    others = said.groupby(level=KEY, dropna=False).sum().reindex(mine.index.droplevel("judge"))
+    others = others.set_axis(mine.index) - said.reindex(mine.index, fill_value=0)
+    gap = mine["sum"] / mine["count"] - others["sum"] / others["count"]
+    leant = gap.rename("gap").reset_index()
+    me = leant["judge"].map(is_model)
+    leant = leant[(leant["model_a"] != me) & (leant["model_b"] != me) & leant["gap"].notna()]
+    sides = [leant.assign(model=leant["model_a"]), leant.assign(model=leant["model_b"])]
+    sides[1]["gap"] *= -1
+    leanings = pd.concat(sides).groupby(["judge", "model"])["gap"].mean()
+    by_judge = leanings.pow(2).groupby(level="judge").agg(["sum", "size"])
+    by_judge = by_judge[by_judge["size"] > 1]
+    size = by_judge["size"]
+    squares = float((by_judge["sum"] * ((size - 1) / size) ** 2).sum())
+    dof, judges = float((size - 1).sum()), rows["judge"].unique()
     if not dof:
         return np.nan, np.nan
-    usual = float(np.mean(models))
+    usual = float(size.mean())
     # Of J judges each is compared with the others' mean: together they are worth J - 1.
     worth = dof if against == "human" else dof * (len(judges) - 1) / len(judges)
     return float(np.sqrt(squares / dof * (usual + 1) / usual)), max(worth, 1.0)

@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -50,9 +51,14 @@ def logistic(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
+def integral(of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The mean of a function of a standard normal number, which is its last dimension."""
+    return of(_NODES) @ _WEIGHTS
+
+
 def chance(lead: float, taste: float, question: float = QUESTION) -> float:
     """The probability that the first of two models wins a vote."""
-    return float(_WEIGHTS @ logistic(lead + np.hypot(taste, question) * _NODES))
+    return float(integral(lambda node: logistic(lead + np.hypot(taste, question) * node)))
 
 
 def agreeing(taste: float) -> float:
@@ -64,12 +70,19 @@ def agreeing(taste: float) -> float:
 
 def fitted(taste: float) -> np.ndarray:
     """The strengths that fit the expected votes best: what a rating estimates."""
-    beta = np.zeros(len(STRENGTHS))
     spread = np.sqrt(2)  # both models' tastes, and both models' effects of the question
+    return best_fit(
+        [
+            chance(one - two, spread * taste, spread * QUESTION)
+            for one, two in combinations(STRENGTHS, 2)
+        ]
+    )
+
+
+def best_fit(wanted: Sequence[float]) -> np.ndarray:
+    """The strengths that fit the chance of a win in each pair of models best."""
+    beta = np.zeros(len(STRENGTHS))
     pairs = list(combinations(range(len(beta)), 2))
-    wanted = [
-        chance(STRENGTHS[i] - STRENGTHS[j], spread * taste, spread * QUESTION) for i, j in pairs
-    ]
     for _ in range(50):
         score, information = np.zeros(len(beta)), np.full((len(beta),) * 2, 1 / len(beta))
         for (i, j), p in zip(pairs, wanted, strict=True):
@@ -78,7 +91,10 @@ def fitted(taste: float) -> np.ndarray:
             step[i], step[j] = 1, -1
             score += (p - expected) * step
             information += expected * (1 - expected) * np.outer(step, step)
-        beta = beta + np.linalg.solve(information, score)
+        change = np.linalg.solve(information, score)
+        beta = beta + change
+        if np.abs(change).max() < 1e-12:
+            break
     return beta
 
 

@@ -64,6 +64,8 @@ def _notes(judged: pd.DataFrame, tables: dict[str, pd.DataFrame], rule: str) -> 
     notes = []
     if any(table["too_few"].any() for table in tables.values()):
         notes.append("* fewer than 20 questions, or nearly all verdicts alike: it may be too short")
+    if left_out := {table.attrs.get("not_covered") for table in tables.values()} - {None}:
+        notes.append(f"intervals do not cover {', '.join(sorted(left_out))}")
     if "model" not in judged.columns:
         note = "in win_rate a tie is half a win; win_share and loss_share are of all verdicts"
         if "group" not in judged.columns:

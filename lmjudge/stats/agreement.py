@@ -25,6 +25,7 @@ from lmjudge.stats.intervals import (
     by_question,
     cluster_names,
     estimate,
+    noted,
     people_of,
     voters_repeat,
     ways,
@@ -71,7 +72,7 @@ def agreement(
     it is the question, crossed with the voters where people are named and vote on several
     questions; a comparison belongs to both its voters (a dyadic-robust variance). Judges that are
     language models (group "llm") are fixed. Where voters are unnamed, intervals say nothing of how
-    other voters would differ.
+    other voters would differ, and `attrs["not_covered"]` says so.
 
     Columns: those of `by`, agreement, agreed (comparisons), ties (comparisons in which either vote
     is a tie), tie_rate_x, tie_rate_y (the share of comparisons in which the one's, or the other's,
@@ -117,7 +118,7 @@ def agreement(
     )
     tie = sums[["tie_x", "tie_y"]].div(sums["met_s1"].where(sums["met_s1"] > 0), axis=0)
     marginal = tie["tie_x"] * tie["tie_y"] + (1 - tie["tie_x"]) * (1 - tie["tie_y"]) / 2
-    return made[columns].assign(
+    found = made[columns].assign(
         agreement=made["value"],
         agreed=sums[agreed].round().astype(int),
         ties=(sums["met_s1"] - sums["met_s2"]).astype(int),
@@ -131,6 +132,7 @@ def agreement(
         high=made["high"],
         no_verdict=sums["missed"].astype(int),
     )
+    return noted(found, *frames)
 
 
 def agreements(

@@ -25,6 +25,7 @@ from lmjudge.stats.intervals import (
     by_question,
     crossed,
     groups,
+    noted,
     people_of,
     share_interval,
     skewed,
@@ -60,9 +61,10 @@ def kappa(
     each pair is put in the order of its names, as tables of labels are usually read.
 
     Columns: those of `by`, coefficient, kappa, observed, expected, tie_rate, votes (readable, on
-    keys that count), too_few (fewer than ten keys on the rarer side, of agreement or of chance's
-    disagreement, fewer than 20 questions, or too few for how unevenly they pull), n (keys with two
-    votes or more), low, high, no_verdict (votes without a verdict). Intervals are from the
+    keys that count), too_few (fewer than ten effective keys on the rarer side or than 20 questions;
+    where chance agrees oftener than not also fewer than ten keys on which chance disagrees, or too
+    few for how unevenly they pull), n (keys with two votes or more), low, high, no_verdict (votes
+    without a verdict). Intervals are from the
     jackknife over questions, crossed with that over voters where people are named and vote on
     several questions (`cluster`, as in `agreement`), in Wilson's form on the scale of the observed
     agreement, at the expected agreement that was found. kappa is missing where chance alone would
@@ -97,9 +99,12 @@ def kappa(
     frames += [] if votes_y is None else [check(votes_y, "votes")]
     frames = [rows.assign(voter=rows["judge"]) for rows in same_ids(*frames)]
     names = clusters_of_pairs(frames, cluster, by_judge="judge" in alone)
-    if alone and len(frames) == 2:  # each part of x meets all of the others' votes
-        parts_of_x = frames[0][alone].drop_duplicates()
-        frames[1] = frames[1].drop(columns=alone, errors="ignore").merge(parts_of_x, how="cross")
+    if alone and len(frames) == 2:  # each judge of x meets all votes, other parts their questions'
+        of_x = frames[0][alone].drop_duplicates()
+        frames[1] = frames[1].drop(columns=alone, errors="ignore").merge(of_x, how="cross")
+        of_question = ["question_id", *(name for name in alone if name != "judge")]
+        if len(of_question) > 1:
+            frames[1] = frames[1].merge(frames[0][of_question].drop_duplicates())
     counts = [_counts(votes, labels, key) for votes in frames]
     if of == "cohen":
         parts = _cohen(*counts)
@@ -158,13 +163,13 @@ def kappa(
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
         few = ~(rarer * observed * (1 - observed) / scaled >= 10)
-        # Where chance agrees oftener than not, what it disagrees on is rare, and known as poorly.
-        few |= ~(off >= 0.5 - 1e-9) & ~(total[:, -1] * off / 2 >= 10)
-        few |= skewed(found[0][2], found[0][3], count) | (clusters < FEW_CLUSTERS)
+        # Where chance agrees oftener than not, what it disagrees on is rare, and known poorly.
+        rare = ~(total[:, -1] * off / 2 >= 10) | skewed(found[0][2], found[0][3], count)
+        few |= (~(off >= 0.5 - 1e-9) & rare) | (clusters < FEW_CLUSTERS)
         known = np.isfinite(value) & ~np.isnan(scaled)
         low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
     unread = pd.concat([by_name(votes)[lambda rows: rows["winner"].isna()] for votes in frames])
-    return keys.assign(
+    made = keys.assign(
         coefficient=of,
         kappa=value,
         observed=observed,
@@ -177,6 +182,7 @@ def kappa(
         high=high,
         no_verdict=how_many(grouped(unread, by, questions)[0], columns, keys),
     )
+    return noted(made, *(rows for rows in (votes_x, votes_y) if rows is not None))
 
 
 def _by_voter(

@@ -26,6 +26,7 @@ from lmjudge.stats.intervals import (
     equivalent,
     estimate,
     holm,
+    noted,
     two_sided,
     ways,
 )
@@ -119,7 +120,7 @@ def compare_judges(
     kept = list(dict.fromkeys([*KEY, *columns, "judge_y", "weight", *voter]))
     kept = [name for name in kept if name != "judge"]
     both = _two_by_two(rows[[*kept, "judge", "agreement"]], kept, "judge", None)
-    return _differences(both, columns, "judge", "agreement", level, names, margin)
+    return noted(_differences(both, columns, "judge", "agreement", level, names, margin), others)
 
 
 def paired(

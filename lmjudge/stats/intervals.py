@@ -22,7 +22,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 
-# The fewest questions that docs/coverage-grid.md was measured with. Of a kind of question as rare
+# The fewest questions that docs/coverage.md was measured with. Of a kind of question as rare
 # as one in seven, ten questions hold none in a fifth of all studies, and nothing in them tells.
 FEW_CLUSTERS = 20
 # The fewest people on several questions whose tastes say how those of others vary.
@@ -53,7 +53,7 @@ def estimate(
     and dof and error (the degrees of freedom and the standard error that low and high rest on).
     With `share` the interval is Wilson's at the effective sample size; `squares` is then what the
     squares of the single values in a row sum to, where a row stands for several (else top**2).
-    too_few flags what its interval may hold less often than `level` says (docs/coverage-grid.md):
+    too_few flags what its interval may hold less often than `level` says (docs/coverage.md):
     fewer than 20 clusters; shares with fewer than ten rows on the rarer side, rows counted at the
     effective sample size; means of fewer clusters than 25 times their squared skewness (Cochran
     1977, section 2.15).
@@ -382,6 +382,20 @@ def people_of(votes: pd.DataFrame) -> pd.Series:
     """Which votes are of people who are named."""
     known = votes["group"].astype(object)
     return votes["judge"].notna() & known.notna() & (known != "llm")
+
+
+def noted(made: pd.DataFrame, *frames: pd.DataFrame) -> pd.DataFrame:
+    """The estimates, with what their intervals do not cover in attrs["not_covered"], if anything.
+
+    Where people are unnamed nothing says which votes are one person's: intervals are about other
+    questions, and say nothing of how other voters would differ.
+    """
+    for votes in frames:
+        if {"judge", "group"} <= set(votes.columns):
+            group = votes["group"].astype(object)
+            if (votes["judge"].isna() & group.notna() & (group != "llm")).any():
+                made.attrs["not_covered"] = "other voters: votes name none"
+    return made
 
 
 def by_question(votes: pd.DataFrame, column: str) -> pd.Series:

@@ -19,7 +19,7 @@ from lmjudge.stats.grouping import (
     own_columns,
     totals,
 )
-from lmjudge.stats.intervals import Cluster, by_question, estimate, people_of, ways
+from lmjudge.stats.intervals import Cluster, by_question, estimate, noted, people_of, ways
 
 
 def majority(
@@ -156,7 +156,7 @@ def ceiling(
     whole["no_verdict"] = how_many(unread, columns, whole)
     whole["n"] = whole["n"].astype(int)
     ends = ["measure", "value", "too_few", "n", "low", "high", "no_verdict"]
-    return whole[[*columns, *ends]].rename(columns={"value": "agreement"})
+    return noted(whole[[*columns, *ends]].rename(columns={"value": "agreement"}), votes)
 
 
 def scores_as_votes(

@@ -16,6 +16,7 @@ from lmjudge.stats.intervals import (
     Cluster,
     equivalent,
     holm,
+    noted,
     t_quantile,
     two_sided,
     voters_repeat,
@@ -118,7 +119,8 @@ def bradley_terry(
         base=base,
         initial=initial,
     )
-    return without_limits(made) if ridge else made
+    made = without_limits(made) if ridge else made
+    return noted(made, votes) if isinstance(votes, pd.DataFrame) else made
 
 
 def rating_differences(

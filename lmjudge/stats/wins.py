@@ -11,7 +11,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, swap
 from lmjudge.stats.bias import order_flips
 from lmjudge.stats.grouping import By, by_name, grouped, two_models, worth_of
-from lmjudge.stats.intervals import Cluster, check_level, cluster_names, estimate
+from lmjudge.stats.intervals import Cluster, check_level, cluster_names, estimate, noted
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
@@ -33,7 +33,8 @@ def win_rates(
     weigh as often as they were met; "opponents" takes the mean over opponents of the win rate
     against each (the papers' average win rate). `cluster` names what the votes are clustered by:
     one column, or two that cross. By default it is the question, crossed with the voters where
-    people are named and vote on several questions.
+    people are named and vote on several questions; where they are unnamed, `attrs["not_covered"]`
+    says that intervals leave other voters out.
 
     Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
     with: fewer than 20 questions, or than ten effective votes on the rarer side), n (votes
@@ -78,7 +79,7 @@ def win_rates(
     if ties == "drop":
         made["no_verdict"] -= made["ties"]
     ends = [*counted, "win_rate", "too_few", "n", "low", "high", "no_verdict"]
-    return made[[*columns, *ends]]
+    return noted(made[[*columns, *ends]], votes)
 
 
 def win_rate_bounds(
@@ -156,7 +157,8 @@ def vote_shares(
     ).rename(columns={"value": "share"})
     made["count"] = (made["share"] * made["n"]).round().astype("Int64")
     ends = ["outcome", "count", "share", "too_few", "n", "low", "high", "no_verdict"]
-    return made.sort_values(columns, kind="stable", ignore_index=True)[[*columns, *ends]]
+    made = made.sort_values(columns, kind="stable", ignore_index=True)
+    return noted(made[[*columns, *ends]], votes)
 
 
 def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Series]:

@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the planted value: simulated studies through judges and parsers.
 
-    python benchmarks/coverage.py --seeds 100 > docs/coverage.md
+    python benchmarks/coverage.py --seeds 100 > benchmarks/results/coverage-study.md
 
 Every quantity must be held as often as a 99.9 % binomial band around 95 % allows, or the exit
 status is 1; but for those whose estimates say `too_few` in half of the studies or more. The store is left out (`Memory`); `tests/simulation/test_simulate.py` shows that frames are equal

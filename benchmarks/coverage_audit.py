@@ -1,6 +1,6 @@
 """How often the intervals of lmjudge.audit hold the truth, and how far its estimates are off it.
 
-    python benchmarks/coverage_audit.py --studies 1000 --seeds 60 > docs/coverage-audit.md
+    python benchmarks/coverage_audit.py --studies 1000 --seeds 60 > benchmarks/results/coverage-audit.md
 
 Two kinds of truth: the simulated study (`lj.simulate`), of whose questions a third, drawn at
 random, keep their human votes; and studies drawn here from the law that an estimator assumes.

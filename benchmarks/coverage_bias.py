@@ -2,7 +2,7 @@
 
     python benchmarks/coverage_bias.py --seeds 100 --processes 2
 
-prints docs/coverage-bias.md. Each seed makes two studies: one whose three judges have
+prints benchmarks/results/coverage-bias.md. Each seed makes two studies: one whose three judges have
 habits (a place, a name, length, their own answers move them), and one in which the same judges have
 none and differ in nothing else. All go through prompts and parsers, as in coverage.py. Beside them
 win rates at equal length and the effect of length itself come from votes drawn as the regression

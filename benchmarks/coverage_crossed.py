@@ -1,7 +1,7 @@
 """How often default 95 % intervals hold the truth where voters have tastes; rank sets too.
 
     python benchmarks/coverage_crossed.py [--studies 1000]   # runs what benchmarks/results/ lacks
-    python benchmarks/coverage_crossed.py --page             # prints docs/coverage-crossed.md
+    python benchmarks/coverage_crossed.py --page   # writes the tables of results/ and docs/
 
 A study has questions, and people of whom a few vote on each. A vote's log odds for the first model
 are its lead, what the voter likes of the two models (`taste`, the standard deviation), and what the
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import lmjudge as lj
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parents[1] / "docs" / "coverage.md"
 # Questions, voters, and how many vote on each question.
 DESIGNS = [
     (20, 20, 5),
@@ -155,30 +157,37 @@ def held(found: pd.DataFrame, truth: float | np.ndarray) -> dict[str, int]:
     }
 
 
-def by_turn(votes: pd.DataFrame, taste: float) -> dict[str, dict[str, int]]:
+def by_turn(votes: pd.DataFrame, taste: float) -> dict[str, Callable[[], dict[str, int]]]:
     """The estimates that one call makes for all studies."""
     x, y = "model_a", "model_b"
     p, same = chance(LEAD, taste), agreeing(taste)
     judge = votes.drop_duplicates(["turn", "question_id"]).assign(group="llm")
     # Two judges that say x, and y, whatever they see: their agreement differs by 2 p - 1.
     judges = pd.concat([judge.assign(judge=-1, winner=x), judge.assign(judge=-2, winner=y)])
-    mine, rates = votes, lj.win_rates(votes, by="turn")
-    expected = 1 - 2 * p * (1 - p)
-    alpha = 1 - (1 - same) / (1 - expected)
-    beyond = lj.kappa(mine, by="turn", coefficient="alpha", sides="named")
+    alpha = 1 - (1 - same) / (2 * p * (1 - p))
+
+    def wins(**how: str) -> dict[str, int]:
+        return held(lj.win_rates(votes, by="turn", **how).query("model == 'x'"), p)
+
+    def named() -> pd.DataFrame:
+        return lj.kappa(votes, by="turn", coefficient="alpha", sides="named")
+
     return {
-        "win rate": held(rates[rates["model"] == "x"], p),
-        "win rate, by question alone": held(
-            lj.win_rates(votes, by="turn", cluster="question_id").query("model == 'x'"), p
+        "win rate": wins,
+        "win rate, by question alone": lambda: wins(cluster="question_id"),
+        "vote share": lambda: held(
+            lj.stats.vote_shares(votes, by="turn").query("outcome == 'model_a'"), p
         ),
-        "vote share": held(lj.stats.vote_shares(votes, by="turn").query("outcome == 'model_a'"), p),
-        "agreement of voters": held(lj.agreement(mine, by="turn"), same),
-        "agreement with a judge": held(
-            lj.agreement(judges[judges["judge"] == -1], mine, by="turn"), p
+        "agreement of voters": lambda: held(lj.agreement(votes, by="turn"), same),
+        "agreement with a judge": lambda: held(
+            lj.agreement(judges[judges["judge"] == -1], votes, by="turn"), p
         ),
-        "ceiling, pairs": held(lj.ceiling(mine, by="turn").query("measure == 'pairs'"), same),
-        "Krippendorff's alpha": held(beyond, alpha),
-        "compare judges": held(lj.compare_judges(judges, mine, by="turn"), 1 - 2 * p),
+        "ceiling, pairs": lambda: held(
+            lj.ceiling(votes, by="turn").query("measure == 'pairs'"), same
+        ),
+        "kappa": lambda: held(lj.kappa(votes, by="turn"), 2 * same - 1),
+        "alpha, sides named": lambda: held(named(), alpha),
+        "compare judges": lambda: held(lj.compare_judges(judges, votes, by="turn"), 1 - 2 * p),
     }
 
 
@@ -225,80 +234,90 @@ def one_study(rng: np.random.Generator, design: tuple, taste: float) -> dict[str
     }
 
 
-def run(design: tuple[int, int, int], taste: float, studies: int) -> dict[str, object]:
-    """The counts of one cell."""
+def add(total: dict[str, dict[str, float]], counts: dict[str, dict[str, float]]) -> None:
+    """Adds counts to a cell's."""
+    for name, found in counts.items():
+        into = total.setdefault(name, dict.fromkeys(found, 0))
+        for key, value in found.items():
+            into[key] += value
+
+
+def run(
+    design: tuple[int, int, int], taste: float, studies: int, there: Collection[str] = ()
+) -> dict[str, object]:
+    """The counts of one cell: of the quantities that are not `there` already."""
     began = time.perf_counter()
     rng = np.random.default_rng([2026, *design, int(10 * taste)])
-    total: dict[str, dict[str, int]] = {}
-
-    def add(counts: dict[str, dict[str, int]]) -> None:
-        for name, found in counts.items():
-            into = total.setdefault(name, dict.fromkeys(found, 0))
-            for key, value in found.items():
-                into[key] += value
-
+    total: dict[str, dict[str, float]] = {}
     size = max(20, 8000 // (design[0] * design[2]))
     for start in range(0, studies, size):
-        count = min(size, studies - start)
-        add(by_turn(votes_of(rng, count, design, taste), taste))
-    for _ in range(studies):
-        add(one_study(rng, design, taste))
+        votes = votes_of(rng, min(size, studies - start), design, taste)
+        for name, estimated in by_turn(votes, taste).items():
+            if name not in there:
+                add(total, {name: estimated()})
+    if "rating" not in there:
+        for _ in range(studies):
+            add(total, one_study(rng, design, taste))
     cell = {"questions": design[0], "voters": design[1], "each": design[2], "taste": taste}
     return {**cell, "seconds": round(time.perf_counter() - began), "quantities": total}
 
 
 _INTRODUCTION = """\
-# Coverage where voters have tastes
+# Coverage where voters have tastes and judges lean to models
 
-How many of 100 default 95 % intervals hold the truth, when people who vote on many questions like some
-models more than others. Simulated data throughout: {cells} cells of the grid in
-`benchmarks/coverage_crossed.py`, 1,000 studies each (one standard error is 0.7). Each cell has a file in
-`benchmarks/results/`; run the script again and it makes the cells that are missing.
-
-A vote's log odds for the first model are 0.5, what the voter likes (`taste`, the standard deviation
-between voters), and what the question does (standard deviation 1). Five people vote on each question
-(20 of the 124). An asterisk marks cells in which most studies say `too_few`: five voters are too few, and
-Krippendorff's alpha on 20 or 40 questions rests on fewer than ten disagreements.
-
-What to read:
-
-- Win rates clustered by question alone hold as seldom as 53 of 100 times where tastes differ. The default,
-  question crossed with voter, holds 94 to 97.
-- Agreement of pairs of voters takes the dyadic-robust variance and holds 95 to 97.
-- `joint_low` and `joint_high` hold for all ratings together, and rank sets for all models together: these
-  are conservative by design.
+How many of 100 default 95 % intervals hold the truth. Simulated data throughout. One standard error is
+0.7 points of 1,000 studies, 2.2 points of 100. Each cell has a file here: `crossed-*.json`
+(`benchmarks/coverage_crossed.py`) and `judges-*.json` (`benchmarks/coverage_judges.py`); the scripts fill
+in cells that are missing. The script's docstring says how studies are drawn. `flagged`: studies in which
+the estimate says `too_few`. [docs/coverage.md](../../docs/coverage.md) sums the tables up.
 """
 
 
-def page() -> str:
-    """What the files say, as Markdown."""
+def results() -> pd.DataFrame:
+    """What the files say: a row a cell and quantity."""
     rows = []
-    for path in sorted(RESULTS.glob("crossed-*.json")):
+    for path in sorted([*RESULTS.glob("crossed-*.json"), *RESULTS.glob("judges-*.json")]):
         cell = json.loads(path.read_text())
+        cell["grid"] = path.name.partition("-")[0]
         for name, found in cell.pop("quantities").items():
             rows.append({**cell, "quantity": name, **found})
     table = pd.DataFrame(rows)
     table["percent"] = 100 * table["held"] / table["studies"]
     table["flag"] = table["flagged"] > 0.5 * table["studies"]
-    lines = [_INTRODUCTION.format(cells=table.groupby(["questions", "voters", "taste"]).ngroups)]
-    cells = list(dict.fromkeys(zip(table["questions"], table["voters"], strict=True)))
-    for name, part in table.groupby("quantity", sort=False):
+    return table
+
+
+def summary() -> str:
+    """A row a quantity, as Markdown: in how many cells, how often held, and where flagged."""
+    lines = ["| quantity | cells | least % | median % | most % | flagged cells |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    for (grid, name), part in results().groupby(["grid", "quantity"], sort=False):
+        ends = part["percent"].min(), part["percent"].median(), part["percent"].max()
+        shown = " | ".join(f"{end:.1f}" for end in ends)
+        where = {"crossed": "people", "judges": "judges"}[grid]
+        lines.append(f"| {where}: {name} | {len(part)} | {shown} | {int(part['flag'].sum())} |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """What the files say, as Markdown: a table a quantity."""
+    table = results()
+    lines = [_INTRODUCTION]
+    for (grid, name), part in table.groupby(["grid", "quantity"], sort=False):
+        second = {"crossed": "voters", "judges": "leaning"}[grid]
         lines += [
             f"## {name}",
             "",
-            "| questions x voters | " + " | ".join(f"taste {t}" for t in TASTES) + " |",
+            f"| questions | {second} | taste | studies | held % | flagged % |",
         ]
-        lines.append("|---|" + "---:|" * len(TASTES))
-        for questions, voters in cells:
-            mine = part[(part["questions"] == questions) & (part["voters"] == voters)]
-            by = mine.set_index("taste")
-            shown = [
-                f"{by.loc[t, 'percent']:.1f}{'*' if by.loc[t, 'flag'] else ''}"
-                if t in by.index
-                else "–"
-                for t in TASTES
-            ]
-            lines.append(f"| {questions} x {voters} | " + " | ".join(shown) + " |")
+        lines.append("|---:|---:|---:|---:|---:|---:|")
+        part = part.sort_values(["questions", second, "taste"])
+        for row in part.to_dict("records"):
+            flagged = 100 * row["flagged"] / row["studies"]
+            lines.append(
+                f"| {row['questions']} | {row[second]} | {row['taste']} | {row['studies']} |"
+                f" {row['percent']:.1f} | {flagged:.0f} |"
+            )
         lines.append("")
     return "\n".join(lines)
 
@@ -308,19 +327,28 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--only", type=int, nargs="*", help="cells by number")
+    parser.add_argument("--add", action="store_true", help="quantities to the cells that there are")
     asked = parser.parse_args()
     if asked.page:
-        print(page())
+        (RESULTS / "coverage-crossed.md").write_text(page() + "\n")
+        text = PAGE.read_text()
+        table = re.search(r"\| quantity \| cells .*?\n(?=\n)", text, re.DOTALL)
+        PAGE.write_text(text.replace(table[0], summary() + "\n"))
         return
     RESULTS.mkdir(exist_ok=True)
     cells = [(design, taste) for taste in (1.0, 0.5, 0.0) for design in DESIGNS]
     for at, (design, taste) in enumerate(cells):
         path = RESULTS / f"crossed-{'-'.join(map(str, design))}-{taste}.json"
-        if path.exists() or (asked.only and at not in asked.only):
+        cell = json.loads(path.read_text()) if path.exists() else {"quantities": {}}
+        there = cell["quantities"]
+        if path.exists() != asked.add or (asked.only and at not in asked.only):
             continue
-        found = run(design, taste, asked.studies)
+        found = run(design, taste, asked.studies, there)
+        if not found["quantities"]:
+            continue
+        found["quantities"] = there | found["quantities"]
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(found, indent=1) + "\n")
+        part.write_text(json.dumps(cell | found, indent=1) + "\n")
         part.replace(path)
         print(path.name, found["seconds"], "s", flush=True)
 

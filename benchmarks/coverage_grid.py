@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, over a grid of simulated studies; usual scripts too.
 
-    python benchmarks/coverage_grid.py --studies 4000 --processes 2 > docs/coverage-grid.md
+    python benchmarks/coverage_grid.py --studies 4000 --processes 2 > benchmarks/results/coverage-grid.md
 
 Each study has questions of four comparisons each (of two where there are 500), judged by three
 voters who, given the question and the comparison, vote independently: a voter's log odds for

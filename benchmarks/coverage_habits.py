@@ -1,6 +1,6 @@
 """How often 95 % intervals hold what was planted of judges' habits: names, examples, themselves.
 
-    python benchmarks/coverage_habits.py --seeds 100 > docs/coverage-habits.md
+    python benchmarks/coverage_habits.py --seeds 100 > benchmarks/results/coverage-habits.md
 
 As `coverage.py`, for the studies of judge-position-bias (two samples of a model, four prompts),
 judge-self-enhancement (judges that are contestants) and judge-repeatability (grades asked again).

@@ -2,8 +2,8 @@
 
     python benchmarks/coverage_judges.py [--studies 1000] [--peers PYTHON]
 
-Fills in what benchmarks/results/judges-*.json lack, one file a cell. A study has questions; three
-judges vote on all of them, and on some also people with tastes (five of so many voters each). A
+Fills in what benchmarks/results/judges-*.json lack, one file a cell, a hundred studies at a time. A
+study has questions; three judges vote on all of them, and on some also people with tastes (five of so many voters each). A
 judge's log odds are the lead, what it likes of a model (`leaning`, the standard deviation between
 judges), and what the question does, which people see too. Judges are fixed: the truths of their own
 votes are given their leanings. Corrected win rates are the people's, whatever the judge likes. With
@@ -20,7 +20,6 @@ import argparse
 import json
 import subprocess
 import tempfile
-import time
 from itertools import combinations
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from coverage_crossed import (
     RESULTS,
     SIDES,
     STRENGTHS,
+    add,
     best_fit,
     chance,
     frame_of,
@@ -47,6 +47,7 @@ from lmjudge import audit
 DESIGNS = [(40, 20, 20), (80, 40, 20), (200, 40, 40)]
 TASTES, LEANINGS = (0.0, 1.0), (0.0, 0.5, 1.0)
 JUDGES = 3
+PART = 100
 
 
 def agreeing(lead: float, taste: float) -> float:
@@ -140,28 +141,17 @@ def of_contestants(
 
 
 def run(
-    design: tuple[int, int, int], taste: float, leaning: float, studies: int, peers: str | None
-) -> dict[str, object]:
-    """The counts of one cell."""
-    began = time.perf_counter()
-    rng = np.random.default_rng([2027, *design, int(10 * taste), int(10 * leaning)])
+    design: tuple[int, int, int], taste: float, leaning: float, part: range, peers: str | None
+) -> dict[str, dict[str, float]]:
+    """The counts of some of a cell's studies, by number: the same in any order of the parts."""
+    seed = [2027, *design, int(10 * taste), int(10 * leaning), part.start]
+    rng = np.random.default_rng(seed)
     total: dict[str, dict[str, float]] = {}
-
-    def add(counts: dict[str, dict[str, float]]) -> None:
-        for name, found in counts.items():
-            into = total.setdefault(name, dict.fromkeys(found, 0))
-            for key, value in found.items():
-                into[key] += value
-
-    human, judge = np.zeros((2, studies, design[0]))
-    for start in range(0, studies, 100):
-        part = slice(start, min(start + 100, studies))
-        size = part.stop - start
-        counts, human[part], judge[part] = of_pair(rng, size, design, taste, leaning)
-        add(counts)
+    counts, human, judge = of_pair(rng, len(part), design, taste, leaning)
+    add(total, counts)
     if taste == 0:
-        for _ in range(studies * 2 // 5):
-            add(of_contestants(rng, design[0], leaning))
+        for _ in range(len(part) * 2 // 5):
+            add(total, of_contestants(rng, design[0], leaning))
     if peers:
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder) / "studies.npz")
@@ -170,9 +160,7 @@ def run(
             done = subprocess.run([peers, script, path], capture_output=True, text=True, check=True)
         for name, found in json.loads(done.stdout.splitlines()[-1]).items():
             total[f"corrected win rate, {name}"] = found
-    cell = {"questions": design[0], "labelled": design[1], "voters": design[2], "taste": taste}
-    cell |= {"leaning": leaning, "seconds": round(time.perf_counter() - began)}
-    return {**cell, "quantities": total}
+    return total
 
 
 def main() -> None:
@@ -181,15 +169,23 @@ def main() -> None:
     parser.add_argument("--peers", metavar="PYTHON")
     asked = parser.parse_args()
     cells = [(d, t, leaning) for leaning in LEANINGS[::-1] for t in TASTES for d in DESIGNS]
-    for design, taste, leaning in cells:
-        path = RESULTS / f"judges-{'-'.join(map(str, design))}-{taste}-{leaning}.json"
-        if path.exists():
-            continue
-        found = run(design, taste, leaning, asked.studies, asked.peers)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(found, indent=1) + "\n")
-        part.replace(path)
-        print(path.name, found["seconds"], "s", flush=True)
+    # A hundred studies of every cell, then the next hundred: what is stopped early has all cells.
+    for start in range(0, asked.studies, PART):
+        for design, taste, leaning in cells:
+            path = RESULTS / f"judges-{'-'.join(map(str, design))}-{taste}-{leaning}.json"
+            cell = dict(zip(("questions", "labelled", "voters"), design, strict=True))
+            cell |= {"taste": taste, "leaning": leaning, "studies": 0, "quantities": {}}
+            if path.exists():
+                cell = json.loads(path.read_text())
+            if cell["studies"] != start:
+                continue
+            part = range(start, start + PART)
+            add(cell["quantities"], run(design, taste, leaning, part, asked.peers))
+            cell["studies"] = part.stop
+            new = path.with_suffix(".part")
+            new.write_text(json.dumps(cell, indent=1) + "\n")
+            new.replace(path)
+            print(path.name, part.stop, flush=True)
 
 
 if __name__ == "__main__":

@@ -95,16 +95,9 @@ def kappa(
     labels = WINNERS if ties == "keep" else WINNERS[:2]
     alone = own_columns(votes_x, by, questions, KEY)
     key = [*KEY, *alone]
-    frames = [check(votes_x, "votes", alone)]
-    frames += [] if votes_y is None else [check(votes_y, "votes")]
-    frames = [rows.assign(voter=rows["judge"]) for rows in same_ids(*frames)]
+    frames = [votes_x] if votes_y is None else [votes_x, votes_y]
     names = clusters_of_pairs(frames, cluster, by_judge="judge" in alone)
-    if alone and len(frames) == 2:  # each judge of x meets all votes, other parts their questions'
-        of_x = frames[0][alone].drop_duplicates()
-        frames[1] = frames[1].drop(columns=alone, errors="ignore").merge(of_x, how="cross")
-        of_question = ["question_id", *(name for name in alone if name != "judge")]
-        if len(of_question) > 1:
-            frames[1] = frames[1].merge(frames[0][of_question].drop_duplicates())
+    frames = _in_parts(frames, alone)
     counts = [_counts(votes, labels, key) for votes in frames]
     if of == "cohen":
         parts = _cohen(*counts)
@@ -182,7 +175,24 @@ def kappa(
         high=high,
         no_verdict=how_many(grouped(unread, by, questions)[0], columns, keys),
     )
-    return noted(made, *(rows for rows in (votes_x, votes_y) if rows is not None))
+    return noted(made, votes_x if votes_y is None else votes_y)
+
+
+def _in_parts(frames: list[pd.DataFrame], alone: list[str]) -> list[pd.DataFrame]:
+    """The votes, who cast each in `voter`, and y's once for each part of x that `alone` makes.
+
+    Each judge of x meets all votes of y, each other part those on its questions.
+    """
+    x, *rest = same_ids(check(frames[0], "votes", alone), *(check(y, "votes") for y in frames[1:]))
+    x = x.assign(voter=x["judge"])
+    if not rest:
+        return [x]
+    y = rest[0].assign(voter=rest[0]["judge"])
+    if alone:
+        y = y.drop(columns=alone, errors="ignore").merge(x[alone].drop_duplicates(), how="cross")
+        of_question = ["question_id", *(name for name in alone if name != "judge")]
+        y = y.merge(x[of_question].drop_duplicates()) if len(of_question) > 1 else y
+    return [x, y]
 
 
 def _by_voter(

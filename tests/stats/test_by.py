@@ -35,7 +35,9 @@ ESTIMATORS = {
     "compare_models": lambda v, **how: lj.compare_models(cut(graded(v)), **how),
     "mean_scores": lambda v, **how: lj.mean_scores(cut(graded(v)), **how),
     "position_bias": lambda v, **how: lj.position_bias(cut(games(v)), **how),
-    "attack_failures": lambda v, **how: lj.stats.attack_failures(cut(games(v)), padded=["m", "o"], **how),
+    "attack_failures": lambda v, **how: lj.stats.attack_failures(
+        cut(games(v)), padded=["m", "o"], **how
+    ),
     "length_bias": lambda v, **how: lj.length_bias(v, ANSWERS, **how),
     "win_rates": lambda v, **how: lj.win_rates(v, **how),
     "win_rate_bounds": lambda v, **how: lj.stats.win_rate_bounds(v, **how),

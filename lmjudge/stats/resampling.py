@@ -46,8 +46,9 @@ def bootstrap(
         (np.append(ones, -ones), (np.append(pairs.i, pairs.j), np.append(count, count))),
         shape=(pairs.size, len(count)),
     )
+    weigh: Callable[[np.ndarray], np.ndarray] = _as_drawn
     if rows is None:
-        draw, weigh = Poisson(pairs.outcomes.ravel()), _as_drawn
+        draw = Poisson(pairs.outcomes.ravel())
     else:
         clusters, weigh = _by_cluster(fit, rows)
         draw = Poisson(np.ones(clusters))

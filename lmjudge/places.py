@@ -144,3 +144,10 @@ def replacing(target: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
             os.replace(new, target)
     finally:
         new.unlink(missing_ok=True)
+
+
+def write(path: Path, body: bytes) -> None:
+    """Write a file whole or not at all, and the folders it is in. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as new:
+        new.write(body)

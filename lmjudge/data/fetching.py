@@ -274,8 +274,7 @@ def _settle(run: _Run, file: File, url: str, part: Path, target: Path, found: st
         if run.given_up.is_set():
             raise DataError(f"{url} came after it was given up", path=target)
         if not file.sha256:
-            path = places.downloads() / "sources.lock"
-            with places.replacing(path) as fresh:
-                fresh.write(json.dumps(lock, indent=1, sort_keys=True).encode() + b"\n")
+            body = json.dumps(lock, indent=1, sort_keys=True).encode() + b"\n"
+            places.write(places.downloads() / "sources.lock", body)
         os.chmod(part, 0o644)
         os.replace(part, target)

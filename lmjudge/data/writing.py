@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from lmjudge import places
 from lmjudge.data.raw import FORMULA, Row, plain
 from lmjudge.data.writers import WRITERS, fastchat_answers
 from lmjudge.errors import DataError, FrameError
 from lmjudge.frames import COLUMNS, check
-from lmjudge.places import file_name, replacing
+from lmjudge.places import file_name
 from lmjudge.records import Record
 from lmjudge.store.dataset import COLUMNS as RECORDS, row_of
 
@@ -287,9 +288,7 @@ def _csv(table: pd.DataFrame, delimiter: str) -> bytes:
 def _put(file: Path, body: bytes) -> Path:
     """Write a file whole or not at all."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as new:
-            new.write(body)
+        places.write(file, body)
     except OSError as error:
         raise DataError(f"{file} cannot be written ({error.strerror})", path=file) from error
     return file

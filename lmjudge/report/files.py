@@ -19,7 +19,6 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.canonical import clean_text
 from lmjudge.errors import ReportError
-from lmjudge.places import replacing
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -109,9 +108,7 @@ def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
 def write(path: Path, body: bytes) -> None:
     """Writes a file whole or not at all; ReportError where it cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as new:
-            new.write(body)
+        places.write(path, body)
     except OSError as error:
         raise ReportError(
             f"{path} cannot be written ({error.strerror}); set LMJUDGE_REPORTS to another folder",

@@ -107,7 +107,7 @@ def _at(
     if not rivals:  # what else the judge may have said, nobody told
         return {}
     before, after = token[: start - begun], text[end:]
-    options = dict(rivals) | {token: odds}
+    options = {token: odds} | dict(rivals)  # a server may tell a token's odds among them alone
     rests = {one[len(before) :]: one for one in options if one.startswith(before)}
     long = any(re.match(r"\d\d", rest) for rest in rests)
     found: dict[float, float] = {}
@@ -145,7 +145,7 @@ def _content(logprobs: Any) -> list[tuple[str, float, list[tuple[str, float]]]]:
     if not isinstance(content, list):
         return []
     try:
-        return [(*_told(one), list(_rivals(one))) for one in content]
+        return [(*_told(_known(one)), list(_rivals(one))) for one in content]
     except (KeyError, TypeError, AttributeError):
         return []
 
@@ -153,9 +153,14 @@ def _content(logprobs: Any) -> list[tuple[str, float, list[tuple[str, float]]]]:
 def _rivals(one: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield each rival with its log-probability: none where a server says null or -Infinity."""
     for rival in one.get("top_logprobs") or ():
-        odds = rival["logprob"]
-        known = isinstance(odds, (int, float)) and not math.isnan(odds)
-        yield _told({**rival, "logprob": odds if known else -math.inf})
+        yield _told(_known(rival))
+
+
+def _known(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The token, of no weight where its log-probability is null, -Infinity or no number."""
+    odds = one["logprob"]
+    known = isinstance(odds, (int, float)) and not math.isnan(odds)
+    return one if known else {**one, "logprob": -math.inf}
 
 
 def _told(one: Mapping[str, Any]) -> tuple[str, float]:

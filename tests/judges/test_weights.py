@@ -80,6 +80,17 @@ LETTERS = [
         )
         for odds in (None, "-Infinity", "NaN")
     ],
+    # The same holds of the tokens that were written; their odds stand among the rivals too.
+    *[
+        (
+            [
+                *(told("[[") | {"logprob": odds}, told("A", 0.6, {"B": 0.3}) | {"logprob": odds}),
+                told("]]"),
+            ],
+            *("pair", "model_a", 2 / 3, 0.9),
+        )
+        for odds in (None, "-Infinity")
+    ],
     *[
         (
             [told("[["), told("A", 0.82) | {"top_logprobs": none}, told("]]")],

@@ -28,6 +28,15 @@ DARK = "#1a1c1f"  # text on a light box
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKS = ("o", "s", "^", "D", "v", "P")
+_INKED = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color grid.color".split()
+_STYLE: Any = dict.fromkeys(_INKED, INK) | {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+}
 _DPI = 180
 _WIDE = 4.8  # inches; shown larger, so that a phone still shows text of 10 pixels
 _ENLARGED = 1.25
@@ -87,15 +96,12 @@ def described(table: pd.DataFrame, kind: str, unit: str = "") -> str:
 def axes_of(tall: float, drawn: BytesIO, **how: Any) -> Iterator[Axes]:
     """Axes of the house's style, drawn into `drawn` as a PNG at the end.
 
-    No pyplot: nothing global is changed, and no window or backend is chosen.
+    No pyplot, and so no plots of pandas: nothing global is changed, and no backend is chosen.
     """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    inked = "text.color axes.labelcolor axes.edgecolor xtick.color ytick.color grid.color"
-    style: Any = dict.fromkeys(inked.split(), INK)
-    style |= {"font.size": 9.5, "font.family": "DejaVu Sans", "hatch.linewidth": 0.6}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=(_WIDE, tall), layout="constrained")
         yield canvas.add_subplot(**how)
         # No software version in the file: equal figures give equal bytes.
@@ -107,10 +113,8 @@ def legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     names = [label(text) for text in labels]
     columns = max(1, min(3, _LETTERS // (max(map(len, names)) + 6)))
-    names_shown = axes.figure.legend(
-        handles, names, loc="outside upper center", ncols=columns, frameon=False
-    )
-    for text in names_shown.get_texts():
+    shown = axes.figure.legend(handles, names, loc="outside upper center", ncols=columns)
+    for text in shown.get_texts():
         text.set_parse_math(False)
 
 

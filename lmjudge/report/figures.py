@@ -97,7 +97,7 @@ def bars(
         axes.invert_yaxis()
         axes.set_xlabel(unit)
         axes.margins(x=0.02 if stacked else 0.1)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         if columns > 1:
             legend(axes)
@@ -192,7 +192,6 @@ def curves(
                     text.set(horizontalalignment="right", rotation_mode="anchor")
         axes.set_xlabel(along)
         axes.set_ylabel(unit)
-        axes.spines[["top", "right"]].set_visible(False)
         if len(wide.columns) > 1:
             legend(axes)
     return finish(drawn, alt or described(table, "Curves", unit))
@@ -288,7 +287,7 @@ def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int
         axes.set_ylim(rows - 0.5, -0.5)
         axes.set_xlabel(unit)
         axes.grid(axis="y", alpha=0.3, linewidth=0.6)
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         if columns > 1:
             legend(axes)
@@ -321,7 +320,6 @@ def histogram(
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(along)
         axes.set_ylabel(unit)
-        axes.spines[["top", "right"]].set_visible(False)
         if len(wide.columns) > 1:
             legend(axes)
     return finish(drawn, alt or described(table, "Histogram", unit))

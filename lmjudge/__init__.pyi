@@ -69,5 +69,6 @@ from .stats import (
 )
 from .store import Store as Store
 from .widgets import arena as arena, browse as browse, vote as vote
+from .widgets.completing import load_ipython_extension as load_ipython_extension
 
 __version__: str

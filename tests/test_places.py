@@ -117,7 +117,7 @@ def test_the_clones_folders_are_found_from_its_notebooks(monkeypatch: pytest.Mon
 
 
 def test_plain_papermill_and_the_shell_use_the_same_folder(home: Path) -> None:
-    from own_notebooks import notebook
+    from notebooks import notebook
 
     saves = "import lmjudge as lj, pandas as pd\nlj.save_table(pd.DataFrame({'table': ['T'],"
     saves += " 'row': ['a'], 'column': ['x'], 'value': [n]}), 'own')"

@@ -200,6 +200,11 @@ def find_prompts(name: str) -> tuple[Prompt, ...]:
     return tuple(known[one] for one in wanted)
 
 
+def names() -> list[str]:
+    """Return the names of the prompts that come with lmjudge."""
+    return list(_ours())
+
+
 def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Prompt]:
     """The prompts of a Vicuna-style prompt file by category: general, coding, math.
 

@@ -1,0 +1,42 @@
+"""Complete names of sources and prompts in a notebook, after `%load_ext lmjudge`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from lmjudge.data.sources import SOURCES
+from lmjudge.judges.prompts import FAMILIES, names
+
+if TYPE_CHECKING:
+    from IPython.core.completer import CompletionContext
+    from IPython.core.interactiveshell import InteractiveShell
+
+# An open text at the cursor: the first argument of a loader or of a judge.
+_OPEN = re.compile(r"""\b(load_\w+|import_judgments|Judge)\(\s*(["'])([^"'\n]*)$""")
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Complete the names of sources in `lj.load_...("` and of prompts in `lj.Judge("`."""
+    from IPython.core.completer import SimpleCompletion, context_matcher
+
+    @context_matcher()
+    def matcher(context: CompletionContext) -> dict[str, Any]:
+        found = _OPEN.search(context.text_until_cursor)
+        begun = found[3] if found else ""
+        known = [] if found is None else names_for(found[1])
+        fits = [SimpleCompletion(name, type="param") for name in known if name.startswith(begun)]
+        return {"completions": fits, "suppress": bool(fits), "matched_fragment": begun}
+
+    shell.Completer.custom_matchers.append(matcher)
+
+
+def names_for(function: str) -> list[str]:
+    """Return the names that the first argument of a function can be.
+
+    >>> "prd" in names_for("load_votes"), "single" in names_for("Judge")
+    (True, True)
+    """
+    if function == "Judge":
+        return sorted({*FAMILIES, *names()})
+    return sorted([*SOURCES, *(f"{name}/original" for name in SOURCES)])

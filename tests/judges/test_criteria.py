@@ -338,3 +338,19 @@ def test_people_vote_by_criterion_with_the_same_columns() -> None:
     assert OVERALL not in set(votes["criterion"])
     rates = lj.win_rates(votes, by="criterion").set_index(["criterion", "model"])["win_rate"]
     assert rates["helpful", "x"] == rates["honest", "y"] == 1
+
+
+def test_a_reply_that_lacks_a_criterion_is_drawn_again_whole(tmp_path: Path) -> None:
+    lineup = lj.line_up(questions(1), answers("m", count=1))
+    said = iter([verdicts(helpful=2), verdicts(helpful=3, safe="pass")])
+    with says(lambda body: next(said)) as server:
+        scores = lj.judge_answers(
+            lineup,
+            lj.Judge("single", "j", criteria=[HELPFUL, SAFE]),
+            store=lj.Store(tmp_path / "store", mode="record"),
+            endpoint=lj.OpenAIEndpoint(server.url),
+            redo=["no_verdict"],
+        )
+        assert len(server.calls) == 2
+    assert scores["score"].tolist() == [3, 1]
+    assert scores["key"].nunique() == 1

@@ -1,20 +1,15 @@
-"""A causal language model in memory: requests as tokens, rows generated side by side, replies read.
+"""A causal language model in memory: requests as tokens, a batch generated, replies read.
 
-Heavy to import: only an open session of a local endpoint imports it. A batch that is generated as a
-whole runs until its longest reply ends. Here a row that has ended is dropped, and what waits is
-read in beside the others: what the model remembers of each (keys and values, a padded tensor a
-layer) is cut and joined to fit. Models that remember more than that (state space models,
-convolutions, their hybrids) run transformers' own `generate`, by batches. Draws are exact samples
-that depend on the request alone: each row has a random generator of its own, and adds its Gumbel
-noise to the logits (the Gumbel-max trick; Maddison, Tarlow and Minka 2014) before the greatest is
-taken.
+Heavy to import: only an open session of a local endpoint imports it. Draws are exact samples that
+depend on the request alone: each row of a batch has a random generator of its own, and adds its
+Gumbel noise to the logits (the Gumbel-max trick; Maddison, Tarlow and Minka 2014) before the
+greatest is taken.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -24,25 +19,15 @@ from typing import Any
 import torch
 import transformers
 from transformers import (
-    DynamicCache,
     GenerationConfig,
     LogitsProcessor,
     StoppingCriteria,
     StoppingCriteriaList,
     TopPLogitsWarper,
 )
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from lmjudge.canonical import clean_text
-from lmjudge.endpoints.checkpoints import (
-    READING,
-    Give,
-    Job,
-    Take,
-    in_batches,
-    loading_errors,
-    without_bars,
-)
+from lmjudge.endpoints.checkpoints import READING, Job, loading_errors, without_bars
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -81,104 +66,6 @@ class Draws(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The scores, each sampled row's replaced by what its draw is the greatest of."""
         return torch.stack([d.of(row) for d, row in zip(self.rows, scores.float(), strict=True)])
-
-
-class Row:
-    """A reply in the making: its tokens so far, and what was told of each where that is asked."""
-
-    def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.begun = job, time.monotonic()
-        self.draw = Draw(job.params, job.sample, device)
-        self.tokens: list[int] = []
-        self.told: list[Any] = []
-
-
-class Rows:
-    """The rows that a model works on, and what it remembers of them.
-
-    `odds(logits, token, params)` tells what is to be told of a token.
-    """
-
-    def __init__(self, model: Any, pad: int, ends: Sequence[int], odds: Any) -> None:
-        self.model, self.pad, self.ends, self.odds = model, pad, set(ends), odds
-        self.device = model.device
-        self.rows: list[Row] = []
-        self.cache = DynamicCache()
-        self.mask = torch.zeros((0, 0), dtype=torch.long, device=self.device)
-        known = inspect.signature(model.forward).parameters
-        self.last = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-        self.placed = "position_ids" in known
-
-    def join(self, jobs: Sequence[Job]) -> None:
-        """Read prompts in beside the rows that are there, and take the first token of each."""
-        width = max(len(job.ids) for job in jobs)
-        ids = [[self.pad] * (width - len(job.ids)) + job.ids for job in jobs]
-        lengths = torch.tensor([[len(job.ids)] for job in jobs], device=self.device)
-        mask = (torch.arange(width, device=self.device)[None] >= width - lengths).long()
-        cache, new = DynamicCache(), [Row(job, self.device) for job in jobs]
-        logits = self._forward(torch.tensor(ids, device=self.device), mask, cache)
-        if self.rows:
-            both = max(width, self.mask.shape[1])
-            for layer, other in zip(self.cache.layers, cache.layers, strict=True):
-                for name in ("keys", "values"):
-                    parts = [_widened(getattr(one, name), both) for one in (layer, other)]
-                    setattr(layer, name, torch.cat(parts))
-            parts = [_widened(one[..., None], both)[..., 0] for one in (self.mask, mask)]
-            self.mask = torch.cat(parts)
-        else:
-            self.cache, self.mask = cache, mask
-        self.rows += new
-        self._take(new, logits)
-
-    def step(self) -> None:
-        """Take the next token of every row."""
-        ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self.device)
-        self.mask = torch.cat([self.mask, self.mask.new_ones((len(self.rows), 1))], dim=1)
-        self._take(self.rows, self._forward(ids, self.mask, self.cache))
-
-    def ended(self) -> list[Row]:
-        """The rows that have ended, which are dropped."""
-        over = [
-            row.tokens[-1] in self.ends or len(row.tokens) >= row.job.longest for row in self.rows
-        ]
-        gone = [row for row, end in zip(self.rows, over, strict=True) if end]
-        if gone:
-            self.rows = [row for row, end in zip(self.rows, over, strict=True) if not end]
-            stay = [at for at, end in enumerate(over) if not end]
-            left = torch.tensor(stay, dtype=torch.long, device=self.device)
-            self.mask = self.mask[left]
-            cut = int(self.mask.argmax(dim=1).min()) if self.rows else 0
-            self.mask = self.mask[:, cut:]
-            for layer in self.cache.layers:
-                for name in ("keys", "values"):
-                    held = getattr(layer, name)
-                    setattr(layer, name, held[left.to(held.device), :, cut:])
-        return gone
-
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, cache: Any) -> torch.Tensor:
-        places = (mask.cumsum(dim=1) - 1).clamp_min(0)[:, -ids.shape[1] :]
-        with torch.inference_mode():
-            made = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                past_key_values=cache,
-                use_cache=True,
-                **self.last,
-                **({"position_ids": places} if self.placed else {}),
-            )
-        return made.logits[:, -1].to(self.device).float()
-
-    def _take(self, rows: Sequence[Row], logits: torch.Tensor) -> None:
-        scores = torch.stack([row.draw.of(one) for row, one in zip(rows, logits, strict=True)])
-        for at, (row, token) in enumerate(zip(rows, scores.argmax(dim=-1).tolist(), strict=True)):
-            row.tokens.append(token)
-            if row.job.params.get("logprobs"):
-                row.told.append(self.odds(logits[at], token, row.job.params))
-
-
-def _widened(held: torch.Tensor, width: int) -> torch.Tensor:
-    """What is held of rows, its last dimension but one filled up with zeros on the left."""
-    return torch.nn.functional.pad(held, (0, 0, width - held.shape[-2], 0))
 
 
 _KNOWN = set(
@@ -236,10 +123,6 @@ class Loaded:
         pad = self.tokenizer.pad_token_id
         self.pad = self.ends[0] if pad is None else pad
         config = self.model.config.get_text_config()
-        kept = transformers.DynamicCache(config=config).layers
-        self.by_rows = all(
-            type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in kept
-        )
         self.context = getattr(config, "max_position_embeddings", None) or 1_000_000
         self.made_by = (
             f"transformers {transformers.__version__}, torch {torch.__version__}, {dtype}"
@@ -276,40 +159,6 @@ class Loaded:
                 attempts=1,
             )
         return Job(ids, min(int(asked), room), params, request.sample, reply)
-
-    def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
-        """Answer what waits: as a row ends, the next is read in; out of memory, fewer at a time."""
-        if not self.by_rows:
-            in_batches(self.generate, size, take, give, stop)
-            return
-        rows, again = Rows(self.model, self.pad, self.ends, self._odds), list[Job]()
-        new: list[Job] = []
-        while not stop.is_set():
-            try:
-                free = size - len(rows.rows)
-                # Reading one prompt takes about as long as a step of all rows: a few at a time.
-                if not rows.rows or 4 * free >= size:
-                    new, again = again[:free], again[free:]
-                    new += take(free - len(new))
-                if new:
-                    rows.join(new)
-                    new = []
-                elif rows.rows:
-                    rows.step()
-                else:
-                    return
-            except torch.OutOfMemoryError as error:
-                tried = [row.job for row in rows.rows] + new
-                rows = Rows(self.model, self.pad, self.ends, self._odds)
-                new = []
-                if size == 1:
-                    give(tried.pop(), _out_of_memory(error))
-                again = tried + again
-                size = max(size // 2, 1)
-            for row in rows.ended():
-                took = time.monotonic() - row.begun
-                told = row.told if row.job.params.get("logprobs") else None
-                give(row.job, self._reply(row.job, row.tokens, took, told))
 
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
         """The replies to a batch, by transformers' generate; out of memory, those to its halves."""

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shlex
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -141,33 +141,16 @@ class Job:
     reply: asyncio.Future[Reply]
 
 
-Take = Callable[[int], list[Job]]
-Give = Callable[[Job, "Reply | RequestFailed"], None]
-
-
 class Model(Protocol):
-    """What answers jobs, in a thread of its own."""
+    """What answers jobs, a batch at a time, in a thread of its own."""
 
     def job(self, request: Request, reply: asyncio.Future[Reply]) -> Job:
         """The request as a job."""
         ...
 
-    def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
-        """Answer what waits, up to `size` at a time, until nothing does or `stop` is set."""
+    def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
+        """The replies to a batch; they may be cut short once `stop` is set."""
         ...
-
-
-def in_batches(
-    answers: Callable[[list[Job], threading.Event], list[Reply | RequestFailed]],
-    size: int,
-    take: Take,
-    give: Give,
-    stop: threading.Event,
-) -> None:
-    """Answer what waits in batches, one after the other."""
-    while not stop.is_set() and (batch := take(size)):
-        for job, reply in zip(batch, answers(batch, stop), strict=True):
-            give(job, reply)
 
 
 @dataclass(frozen=True)
@@ -217,52 +200,48 @@ class OnThisMachine:
 
 
 class Batcher:
-    """Hands what waits to a model, and its replies to who waits for them."""
+    """Hand what waits to a model in batches of like length, and its replies to who asked."""
 
     def __init__(self, loaded: Model, size: int, worker: ThreadPoolExecutor) -> None:
         self.loaded, self.size, self.worker = loaded, size, worker
         self.waiting: list[Job] = []
-        self.taken: set[Job] = set()
-        self.lock = threading.Lock()
         self.wake, self.stop = asyncio.Event(), threading.Event()
         self.loop = asyncio.get_running_loop()
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, once the model has given it."""
         job = self.loaded.job(request, self.loop.create_future())
-        with self.lock:
-            self.waiting.append(job)
+        self.waiting.append(job)
         self.wake.set()
         return await job.reply
 
     async def run(self) -> None:
-        """Has what waits answered, until cancelled."""
+        """Answer what waits, batch after batch, until cancelled.
+
+        The longest come first, so that what is short of memory is so at the start. What arrives
+        meanwhile waits for the next round: it would share a batch with others' shortest.
+        """
         while True:
             await self.wake.wait()
             await asyncio.sleep(0.002)  # all that came together is then here
             self.wake.clear()
-            while self.waiting:
-                try:
-                    await self.loop.run_in_executor(
-                        self.worker, self.loaded.work, self.size, self._take, self._give, self.stop
-                    )
-                except Exception as error:
-                    for job in self.taken:
-                        _settle(job, error)
-                    self.taken.clear()
+            jobs, self.waiting = self.waiting, []
+            jobs.sort(key=lambda job: (job.longest, len(job.ids)), reverse=True)
+            for first in range(0, len(jobs), self.size):
+                batch = [job for job in jobs[first : first + self.size] if not job.reply.done()]
+                if batch:
+                    await self._answer(batch)
 
-    def _take(self, most: int) -> list[Job]:
-        """The longest that wait, first: what is short of memory is so at the start."""
-        with self.lock:
-            waiting = [job for job in self.waiting if not job.reply.done()]
-            waiting.sort(key=lambda job: (job.longest, len(job.ids)), reverse=True)
-            some, self.waiting = waiting[:most], waiting[most:]
-        self.taken.update(some)
-        return some
-
-    def _give(self, job: Job, reply: Reply | RequestFailed) -> None:
-        self.taken.discard(job)
-        self.loop.call_soon_threadsafe(_settle, job, reply)
+    async def _answer(self, batch: list[Job]) -> None:
+        replies: Sequence[Reply | Exception]
+        try:
+            replies = await self.loop.run_in_executor(
+                self.worker, self.loaded.generate, batch, self.stop
+            )
+        except Exception as error:
+            replies = [error] * len(batch)
+        for job, reply in zip(batch, replies, strict=True):
+            _settle(job, reply)
 
 
 def _settle(job: Job, reply: Reply | Exception) -> None:

@@ -13,9 +13,10 @@ class LocalEndpoint(OnThisMachine):
 
     `model` is a folder in transformers' format (safetensors only, nothing in it is run) or a hub
     id, with its `revision`. Requests name the model as `.name` does: with the digest of its files,
-    or the hub's commit, so that the key tells one checkpoint from another. `batch_size` answers are
-    generated at a time, and as one ends the next takes its place; `device` and `dtype` are by
-    default a GPU in bfloat16 where there is one, else the CPU in float32; `device_map="auto"`
+    or the hub's commit, so that the key tells one checkpoint from another. `batch_size` answers of
+    like length are generated at a time; a server such as vLLM is faster where replies end at very
+    different lengths. `device` and `dtype` are by default a GPU in bfloat16 where there is one,
+    else the CPU in float32; `device_map="auto"`
     spreads the model over several GPUs. `chat_template` replaces the tokenizer's; it is not part of
     `.name`, so give requests under another template another `provider`.
 

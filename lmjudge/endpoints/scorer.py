@@ -15,16 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from lmjudge.endpoints.checkpoints import (
-    READING,
-    Give,
-    Job,
-    Take,
-    in_batches,
-    loading_errors,
-    longest_of,
-    without_bars,
-)
+from lmjudge.endpoints.checkpoints import READING, Job, loading_errors, longest_of, without_bars
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.records import Reply, Request
 
@@ -116,21 +107,6 @@ class Scorer:
         else:
             ids, cut = encode(self.tokenizer, "\n\n".join(texts), "", self.longest)
         return Job(ids, 0, {"truncated_tokens": cut}, request.sample, reply)
-
-    def work(self, size: int, take: Take, give: Give, stop: threading.Event) -> None:
-        """Answer what waits, batch after batch, and what comes meanwhile after all of that.
-
-        The longest of what waits now would share a batch with what was left as shorter before.
-        """
-        window: list[Job] = []
-
-        def next_of(most: int) -> list[Job]:
-            window.extend(() if window else take(32 * most))
-            some = window[:most]
-            del window[:most]
-            return some
-
-        in_batches(self.generate, size, next_of, give, stop)
 
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
         """The rewards, or the verdicts, of a batch; out of memory, those of its halves."""

@@ -79,22 +79,20 @@ def test_a_draw_depends_on_its_request_alone(local: LocalEndpoint, tmp_path: Pat
     assert seeded[0].text != together[0].text
 
 
-def test_rows_of_any_bound_whole_batches_and_little_memory_give_the_same(
+def test_batches_of_any_size_and_little_memory_give_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that take each other's places, transformers' generate, and a memory of two rows."""
+    """One row at a time, batches of four with bounds of their own, and a memory of two rows."""
     local = LocalEndpoint(folder, batch_size=4, device="cpu")
     asked = [
         ask(local, text, at, max_tokens=bound, **more)
         for at, (text, bound) in enumerate(zip(TEXTS, [3, 6, 2, 1, 5], strict=False))
         for more in ({}, {"temperature": 1.0, "top_p": 0.5, "logprobs": True, "top_logprobs": 2})
     ]
-    held, model = local._loaded, local._loaded.model
-    assert held.by_rows
-    said = [answered(local, asked, tmp_path / "rows")]
-    held.by_rows = False
+    alone = LocalEndpoint(folder, batch_size=1, device="cpu")
+    said = [answered(alone, asked, tmp_path / "alone")]
     said.append(answered(local, asked, tmp_path / "batches"))
-    held.by_rows = True
+    model = local._loaded.model
     whole = model.forward
 
     @functools.wraps(whole)

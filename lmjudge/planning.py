@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -15,19 +15,11 @@ from lmjudge.judges import Judge, judge_requests
 from lmjudge.judges.judging import Orders, Row, Turns, unjudged_turns
 from lmjudge.judges.prompts import NEED_REFERENCE
 from lmjudge.prices import Price, Tokens, longest, price_of, prices, tokens
-from lmjudge.records import Reply, Request
+from lmjudge.records import Asks, Reply, Request
 from lmjudge.shown import as_table
 from lmjudge.store import Shard
 
 _AT_ONCE = 500
-
-
-class LooksUp(Protocol):
-    """The one method of a store that planning needs."""
-
-    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies to those of the keys that the store holds."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -158,7 +150,7 @@ def plan(
     frame: pd.DataFrame | Iterable[Request],
     asked: Judge | Answerer | None = None,
     *,
-    store: LooksUp,
+    store: Asks,
     orders: Orders = "both",
     turns: Turns = (1,),
     samples: int = 1,
@@ -211,12 +203,12 @@ def _unguided(frame: pd.DataFrame, judge: Judge) -> dict[str, str]:
     return dict(zip(lacking["question_id"], lacking["category"], strict=True))
 
 
-def _held(store: LooksUp, request: Request) -> bool:
+def _held(store: Asks, request: Request) -> bool:
     return not isinstance(store, Shard) or store.holds(request)
 
 
 def _looked_up(
-    asked: Iterator[tuple[Row, Request]], store: LooksUp
+    asked: Iterator[tuple[Row, Request]], store: Asks
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
     mine = (one for one in asked if _held(store, one[1]))
     while some := list(islice(mine, _AT_ONCE)):
@@ -226,7 +218,7 @@ def _looked_up(
 
 
 def _turns(
-    questions: pd.DataFrame, answerer: Answerer, store: LooksUp, samples: int
+    questions: pd.DataFrame, answerer: Answerer, store: Asks, samples: int
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
     """The turns of each conversation, as far as the store knows what was said in it."""
     for one in conversations(questions, answerer, samples):

@@ -12,7 +12,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -377,4 +385,18 @@ class Endpoint(Protocol):
 
     def session(self) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
         """An async context manager that gives the coroutine function `answer(request)`."""
+        ...
+
+
+class Asks(Protocol):
+    """A store that can be asked, or a part of one."""
+
+    def ask(
+        self, requests: Iterable[Request], endpoint: Endpoint | None = None
+    ) -> Iterator[tuple[str, Reply | Failure]]:
+        """Yield (key, reply) for every request, in their order."""
+        ...
+
+    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
+        """The replies to those of the keys that the store holds."""
         ...

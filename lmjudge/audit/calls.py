@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 
@@ -18,20 +17,13 @@ from lmjudge.prices import Price, cost, prices, same_model
 from lmjudge.records import Record
 from lmjudge.stats.drift import flips
 from lmjudge.stats.grouping import model_of
+from lmjudge.store import Shelf
 
 _DATE = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})(-preview)?$")
 
 
-class HasRecords(Protocol):
-    """The one method of a store that this module needs."""
-
-    def records(self, keys: Iterable[str] | None = None) -> Iterable[Record]:
-        """Every record under these keys."""
-        ...
-
-
 def call_costs(
-    frame: pd.DataFrame, store: HasRecords, *, table: Mapping[str, Price] | None = None
+    frame: pd.DataFrame, store: Shelf, *, table: Mapping[str, Price] | None = None
 ) -> pd.DataFrame:
     """Return what a call of each judge has cost: columns judge, calls, dollars, per_call.
 
@@ -68,7 +60,7 @@ def retired(model: str, *, today: date | None = None) -> date | None:
 
 
 def versions(
-    judgments: pd.DataFrame, *, store: HasRecords | None = None, today: date | None = None
+    judgments: pd.DataFrame, *, store: Shelf | None = None, today: date | None = None
 ) -> pd.DataFrame:
     """Return what is known of each judge's model: is it retired, and did another one answer?
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from lmjudge.audit.calls import HasRecords, about_models, as_votes, drifts, versions
+from lmjudge.audit.calls import about_models, as_votes, drifts, versions
 from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
 from lmjudge.audit.gold import choose_by_gold
 from lmjudge.audit.grades import choose_grader
@@ -24,6 +24,7 @@ from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import by_name
 from lmjudge.stats.power import labels_needed
 from lmjudge.stats.probabilities import NAMES, brier_scores, calibration, cascade
+from lmjudge.store import Shelf
 
 # From a quarter of the pairs upward, a verdict that changes with the order is warned of.
 MANY_FLIPS = 0.25
@@ -109,7 +110,7 @@ def choose_judge(
     gold: bool = False,
     answers: pd.DataFrame | None = None,
     prices: Mapping[str, float] | None = None,
-    store: HasRecords | None = None,
+    store: Shelf | None = None,
     level: float = 0.95,
 ) -> Choice:
     """Say which judge to use, which not and why, and what more certainty would take.

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from lmjudge.audit.calls import HasRecords, about_models, as_votes, call_costs, versions
+from lmjudge.audit.calls import about_models, as_votes, call_costs, versions
 from lmjudge.audit.choice import both_orders, of_people, on_keys
 from lmjudge.audit.findings import Choice, Finding, percent
 from lmjudge.errors import FrameError
@@ -17,6 +17,7 @@ from lmjudge.stats.compare import paired
 from lmjudge.stats.drift import drift, flips
 from lmjudge.stats.grading import KEY as GRADED, compare_graders, score_agreement
 from lmjudge.stats.intervals import estimate
+from lmjudge.store import Shelf
 
 
 def compare_runs(
@@ -24,7 +25,7 @@ def compare_runs(
     new: pd.DataFrame,
     votes: pd.DataFrame | None = None,
     *,
-    store: HasRecords | None = None,
+    store: Shelf | None = None,
     level: float = 0.95,
 ) -> Choice:
     """Say what a new run of a judge changed: flips, agreement with people, drift and cost.

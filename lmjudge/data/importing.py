@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -35,6 +35,7 @@ from lmjudge.errors import DataError, DataMissing, PromptError
 from lmjudge.frames import frame
 from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
 from lmjudge.records import Record, Reply, Request
+from lmjudge.store import Shelf
 
 Kind = Literal["scores", "games", "votes"]
 
@@ -42,14 +43,6 @@ _FASTCHAT_PARAMS = {"temperature": 0, "max_tokens": 2048}
 # What stands in a request of Inspect's beside the model's parameters.
 _APART = {"model", "messages", "input", "tools", "tool_choice", "extra_headers", "extra_body"}
 _REVIEW_PARAMS = {"temperature": 0.2, "max_tokens": 1024}
-
-
-class Adds(Protocol):
-    """The one method of a store that importing needs."""
-
-    def add(self, records: Any) -> Any:
-        """Keep these records."""
-        ...
 
 
 def load_judgments(
@@ -97,7 +90,7 @@ def load_judgments(
 
 
 def import_judgments(
-    source: Source, *, store: Adds, kind: Kind | None = None, name: str | None = None
+    source: Source, *, store: Shelf, kind: Kind | None = None, name: str | None = None
 ) -> pd.DataFrame:
     """Add judgments to a store as records, and return the frame of `load_judgments`.
 

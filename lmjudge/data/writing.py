@@ -7,10 +7,10 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
@@ -20,18 +20,10 @@ from lmjudge.data.writers import WRITERS, fastchat_answers
 from lmjudge.errors import DataError, FrameError
 from lmjudge.frames import COLUMNS, check
 from lmjudge.places import file_name
-from lmjudge.records import Record
+from lmjudge.store import Shelf
 from lmjudge.store.dataset import COLUMNS as RECORDS, row_of
 
 _SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-
-
-class Reads(Protocol):
-    """The one method of a store that writing prompts needs."""
-
-    def records(self, keys: Iterable[str] | None = None) -> Iterable[Record]:
-        """The records under these keys."""
-        ...
 
 
 def save(
@@ -39,7 +31,7 @@ def save(
     path: str | os.PathLike[str],
     layout: str | None = None,
     *,
-    store: Reads | None = None,
+    store: Shelf | None = None,
 ) -> Path:
     """Write a frame to a file, and return its path.
 
@@ -152,7 +144,7 @@ def _choices(rows: list[Row]) -> Iterator[tuple[tuple[str, str, Any], Row, Row]]
             yield (str(row["model_id"]), str(row["question_id"]), choice["index"]), row, choice
 
 
-def to_dataset(frame: pd.DataFrame | Reads) -> Any:
+def to_dataset(frame: pd.DataFrame | Shelf) -> Any:
     """Return a frame or a store as a `datasets.Dataset`, for the hub or for training.
 
     `lj.load_votes` and its siblings read a frame back. A store gives a row for each record: key,
@@ -198,7 +190,7 @@ def _rows(frame: pd.DataFrame, kind: str) -> list[Row]:
     return rows
 
 
-def _prompted(rows: list[Row], store: Reads | None) -> list[Row]:
+def _prompted(rows: list[Row], store: Shelf | None) -> list[Row]:
     keys = [row["key"] for row in rows if isinstance(row["key"], str)]
     known = {
         record.request.key: str(list(record.request.messages)[-1].get("content", ""))

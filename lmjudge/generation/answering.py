@@ -12,12 +12,11 @@ import pandas as pd
 from lmjudge.canonical import JSON
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import check, frame as make_frame, with_input, with_texts
-from lmjudge.judges.judging import Asks
 from lmjudge.judges.parsers import cut_short
 from lmjudge.reasoning import answer_text
-from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.records import Asks, Endpoint, Failure, Reply, Request
 from lmjudge.shown import as_table
-from lmjudge.store.shelf import Asks as Holds, Counted
+from lmjudge.store.shelf import Counted
 from lmjudge.turns import Content, content, joined
 
 
@@ -216,7 +215,7 @@ def generate(
 
 
 def next_requests(
-    questions: pd.DataFrame, answerer: Answerer, *, store: Holds, samples: int = 1
+    questions: pd.DataFrame, answerer: Answerer, *, store: Asks, samples: int = 1
 ) -> Iterator[Request]:
     """The request for the next turn of each conversation, as far as the store has led it.
 

@@ -15,8 +15,7 @@ import pandas as pd
 
 from lmjudge.frames import check, frame
 from lmjudge.generation.answering import Answerer, generate
-from lmjudge.judges.judging import Asks
-from lmjudge.records import Endpoint
+from lmjudge.records import Asks, Endpoint
 
 RECIPES: dict[str, dict[str, Any]] = {
     "mt-bench": {

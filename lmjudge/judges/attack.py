@@ -10,9 +10,8 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, line_up
 from lmjudge.judges.judge import ending
-from lmjudge.judges.judging import Asks
 from lmjudge.judges.parsers import cut_short
-from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.records import Asks, Endpoint, Failure, Reply, Request
 
 _ITEM = re.compile(r" {0,3}(\d{1,3})([.)])[ \t]+(\S.*)")
 _FENCE = re.compile(r"\s*(```|~~~)")

@@ -6,11 +6,11 @@ import hashlib
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from operator import length_hint
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from lmjudge.judges.parsers import (
     read,
 )
 from lmjudge.judges.prompts import PLACEHOLDERS, Prompt, output_format
-from lmjudge.records import Endpoint, Failure, Reply, Request
+from lmjudge.records import Asks, Endpoint, Failure, Reply, Request
 from lmjudge.store import Counted
 from lmjudge.turns import Content, content, dialogue, joined
 
@@ -44,16 +44,6 @@ _READ = {
 }
 _NUMBERS = ("score", "score_a", "score_b", "weight", "scaled")
 _REDRAWS = 3
-
-
-class Asks(Protocol):
-    """The one method of a store that judging needs."""
-
-    def ask(
-        self, requests: Iterable[Request], endpoint: Endpoint | None = None
-    ) -> Iterator[tuple[str, Reply | Failure]]:
-        """Yield (key, reply) for every request, in their order."""
-        ...
 
 
 def judge_pairs(

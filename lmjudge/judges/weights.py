@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -14,7 +14,7 @@ from lmjudge.judges.judge import parser_name, prompt_name
 from lmjudge.judges.parsers import EXCHANGED, LETTERS, NUMBER, RATING, STRICT, Scale, shown
 from lmjudge.judges.prompts import output_format
 from lmjudge.reasoning import after_reasoning
-from lmjudge.records import Reply
+from lmjudge.records import Asks, Reply
 
 _AT_ONCE = 500
 _IN_JSON = {
@@ -24,15 +24,7 @@ _IN_JSON = {
 _NUMBER = re.compile(NUMBER)
 
 
-class LooksUp(Protocol):
-    """The one method of a store that weighing needs."""
-
-    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies to those of the keys that the store holds."""
-        ...
-
-
-def weigh(frame: pd.DataFrame, store: LooksUp, *, scale: Scale = (1, 10)) -> pd.DataFrame:
+def weigh(frame: pd.DataFrame, store: Asks, *, scale: Scale = (1, 10)) -> pd.DataFrame:
     """The same games or scores, each verdict weighted by the probabilities of its rivals.
 
     Games get `preference`, the weight of the row's model_a over its model_b from 0 to 1, ties half;

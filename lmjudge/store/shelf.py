@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, takewhile
 from operator import length_hint
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lmjudge.canonical import JSON
 from lmjudge.errors import DamagedStore, Miss, UnknownRecord
 from lmjudge.prices import Price, charge, prompt_was_cut, same_model
 from lmjudge.records import (
+    Asks,
     Attempt,
     Endpoint,
     Failure,
@@ -302,20 +303,6 @@ def _salvage(lines: list[bytes] | DamagedStore) -> list[Record]:
         except DamagedStore:
             continue
     return held
-
-
-class Asks(Protocol):
-    """The two methods of a store that a part of it needs."""
-
-    def ask(
-        self, requests: Iterable[Request], endpoint: Endpoint | None = None
-    ) -> Iterator[tuple[str, Reply | Failure]]:
-        """Yield (key, reply) for every request, in their order."""
-        ...
-
-    def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies to those of the keys that the store holds."""
-        ...
 
 
 @dataclass(frozen=True)

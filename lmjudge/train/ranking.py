@@ -8,8 +8,7 @@ import pandas as pd
 
 from lmjudge.endpoints.local import RewardEndpoint
 from lmjudge.frames import check, frame
-from lmjudge.judges.judging import Asks
-from lmjudge.records import Failure, Reply, Request
+from lmjudge.records import Asks, Failure, Reply, Request
 
 
 def reward_pairs(pairs: pd.DataFrame, model: RewardEndpoint | str, *, store: Asks) -> pd.DataFrame:

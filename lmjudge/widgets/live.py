@@ -13,8 +13,7 @@ import pandas as pd
 
 from lmjudge.frames import check, frame, with_input
 from lmjudge.generation import Answerer, generate
-from lmjudge.judges.judging import Asks
-from lmjudge.records import Endpoint
+from lmjudge.records import Asks, Endpoint
 from lmjudge.stats import bradley_terry
 from lmjudge.widgets.cases import Case
 from lmjudge.widgets.voting import Ballot

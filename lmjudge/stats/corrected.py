@@ -26,9 +26,9 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, never_meet, same_ids, swap
+from lmjudge.frames import check, never_meet, same_ids
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import on_questions, two_models, worth_of
+from lmjudge.stats.grouping import by_name, on_questions, worth_of
 from lmjudge.stats.intervals import (
     FEW_CLUSTERS,
     Cluster,
@@ -243,9 +243,7 @@ def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
 
 def _worths(votes: pd.DataFrame, key: list[str]) -> pd.Series:
     """What the votes on each key are worth to model_a, on average; sides in the names' order."""
-    rows = two_models(votes)
-    turned = rows["model_a"] > rows["model_b"]
-    rows = rows.where(~turned, swap(rows))
+    rows = by_name(votes)
     rows = rows.assign(worth=worth_of(rows["winner"]))
     return rows.groupby(key, dropna=False)["worth"].mean()
 
@@ -293,9 +291,7 @@ def voters_of(human: pd.DataFrame, key: list[str], cluster: Cluster) -> pd.DataF
         return None
     rows = human
     if "worth" not in rows.columns:
-        rows = two_models(check(human, "votes"))
-        turned = rows["model_a"] > rows["model_b"]
-        rows = rows.where(~turned, swap(rows))
+        rows = by_name(check(human, "votes"))
         rows = rows.assign(worth=worth_of(rows["winner"]))
     rows = rows[rows["worth"].notna()]
     cast = rows.groupby([*key, "judge"], dropna=False)["worth"].agg(["mean", "size"]).reset_index()

@@ -67,7 +67,8 @@ def elo(
             yield battles
 
     counts = tally(passed(), names)
-    return elo_frame(counts, ratings[0][[names[model] for model in counts.models]])
+    rated = ratings[0][[names[model] for model in counts.models]]
+    return _best_first(pd.DataFrame({"model": counts.models, "rating": rated}), counts)
 
 
 def elo_bootstrap(
@@ -209,11 +210,6 @@ def _in_order(battles: Battles, last: Any) -> tuple[Battles, Any]:
         a, b, outcome = battles.a[order], battles.b[order], battles.outcome[order]
         battles = Battles(a, b, outcome, battles.rows)
     return battles, time.max()
-
-
-def elo_frame(counts: Counts, ratings: np.ndarray) -> pd.DataFrame:
-    """Ratings as a frame, best first."""
-    return _best_first(pd.DataFrame({"model": counts.models, "rating": ratings}), counts)
 
 
 def _best_first(made: pd.DataFrame, counts: Counts) -> pd.DataFrame:

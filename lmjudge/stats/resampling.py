@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.stats.sandwich import Rows
-from lmjudge.stats.strengths import Fit, expectations, limits, newton, with_outcomes
+from lmjudge.stats.strengths import Fit, expectations, limits, newton
 
 _DRAWS = 1 << 22  # in a block of rounds: 32 MB
 _GUIDE = 1 << 11
@@ -118,7 +119,7 @@ def _by_cluster(fit: Fit, rows: Rows) -> tuple[int, Callable[[np.ndarray], np.nd
 
 def _one(fit: Fit, models: list[str], outcomes: np.ndarray, ridge: float) -> np.ndarray:
     """The strengths in one round, fitted from the start; where it cannot be, missing."""
-    pairs = with_outcomes(fit.pairs, outcomes)
+    pairs = replace(fit.pairs, outcomes=outcomes)
     try:
         strength, rated = limits(pairs, models, ridge=ridge)
         pairs = pairs.among(rated)

@@ -7,7 +7,7 @@ nu sqrt(s_i s_j), and log nu is one more parameter, the last.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -244,8 +244,3 @@ def _groups(label: np.ndarray, models: list[str]) -> str:
     groups = [np.array(models)[label == at].tolist() for at in np.unique(label)[:4]]
     shown = [", ".join(group[:5]) + (" ..." if len(group) > 5 else "") for group in groups]
     return "; ".join(f"({group})" for group in shown) + (" ..." if label.max() > 3 else "")
-
-
-def with_outcomes(pairs: Pairs, outcomes: np.ndarray) -> Pairs:
-    """The same pairs with other counts."""
-    return replace(pairs, outcomes=outcomes)

@@ -11,7 +11,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, swap
 from lmjudge.stats.bias import order_flips
 from lmjudge.stats.grouping import By, by_name, grouped, two_models, worth_of
-from lmjudge.stats.intervals import Cluster, check_level, cluster_names, estimate, noted
+from lmjudge.stats.intervals import Cluster, check_level, cluster_names, estimate, noted, wilson
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
@@ -330,8 +330,6 @@ def shares(
        share    low   high
     0    0.7  0.481  0.855
     """
-    from statsmodels.stats.proportion import proportion_confint
-
     missing = [name for name in (count, n) if name not in counts.columns]
     if missing:
         raise FrameError(
@@ -351,12 +349,9 @@ def shares(
             rows=bad,
         )
     known &= of > 0
-    share, low, high = (np.full(len(counts), np.nan) for _ in range(3))
-    share[known] = made[known] / of[known]
-    low[known], high[known] = proportion_confint(
-        made[known], of[known], alpha=1 - level, method="wilson"
-    )
+    made, of = np.where(known, made, np.nan), np.where(known, of, np.nan)
+    low, high = wilson(made, of, level=level)
     # The formula leaves rounding where the interval ends at 0 or 1.
     low[known & (made == 0)], high[known & (made == of)] = 0.0, 1.0
     rest = counts.drop(columns=[n])
-    return rest.assign(share=share, n=counts[n], low=low, high=high)
+    return rest.assign(share=made / of, n=counts[n], low=low, high=high)

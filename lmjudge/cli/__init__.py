@@ -86,14 +86,30 @@ class _Parser(argparse.ArgumentParser):
             self._intermixed = False
 
 
+class _Completion(argparse.Action):
+    """Print a shell's completion script and leave."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _: Any, value: Any, *rest: Any) -> None:
+        import shtab
+
+        print(shtab.complete(parser, value))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lmjudge",
         description="Measure how far you can trust an LLM judge.",
         epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=options.Help,
     )
     parser.add_argument("--version", action="version", version=f"lmjudge {__version__}")
+    parser.add_argument(
+        "--completion",
+        action=_Completion,
+        choices=("bash", "zsh", "tcsh"),
+        help='Print the completion of a shell. For bash: eval "$(lmjudge --completion bash)"',
+    )
     verbs = parser.add_subparsers(metavar="command", required=True)
 
     def verb(
@@ -104,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
             help=says,
             description=says,
             epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=options.Help,
         )
         made.set_defaults(call=call, wrong=made.error)
         return made

@@ -372,7 +372,7 @@ def _mapping(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _local(parser: argparse.ArgumentParser) -> None:
+def _local(parser: argparse._ActionsContainer) -> None:
     """Add what `--local` takes beside the model."""
     parser.add_argument("--revision", help="Branch, tag or commit of a hub's model, with --local.")
     parser.add_argument(
@@ -395,9 +395,10 @@ def _local(parser: argparse.ArgumentParser) -> None:
 
 def _asking(parser: argparse.ArgumentParser) -> None:
     _mapping(parser)
-    _local(parser)
-    parser.add_argument("--system", help="System prompt.")
-    parser.add_argument(
+    requests = parser.add_argument_group("requests")
+    _local(requests)
+    requests.add_argument("--system", help="System prompt.")
+    requests.add_argument(
         "--param",
         action="append",
         default=[],
@@ -405,38 +406,39 @@ def _asking(parser: argparse.ArgumentParser) -> None:
         metavar="name=value",
         help="Field of the request, as JSON or text. null removes a default.",
     )
-    parser.add_argument(
+    requests.add_argument(
         "--include-reasoning",
         action="store_true",
         help="Also send the reasoning blocks (<think> ...) at the start of answers.",
     )
-    parser.add_argument(
+    requests.add_argument(
         "--samples", type=count, default=1, help="Number of samples of each request (default: 1)."
     )
-    parser.add_argument("--limit", type=count, default=0, help="Use only the first questions.")
-    parser.add_argument(
+    requests.add_argument("--limit", type=count, default=0, help="Use only the first questions.")
+    requests.add_argument(
         "--categories", nargs="+", metavar="CATEGORY", help="Use only these categories."
     )
-    parser.add_argument(
+    limits = parser.add_argument_group("limits")
+    limits.add_argument(
         "--concurrency", type=count, help="Number of requests in flight, or size of a local batch."
     )
-    parser.add_argument(
+    limits.add_argument(
         "--timeout",
         type=_seconds,
         help="Seconds to wait for a reply to a sent request (default: 120).",
     )
-    parser.add_argument(
+    limits.add_argument(
         "--budget", type=_dollars, help="Maximum to spend, in dollars. Stops before it is exceeded."
     )
-    parser.add_argument(
+    limits.add_argument(
         "--max-calls", type=count, help="Maximum number of calls. Stops before it is exceeded."
     )
-    parser.add_argument(
+    limits.add_argument(
         "--same-model",
         action="store_true",
         help="Stop if the server reports another model than you asked for.",
     )
-    parser.add_argument(
+    limits.add_argument(
         "--shard",
         type=_shard,
         metavar="i/n",
@@ -446,19 +448,20 @@ def _asking(parser: argparse.ArgumentParser) -> None:
 
 
 def serving(parser: argparse.ArgumentParser) -> None:
-    """Where the server is, and where the store."""
-    parser.add_argument(
+    """Add where the server is, and where the store."""
+    server = parser.add_argument_group("server and store")
+    server.add_argument(
         "--base-url",
         metavar="URL[,URL]",
         help="OpenAI-compatible server (default: $OPENAI_BASE_URL, else OpenAI's). Several of one"
         " model share the calls.",
     )
-    parser.add_argument(
+    server.add_argument(
         "--allow-http",
         action="store_true",
         help="Send prompts and key unencrypted to another machine, in a network that you trust.",
     )
-    parser.add_argument(
+    server.add_argument(
         "--header",
         action="append",
         default=[],
@@ -466,12 +469,21 @@ def serving(parser: argparse.ArgumentParser) -> None:
         metavar="name=value",
         help="HTTP header to send. Repeat for several.",
     )
-    parser.add_argument(
+    server.add_argument(
         "--ca-file", type=Path, help="PEM file of the certificate authorities that you trust."
     )
-    parser.add_argument(
+    server.add_argument(
         "--store", type=Path, help="Folder of the store (default: the nearest one)."
     )
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that says what type an option takes: N, NUMBER, PATH, DOLLARS, SECONDS, TEXT."""
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        names = {int: "N", count: "N", float: "NUMBER", _dollars: "DOLLARS", _seconds: "SECONDS"}
+        paths = (Path, _table, _tables_file, _answer_file)
+        return "PATH" if action.type in paths else names.get(action.type, "TEXT")
 
 
 def count(text: str) -> int:

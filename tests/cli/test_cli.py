@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -238,3 +239,25 @@ def test_any_stdout_can_be_written_to(
     )
     name = "\u6a21\u578b" if encoding == "utf-8" else "\\u6a21\\u578b"
     assert name in told.stdout.decode(encoding)
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash")
+def test_bash_completes_commands_and_options() -> None:
+    script = """
+eval "$("$1" -m lmjudge --completion bash)"
+COMP_WORDS=(lmjudge ju); COMP_CWORD=1; COMP_LINE="lmjudge ju"
+$(complete -p lmjudge | sed 's/.*-F \\([^ ]*\\).*/\\1/')
+echo "${COMPREPLY[@]}"
+"""
+    command = ["bash", "-c", script, "bash", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["judge"]
+
+
+def test_help_groups_options_and_names_their_types(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["judge", "--help"])
+    out = capsys.readouterr().out
+    for text in ("requests:", "limits:", "server and store:", "--samples N", "--store PATH"):
+        assert f"\n{text}" in out or f"\n  {text}" in out
+    assert "--budget DOLLARS" in out

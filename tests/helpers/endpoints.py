@@ -22,6 +22,7 @@ class Echo:
     fail: frozenset[str] = frozenset()
     stop_after: int | None = None
     asked: list[str] = field(default_factory=list)
+    answered: int = 0
     open: int = 0
     most_in_flight: int = 0
     in_flight: int = 0
@@ -47,6 +48,7 @@ class Echo:
         text = list(request.messages)[-1]["content"]
         if text in self.fail:
             raise RequestFailed("filtered", reason="content_filter", status=400, attempts=1)
+        self.answered += 1
         return Reply(f"echo {text}", finish_reason="stop", created=1.0, model="echo")
 
 

@@ -90,7 +90,7 @@ def test_a_stopped_endpoint_stops_the_run_and_what_was_paid_for_is_kept(store: S
         list(store.ask(many(100), endpoint))
     assert len(endpoint.asked) <= 20 + 4
     kept = store.look_up(request.key for request in many(100))
-    assert len(kept) == 20
+    assert 0 < len(kept) == endpoint.answered <= 20
     endpoint.stop_after = None
     list(store.ask(many(100), endpoint))
     assert len(store.look_up(request.key for request in many(100))) == 100

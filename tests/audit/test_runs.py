@@ -125,16 +125,18 @@ def test_a_committed_store_is_replayed_and_gated_without_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The CI job of the how-to page: record once, then judge and gate offline."""
-    study = lj.simulate(2, per_category=2)
+    study = lj.simulate(2, per_category=1)
     store = study.store(tmp_path / "store")
     model = study.judges[0]
-    pairs = study.pairings
-    lj.judge_pairs(pairs, lj.Judge("pair", model=model), store=store, endpoint=study.endpoint)
+    pairs, judged = tmp_path / "pairs.csv", str(tmp_path / "judged.jsonl")
+    shown = ("question", "answer_a", "answer_b")
+    texts = {name: [turns[0] for turns in study.pairings[name]] for name in shown}
+    study.pairings[["question_id", "model_a", "model_b"]].assign(**texts).to_csv(pairs, index=False)
+    judge = lj.Judge("pair", model=model, params={"temperature": 0, "max_tokens": 2048})
+    lj.judge_pairs(lj.load_pairings(pairs), judge, store=store, endpoint=study.endpoint)
     monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
-    replayed = lj.judge_pairs(
-        pairs, lj.Judge("pair", model=model), store=lj.Store(tmp_path / "store")
-    )
-    judged = saved(tmp_path, "judged.jsonl", replayed)
+    asks = ["judge", str(pairs), "--mode", "pairs", "--judge", model]
+    assert main([*asks, "--store", str(tmp_path / "store"), "--out", judged]) == 0
     human = study.votes[(study.votes["turn"] == 1) & (study.votes["group"] == "expert")]
     votes = tmp_path / "people.csv"
     human[["question_id", "model_a", "model_b", "judge", "winner"]].to_csv(votes, index=False)

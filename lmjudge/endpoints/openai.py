@@ -58,6 +58,9 @@ class OpenAIEndpoint:
     With `same_model`, a reply of another model than you asked for, by the server's own word, stops
     the run (another_model) and is not kept.
 
+    With `heard`, replies are streamed, and it gets the text of one so far while that comes, up to
+    ten times a second; requests and their keys stay the same.
+
     A reply that is paid for is kept, whatever its shape. An unfit one is asked for at most three
     times. The run stops when five requests in a row get the same unfit reply twice, or when the
     first three are refused in the same words.
@@ -83,6 +86,9 @@ class OpenAIEndpoint:
     same_model: bool = field(default=False, kw_only=True)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False, kw_only=True)
     ca_file: str | os.PathLike[str] | None = field(default=None, kw_only=True)
+    heard: Callable[[str], None] | None = field(
+        default=None, repr=False, compare=False, kw_only=True
+    )
     network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -126,6 +132,7 @@ class OpenAIEndpoint:
                         headers=self.headers,
                         connections=self.concurrency,
                         max_bytes=self.max_bytes,
+                        heard=self.heard,
                     )
                 )
                 servers.append(_Server(post, self.timeout))
@@ -246,7 +253,10 @@ class _Session:
 
     async def answer(self, request: Request) -> Reply:
         """The reply to a request, after as many attempts as it takes and may take."""
-        text = json.dumps(chat_body(request), ensure_ascii=False, separators=(",", ":"))
+        whole = chat_body(request)
+        if self.endpoint.heard is not None:
+            whole |= {"stream": True, "stream_options": {"include_usage": True}}
+        text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
         if any(is_told(secret, text) for secret in self.secrets):
             message = "found the API key in the request itself; leave it out: requests are stored"
             raise RequestFailed(message, reason="bad_request", status=None, attempts=0)

@@ -171,6 +171,16 @@ def _joined(body: bytes) -> dict[str, JSON] | None:
     return whole | {"choices": [{"message": message, "finish_reason": finish}]}
 
 
+def text_so_far(body: bytes) -> str:
+    """Return the text in the whole pieces of a stream that is still coming.
+
+    >>> text_so_far(b'data: {"choices": [{"delta": {"content": "Hel"}}]}\\n\\ndata: {"cho')
+    'Hel'
+    """
+    message = _first(_joined(body) or {}).get("message")
+    return _text(message.get("content")) or "" if isinstance(message, dict) else ""
+
+
 _key_returned = Fault(
     "key_returned",
     "the reply holds the API key, and is not kept; look at what answers at the base URL, and change"

@@ -8,6 +8,7 @@ endpoint's open session imports it.
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from lmjudge.endpoints.network import Network
-from lmjudge.endpoints.replies import Fault
+from lmjudge.endpoints.replies import Fault, text_so_far
 
 
 class Returned(NamedTuple):
@@ -43,16 +44,20 @@ async def connect(
     headers: Mapping[str, str],
     connections: int,
     max_bytes: int,
+    heard: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Post]:
     """Yield a coroutine function that posts a chat request and returns what came back.
 
-    It returns a Fault where no whole response did.
+    It returns a Fault where no whole response did. `heard` gets the text of a streamed reply so
+    far, ten times a second at most.
     """
     parts = urlsplit(base_url)
     path = f"{parts.path.rstrip('/')}/chat/completions"
     address = URL(parts._replace(path=path).geturl(), encoded=True)
     # With each request: what a session has by default, aiohttp tells the proxy too.
     sent = CIMultiDict(_headers(api_key, headers))
+    if heard is not None:
+        sent["Accept-Encoding"] = "identity"  # a compressed stream is read at its end only
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=network.tls),
         timeout=aiohttp.ClientTimeout(),  # the endpoint's own limit is for the whole request
@@ -66,9 +71,12 @@ async def connect(
                 async with session.post(
                     address, data=body, headers=sent, allow_redirects=False
                 ) as response:
-                    content = bytearray()
+                    content, told = bytearray(), time.monotonic()
                     async for piece in response.content.iter_any():
                         content += piece
+                        if heard is not None and time.monotonic() - told > 0.1:
+                            heard(text_so_far(bytes(content)))
+                            told = time.monotonic()
                         if len(content) > max_bytes:
                             return _too_large(max_bytes, response.status)
                     coding = response.headers.get("content-encoding", "identity").lower()

@@ -17,8 +17,8 @@ class Shows(Protocol):
         ...
 
 
-def bundle(shown: Shows) -> Any:
-    """The mime bundle of a widget; plain text that says what is missing without anywidget."""
+def bundle(shown: Shows, panels: list[Any] | None = None) -> Any:
+    """The mime bundle of a widget, which is added to `panels`; plain text without anywidget."""
     try:
         from lmjudge.widgets.panel import panel
     except ImportError as error:
@@ -26,5 +26,7 @@ def bundle(shown: Shows) -> Any:
         text = f"{shown!r}\nto see it here: {add}"
         return {"text/plain": text}
     made = panel(shown.state, shown.act)
+    if panels is not None:
+        panels.append(made)
     data, rest = made._repr_mimebundle_() or ({}, {})
     return data | {"text/plain": repr(shown)}, rest

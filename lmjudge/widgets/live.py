@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import combinations
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -16,6 +18,7 @@ from lmjudge.generation import Answerer, generate
 from lmjudge.records import Asks, Endpoint
 from lmjudge.stats import bradley_terry
 from lmjudge.widgets.cases import Case
+from lmjudge.widgets.cell import bundle
 from lmjudge.widgets.voting import Ballot
 
 
@@ -31,13 +34,15 @@ def arena(
     """Return an Arena: a Ballot on which models answer live, two at a time, without their names.
 
     `questions` are a questions frame (first turns are asked), one prompt, or None for prompts typed
-    into the cell. `endpoints` maps each model, or Answerer, to the endpoint that answers for it; of
-    more than two every pair meets, and the next pair is the one with the fewest votes. Answers come
-    through the store, so that you pay for each once, and the cell shows both answers together.
-    Votes are kept, read and undone as `vote` does, and no model is named before the session ends;
-    with typed prompts you can end it at any time. `.ratings()` gives the Bradley-Terry ratings of
-    the votes. A case whose answer failed is passed over, and the cell says why. Raises ValueError
-    for fewer than two models.
+    into the cell: each is a battle of two models, drawn from those that met least often. A battle
+    may have any number of turns, and the vote is on them all. `endpoints` maps each model, or
+    Answerer, to the endpoint that answers for it; of more than two every pair meets, and the next
+    pair is the one with the fewest votes. Answers come through the store, so that you pay for each
+    once; the cell shows both side by side, while they come from an OpenAIEndpoint. Votes are kept,
+    read and undone as `vote` does, and no model is named before the session ends; with typed
+    prompts you can end it at any time. `.ratings()` gives the Bradley-Terry ratings of the votes. A
+    case whose answer failed is passed over, and the cell says why. Raises ValueError for fewer than
+    two models.
     """
     return Arena(questions, endpoints, store=store, voter=voter, path=path, seed=seed)
 
@@ -68,9 +73,17 @@ class Arena(Ballot):
         self.asked: dict[Any, dict[Any, Any]] = {}
         self.said: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self.failed: dict[object, str] = {}
+        self.talk: object = None  # the battle that has follow-ups
+        self.before: dict[object, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self.partial = ["", ""]  # what both have said so far of the turn that is asked
+        self.panels: list[Any] = []
+        self.panels_wanted = False
+        self.asker: Thread | None = None
         super().__init__([], voter=voter, path=path, seed=seed)
         if isinstance(questions, str):
-            self.ask(questions)
+            self._check(questions)
+            self._add(_prompted(f"prompt-{_digest(questions)}", questions))
+            self._draw_order()
         elif questions is not None:
             for row in check(questions, "questions").to_dict("records"):
                 self._add(row | {"turns": row["turns"][:1], "reference": None})
@@ -84,47 +97,124 @@ class Arena(Ballot):
         """Whether the session can end; prompts that are typed have no last one."""
         return super().may_finish or self.typed
 
+    @property
+    def current(self) -> Case | None:
+        """The conversation that goes on; else the case with the fewest votes."""
+        talk = None if self.finished or self.talk is None else self.cases.get(self.talk)
+        on = talk is not None and talk.pair not in {*self._voted, *self.failed}
+        return talk if on else super().current
+
     def ask(self, prompt: str) -> None:
-        """Put a prompt of the voter's to the models; ValueError if it is empty or all has ended."""
+        """Put a prompt of the voter's to two models, drawn from those that met least often.
+
+        Raises ValueError if it is empty or all has ended.
+        """
+        self._check(prompt)
+        name = f"prompt-{_digest(prompt)}"
+        again = sum(1 for of, _, _ in self._voted if str(of).partition(".")[0] == name)
+        name = f"{name}.{again}" if again else name
+        pairs = list(combinations(self.answerers, 2))
+        fewest = min(self._of_models[frozenset(two)] for two in pairs)
+        drawn = [two for two in pairs if self._of_models[frozenset(two)] == fewest]
+        self._add(
+            _prompted(name, prompt),
+            [drawn[int(_digest(f"{self.seed} {self.voter} {name}"), 16) % len(drawn)]],
+        )
+        self._draw_order()
+
+    def follow_up(self, prompt: str) -> None:
+        """Put a further turn to both models of the battle; the vote is then on all its turns.
+
+        Raises ValueError if it is empty, while both are answering, and if there is no battle.
+        """
+        self._check(prompt)
+        case = self.current
+        if case is None or case.pair not in self.said:
+            raise ValueError("there is no answered battle to go on with; wait, or ask a new prompt")
+        row = self.asked[case.question_id]
+        of = f"{case.question_id}+{_digest(prompt)}"
+        further = Case(of, case.turn + 1, (*case.question, prompt), case.models, None)
+        self.asked[of] = row | {"question_id": of, "turns": [*row["turns"], prompt]}
+        self.before[further.pair] = self.said[case.pair]
+        del self.cases[case.pair]
+        self.cases[further.pair] = further
+        self.talk = further.pair
+
+    def cast(self, choice: str | Mapping[str, int]) -> None:
+        """Votes on the current battle, as a Ballot does; ValueError while both are answering."""
+        case = self.current
+        if case is not None and case.pair not in self.said:
+            raise ValueError("both models are still answering; vote when their answers are whole")
+        super().cast(choice)
+
+    def _check(self, prompt: str) -> None:
         if self.finished:
             raise ValueError("the session has ended; run the cell again for a new one")
         if not prompt.strip():
             raise ValueError("the prompt is empty; ask something")
-        name = hashlib.sha256(prompt.encode("utf-8", "replace")).hexdigest()[:16]
-        asked = {"question_id": f"prompt-{name}", "category": "arena", "turns": [prompt]}
-        self._add(asked | {"reference": None})
-        self._draw_order()
 
     def ratings(self, **how: Any) -> pd.DataFrame:
         """The models' Bradley-Terry ratings by the votes in the file; `how` is bradley_terry's."""
         return bradley_terry(self.votes, **how)
 
     def state(self) -> dict[str, Any]:
-        """What the widget shows; the answers are asked for first."""
+        """What the widget shows; the answers are asked for first, in a cell in the background."""
+        if not self.panels_wanted:
+            self._catch_up()
+        elif self.asker is None or not self.asker.is_alive():
+            self.asker = Thread(target=self._catch_up, name="lmjudge-arena", daemon=True)
+            self.asker.start()
+        return self._seen()
+
+    def _repr_mimebundle_(self, **_: object) -> Any:
+        self.panels_wanted = True
+        return bundle(self, self.panels)
+
+    def _seen(self) -> dict[str, Any]:
+        """What there is to see now."""
+        why = "; ".join(dict.fromkeys(self.failed.values()))
+        error = f"passed over, without an answer: {len(self.failed)} ({why})" if why else ""
+        case = None if self.waiting else self.current
+        answering = case is not None and case.pair not in self.said
+        more = {"prompts": self.typed, "arena": True, "answering": answering}
+        return super().state() | more | {"error": error}
+
+    def _catch_up(self) -> None:
+        """Ask for the answers that are to be shown, and show them."""
         while (case := self.current) and not self.waiting and case.pair not in self.said:
             self._answer(case)
-        why = "; ".join(dict.fromkeys(self.failed.values()))
-        told = f"passed over, without an answer: {len(self.failed)} ({why})" if why else ""
-        return super().state() | {"prompts": self.typed, "error": told}
+            self._show()
+
+    def _show(self) -> None:
+        for panel in self.panels:
+            panel.state = self._seen()
 
     def act(self, message: dict[str, Any]) -> None:
         """Ask, vote or undo, as the widget was told to."""
         if isinstance(message.get("prompt"), str):
             self.ask(message["prompt"])
+        elif isinstance(message.get("follow_up"), str):
+            self.follow_up(message["follow_up"])
         else:
             super().act(message)
 
     def read_by_voter(self, case: Case) -> dict[str, Any]:
         """The texts of a case, its answers as they came."""
-        whole = Case(case.question_id, case.turn, case.question, case.models, self.said[case.pair])
+        said = self.said.get(case.pair)
+        if said is None:
+            before = self.before.get(case.pair, ((), ()))
+            said = ((*before[0], self.partial[0]), (*before[1], self.partial[1]))
+        whole = Case(case.question_id, case.turn, case.question, case.models, said)
         return super().read_by_voter(whole)
 
-    def _add(self, question: dict[Any, Any]) -> None:
+    def _add(
+        self, question: dict[Any, Any], pairs: Sequence[tuple[str, str]] | None = None
+    ) -> None:
         of = question["question_id"]
         known = of.item() if hasattr(of, "item") else of
         self.asked[known] = question
         shown = tuple(with_input(question["turns"], question.get("input")))
-        for two in combinations(self.answerers, 2):
+        for two in combinations(self.answerers, 2) if pairs is None else pairs:
             case = self._sided(Case(known, 1, shown, two, None))
             self.cases.setdefault(case.pair, case)
 
@@ -132,16 +222,35 @@ class Arena(Ballot):
         """Ask both models at the same time, so that no delay tells which is which."""
         question = frame("questions", [self.asked[case.question_id]])
 
-        def one(model: str) -> dict[str, Any]:
-            made = generate(
-                question, self.answerers[model], store=self.store, endpoint=self.endpoints[model]
-            )
+        self.partial = ["", ""]
+
+        def reply(side: int) -> dict[str, Any]:
+            endpoint: Any = self.endpoints[case.models[side]]
+
+            def heard(text: str) -> None:
+                self.partial[side] = text
+                self._show()
+
+            if self.panels and hasattr(endpoint, "heard"):
+                endpoint = replace(endpoint, heard=heard)
+            answerer = self.answerers[case.models[side]]
+            made = generate(question, answerer, store=self.store, endpoint=endpoint)
+            self.partial[side] = (made["turns"].iloc[0] or [""])[-1]
             return dict(made.iloc[0])
 
         with ThreadPoolExecutor(2) as both:
-            a, b = both.map(one, case.models)
+            a, b = both.map(reply, (0, 1))
         reasons = [str(said["reason"]) for said in (a, b) if not isinstance(said["turns"], list)]
         if reasons:
             self.failed[case.pair] = reasons[0]
         else:
             self.said[case.pair] = (tuple(a["turns"]), tuple(b["turns"]))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _prompted(name: str, prompt: str) -> dict[Any, Any]:
+    """Return the question that a voter typed."""
+    return {"question_id": name, "category": "arena", "turns": [prompt], "reference": None}

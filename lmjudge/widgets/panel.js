@@ -122,8 +122,18 @@ function vote(model, root, send) {
     return box("lmj-bar", button("A is better (a)", () => cast("a")), button("B is better (b)", () => cast("b")),
       button("tie (t)", () => cast("tie")), button("both are bad (x)", () => cast("both_bad")));
   };
+  const talk = shown => shown.question.flatMap((turn, at) => [said(turn),
+    box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), said(shown[side][at] ?? ""))))]);
   const sides = shown => [...shown.question.map(turn => said(turn)),
     box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), ...shown[side].map(turn => said(turn)))))];
+  const asking = (label, what) => {
+    const text = make("textarea", null, { "aria-label": "Prompt", placeholder: "Ask both models something" });
+    const ask = button(label, () => {
+      ask.disabled = true;
+      send({ [what]: text.value });
+    });
+    return [text, box("lmj-bar", ask)];
+  };
   const names = rows => {
     const table = make("table", null, { class: "lmj-named" });
     const line = (kind, texts) => {
@@ -154,18 +164,15 @@ function vote(model, root, send) {
         ...state.review.judgments.map(one => box("lmj-judgment", make("div", one.about, { class: "lmj-soft" }), marked(one.parts))),
         answer("reasonable", "Is this judgment reasonable? "), answer("change", "Would you change your vote? "));
     } else if (state.case) {
-      content.append(...sides(state.case), ballot(state));
+      content.append(...(state.arena ? talk(state.case) : sides(state.case)));
+      if (state.answering) content.append(make("p", "Both are answering …", { role: "status" }));
+      else content.append(ballot(state));
+      if (state.arena && !state.answering) content.append(...asking("Go on with both", "follow_up"));
     } else if (!state.prompts) content.append(make("p", "All pairs have your vote. Thank you."));
     if (state.named.length) content.append(make("p", "The session has ended. These are the models:"), names(state.named));
     else if (state.may_finish && !state.review) content.append(box("lmj-bar", button("End and name the models", finish)));
     if (state.prompts && !state.named.length && !state.case && !state.review) {
-      const text = make("textarea", null, { "aria-label": "Prompt", placeholder: "Ask both models something" });
-      const ask = button("Ask both", () => {
-        ask.disabled = true;
-        ask.textContent = "Both are answering …";
-        send({ prompt: text.value });
-      });
-      content.append(text, box("lmj-bar", ask));
+      content.append(...asking("Ask both", "prompt"));
     }
     if (focused && !root.contains(document.activeElement)) root.focus({ preventScroll: true });
   };
@@ -174,7 +181,7 @@ function vote(model, root, send) {
     const state = model.get("state");
     const plain = { a: "a", b: "b", t: "tie", x: "both_bad" };
     if (event.key === "u" && !state.named.length) undo();
-    else if (state.review || !state.case) return false;
+    else if (state.review || !state.case || state.answering) return false;
     else if (state.form === "hhh") {
       const open = state.criteria.find(name => !chosen[name]);
       if (open && /^[1-5]$/.test(event.key)) choose(open, Number(event.key));

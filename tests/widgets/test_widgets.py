@@ -809,6 +809,107 @@ def test_an_arena_spreads_its_battles_over_all_pairs_of_models(tmp_path: Path) -
     assert len(set(zip(met, about, strict=True))) == 36
 
 
+def test_a_battle_has_any_number_of_turns_and_is_kept_as_one_vote(tmp_path: Path) -> None:
+    names = ["model-one", "model-two", "model-three"]
+    live = {name: Echo() for name in names}
+    how = {"store": lj.Store(tmp_path / "store", mode="record"), "path": tmp_path / "v.jsonl"}
+    arena = lj.arena(None, live, voter="ann", **how)
+    with pytest.raises(ValueError, match="no answered battle"):
+        arena.follow_up("And snow?")
+    arena.act({"prompt": "Rain?"})
+    first = arena.state()
+    assert first["arena"]
+    assert not first["answering"]
+    models = arena.current.models
+    for turn in ("And snow?", "And hail?"):
+        arena.act({"follow_up": turn})
+        shown = arena.state()
+        assert arena.current.models == models  # the sides stay
+    assert shown["case"]["question"] == ["Rain?", "And snow?", "And hail?"]
+    assert [len(shown["case"][side]) for side in "ab"] == [3, 3]
+    assert sum(len(one.asked) for one in live.values()) == 6  # two models, three turns, no more
+    arena.cast("a")
+    assert arena.state()["case"] is None  # a prompt is one battle
+    votes = lj.load_votes(tmp_path / "v.jsonl")
+    assert votes["turn"].tolist() == [3]
+    assert (votes["model_a"].iloc[0], votes["winner"].iloc[0]) == (models[0], "model_a")
+    met = {frozenset(models)}
+    for _ in range(2):  # the same prompt again is another battle, of those that met least often
+        arena.ask("Rain?")
+        arena.state()
+        met.add(frozenset(arena.current.models))
+        arena.cast("tie")
+    assert len(met) == 3
+    # Voters' files together make one leaderboard.
+    other = lj.arena("Wind?", live, voter="bob", **how | {"path": tmp_path / "w.jsonl"})
+    while other.state()["case"]:
+        other.cast("b")
+    both = lj.load_votes([tmp_path / "v.jsonl", tmp_path / "w.jsonl"])
+    assert both["judge"].value_counts().to_dict() == {"ann": 3, "bob": 3}
+
+
+def test_replies_of_a_server_are_seen_while_they_come(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from loopback import Loopback, always
+
+    pieces = [f'data: {{"choices": [{{"delta": {{"content": "{w} "}}}}]}}\n\n' for w in "abcdef"]
+    end = 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    size = len("".join(pieces) + end)
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {size}\r\n\r\n"
+    script = [head.encode()]
+    for piece in pieces:
+        script += [piece.encode(), 0.15]
+    heard: list[str] = []
+    with Loopback(script=always([*script, end.encode()])) as server:
+        endpoint = replace(lj.OpenAIEndpoint(server.url), heard=heard.append)
+        store = lj.Store(tmp_path / "store", mode="record")
+        asked = questions(["Rain?"])
+        made = lj.generate(asked, "m", store=store, endpoint=endpoint)
+        assert server.calls[0].body["stream"] is True
+    assert made["turns"].iloc[0] == ["a b c d e f "]
+    assert len(heard) >= 3
+    assert all("a b c d e f ".startswith(text) for text in heard)
+    # Replayed: streaming is no part of the request.
+    assert lj.generate(asked, "m", store=lj.Store(tmp_path / "store"))["turns"].iloc[0]
+
+
+VOTING = """
+import sys
+import lmjudge as lj
+import pandas as pd
+path = sys.argv[1]
+asked = pd.DataFrame({"question_id": range(4000), "category": "c", "reference": None})
+asked["turns"] = [["Q"]] * 4000
+both = [(n, m) for n in range(4000) for m in "xy"]
+said = [{"question_id": n, "model": m, "turns": [m], "sample": 0} for n, m in both]
+ballot = lj.vote(lj.pair_up(asked, pd.DataFrame(said)), voter="ann", path=path)
+print("ready", flush=True)
+while ballot.current:
+    of = ballot.current.question_id
+    ballot.cast("a")
+    print(of, flush=True)
+"""
+
+
+@pytest.mark.kill
+def test_kill_loses_no_vote_that_was_acknowledged(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    path = tmp_path / "v.jsonl"
+    with subprocess.Popen(
+        [sys.executable, "-c", VOTING, str(path)], stdout=subprocess.PIPE, text=True
+    ) as voting:
+        assert voting.stdout is not None
+        told = [voting.stdout.readline().strip() for _ in range(12)]
+        voting.kill()
+        told += voting.stdout.read().split("\n")[:-1]
+    cast = {str(row["question_id"]) for row in ballots.read(path)}
+    assert len(told) >= 12
+    assert set(told[1:]) <= cast
+
+
 def test_objects_show_themselves_in_a_cell_as_text(tmp_path: Path) -> None:
     evil = HOSTILE[0]
     study = lj.simulate(0)

@@ -54,6 +54,8 @@ BIGGEN |= {"response": "B", "response_model_name": "m", "eval_model_name": "j", 
 BIGGEN |= {"feedback": "Good.", "score_rubric": {"criteria": "Is it good?"}}
 EVAL = {"instruction": "Q?", "output_1": "A", "output_2": "B", "annotator": "weighted"}
 EVAL |= {"generator_1": "base", "generator_2": "m", "preference": 1.9}
+SHARED = {"id": "c1", "conversations": [{"from": "human", "value": "Q?"}]}
+SHARED["conversations"] += [{"from": "gpt", "value": "A"}]
 LM_EVAL = {"doc_id": 7, "doc": {"question": "Q?"}, "filtered_resps": ["A"], "acc": 1.0}
 WILD = {"session_id": "s1", "model_output": "A", "parsed_result": {"score": "7"}, "score": "7"}
 BENCH = {"pair_id": "p1", "question": "Q?", "response_model": "m", "label": "B>A"}
@@ -80,6 +82,8 @@ SCORE |= {"model": "m", "sample": 0, "score": 7.5, "text": "[[7.5]]", "key": "k"
 Q = "q-43a92eceb26f"  # the id of the question "Q?", which no file states
 # For each layout: a row of it, and what the frame then says.
 CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
+    ("sharegpt", "questions", SHARED, {"question_id": "c1", "turns": ["Q?"]}),
+    ("sharegpt", "answers", SHARED, {"question_id": "c1", "turns": ["A"], "sample": 0}),
     (
         *("lm-eval", "questions"),
         LM_EVAL | {"arguments": {"gen_args_0": {"arg_0": "Q?", "arg_1": {}}}, "target": "A"},

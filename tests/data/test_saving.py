@@ -335,3 +335,17 @@ def test_a_file_of_other_rows_is_not_added_to(tmp_path: Path, text: str) -> None
     with pytest.raises(DataError, match="holds other rows than answers"):
         add_answers(pd.DataFrame([one]), path)
     assert path.read_text() == text
+
+
+def test_any_frame_is_written_and_is_a_data_set(tmp_path: Path) -> None:
+    """Tables of estimators and cells of notebooks, not only frames that a loader reads."""
+    votes = lj.load_votes("prd")
+    rates = lj.win_rates(votes)
+    cells = lj.cells(rates, "Wins", row="model", values="win_rate")
+    for number, table in enumerate((votes, rates, cells, lj.load_answers("prd"))):
+        saved = pd.read_parquet(lj.save(table, tmp_path / f"{number}.parquet"))
+        assert list(saved.columns) == list(table.columns)
+        assert len(saved) == len(table) == len(to_dataset(table))
+        text = pd.read_csv(lj.save(table, tmp_path / f"{number}.csv"), low_memory=False)
+        assert list(text.columns) == list(table.columns)
+        assert len(text) == len(table)

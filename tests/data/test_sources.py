@@ -11,7 +11,7 @@ from lmjudge.errors import DataMissing, WrongHash
 
 ROLES = {"questions", "references", "prompts", "answers", "votes"}
 ROLES |= {"scores", "games", "reviews", "threeclass"}
-ROLES |= {"instructions", "rouge", "pairs"}
+ROLES |= {"instructions", "rouge", "pairs", "templates"}
 
 
 def test_every_source_says_where_it_comes_from_and_under_which_licence() -> None:

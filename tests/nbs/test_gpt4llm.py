@@ -98,7 +98,9 @@ def test_lists_of_scores_keep_zeros_and_half_points(tmp_path: Path) -> None:
     assert found.groupby("model")["score"].apply(list).to_dict() == {"a": [0.0, 7.5], "b": [10.0]}
     assert found["question_id"].isna().all()
     for bad in ([1, 2], {"a": 3}, {"a": [True]}, {"a": ["7"]}):
-        with pytest.raises(DataError, match="no layout of games or scores or votes"):
+        with pytest.raises(
+            DataError, match=r"no layout of games or scores or votes|expected a JSON object"
+        ):
             lj.load_judgments(written(path, bad))
     path.write_text('{"a": [NaN, 1]}')
     assert lj.load_judgments(path)["reason"].tolist()[0] == "no_verdict"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run the works' own systems from the shell, on CPU, with models of a few thousand weights: ten minutes at most.
 #
-#     benchmarks/systems.sh            # output: docs/benchmarks-systems.md shows one run
+#     benchmarks/systems.sh            # output: docs/systems.md shows one run
 #
 # PYTHON names the Python that has lmjudge (default: python). A tiny model says nothing that means anything: this shows
 # each step. `lmjudge fetch alpaca-prompts` gives Algorithm 1's template; without it a template of this script stands in.

@@ -315,7 +315,7 @@ def test_what_is_unchanged_is_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "reports").mkdir()
     (tmp_path / "votes").mkdir()
     (tmp_path / "votes/one.jsonl").write_text("1")
-    (tmp_path / "prices.csv").write_text("model,input,output,date\n")
+    (tmp_path / "prices.csv").write_text("model,input,output,date\nm,1,1,2026-01-01\n")
     monkeypatch.setenv("LMJUDGE_PRICES", str(tmp_path / "prices.csv"))
     path = notebook(tmp_path / "own.ipynb", SAVES)
     request = Request("m", [{"role": "user", "content": "q"}])

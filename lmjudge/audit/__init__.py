@@ -17,10 +17,10 @@ from lmjudge.audit.findings import Choice, Finding
 from lmjudge.audit.grades import rank_graders
 from lmjudge.audit.lab import parser_lab
 from lmjudge.audit.runs import compare_runs, gate
-from lmjudge.stats.components import components
+from lmjudge.stats.agreement import gold_accuracy
+from lmjudge.stats.compare import drift, flips, moves
+from lmjudge.stats.components import components, labels_needed, power
 from lmjudge.stats.corrected import corrected_ratings, corrected_scores, corrected_win_rates
-from lmjudge.stats.drift import drift, flips, moves
-from lmjudge.stats.gold import gold_accuracy
 from lmjudge.stats.grading import (
     compare_graders,
     pass_rates,
@@ -28,9 +28,8 @@ from lmjudge.stats.grading import (
     score_agreement,
     score_levels,
 )
-from lmjudge.stats.judgeterms import judge_terms
-from lmjudge.stats.power import labels_needed, power
 from lmjudge.stats.probabilities import brier_scores, calibration, cascade
+from lmjudge.stats.regression import judge_terms
 
 __all__ = [
     "Choice",

@@ -15,7 +15,7 @@ from lmjudge.audit.findings import Finding, percent
 from lmjudge.frames import resolve
 from lmjudge.prices import Price, cost, prices, same_model
 from lmjudge.records import Record
-from lmjudge.stats.drift import flips
+from lmjudge.stats.compare import flips
 from lmjudge.stats.grouping import model_of
 from lmjudge.store import Shelf
 

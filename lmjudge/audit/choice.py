@@ -21,8 +21,8 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import check
 from lmjudge.stats import agreement, compare_judges, length_bias, position_bias
 from lmjudge.stats.agreement import KEY
+from lmjudge.stats.components import labels_needed
 from lmjudge.stats.grouping import by_name
-from lmjudge.stats.power import labels_needed
 from lmjudge.stats.probabilities import NAMES, brier_scores, calibration, cascade
 from lmjudge.store import Shelf
 

@@ -8,8 +8,8 @@ import pandas as pd
 from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
 from lmjudge.frames import resolve
 from lmjudge.stats import compare_judges
-from lmjudge.stats.gold import gold_accuracy
-from lmjudge.stats.power import labels_needed
+from lmjudge.stats.agreement import gold_accuracy
+from lmjudge.stats.components import labels_needed
 
 _SUBSETS = ("subset", "source", "category")
 

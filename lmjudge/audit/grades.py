@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
+from lmjudge.stats.components import labels_needed
 from lmjudge.stats.grading import (
     compare_graders,
     graded,
@@ -15,7 +16,6 @@ from lmjudge.stats.grading import (
     score_agreement,
     score_levels,
 )
-from lmjudge.stats.power import labels_needed
 
 _BINARY = 2
 _RANKS = {"spearman": "spearman", "kendall": "kendall", "weighted kappa": "kappa", "icc": "icc"}

@@ -13,8 +13,7 @@ from lmjudge.errors import FrameError
 from lmjudge.frames import never_meet, same_ids
 from lmjudge.stats import agreement, compare_judges
 from lmjudge.stats.bias import in_both_orders
-from lmjudge.stats.compare import paired
-from lmjudge.stats.drift import drift, flips
+from lmjudge.stats.compare import drift, flips, paired
 from lmjudge.stats.grading import KEY as GRADED, compare_graders, score_agreement
 from lmjudge.stats.intervals import estimate
 from lmjudge.store import Shelf

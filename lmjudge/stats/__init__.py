@@ -6,16 +6,22 @@ by="category", `ties` says what a tie is, `level` is the level of the intervals 
 `n` counts what the estimate rests on, `no_verdict` what was left out because it has no verdict.
 """
 
-from lmjudge.stats.agreement import agreement, agreement_by_gap, agreements
+from lmjudge.stats.agreement import agreement, agreement_by_gap, agreements, kappa
 from lmjudge.stats.battles import read_battles
-from lmjudge.stats.bias import position_bias, repeatability
-from lmjudge.stats.coefficients import kappa
+from lmjudge.stats.bias import (
+    attack_failures,
+    length_bias,
+    name_bias,
+    position_bias,
+    repeatability,
+    self_preference,
+)
 from lmjudge.stats.compare import compare_judges, compare_models
-from lmjudge.stats.elo import elo, elo_bootstrap
 from lmjudge.stats.majority import ceiling, majority, scores_as_votes
-from lmjudge.stats.preferences import attack_failures, length_bias, name_bias, self_preference
 from lmjudge.stats.ratings import (
     bradley_terry,
+    elo,
+    elo_bootstrap,
     predicted_wins,
     rating_differences,
     separability,

@@ -1,17 +1,31 @@
-"""What moves a judge besides the answers: the order they are shown in, and being asked again."""
+"""What moves a judge besides the better answer: order, repetition, length, its own, a name."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError, OrderFlips
-from lmjudge.frames import check
-from lmjudge.stats.grouping import By, by_criterion, by_name, grouped, own_columns, totals
-from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate
+from lmjudge.frames import check, never_meet, same_ids
+from lmjudge.stats.agreement import KEY
+from lmjudge.stats.compare import paired
+from lmjudge.stats.grouping import (
+    By,
+    by_criterion,
+    by_name,
+    grouped,
+    model_of,
+    on_questions,
+    own_columns,
+    totals,
+    worth_of,
+)
+from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate, holm, two_sided
+from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
 # A judge that says one of two sides at random in half of its verdicts flips a quarter of pairs.
@@ -225,3 +239,298 @@ def repeatability(
         made["different_text"] = float("nan")  # shipped rows hold no texts to compare
     ends = [*counted, "value", "too_few", "n", "low", "high", "no_verdict"]
     return made[[*columns, *ends]].rename(columns={"value": "share"})
+
+
+@by_criterion
+def attack_failures(
+    games: pd.DataFrame,
+    *,
+    padded: Collection[str],
+    by: By = ("judge",),
+    rule: Literal["both", "either"] = "both",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often a padded answer is judged better than the one it was made from.
+
+    `padded` names the models whose answers are the padded ones; each meets its original in both
+    orders. A judge fails where it prefers the padded answer in "both" orders, or in "either" (the
+    paper prints counts of 23 and not which of the two it counted). Columns: those of `by`, failed,
+    failed_once (preferred in one order alone), failure_rate, tie_rate (of the readable games),
+    too_few, n (pairs), low, high, no_verdict (pairs in which a verdict is missing; left out).
+    Raises FrameError where not just one side is padded, or a pair was not shown in both orders.
+    Source: arXiv 2306.05685, Table 3 (the repetitive-list attack).
+    """
+    if rule not in ("both", "either"):
+        raise ValueError(f"rule is {rule!r}; expected 'both' or 'either'")
+    pairs, outcomes = in_both_orders(games, more=own_columns(games, by, questions, PAIR))
+    a, b = pairs["model_a"].isin(padded), pairs["model_b"].isin(padded)
+    odd = pairs[a == b]
+    if len(odd):
+        raise FrameError(
+            f"{len(odd)} pairs have {'two padded answers' if a[odd.index[0]] else 'none padded'},"
+            f" such as {odd['model_a'].iloc[0]} and {odd['model_b'].iloc[0]}; `padded` names the"
+            " models whose answers are padded, and each meets its original",
+            rows=odd,
+        )
+    wins = pairs["won_a"].where(a, pairs["won_b"])
+    read = ~outcomes["error"]
+    counted = pairs.assign(failed=(wins == 2) & read, failed_once=(wins == 1) & read)
+    rows, columns = grouped(counted, by, questions)
+    fails = wins >= (2 if rule == "both" else 1)
+    made = estimate(rows, columns, top=(fails * 1.0).where(read), share=True, level=level)
+    readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
+    made["tie_rate"] = readable["value"]
+    names = ["failed", "failed_once"]
+    made[names] = totals(rows, columns, names)[names].to_numpy()
+    ends = [*names, "value", "tie_rate", "too_few", "n", "low", "high", "no_verdict"]
+    return made[[*columns, *ends]].rename(columns={"value": "failure_rate"})
+
+
+@by_criterion
+def length_bias(
+    votes: pd.DataFrame,
+    answers: pd.DataFrame,
+    *,
+    human: pd.DataFrame | None = None,
+    by: By = ("judge",),
+    ties: Literal["half", "drop"] = "half",
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """By what factor the odds of winning change when an answer is twice as long as the other's.
+
+    A logistic regression of the votes on the logarithm of the ratio of words, with a constant for
+    each pair of models, so that quality is held by the pair: 1 means that length moves nothing.
+    With `human` votes their preference on the same key is held as well (keys without any are left
+    out), which takes out what long answers really have over short ones, as far as votes tell it.
+    Pairs of models that one of the two always won say nothing about length, and are left out.
+
+    Columns: those of `by`, odds, longer_wins (the share of votes with a winner and answers of
+    unequal length that the longer won, with nothing held), tie_rate, too_few (fewer than 20
+    questions), n (votes in the regression), low, high (of the odds; clustered by question, CR2),
+    no_verdict. odds, low and high are missing where the votes don't say. Raises FrameError for
+    votes on answers that are not in `answers`.
+    """
+    if ties not in ("half", "drop"):
+        raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")
+    rows = by_name(check(votes, "votes")).reset_index(drop=True)
+    words = words_per_vote(rows, answers).clip(lower=1)
+    rows = rows.drop(columns="human", errors="ignore").assign(
+        words_a=words["words_a"],
+        words_b=words["words_b"],
+        ratio=np.log2(words["words_a"] / words["words_b"]),
+        won=worth_of(rows["winner"]),
+        two=rows["model_a"].astype(str) + " / " + rows["model_b"].astype(str),
+    )
+    held: list[str] = []
+    if human is not None:
+        rows, said = same_ids(rows, by_name(check(human, "votes")))
+        said = said.assign(human=worth_of(said["winner"]) - 0.5)
+        liked = said.groupby(KEY, dropna=False)["human"].mean().reset_index()
+        rows, held = rows.merge(liked, on=KEY, how="left"), ["human"]
+    rows, columns = grouped(rows, by, questions)
+    parts = rows.groupby(columns, dropna=False, sort=True) if columns else [((), rows)]
+    made = []
+    for name, part in parts:
+        read = part[part["winner"].notna()]
+        tie = read["winner"] == "tie"
+        longer = read[~tie & (read["ratio"] != 0)]
+        used = read[~tie] if ties == "drop" else read
+        used = used[used[held].notna().all(axis=1)]
+        rate = used.groupby("two")["won"].transform("mean")
+        used = used[(rate > 0) & (rate < 1)]
+        design = pd.get_dummies(used["two"], dtype=float).assign(**used[["ratio", *held]])
+        fit = clustered_logit(design, used["won"], used["question_id"], level=level)
+        effect = fit.loc["ratio"]
+        made.append(
+            {
+                **dict(zip(columns, name, strict=True)),
+                "odds": np.exp(effect["value"]),
+                "longer_wins": ((longer["ratio"] > 0) == (longer["won"] == 1)).mean(),
+                "tie_rate": tie.mean(),
+                "too_few": effect["too_few"],
+                "n": len(used),
+                "low": np.exp(effect["low"]),
+                "high": np.exp(effect["high"]),
+                "no_verdict": len(part) - len(read),
+            }
+        )
+    return pd.DataFrame(made)
+
+
+def self_preference(
+    votes: pd.DataFrame,
+    *,
+    human: pd.DataFrame | None = None,
+    own: Mapping[str, str] | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How much more often judges let their own answers win than others do, on the same keys.
+
+    `own` says which model each judge is (by its name in `votes`); without it a judge `gpt-4/pair`
+    is the model `gpt-4`. A judge's win rate for itself (ties are half a win) is compared with the
+    mean of the other models' judges' ("judges") and with that of the `human` votes ("human"), key
+    by key. A judge who merely discerns better, or worse, than the others also differs from them:
+    read it beside `agreement`.
+
+    Judges differ in what they like of any model, their own or not. The interval and p_sign are of
+    these judges on other questions. p_value asks whether the leaning to its own model is more than
+    judges lean to models that are nobody's own among the two: it is missing where no judge judged
+    two models beside its own, and nothing then tells a judge's taste from its self-preference.
+
+    Columns: judge, model, against, own (win rate), other, difference, tie_rate (the judge's),
+    other_tie_rate, too_few, n (keys that both voted on), low, high (of the difference, clustered by
+    question), p_value, p_sign, p_holm, no_verdict (keys on which either has no verdict). Raises
+    FrameError for votes without a question_id, and where no judge's own model was voted on. Source:
+    arXiv 2306.05685, section 3.3 and Figure 3.
+    """
+    rows = by_name(on_questions(check(votes, "votes")))
+    taking = set(rows["model_a"]) | set(rows["model_b"])
+    named = {judge: model_of(judge, taking) for judge in rows["judge"].unique()}
+    is_model = {**named, **(own or {})}
+    model = rows["judge"].map(is_model)
+    said = None
+    if human is not None:
+        rows, said = same_ids(rows, by_name(check(human, "votes")))
+    groups = {"judges": rows.assign(as_model=model)}
+    if said is not None:
+        groups["human"] = said.assign(as_model=None)
+    made = []
+    for judge in sorted(set(rows["judge"][model.isin(taking)]), key=str):
+        me = is_model[judge]
+        mine = _of_own(rows[rows["judge"] == judge], me)
+        for against, theirs in groups.items():
+            others = _of_own(theirs[theirs["as_model"] != me], me)
+            both = mine.merge(others, on=KEY, suffixes=("", "_other"))
+            if both.empty:
+                continue
+            both["difference"] = both["worth"] - both["worth_other"]
+            both = both.assign(judge=judge, model=me, against=against)
+            known = both[both["difference"].notna()]
+            made.append(
+                both.assign(
+                    own=known["worth"].mean(),
+                    other=known["worth_other"].mean(),
+                    tie_rate=known["tie"].mean(),
+                    other_tie_rate=known["tie_other"].mean(),
+                )
+            )
+    if not made:
+        raise FrameError(
+            f"no judge's own answers were voted on by it and by others; judges are the models"
+            f" {sorted(set(is_model.values()))}, models here {sorted(taking)}: say in `own` which"
+            " model each judge is",
+            rows=votes,
+        )
+    firsts = ["judge", "model", "against", "own", "other"]
+    ties = ["tie_rate", "other_tie_rate"]
+    found = paired(pd.concat(made, ignore_index=True), [*firsts, *ties], level)
+    for against, theirs in groups.items():
+        here = found["against"] == against
+        error, dof = _taste(rows.assign(as_model=model.to_numpy()), theirs, is_model, against)
+        found.loc[here, "p_value"] = two_sided(
+            found.loc[here, "difference"].to_numpy(), np.full(here.sum(), error), dof
+        )
+    found["p_holm"] = holm(found["p_value"])
+    ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
+    return found[[*firsts, "difference", *ties, *ends]]
+
+
+def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+    """What changes when the assistants get other names: a row per judge model and outcome.
+
+    `games` and `renamed` are the same pairs judged in both orders under two prompts that differ in
+    the assistants' names; judges are matched by their model (`model/prompt`).
+    Outcomes are those of `position_bias`. Columns: judge, outcome, share, share_renamed, difference
+    (renamed less default), tie_rate, tie_rate_renamed (of the readable games), too_few, n (pairs in
+    both), low, high (of the difference, clustered by question), p_value, p_sign, p_holm, no_verdict
+    (pairs with a verdict missing under either prompt: counted in n, as the outcome error). Source:
+    arXiv 2306.05685, Table 2 ("default" and "rename").
+    """
+    sides = []
+    for shown in same_ids(check(games, "games"), check(renamed, "games")):
+        pairs, outcomes = in_both_orders(shown)
+        names = pairs["judge"].map(model_of)
+        sides.append(pairs.assign(judge=names, **{f"is_{k}": v for k, v in outcomes.items()}))
+    twice = [side[side.duplicated(PAIR)] for side in sides]
+    if any(map(len, twice)):
+        raise FrameError(
+            "several prompts of one judge model stand in one frame; give one prompt in each",
+            rows=pd.concat(twice),
+        )
+    both = sides[0].merge(sides[1], on=PAIR, suffixes=("", "_renamed"))
+    if both.empty and len(sides[0]):
+        raise never_meet("No pair of one judge model stands in both frames", games, renamed)
+    both["error"] = (both["missing"] + both["missing_renamed"]) > 0
+    made = []
+    for outcome in ("consistent", "biased_first", "biased_second", "mixed", "error"):
+        one, two = both[f"is_{outcome}"] * 1.0, both[f"is_{outcome}_renamed"] * 1.0
+        made.append(
+            both.assign(outcome=outcome, share=one, share_renamed=two, difference=two - one)
+        )
+    rows = pd.concat(made, ignore_index=True)
+    keys = ["judge", "outcome"]
+    found = paired(rows, keys, level).drop(columns="no_verdict")
+    sums = rows.groupby(keys)[["tie", "tie_renamed", "missing", "missing_renamed"]].sum()
+    more = (
+        rows.groupby(keys)[["share", "share_renamed"]]
+        .mean()
+        .assign(
+            tie_rate=sums["tie"] / (2 * rows.groupby(keys).size() - sums["missing"]),
+            tie_rate_renamed=sums["tie_renamed"]
+            / (2 * rows.groupby(keys).size() - sums["missing_renamed"]),
+            no_verdict=rows.groupby(keys)["error"].sum(),
+        )
+    )
+    found = found.merge(more.reset_index(), on=keys)
+    shares = ["share", "share_renamed", "difference", "tie_rate", "tie_rate_renamed"]
+    ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
+    return found[[*keys, *shares, *ends]]
+
+
+def _taste(
+    rows: pd.DataFrame, theirs: pd.DataFrame, is_model: Mapping[str, str], against: str
+) -> tuple[float, float]:
+    """How far judges lean to models that are not their own, and the degrees of freedom.
+
+    The standard error of a leaning, noise of the questions included: over all judges, of the
+    leanings to each model on the keys on which the judge's own model does not take part. Of M
+    models those of one judge sum to about nothing, so that they are worth M - 1.
+    """
+    mine, said = (
+        part.assign(worth=worth_of(part["winner"]))
+        .groupby([*KEY, "judge"], dropna=False)["worth"]
+        .agg(["sum", "count"])
+        for part in (rows, theirs)
+    )
+    others = said.groupby(level=KEY, dropna=False).sum().reindex(mine.index.droplevel("judge"))
+    others = others.set_axis(mine.index) - said.reindex(mine.index, fill_value=0)
+    gap = mine["sum"] / mine["count"] - others["sum"] / others["count"]
+    leant = gap.rename("gap").reset_index()
+    me = leant["judge"].map(is_model)
+    leant = leant[(leant["model_a"] != me) & (leant["model_b"] != me) & leant["gap"].notna()]
+    sides = [leant.assign(model=leant["model_a"]), leant.assign(model=leant["model_b"])]
+    sides[1]["gap"] *= -1
+    leanings = pd.concat(sides).groupby(["judge", "model"])["gap"].mean()
+    by_judge = leanings.pow(2).groupby(level="judge").agg(["sum", "size"])
+    by_judge = by_judge[by_judge["size"] > 1]
+    size = by_judge["size"]
+    squares = float((by_judge["sum"] * ((size - 1) / size) ** 2).sum())
+    dof, judges = float((size - 1).sum()), rows["judge"].unique()
+    if not dof:
+        return np.nan, np.nan
+    usual = float(size.mean())
+    # Of J judges each is compared with the others' mean: together they are worth J - 1.
+    worth = dof if against == "human" else dof * (len(judges) - 1) / len(judges)
+    return float(np.sqrt(squares / dof * (usual + 1) / usual)), max(worth, 1.0)
+
+
+def _of_own(votes: pd.DataFrame, model: str) -> pd.DataFrame:
+    """For each key on which the model takes part the mean of what the votes are worth to it."""
+    rows = votes[(votes["model_a"] == model) | (votes["model_b"] == model)]
+    worth = worth_of(rows["winner"])
+    worth = worth.where(rows["model_a"] == model, 1 - worth)
+    tie = (rows["winner"] == "tie").where(rows["winner"].notna())
+    rows = rows[KEY].assign(worth=worth, tie=tie.astype(float))
+    return rows.groupby(KEY, dropna=False)[["worth", "tie"]].mean().reset_index()

@@ -1,4 +1,4 @@
-"""Where the noise of judging comes from, and what one more of each would take away.
+"""Where the noise of judging comes from, and what a study of some size could see.
 
 What a game is worth to one of its two models varies, around the mean of its judge and order, from
 question to question, from one sample of the answers to the next, from judge to judge, from one
@@ -11,6 +11,9 @@ none to be seen.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -175,3 +178,164 @@ def _split(
         variances[at] = np.where(there, reached - before, np.nan)
         before = reached
     return variances, pairs
+
+
+# A judge that follows the order in a share f of its verdicts, and says one of two sides at random
+# in the others, flips f + (1 - f) / 2 of its pairs: three quarters where f is a half.
+FOLLOWS_ORDER = 0.75
+# Differences of means that are equal but for floating-point sums.
+_NO_DIFFERENCE = 1e-9
+
+
+def power(
+    variances: pd.DataFrame,
+    *,
+    questions: Sequence[int] = (80,),
+    answers: Sequence[int] = (1,),
+    judges: Sequence[int] = (1,),
+    orders: Sequence[int] = (1, 2),
+    draws: Sequence[int] = (1, 2),
+    per_call: float | None = None,
+    per_answer: float = 0.0,
+    chance: float = 0.8,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The smallest gap that each design can see, and what it costs: a row for every combination.
+
+    `variances` is what `components` found. A win rate over n questions has the variance
+    (question + (answers + (judge + (order + draw / draws) / orders) / judges) / answers) / n, each
+    part being the variance that its source adds, and beside it leaning / judges, which questions do
+    not take out (0 where `variances` has none, as of one judge: then it says nothing of others);
+    one order also lets the judge's lean to a place
+    into every win rate, which no number of questions takes out. `smallest_gap` is how far from one
+    half the win rate of one model against another must be to be told from it with the `chance`
+    given (a test at 1 - `level`, both sides). error, smallest_gap and information are missing where
+    no verdict varied, and where `order_flips` is three quarters or more: such a judge follows the
+    order in at least half of its verdicts, and its small variance is no power. `per_call` are the
+    dollars of one call of a judge, `per_answer` of generating one answer (two a question and
+    sample).
+
+    Columns: questions, answers, judges, orders, draws, error (of the win rate), smallest_gap,
+    calls, dollars (missing where `per_call` is), information (how much a dollar buys, 1 / error**2
+    a dollar, or a call where the price is unknown, the best design being 1). Sorted as given.
+    Raises ValueError for a design that is none. Source: Cochran 1977, sections 10.6 and 11.9.
+
+    >>> found = pd.DataFrame({"source": ["draw", "order", "judge", "answers", "question"],
+    ...                       "variance": [0.04, np.nan, np.nan, np.nan, 0.12]})
+    >>> made = power(found, questions=[100], orders=[1], draws=[1, 4])
+    >>> made[["error", "smallest_gap", "calls"]].round(3).values.tolist()
+    [[0.04, 0.112, 100.0], [0.036, 0.101, 400.0]]
+    """
+    part = _variances(variances)
+    flips = variances["order_flips"].max() if "order_flips" in variances.columns else np.nan
+    powerless = sum(part.values()) == 0 or flips >= FOLLOWS_ORDER
+    rows = []
+    for n, s, j, o, r in product(questions, answers, judges, orders, draws):
+        if min(n, s, j, o, r) < 1 or o > 2:
+            raise ValueError(
+                f"a design has {n} questions, {s} answers, {j} judges, {o} orders and {r} draws;"
+                " expected one or more of each, and one or two orders"
+            )
+        draw = part["order"] + part["draw"] / r
+        each = part["question"] + (part["answers"] + (part["judge"] + draw / o) / j) / s
+        calls = n * s * j * o * r
+        dollars = None if per_call is None else calls * per_call + 2 * n * s * per_answer
+        error = np.nan if powerless else np.sqrt(each / n + part["leaning"] / j)
+        rows.append((n, s, j, o, r, error, calls, dollars))
+    names = ["questions", "answers", "judges", "orders", "draws", "error", "calls", "dollars"]
+    made = pd.DataFrame(rows, columns=names).astype({"error": float, "dollars": float})
+    made.insert(6, "smallest_gap", made["error"] * _reach(chance, level))
+    spent = made["calls"] if per_call is None else made["dollars"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bought = 1 / (made["error"] ** 2 * spent)
+    return made.assign(information=bought / bought.max())
+
+
+def labels_needed(
+    compared: pd.DataFrame, *, chance: float = 0.8, level: float | None = None
+) -> pd.DataFrame:
+    """How many more human labels would tell each two judges (or models) apart.
+
+    `compared` is what `compare_judges` or `compare_models` found, at its `level`. The number is
+    that with which an interval leaves 0 out with the `chance` given, on average over how large the
+    true difference may be (assurance; O'Hagan, Stevens and Campbell 2005). That is normal about
+    the difference seen, shrunk by the factor d**2 / (d**2 + error**2), for what stands out in a
+    pilot is on average too large; a number for the difference seen alone would be too small.
+    `at_best` is the number
+    if the difference is the end of its interval that is farthest from 0.
+
+    Columns: those that name the two and all before difference; difference, n, low, high, needed
+    (labels in all), more (beyond the n there are; 0 where they suffice), at_best (in all). Numbers
+    are missing where there is no interval or no difference (less than 1e-9).
+
+    >>> seen = pd.DataFrame({"judge_a": ["x"], "judge_b": ["y"], "difference": [0.08], "n": [100],
+    ...                      "low": [0.02], "high": [0.14]})
+    >>> labels_needed(seen)[["needed", "more", "at_best"]].astype(int).values.tolist()
+    [[223, 123, 38]]
+    """
+    needs = ["difference", "n", "low", "high"]
+    if missing := [name for name in needs if name not in compared.columns]:
+        raise FrameError(
+            f"there is no {', '.join(missing)} in the comparison; give what compare_judges or"
+            " compare_models returned",
+            columns=missing,
+        )
+    from scipy.stats import norm
+
+    level = compared.attrs.get("level", 0.95) if level is None else level
+    reach, edge = _reach(chance, level), norm.ppf((1 + level) / 2)
+    width = (compared["high"] - compared["low"]) / 2
+    error = width / edge
+    seen = compared["difference"].where(compared["difference"].abs() > _NO_DIFFERENCE).abs()
+    needed = np.ceil(compared["n"] * _assured(seen, error, chance, edge))
+    farthest = compared[["low", "high"]].abs().max(axis=1)
+    firsts = list(compared.columns[: list(compared.columns).index("difference")])
+    return compared[[*firsts, *needs]].assign(
+        needed=needed,
+        more=(needed - compared["n"]).clip(lower=0),
+        at_best=np.ceil(compared["n"] * (reach * error / farthest) ** 2),
+    )
+
+
+def _assured(seen: pd.Series, error: pd.Series, chance: float, edge: float) -> np.ndarray:
+    """How many times the labels there are an interval leaves 0 out with, by chance on average."""
+    from scipy.special import ndtr
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(81)
+    weights = weights / weights.sum()
+    z = (seen / error).to_numpy(float)[:, None]
+    shrunk = z**2 / (z**2 + 1)
+    true = z * shrunk + np.sqrt(shrunk) * nodes  # in errors of the study that there is
+    low, high = np.full(len(z), -10.0), np.full(len(z), 40.0)  # of the logarithm
+    for _ in range(60):
+        middle = (low + high) / 2
+        gap = true * np.exp(middle / 2)[:, None]
+        enough = (ndtr(gap - edge) + ndtr(-gap - edge)) @ weights >= chance
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(np.isfinite(z[:, 0]), np.exp(high), np.nan)
+
+
+def _reach(chance: float, level: float) -> float:
+    """How many standard errors a difference must have to be seen with this chance."""
+    if not (0 < chance < 1 and 0 < level < 1):
+        raise ValueError(
+            f"chance is {chance!r} and level {level!r}; expected numbers between 0 and 1, such as"
+            " 0.8 and 0.95"
+        )
+    from scipy.stats import norm
+
+    return float(norm.ppf((1 + level) / 2) + norm.ppf(chance))
+
+
+def _variances(found: pd.DataFrame) -> dict[str, float]:
+    """The variance of each source, 0 where it is missing or negative."""
+    needed = set(SOURCES) - {"leaning"}
+    there = set(found["source"]) if {"source", "variance"} <= set(found.columns) else set()
+    if there - {"leaning"} != needed:
+        raise FrameError(
+            f"variances come from {', '.join(SOURCES)}, one row each; give what `components` found",
+            columns=list(found.columns),
+        )
+    known = found.set_index("source")["variance"].astype(float)
+    known = known.reindex(list(SOURCES)).fillna(0.0)
+    return {str(name): max(value, 0.0) for name, value in known.items()}

@@ -13,7 +13,7 @@ from statsmodels.formula.api import ols
 from support import examples
 
 from lmjudge.errors import FrameError
-from lmjudge.stats.gold import gold_accuracy
+from lmjudge.stats.agreement import gold_accuracy
 from lmjudge.stats.grading import (
     best_threshold,
     compare_graders,

@@ -29,7 +29,7 @@ from oracle import planted, recovered
 
 import lmjudge as lj
 from lmjudge.frames import frame
-from lmjudge.simulation import JUDGES, KIN, MODELS, MOVED
+from lmjudge.simulation import JUDGES, KIN, MODELS, MOVED, Study
 from lmjudge.stats.bias import in_both_orders
 from lmjudge.stats.intervals import estimate
 
@@ -53,7 +53,7 @@ def cells(seed: int, per_category: int = 10) -> pd.DataFrame:
     return pd.concat(every, ignore_index=True).assign(seed=seed)
 
 
-def of_study(study: lj.Study, what: str) -> Iterable[pd.DataFrame]:
+def of_study(study: Study, what: str) -> Iterable[pd.DataFrame]:
     """A table's rows for every habit of the judges of a study."""
     ask = {"store": Memory(), "endpoint": study.endpoint}
     games = {
@@ -83,7 +83,7 @@ def of_study(study: lj.Study, what: str) -> Iterable[pd.DataFrame]:
             yield see("self_preference", owns, "difference", judge=f"{name}/pair", against=against)
 
 
-def first_less_second(study: lj.Study, games: pd.DataFrame, name: str) -> pd.DataFrame:
+def first_less_second(study: Study, games: pd.DataFrame, name: str) -> pd.DataFrame:
     """How much oftener the first answer was preferred both times than the second."""
     pairs, outcomes = in_both_orders(games)
     gap = outcomes["biased_first"] * 1.0 - outcomes["biased_second"]

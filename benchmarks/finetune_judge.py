@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("base")
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument(
-        "--runs", type=int, help="train and test on so many of the folds (default: all)"
+        "--runs", type=int, help="train and test on this many of the folds (default: all)"
     )
     parser.add_argument("--questions", type=int, default=80)
     parser.add_argument("--epochs", type=float, default=4)
@@ -58,7 +58,7 @@ def main() -> None:
         learned = verdicts[~verdicts["question_id"].isin(test | stop)]
         followed = verdicts[verdicts["question_id"].isin(stop)]
         begun = time.monotonic()
-        training = lj.train_judge(
+        training = lj.train.train_judge(
             learned, cut, base=given.base, out=out / f"judge-{fold}", held_out=followed, seed=given.seed,
             learning_rate=given.rate, epochs=given.epochs, evaluations=2 * round(given.epochs), batch_size=16,
             longest=given.longest, warmup=0.1, weight_decay=0.01, progress=False,
@@ -94,36 +94,6 @@ def main() -> None:
                 f"\nagreement with {name}\n{met[['x', 'setting', 'agreement', 'n', 'low', 'high']].round(3).to_string(index=False)}"
             )
     print("\n", lj.position_bias(games, rule="lean").round(3).to_string(index=False))
-    # Where length misleads: the votes on the shorter answer.
-    words = {
-        (r["question_id"], frozenset((r["model_a"], r["model_b"]))): r["winner"]
-        and (r["model_a"] if r["winner"] == "model_a" else r["model_b"])
-        for r in longer.query("winner != 'tie'").to_dict("records")
-    }
-    rows = []
-    mine = {
-        (r["question_id"], frozenset((r["model_a"], r["model_b"]))): None
-        if r["winner"] not in ("model_a", "model_b")
-        else r[r["winner"]]
-        for r in fitted.to_dict("records")
-    }
-    for vote in voters.query("winner in ['model_a', 'model_b']").to_dict("records"):
-        pair = vote["question_id"], frozenset((vote["model_a"], vote["model_b"]))
-        liked = vote[vote["winner"]]
-        if pair in words:
-            rows.append(
-                {
-                    "chosen": "longer" if words[pair] == liked else "shorter",
-                    "question_id": vote["question_id"],
-                    "said": "neither"
-                    if mine[pair] is None
-                    else "right"
-                    if mine[pair] == liked
-                    else "wrong",
-                }
-            )
-    told = pd.DataFrame(rows).groupby(["chosen", "said"]).size().unstack(fill_value=0)
-    print("\nvotes for the longer and the shorter answer, and the fine-tuned judge\n", told)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
@@ -35,6 +37,23 @@ def test_code_of_the_how_to_pages_names_what_is_there(block: str) -> None:
             if room is not None:
                 given = {word.arg: None for word in node.keywords}
                 inspect.signature(getattr(room, node.func.attr)).bind(*node.args, **given)
+
+
+PAGES = [
+    *(page for page in sorted(DOCS.glob("**/*.md")) if page.name != "migration.md"),  # of old names
+    DOCS.parent / "README.md",
+    *sorted((DOCS.parent / "benchmarks").glob("*.py")),
+    *sorted((DOCS.parent / "benchmarks").glob("*.sh")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_public_name_that_a_page_or_a_benchmark_uses_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for path in set(re.findall(r"\blj\.([a-z_.]*\w+)", text)):
+        attrgetter(path)(lj)
+    for module in re.findall(r"python -m (lmjudge[.\w]*)", text):
+        assert find_spec(module), module
 
 
 SECURITY = [DOCS / "security.md", DOCS.parent / "SECURITY.md"]

@@ -1,4 +1,4 @@
-"""Two models answering live and anonymously, voted on blind: an arena of one's own."""
+"""Two models answer live and anonymously, and you vote blind: an arena of your own models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
-from threading import Thread
+from threading import RLock, Thread
 from typing import Any
 
 import pandas as pd
@@ -41,8 +41,9 @@ def arena(
     once; the cell shows both side by side, while they come from an OpenAIEndpoint. Votes are kept,
     read and undone as `vote` does, and no model is named before the session ends; with typed
     prompts you can end it at any time. `.ratings()` gives the Bradley-Terry ratings of the votes. A
-    case whose answer failed is passed over, and the cell says why. Raises ValueError for fewer than
-    two models.
+    case whose answer failed is passed over, and the cell says why; a turn that failed is taken out
+    of its battle. Where no model can be asked, the cell says why and has a button to try again; the
+    error is `.halted`. Raises ValueError for fewer than two models.
     """
     return Arena(questions, endpoints, store=store, voter=voter, path=path, seed=seed)
 
@@ -72,13 +73,16 @@ class Arena(Ballot):
         self.typed = questions is None
         self.asked: dict[Any, dict[Any, Any]] = {}
         self.said: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}
-        self.failed: dict[object, str] = {}
+        self.failed: dict[tuple[Any, int, frozenset[str]], str] = {}
         self.talk: object = None  # the battle that has follow-ups
-        self.before: dict[object, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self.before: dict[object, Case] = {}  # of a turn, its battle without it
         self.partial = ["", ""]  # what both have said so far of the turn that is asked
+        self.lost_turn = ""  # why a turn was taken out, until the next act
+        self.halted: Exception | None = None  # why no model is asked, until the next act
         self.panels: list[Any] = []
-        self.panels_wanted = False
+        self.live = False  # whether answers are asked for in the background
         self.asker: Thread | None = None
+        self.lock = RLock()
         super().__init__([], voter=voter, path=path, seed=seed)
         if isinstance(questions, str):
             self._check(questions)
@@ -116,6 +120,7 @@ class Arena(Ballot):
         pairs = list(combinations(self.answerers, 2))
         fewest = min(self._of_models[frozenset(two)] for two in pairs)
         drawn = [two for two in pairs if self._of_models[frozenset(two)] == fewest]
+        self.failed = {pair: why for pair, why in self.failed.items() if pair[0] != name}
         self._add(
             _prompted(name, prompt),
             [drawn[int(_digest(f"{self.seed} {self.voter} {name}"), 16) % len(drawn)]],
@@ -135,7 +140,7 @@ class Arena(Ballot):
         of = f"{case.question_id}+{_digest(prompt)}"
         further = Case(of, case.turn + 1, (*case.question, prompt), case.models, None)
         self.asked[of] = row | {"question_id": of, "turns": [*row["turns"], prompt]}
-        self.before[further.pair] = self.said[case.pair]
+        self.before[further.pair] = case
         del self.cases[case.pair]
         self.cases[further.pair] = further
         self.talk = further.pair
@@ -159,50 +164,85 @@ class Arena(Ballot):
 
     def state(self) -> dict[str, Any]:
         """What the widget shows; the answers are asked for first, in a cell in the background."""
-        if not self.panels_wanted:
+        if not self.live:
             self._catch_up()
-        elif self.asker is None or not self.asker.is_alive():
-            self.asker = Thread(target=self._catch_up, name="lmjudge-arena", daemon=True)
-            self.asker.start()
+        else:
+            with self.lock:
+                if self.asker is None:
+                    self.asker = Thread(target=self._in_background, daemon=True)
+                    self.asker.start()
         return self._seen()
 
     def _repr_mimebundle_(self, **_: object) -> Any:
-        self.panels_wanted = True
-        return bundle(self, self.panels)
+        self.live = True
+        shown = bundle(self, self.panels)
+        self.live = bool(self.panels)
+        self._show()  # answers may have come before the panel was there
+        return shown
 
     def _seen(self) -> dict[str, Any]:
         """What there is to see now."""
         why = "; ".join(dict.fromkeys(self.failed.values()))
-        error = f"passed over, without an answer: {len(self.failed)} ({why})" if why else ""
+        errors = [f"passed over, without an answer: {len(self.failed)} ({why})"] if why else []
+        if self.lost_turn:
+            errors.append(f"no answer to the last turn, which is taken out ({self.lost_turn})")
+        if self.halted:
+            # Its message may name a model or a server, and the vote is still to come.
+            why = getattr(self.halted, "reason", type(self.halted).__name__)
+            errors.append(f"the models cannot be asked ({why}); `.halted` of the arena says why")
         case = None if self.waiting else self.current
-        answering = case is not None and case.pair not in self.said
-        more = {"prompts": self.typed, "arena": True, "answering": answering}
-        return super().state() | more | {"error": error}
+        return super().state() | {
+            "prompts": self.typed,
+            "arena": True,
+            "answering": case is not None and case.pair not in self.said,
+            "halted": self.halted is not None,
+            "error": "; ".join(errors),
+        }
+
+    def _due(self) -> Case | None:
+        """The case whose answers are to be asked for; where there is none, the thread ends."""
+        with self.lock:
+            case = None if self.waiting or self.halted else self.current
+            if case is None or case.pair in self.said:
+                self.asker = None
+                return None
+            return case
 
     def _catch_up(self) -> None:
         """Ask for the answers that are to be shown, and show them."""
-        while (case := self.current) and not self.waiting and case.pair not in self.said:
+        while case := self._due():
             self._answer(case)
+            self._show()
+
+    def _in_background(self) -> None:
+        try:
+            self._catch_up()
+        except Exception as error:  # nobody above would hear of it, and the cell would wait
+            with self.lock:
+                self.halted, self.asker = error, None
             self._show()
 
     def _show(self) -> None:
         for panel in self.panels:
-            panel.state = self._seen()
+            panel.show(self._seen)
 
     def act(self, message: dict[str, Any]) -> None:
-        """Ask, vote or undo, as the widget was told to."""
-        if isinstance(message.get("prompt"), str):
-            self.ask(message["prompt"])
-        elif isinstance(message.get("follow_up"), str):
-            self.follow_up(message["follow_up"])
-        else:
-            super().act(message)
+        """Ask, vote, undo or try again, as the widget was told to."""
+        with self.lock:
+            self.halted, self.lost_turn = None, ""
+            if isinstance(message.get("prompt"), str):
+                self.ask(message["prompt"])
+            elif isinstance(message.get("follow_up"), str):
+                self.follow_up(message["follow_up"])
+            else:
+                super().act(message)
 
     def read_by_voter(self, case: Case) -> dict[str, Any]:
         """The texts of a case, its answers as they came."""
         said = self.said.get(case.pair)
         if said is None:
-            before = self.before.get(case.pair, ((), ()))
+            earlier = self.before.get(case.pair)
+            before = self.said[earlier.pair] if earlier else ((), ())
             said = ((*before[0], self.partial[0]), (*before[1], self.partial[1]))
         whole = Case(case.question_id, case.turn, case.question, case.models, said)
         return super().read_by_voter(whole)
@@ -222,8 +262,6 @@ class Arena(Ballot):
         """Ask both models at the same time, so that no delay tells which is which."""
         question = frame("questions", [self.asked[case.question_id]])
 
-        self.partial = ["", ""]
-
         def reply(side: int) -> dict[str, Any]:
             endpoint: Any = self.endpoints[case.models[side]]
 
@@ -238,13 +276,21 @@ class Arena(Ballot):
             self.partial[side] = (made["turns"].iloc[0] or [""])[-1]
             return dict(made.iloc[0])
 
-        with ThreadPoolExecutor(2) as both:
-            a, b = both.map(reply, (0, 1))
+        try:
+            with ThreadPoolExecutor(2) as both:
+                a, b = both.map(reply, (0, 1))
+        finally:
+            self.partial = ["", ""]
         reasons = [str(said["reason"]) for said in (a, b) if not isinstance(said["turns"], list)]
-        if reasons:
-            self.failed[case.pair] = reasons[0]
-        else:
-            self.said[case.pair] = (tuple(a["turns"]), tuple(b["turns"]))
+        with self.lock:
+            if not reasons:
+                self.said[case.pair] = (tuple(a["turns"]), tuple(b["turns"]))
+            elif earlier := self.before.get(case.pair):
+                del self.cases[case.pair]
+                self.cases[earlier.pair] = earlier
+                self.talk, self.lost_turn = earlier.pair, reasons[0]
+            else:
+                self.failed[case.pair] = reasons[0]
 
 
 def _digest(text: str) -> str:

@@ -100,6 +100,8 @@ function vote(model, root, send) {
   const undo = () => send({ undo: true });
   const finish = () => send({ finish: true });
   let opinion = {};
+  let draft = "";
+  let coming = null; // where the texts of replies that still come are shown
   const choose = (name, option) => {
     chosen[name] = option;
     show();
@@ -122,17 +124,25 @@ function vote(model, root, send) {
     return box("lmj-bar", button("A is better (a)", () => cast("a")), button("B is better (b)", () => cast("b")),
       button("tie (t)", () => cast("tie")), button("both are bad (x)", () => cast("both_bad")));
   };
-  const talk = shown => shown.question.flatMap((turn, at) => [said(turn),
-    box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), said(shown[side][at] ?? ""))))]);
+  const talk = shown => {
+    const said_in = shown.question.map((turn, at) => ["a", "b"].map(side => said(shown[side][at] ?? "")));
+    coming = said_in.at(-1);
+    return shown.question.flatMap((turn, at) => [said(turn),
+      box("lmj-sides", ...said_in[at].map((text, side) => box("lmj-answer", make("h4", "AB"[side]), text)))]);
+  };
   const sides = shown => [...shown.question.map(turn => said(turn)),
     box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), ...shown[side].map(turn => said(turn)))))];
   const asking = (label, what) => {
-    const text = make("textarea", null, { "aria-label": "Prompt", placeholder: "Ask both models something" });
-    const ask = button(label, () => {
-      ask.disabled = true;
-      send({ [what]: text.value });
-    });
-    return [text, box("lmj-bar", ask)];
+    const text = make("textarea", null, { "aria-label": "Prompt", placeholder: "Ask both models something", oninput: () => { draft = text.value; } });
+    text.value = draft;
+    const ask = () => {
+      if (text.value.trim()) send({ [what]: text.value });
+      else text.focus();
+    };
+    text.onkeydown = event => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) ask();
+    };
+    return [text, box("lmj-bar", button(`${label} (Ctrl+Enter)`, ask))];
   };
   const names = rows => {
     const table = make("table", null, { class: "lmj-named" });
@@ -150,7 +160,12 @@ function vote(model, root, send) {
     if (state.place !== place) {
       place = state.place;
       chosen = {};
+      draft = "";
+    } else if (coming && state.answering && !state.error) {
+      // Written where it stands, so that scrolling and focus stay.
+      return coming.forEach((node, side) => { node.textContent = state.case["ab"[side]].at(-1) ?? ""; });
     }
+    coming = null;
     const focused = root.contains(document.activeElement);
     content.replaceChildren();
     content.append(box("lmj-bar",
@@ -165,8 +180,10 @@ function vote(model, root, send) {
         answer("reasonable", "Is this judgment reasonable? "), answer("change", "Would you change your vote? "));
     } else if (state.case) {
       content.append(...(state.arena ? talk(state.case) : sides(state.case)));
-      if (state.answering) content.append(make("p", "Both are answering …", { role: "status" }));
+      if (state.halted) content.append(box("lmj-bar", button("Try again", () => send({}))));
+      else if (state.answering) content.append(make("p", "Both are answering …", { role: "status" }));
       else content.append(ballot(state));
+      if (!state.answering) coming = null;
       if (state.arena && !state.answering) content.append(...asking("Go on with both", "follow_up"));
     } else if (!state.prompts) content.append(make("p", "All pairs have your vote. Thank you."));
     if (state.named.length) content.append(make("p", "The session has ended. These are the models:"), names(state.named));

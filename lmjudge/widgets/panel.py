@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import anywidget
@@ -22,6 +23,15 @@ class Panel(anywidget.AnyWidget):
     _css = Path(__file__).parent / "panel.css"
     state = traitlets.Dict().tag(sync=True)
 
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.lock = RLock()
+
+    def show(self, seen: Callable[[], State]) -> None:
+        """Show what is `seen`; of two threads at the same time, the later shows the newer."""
+        with self.lock:
+            self.state = seen()
+
 
 def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> Panel:
     """A widget that shows `state()` and hands what a person does to `act`, then shows it anew.
@@ -37,7 +47,7 @@ def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> 
         except _WRONG as wrong:
             error = {"error": str(wrong)}
         try:
-            made.state = state() | error
+            made.show(lambda: state() | error)
         except _WRONG as wrong:  # what a person did stands; it cannot be shown how it goes on
             made.state = made.state | {"error": str(wrong)}
 

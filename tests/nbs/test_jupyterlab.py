@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import nbformat
 import pytest
 from hostile import PAGES
+from loopback import Loopback, error, http
 from nbformat.v4 import new_code_cell, new_notebook
 
 if TYPE_CHECKING:
@@ -201,3 +202,88 @@ def test_browsing_and_voting_in_jupyterlab(project: Path, lab: str, chromium: Br
         "model_a",
         "tie",
     ]
+
+
+ARENA = """import lmjudge as lj
+live = {name: lj.OpenAIEndpoint("URL") for name in ("model-one", "model-two")}
+lj.arena(None, live, store=lj.Store("store", mode="record"), voter="ann", path="arena/ann.jsonl")"""
+
+
+def streamed(body: dict, nth: int) -> list[str | float]:
+    """Return a reply in six pieces, 0.3 s apart; refuse a secret, and once what is down."""
+    asked = body["messages"][-1]["content"]
+    if "secret" in asked:
+        return [http(400, error("no"))]
+    if "down" in asked and nth == 0:
+        return [http(401, error("your key model-one is no good"))]
+    words = [f"word{at} " for at in range(5)] + [asked]
+    pieces = [f"data: {json.dumps({'choices': [{'delta': {'content': w}}]})}\n\n" for w in words]
+    end = 'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+    size = len("".join(pieces) + end)
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {size}\r\n\r\n"
+    return [head.encode(), *(part for one in pieces for part in (one.encode(), 0.3)), end.encode()]
+
+
+def test_an_arena_in_jupyterlab(project: Path, lab: str, chromium: Browser) -> None:
+    """Type prompts, see both answers come, go on, vote by key and button, end the session."""
+    pytest.importorskip("anywidget")
+    kernel = {"kernelspec": {"name": "python3", "display_name": "python3"}}
+    votes = project / "nbs" / "arena" / "ann.jsonl"
+    page = chromium.new_page(viewport={"width": 1400, "height": 1000})
+    page.set_default_timeout(60_000)
+    panel, prompt = page.locator(".lmj"), page.get_by_label("Prompt")
+    tie = panel.get_by_role("button", name="tie (t)")
+
+    def cast(kept: int) -> list[dict]:
+        panel.locator("strong[role=status]", has_text=f"{kept} voted on").wait_for()
+        return [json.loads(line) for line in votes.read_text().splitlines()]
+
+    with Loopback(script=streamed) as server:
+        cells = [new_code_cell(ARENA.replace("URL", server.url), id="c0")]
+        nbformat.write(new_notebook(cells=cells, metadata=kernel), project / "nbs" / "arena.ipynb")
+        run_all(page, lab.format("arena.ipynb"))
+        panel.get_by_role("button", name="Ask both").click()  # nothing is asked without a prompt
+        prompt.fill("Is rain wet?")
+        prompt.press("Control+Enter")
+        panel.get_by_text("Both are answering").wait_for()
+        page.wait_for_function(
+            """() => { const texts = [...document.querySelectorAll(".lmj-answer .lmj-said")];
+                return texts.length === 2 && texts.every(one => one.innerText.startsWith("word0"))
+                  && texts.some(one => !one.innerText.includes("rain")); }"""
+        )
+        assert tie.count() == 0
+        tie.wait_for()
+        for said in panel.locator(".lmj-answer .lmj-said").all():
+            assert said.inner_text().endswith("Is rain wet?")
+        prompt.fill("tell the secret")
+        panel.get_by_role("button", name="Go on with both").click()
+        panel.get_by_role("alert").get_by_text("which is taken out (bad_request)").wait_for()
+        prompt.fill("At a bus stop?")
+        panel.get_by_role("button", name="Go on with both").click()
+        panel.get_by_text("Both are answering").wait_for()
+        tie.wait_for()
+        assert panel.get_by_role("alert").count() == 0
+        assert panel.locator(".lmj-answer .lmj-said").count() == 4
+        assert "model-" not in panel.inner_text()
+        panel.focus()
+        page.keyboard.press("a")
+        (vote,) = cast(1)
+        assert (vote["turn"], vote["winner"], vote["judge"]) == (2, "model_a", "ann")
+        for kept, (asked, key) in enumerate({"Fog?": "b", "Ice?": "t", "Is it down?": "x"}.items()):
+            prompt.fill(asked)
+            panel.get_by_role("button", name="Ask both").click()
+            if asked == "Is it down?":
+                panel.get_by_role("alert").get_by_text("cannot be asked (unauthorized)").wait_for()
+                assert "model-one" not in panel.inner_text()
+                panel.get_by_role("button", name="Try again").click()
+            tie.wait_for()
+            panel.focus()
+            page.keyboard.press(key)
+            kept_votes = cast(kept + 2)
+        winners = ["model_a", "model_b", "tie", "tie (bothbad)"]
+        assert [one["winner"] for one in kept_votes] == winners
+        panel.get_by_role("button", name="End and name the models").click()
+        panel.get_by_role("cell", name="model-one").first.wait_for()
+    # "a", "b" and "x" insert and cut cells where JupyterLab hears them.
+    assert page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.length") == 1
+    page.close()

@@ -848,6 +848,62 @@ def test_a_battle_has_any_number_of_turns_and_is_kept_as_one_vote(tmp_path: Path
     assert both["judge"].value_counts().to_dict() == {"ann": 3, "bob": 3}
 
 
+def test_a_turn_that_fails_is_taken_out_of_its_battle_and_may_be_asked_again(
+    tmp_path: Path,
+) -> None:
+    live = {"model-one": Echo(), "model-two": Echo(fail=frozenset({"secret"}))}
+    how = {"store": lj.Store(tmp_path / "store", mode="record"), "path": tmp_path / "v.jsonl"}
+    arena = lj.arena(None, live, voter="ann", **how)
+    arena.ask("Rain?")
+    before = arena.state()["case"]
+    for _ in range(2):
+        arena.act({"follow_up": "secret"})
+        assert "the last turn, which is taken out" in arena.state()["error"]
+        assert arena.state()["case"] == before
+    arena.act({"follow_up": "Snow?"})
+    assert arena.state()["error"] == ""
+    assert arena.state()["case"]["question"] == ["Rain?", "Snow?"]
+    arena.cast("a")
+    assert arena.votes["turn"].tolist() == [2]
+    live["model-two"].asked.clear()
+    for _ in range(2):  # a prompt that was passed over
+        arena.ask("secret")
+        assert arena.state()["case"] is None
+        assert "passed over" in arena.state()["error"]
+    assert len(live["model-two"].asked) == 2
+
+
+def test_a_cell_whose_models_cannot_be_asked_says_so_and_tries_again(tmp_path: Path) -> None:
+    pytest.importorskip("anywidget")
+    live = {"model-one": Echo(stop_after=0), "model-two": Echo()}
+    how = {"store": lj.Store(tmp_path / "store", mode="record"), "path": tmp_path / "v.jsonl"}
+    arena = lj.arena("Rain?", live, voter="ann", **how)
+    arena._repr_mimebundle_()
+    (panel,) = arena.panels
+
+    def settled() -> dict:
+        if asker := arena.asker:
+            asker.join(30)
+        return panel.state
+
+    assert settled()["halted"]
+    assert "cannot be asked (quota)" in panel.state["error"]
+    assert str(arena.halted) == "no more money; top up"
+    assert panel.state["case"]["a"] == panel.state["case"]["b"] == [""]
+    live["model-one"].stop_after = None
+    panel._handle_custom_msg({}, [])
+    assert not settled()["halted"]
+    assert panel.state["error"] == ""
+    assert panel.state["case"]["a"] == panel.state["case"]["b"] == ["echo Rain?"]
+    # Again, with answers that are there at once: the cell does not wait for them.
+    for number in range(20):
+        again = lj.arena("Rain?", live, voter=f"voter {number}", **how)
+        again._repr_mimebundle_()
+        if asker := again.asker:
+            asker.join(30)
+        assert not again.panels[0].state["answering"]
+
+
 def test_replies_of_a_server_are_seen_while_they_come(tmp_path: Path) -> None:
     from dataclasses import replace
 

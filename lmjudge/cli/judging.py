@@ -90,9 +90,17 @@ def _asked(questions: pd.DataFrame) -> pd.DataFrame:
 def _save_pairs(parsed: argparse.Namespace, judgments: pd.DataFrame, lineup: pd.DataFrame) -> Path:
     """Write the pairs that scores amount to, in Alpaca's format if the file is .json."""
     from lmjudge.data import save
+    from lmjudge.errors import FrameError
     from lmjudge.train import pairs_from_scores
 
     pairs = pairs_from_scores(judgments, lineup)
+    if pairs.empty:
+        raise FrameError(
+            f"{parsed.pairs} is not written: no two answers to a question have unequal scores"
+            f" ({int(judgments['score'].notna().sum())} of {len(judgments)} have one at all). Read"
+            " the judge's replies in the judgments that were written.",
+            rows=judgments,
+        )
     if parsed.pairs.suffix != ".json":
         return save(pairs, parsed.pairs)
     asked = _asked(_read(parsed, "load_questions", parsed.questions))

@@ -19,8 +19,8 @@ def load_template(source: str | os.PathLike[str] = "alpaca-prompts") -> dict[str
     `source` is a source's name, or a file: Python code that assigns a PROMPT_DICT (read, never
     run), JSON with `prompt_no_input` and `prompt_input`, or any text. It shows {instruction} or
     {question}, and {input} if it is for questions that have one. Returns `template`, and
-    `template_with_input` where there is one. Raises DataMissing for a source that is not here,
-    PromptError for a file without a template.
+    `template_with_input`; where the file has none, it shows the input below the question. Raises
+    DataMissing for a source that is not here, PromptError for a file without a template.
 
     Source: Algorithm 1 of "Instruction Tuning with GPT-4" (arXiv 2304.03277) fills Alpaca's.
     """
@@ -45,6 +45,9 @@ def load_template(source: str | os.PathLike[str] = "alpaca-prompts") -> dict[str
             " or a text that shows {instruction}",
             name=str(path),
         )
+    if "template" in made:
+        shown = made["template"].replace("{question}", "{question}\n\n{input}")
+        made.setdefault("template_with_input", shown)
     return made
 
 

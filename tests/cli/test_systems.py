@@ -106,7 +106,10 @@ def test_templates_are_read_as_data(here: Path) -> None:
         ("t.txt", "Please: {question}"),
     ):
         (here / name).write_text(text)
-        assert load_template(here / name) == {"template": "Please: {question}"}
+        assert load_template(here / name) == {
+            "template": "Please: {question}",
+            "template_with_input": "Please: {question}\n\n{input}",
+        }
     (here / "t.txt").write_text("Do {instruction} to {input}")
     assert load_template(here / "t.txt") == {"template_with_input": "Do {question} to {input}"}
     (here / "bad.py").write_text("PROMPT_DICT = open('secret').read()")
@@ -135,6 +138,20 @@ def test_comparison_pairs_of_many_answers(here: Path, server: Loopback) -> None:
     assert lmjudge(f"{words} pairs.jsonl") == 0
     again = lj.load_pairs(here / "pairs.jsonl")
     assert again["chosen"].tolist() == pairs["chosen"].tolist()
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "pairs.jsonl"])
+def test_no_pair_of_unequal_scores_is_an_error_that_says_so(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    server.answer = lambda body: "I cannot grade these."
+    for model in ("a", "b"):
+        rows = [row | {"output": f"{model} says", "generator": model} for row in ALPACA]
+        (here / f"{model}.json").write_text(json.dumps(rows))
+    words = f"judge alpaca.json a.json b.json --judge m --prompt many --pairs {name}"
+    assert lmjudge(words) == 1
+    assert "unequal scores (0 of 6 have one at all)" in capsys.readouterr().err
+    assert not (here / name).exists()
 
 
 def test_sharegpt_conversations_are_read(here: Path) -> None:

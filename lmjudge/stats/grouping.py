@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import OVERALL, same_ids, swap
+from lmjudge.frames import OVERALL, in_order, same_ids, swap
 
 By: TypeAlias = str | Sequence[str] | None
 # What a judge's name may end in beside its prompt (a test compares with the parsers themselves).
@@ -113,9 +113,10 @@ def own_columns(
 
 
 def totals(rows: pd.DataFrame, columns: list[str], names: list[str]) -> pd.DataFrame:
-    """What `names` sum to in each group of `columns` (sorted); in all where there are none."""
+    """What `names` sum to in each group of `columns`, in order; in all where there are none."""
     if columns:
-        return rows.groupby(columns, dropna=False, sort=True)[names].sum().reset_index()
+        sums = rows.groupby(columns, dropna=False, sort=True)[names].sum().reset_index()
+        return in_order(sums, columns).reset_index(drop=True)
     return rows[names].sum().to_frame().T
 
 

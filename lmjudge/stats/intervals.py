@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
+from lmjudge.frames import in_order
 
 # The fewest questions that docs/coverage.md was measured with. Of a kind of question as rare
 # as one in seven, ten questions hold none in a fifth of all studies, and nothing in them tells.
@@ -315,12 +316,13 @@ def holm(p_values: np.ndarray | pd.Series) -> np.ndarray:
 
 
 def groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The distinct values of `by`, sorted, and for each row the number of its group."""
+    """The distinct values of `by`, in order, and for each row the number of its group."""
     if not by:
         return pd.DataFrame(index=pd.RangeIndex(1)), np.zeros(len(rows), dtype=np.int64)
     number = rows.groupby(by, dropna=False, sort=True).ngroup().to_numpy(np.int64)
     _, first = np.unique(number, return_index=True)
-    return rows[by].iloc[first].reset_index(drop=True), number
+    keys = in_order(rows[by].iloc[first].reset_index(drop=True), by)
+    return keys.reset_index(drop=True), np.argsort(keys.index.to_numpy())[number]
 
 
 def ways(rows: pd.DataFrame, cluster: Cluster = None, *, by: Collection[str] = ()) -> Ways:

@@ -7,7 +7,7 @@ from typing import Literal
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import COLUMNS, WINNERS, check
+from lmjudge.frames import COLUMNS, WINNERS, check, in_order
 from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons
 from lmjudge.stats.grouping import (
     By,
@@ -65,7 +65,7 @@ def majority(
     made = pd.concat([made.assign(reason=None), none.assign(winner=None)], ignore_index=True)
     groups = votes["group"].dropna().unique()
     made = made.assign(judge=judge, group=groups[0] if len(groups) == 1 else None, time=None)
-    made = made.sort_values(KEY, kind="stable", ignore_index=True)
+    made = in_order(made, KEY).reset_index(drop=True)
     return check(made[list(COLUMNS["votes"])], "votes")
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, same_ids
-from lmjudge.stats.grouping import By, grouped, worth_of
-from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, t_quantile
+from lmjudge.stats.grouping import By, grouped, totals, worth_of
+from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, groups, t_quantile
 from lmjudge.stats.regression import clustered_logit
 
 # RewardBench weighs math-prm as if it had as many pairs as the code subsets of its section have.
@@ -64,10 +64,10 @@ def ranking_accuracy(
     if "section" in columns:
         weighed = _sized(rows, right, columns, sizes)
     made = estimate(rows, columns, **weighed, share=True, cluster=["prompt"], level=level)
-    equal = (gap == 0).groupby([rows[name] for name in columns], dropna=False, sort=True).sum()
+    equal = totals(rows.assign(ties=gap == 0), columns, ["ties"])["ties"].astype(int)
     return made[columns].assign(
         accuracy=made["value"],
-        ties=equal.to_numpy() if columns else int((gap == 0).sum()),
+        ties=equal,
         **made[["too_few", "n", "low", "high", "no_verdict"]],
     )
 
@@ -108,8 +108,8 @@ def reward_length(
     )
     rows, columns = grouped(rows, by, None)
     made = []
-    parts = rows.groupby(columns, dropna=False, sort=True) if columns else [((), rows)]
-    for key, part in parts:
+    keys, number = groups(rows, columns)
+    for place, part in rows.groupby(number):
         known = part[part["reward"].notna()]
         x, y = known["words"].to_numpy(float), known["reward"].to_numpy(float)
         told = known[(x != 0) & (y != 0)]
@@ -125,7 +125,7 @@ def reward_length(
             half = t_quantile(np.array(count - 1), level) * error
             low, high = np.tanh(np.arctanh(found) - half), np.tanh(np.arctanh(found) + half)
         made.append(
-            dict(zip(columns, key if isinstance(key, tuple) else (key,), strict=True))
+            keys.loc[place].to_dict()
             | {
                 "correlation": found,
                 "longer": float((told["words"] * told["reward"] > 0).mean()),

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
-from lmjudge.stats.grouping import By, grouped, two_models
+from lmjudge.stats.grouping import By, grouped, totals, two_models
 from lmjudge.stats.intervals import FEW_CLUSTERS, Cluster, cluster_names, estimate, t_interval
 
 
@@ -72,13 +72,13 @@ def score_totals(
         wins_b=(a < b) & known,
     )
     counted = ["total_a", "total_b", "wins_a", "ties", "wins_b"]
-    totals = rows.groupby(columns, dropna=False, sort=True)[counted].sum().reset_index()
+    made = totals(rows, columns, counted)
     ratio = estimate(rows, columns, top=rows["total_a"], bottom=rows["total_b"], level=level)
-    totals["relative"] = 100 * ratio["value"]
+    made["relative"] = 100 * ratio["value"]
     for name in ("too_few", "n", "no_verdict"):
-        totals[name] = ratio[name]
-    totals["low"], totals["high"] = 100 * ratio["low"], 100 * ratio["high"]
-    return totals[[*columns, *counted, "relative", "too_few", "n", "low", "high", "no_verdict"]]
+        made[name] = ratio[name]
+    made["low"], made["high"] = 100 * ratio["low"], 100 * ratio["high"]
+    return made[[*columns, *counted, "relative", "too_few", "n", "low", "high", "no_verdict"]]
 
 
 def relative_quality(

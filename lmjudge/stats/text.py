@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, same_ids
+from lmjudge.frames import check, in_order, same_ids
 from lmjudge.stats.grouping import By, grouped
 
 # What holds a text's first sentence: up to the end of its second one, so that the parser, and not a
@@ -243,6 +243,7 @@ def score_counts(
     )
     made["no_verdict"] -= made["n"]
     made["share"] = made["count"] / made["n"]
+    made = in_order(made, columns).reset_index(drop=True)
     ends = ["score", "count", "share", "n", "no_verdict"]
     return made[[*(column for column in columns if column != "all"), *ends]]
 

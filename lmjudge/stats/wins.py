@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import WINNERS, check, swap
+from lmjudge.frames import WINNERS, check, in_order, swap
 from lmjudge.stats.bias import order_flips
-from lmjudge.stats.grouping import By, by_name, grouped, two_models, worth_of
+from lmjudge.stats.grouping import By, by_name, grouped, totals, two_models, worth_of
 from lmjudge.stats.intervals import Cluster, check_level, cluster_names, estimate, noted, wilson
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
@@ -67,7 +67,7 @@ def win_rates(
     )
     worth = rows["wins"] + (0.5 if ties == "half" else 0.0) * tie
     worth = worth.where(rows["winner"].notna() & ~(tie & (ties == "drop")))
-    counts = rows.groupby(columns, dropna=False, sort=True)[counted].sum().astype(int)
+    counts = totals(rows, columns, counted)[counted].astype(int)
     weighed = {"top": worth}
     if pool == "opponents":
         weighed = _even_opponents(rows.assign(worth=worth), columns)
@@ -157,7 +157,7 @@ def vote_shares(
     ).rename(columns={"value": "share"})
     made["count"] = (made["share"] * made["n"]).round().astype("Int64")
     ends = ["outcome", "count", "share", "too_few", "n", "low", "high", "no_verdict"]
-    made = made.sort_values(columns, kind="stable", ignore_index=True)
+    made = in_order(made, columns).reset_index(drop=True)
     return noted(made[[*columns, *ends]], votes)
 
 

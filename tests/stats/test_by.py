@@ -51,7 +51,7 @@ BOTH = {"by_gap": ["model_a", "model_b"], "score_totals": ["model_a", "model_b"]
 
 def cut(given: pd.DataFrame) -> pd.DataFrame:
     """The rows with a language, which goes by the question."""
-    return given.assign(language=np.where(given["question_id"] % 3 == 0, "de", "en"))
+    return given.assign(language=np.where(given["question_id"].astype(int) % 3 == 0, "de", "en"))
 
 
 @pytest.mark.parametrize("crossed", [False, True])
@@ -100,3 +100,17 @@ def test_kappa_by_judge_clusters_by_the_people_that_all_judges_meet() -> None:
         wide = [(made["high"] - made["low"]).iloc[0] for made in (alone, by_judge, question)]
         assert wide[0] > 1.2 * wide[2]
         assert wide[1] == pytest.approx(wide[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - {"by_gap", "length_bias"}))
+def test_questions_come_as_people_count(name: str) -> None:
+    votes = VOTES[VOTES["question_id"] < 13]
+    votes = votes.assign(question_id=votes["question_id"].astype(str))
+    found = list(dict.fromkeys(ESTIMATORS[name](votes, by="question_id")["question_id"]))
+    assert {"2", "10"} <= set(found)
+    assert found == sorted(found, key=int)
+
+
+def test_a_majority_of_each_question_comes_as_people_count() -> None:
+    votes = VOTES.assign(question_id=VOTES["question_id"].astype(str))
+    assert list(lj.majority(votes)["question_id"].unique()) == [str(n) for n in range(60)]

@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -128,13 +129,11 @@ def _missing(run: _Run) -> list[File]:
 
 def _here(source: Source) -> str:
     """The roles of a source whose rows are here all the same, such as in `$LMJUDGE_DATA`."""
-    roles, found = list(dict.fromkeys(file.role for file in source.files)), []
-    for role in roles:
-        try:
+    found = []
+    for role in dict.fromkeys(file.role for file in source.files):
+        with suppress(DataError):
             place(source.name, role)
             found.append(role)
-        except DataError:
-            continue
     return f"; found here all the same: {', '.join(found)}" if found else ""
 
 
@@ -205,7 +204,7 @@ def _download(run: _Run, session: Any, file: File, timeout: float) -> None:
 
 def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
     """The reply to a GET, redirects followed only as far as the source's own hosts reach."""
-    from urllib3.util import parse_url  # as requests reads an address: "\\" ends the host for it
+    from requests import Request
 
     first = urlsplit(url)
     hosts = (first.hostname or "", *_REDIRECTS.get(first.hostname or "", ()))
@@ -215,13 +214,13 @@ def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
         if not reply.is_redirect:
             return reply
         reply.close()
-        url = urljoin(url, reply.headers["location"])
-        to = parse_url(url)
-        known = any(to.host == host or f"{to.host}".endswith(f".{host}") for host in hosts)
-        odd = to.auth is not None or "\\" in url or to.host != urlsplit(url).hostname
-        if odd or not known or to.scheme not in (first.scheme, "https"):
+        # The address as requests will ask for it, whatever another parser makes of a backslash.
+        url = str(Request("GET", urljoin(url, reply.headers["location"])).prepare().url)
+        to = urlsplit(url)
+        known = any(f".{to.hostname}".endswith(f".{host}") for host in hosts)
+        if "@" in to.netloc or not known or to.scheme not in (first.scheme, "https"):
             raise DataError(
-                f"{first.hostname} sends the download on to {to.scheme}://{to.host}, which is"
+                f"{first.hostname} sends the download on to {to.scheme}://{to.hostname}, which is"
                 f" not one of its known hosts ({', '.join(hosts)}); nothing was fetched",
                 path=Path(url),
             )

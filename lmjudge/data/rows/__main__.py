@@ -19,7 +19,7 @@ from lmjudge.data import (
 from lmjudge.data.finding import find
 from lmjudge.data.loading import people
 from lmjudge.data.rows import FOLDER, TEXTS
-from lmjudge.frames import COLUMNS, natural
+from lmjudge.frames import COLUMNS, in_order
 from lmjudge.stats.text import text_counts
 
 _ORDER = {
@@ -67,14 +67,7 @@ def content(name: str, table: pd.DataFrame) -> bytes:
         table = table[[n for n in dict.fromkeys((*COLUMNS[kind], *_BESIDE)) if n in table.columns]]
     table = table.drop(columns=[*TEXTS[kind]], errors="ignore")
     if table["question_id"].notna().any():  # the radar's models and axes have an order
-        ids = sorted(set(table["question_id"].dropna()), key=natural)
-        places = {of: place for place, of in enumerate(ids)}
-        table = table.sort_values(
-            _ORDER[kind],
-            kind="stable",
-            na_position="last",
-            key=lambda column: column.map(places) if column.name == "question_id" else column,
-        )
+        table = in_order(table, _ORDER[kind])
     return table.to_csv(index=False, lineterminator="\n").encode("utf-8")
 
 

@@ -111,8 +111,7 @@ def locked() -> dict[str, dict[str, str]]:
 
 def _checked(path: Path, expected: str | None) -> Path:
     """The path itself, once its SHA-256 is the expected one, if any; else WrongHash."""
-    state = path.stat()
-    if expected and (found := _sha256(path, state.st_size, state.st_mtime_ns)) != expected:
+    if expected and (found := sha256_of(path)) != expected:
         raise WrongHash(
             f"{path} has the SHA-256 {found}, the published file {expected}: remove it and fetch"
             " it anew, or give its path as a file of your own",
@@ -123,8 +122,13 @@ def _checked(path: Path, expected: str | None) -> Path:
     return path
 
 
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, computed once for as long as its size and time stay."""
+    state = path.stat()
+    return _sha256(path, state.st_size, state.st_mtime_ns)
+
+
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, mtime: int) -> str:
-    # Size and time are part of the memory's key: a file that was changed is read again.
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,13 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from lmjudge.data.finding import find
+from lmjudge.data.finding import find, sha256_of
 from lmjudge.data.loading import (
     Columns,
     Errors,
@@ -24,12 +23,10 @@ from lmjudge.data.loading import (
     load_answers,
     load_questions,
     read_judged,
-    released,
-    shipped_rows,
-    source_name,
 )
 from lmjudge.data.raw import Row, bad_row
-from lmjudge.data.sources import SOURCES
+from lmjudge.data.rows import shipped
+from lmjudge.data.sources import original, source_name, source_named
 from lmjudge.data.values import seconds, text
 from lmjudge.errors import DataError, DataMissing, PromptError
 from lmjudge.frames import frame
@@ -79,7 +76,7 @@ def load_judgments(
     if kind not in (None, "scores", "games", "votes"):
         raise ValueError(f"kind is {kind!r}; expected 'scores', 'games', 'votes' or None")
     for each in ("scores", "games") if kind is None else (kind,):
-        if (rows := shipped_rows(source, each)) is not None:
+        if (rows := shipped(source, each)) is not None:
             return rows
     how = How(columns, labels, orders, errors, baseline)
     loaded = read_judged(source, kind, how)
@@ -131,14 +128,14 @@ def import_judgments(
 
 def _framed(loaded: Loaded, requests: Sequence[Request | None]) -> pd.DataFrame:
     """The frame of judgments, with the keys of the requests that they answer."""
+    texts = any(layout.name in ("fastchat", "vicuna") for layout in loaded.layouts)
     for row, request in zip(loaded.rows, requests, strict=True):
-        if row.pop("call", None) and request is not None:
-            row["key"], row["asked"] = request.key, replace(request, provider=None).key
-    if any(layout.name in ("fastchat", "vicuna") for layout in loaded.layouts):
-        for row, request in zip(loaded.rows, requests, strict=True):
+        if texts:
             row["asked"] = row["key"]
-            if row["key"] is None and request is not None:
-                row["key"], row["asked"] = request.key, replace(request, provider=None).key
+        called = row.pop("call", None) or (texts and row["key"] is None)
+        if called and request is not None:
+            row["key"], row["asked"] = request.key, replace(request, provider=None).key
+        if texts:
             if _is_fastchats(row):
                 row["prompt"], row["origin"] = f"fastchat:{row['file_judge'][1]}", "as published"
             else:
@@ -217,18 +214,8 @@ def _is_fastchats(row: Row) -> bool:
 
 def _provider(source: Source, path: Path, content: str) -> str:
     """The provider of imported records: the source's name, or the file's with its digest."""
-    known = source_name(source)
-    if known is not None:
-        return known
-    if not path.is_file():
-        return f"own:{path.name}-{content}"
-    state = path.stat()
-    return f"own:{path.name}-{_digest(path, state.st_size, state.st_mtime_ns)[:8]}"
-
-
-@lru_cache(maxsize=1024)
-def _digest(path: Path, size: int, mtime: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)[:8] if path.is_file() else content
+    return source_name(source) or f"own:{path.name}-{digest}"
 
 
 def _fastchat_request(row: Row, provider: str, path: Path, line: int) -> Request | None:
@@ -271,16 +258,16 @@ class _Rendering:
         self.prompts: dict[str, dict[str, Prompt]] = {}
         own = None if source_name(source) else Path(str(source))
         if own is None or all((own / part).exists() for part in ("answer", "prompt.jsonl")):
-            said = load_answers(released(source))
+            said = load_answers(original(source))
             if "answer_id" in said:
                 turns = said["turns"].map(lambda turns: turns[0] if turns else None)
                 self.answers = dict(zip(said["answer_id"], turns, strict=True))
-            asked = load_questions(released(source))
+            asked = load_questions(original(source))
             about = zip(asked["category"], asked["turns"], strict=True)
             self.questions = dict(zip(asked["question_id"], about, strict=True))
             path = files_of(source, "prompts")[0][0]
             # A source's prompts don't say what its judges of the other form were asked.
-            threes = own is None and SOURCES[str(source_name(source))].having("threeclass")
+            threes = own is None and source_named(source).having("threeclass")
             names = ("vicuna", "prd") if own else ("prd",) if threes else ("vicuna",)
             self.prompts = {name: read_review_prompts(path, name) for name in names}
 
@@ -309,7 +296,7 @@ def answers_from_judgments(source: Source) -> pd.DataFrame:
     FastChat's template is the answer, byte for byte, and `origin` is "recovered". Raises BadRow
     where a prompt is not its template filled, or where the answers cannot be told apart.
     """
-    questions = load_questions(released(source)).set_index("question_id")
+    questions = load_questions(original(source)).set_index("question_id")
     loaded = read_judged(source, "scores", How())
     found: dict[tuple[str, object], list[str]] = {}
     for row, origin in zip(loaded.rows, loaded.origins, strict=True):

@@ -26,13 +26,7 @@ from lmjudge.data.finding import find, place
 from lmjudge.data.layouts import LAYOUTS, ORDERS, File, Layout
 from lmjudge.data.raw import Cells, Row, Rows, bad_row, plain, read_rows
 from lmjudge.data.rows import shipped
-from lmjudge.data.sources import (
-    SOURCES,
-    Source as Entry,
-    original,
-    plain as plain_name,
-    source_named,
-)
+from lmjudge.data.sources import Source as Entry, original, source_name, source_named
 from lmjudge.data.values import as_id, integer
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
 from lmjudge.frames import COLUMNS, VERDICTS, frame, resolve
@@ -128,7 +122,7 @@ def load_questions(
     DataMissing for what is not here, BadRow for a malformed row and for an id that two questions
     share.
     """
-    if (figures := shipped_rows(source, "questions")) is not None:
+    if (figures := shipped(source, "questions")) is not None:
         return figures
     how = How(columns, labels, None, errors)
     loaded = _load(source, "questions", ("questions",), how)
@@ -159,7 +153,7 @@ def load_answers(
     """
     how = How(columns, None, None, errors, samples=samples)
     wanted = None if models is None else list(models)
-    made = shipped_rows(source, "answers")
+    made = shipped(source, "answers")
     if made is None:
         loaded = _load(source, "answers", ("answers",), how, wanted)
         made = _distinct(loaded, how, ("question_id", "model", "sample")).framed()
@@ -243,14 +237,14 @@ def load_votes(
     'model_a'
     """
     how = How(columns, labels, None, errors)
-    known = source_name(source)
-    if known is None or not any(map(SOURCES[known].having, _PAIRWISE)):
+    entry = source_named(source) if source_name(source) else None
+    if entry is None or not any(map(entry.having, _PAIRWISE)):
         return people(source, how)
-    games = shipped_rows(source, "games")
+    games = shipped(source, "games")
     if games is None:
         games = read_judged(source, "games", how).framed()
     judged = resolve(games)
-    if not SOURCES[known].having("votes"):
+    if not entry.having("votes"):
         return judged
     columns_ = list(COLUMNS["votes"])
     return pd.concat([judged[columns_], people(source, how)[columns_]], ignore_index=True)
@@ -258,7 +252,7 @@ def load_votes(
 
 def people(source: Source, how: How | None = None) -> pd.DataFrame:
     """Return the votes in files of votes, without those that a source's judgments amount to."""
-    if (rows := shipped_rows(source, "votes")) is not None:
+    if (rows := shipped(source, "votes")) is not None:
         return rows
     loaded = _load(source, "votes", ("votes", "games"), how or How())
     return resolve(loaded.framed()) if loaded.kind == "games" else loaded.framed()
@@ -282,16 +276,6 @@ def load_pairs(
 # ---- finding the rows
 
 
-def shipped_rows(source: Any, kind: str) -> pd.DataFrame | None:
-    """Return the rows of a source that ship with lmjudge; None for anything else."""
-    return shipped(source, kind) if source_name(source) else None
-
-
-def released(source: Any) -> Any:
-    """Return what reads a source's files as they were released; anything else as it is."""
-    return original(source) if source_name(source) else source
-
-
 def own_path(source: Any) -> Path | None:
     """Return the path that `source` is, None for a source's name; DataMissing for neither."""
     if source_name(source):
@@ -305,7 +289,7 @@ def own_path(source: Any) -> Path | None:
             source=str(source),
             path=path,
         )
-    source_named(os.fspath(source))
+    source_named(source)
     return None
 
 
@@ -313,7 +297,7 @@ def files_of(source: Any, role: str) -> list[tuple[Path, str]]:
     """Return the files of a role, each with the model whose it is: of a source, or of a path."""
     own = own_path(source)
     if own is None:
-        return place(plain_name(source), role)
+        return place(source, role)
     if own.is_file():
         return [(own, "")]
     for pattern in _PLACES.get(role, ()):
@@ -325,16 +309,6 @@ def files_of(source: Any, role: str) -> list[tuple[Path, str]]:
         told = " or ".join(_PLACES.get(role, ())) or "a data file"
         raise DataError(f"{own} holds no {role}; expected {told} in it", path=own)
     return [(path, "") for path in other]
-
-
-def source_name(source: Any) -> str | None:
-    """Return the source that a name means, None for anything else.
-
-    `<name>/original` is that source too: its files as they were released.
-    """
-    if not isinstance(source, (str, os.PathLike)):
-        return None
-    return name if (name := plain_name(source)) in SOURCES else None
 
 
 def _tables(
@@ -396,7 +370,7 @@ def _found(source: Any, role: str, kinds: Sequence[str], models: list[str] | Non
     """The files of a source or path; of the wanted models alone, where its table names models."""
     if own_path(source) is not None:
         return [File(path) for path, _ in files_of(source, role)]
-    entry = SOURCES[str(source_name(source))]
+    entry = source_named(source)
     if role == "judgments":
         return _judged_files(entry, kinds)
     if role in ("questions", "answers") and not entry.having(role) and not entry.bench:
@@ -432,7 +406,7 @@ def _references(source: Source) -> dict[Any, Any]:
         return {}
     own = own_path(source)
     if own is None:
-        entry = SOURCES[str(source_name(source))]
+        entry = source_named(source)
         bench = entry.bench or ("" if entry.name == "fastchat" else None)
         files = [] if bench is None else place("fastchat", "references")
         return _first_answers([path for path, of in files if bench in ("", of)])
@@ -476,7 +450,7 @@ def _answer_ids(source: Any) -> dict[str, str]:
         folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if folder is None or not any((folder / n).is_dir() for n in ("answer", "model_answer")):
             return {}
-    said = load_answers(released(source))
+    said = load_answers(original(source))
     return dict(zip(said["answer_id"], said["model"], strict=True)) if "answer_id" in said else {}
 
 
@@ -601,12 +575,10 @@ def _finish(row: Row, kind: str) -> None:
     row[name] = as_id(row[name], name)
     if kind in VERDICTS and "criterion" in row:
         row["criterion"] = as_id(row["criterion"], "criterion")
-    if "turn" in COLUMNS[kind]:
-        turn = row["turn"]
-        row["turn"] = 1 if turn is None or turn == "" else integer(turn, "turn")
-    if "sample" in COLUMNS[kind]:
-        sample = row["sample"]
-        row["sample"] = None if sample is None or sample == "" else integer(sample, "sample")
+    for number, unstated in (("turn", 1), ("sample", None)):
+        if number in COLUMNS[kind]:
+            value = row[number]
+            row[number] = unstated if value is None or value == "" else integer(value, number)
     if kind in ("votes", "games") and (row["model_a"] is None or row["model_b"] is None):
         raise ValueError("has no name for one of its models")
     if kind == "votes" and row["model_a"] == row["model_b"]:

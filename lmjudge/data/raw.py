@@ -11,7 +11,7 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def _rows(path: Path, body: bytes) -> Rows:
     rows = _lines(path, text) if start == "{" else None
     if rows is None:
         rows = _numbered(path, [row for value in _values(path, text) for row in _inside(value)])
-    return [(line, _cleaned(row) if escaped else row) for line, row in rows]
+    return [(line, _each_text(row, clean_text) if escaped else row) for line, row in rows]
 
 
 def _parquet(body: bytes) -> list[Row]:
@@ -181,11 +181,7 @@ def _lines(path: Path, text: str) -> Rows | None:
             why = "is cut off or not JSON; mend the line, or get the file again"
             rows.append((number, bad_row(path, number, f"{why} ({error})")))
             continue
-        if isinstance(row, dict):
-            rows.append((number, row))
-        else:
-            problem = f"holds a {type(row).__name__}; expected a JSON object"
-            rows.append((number, bad_row(path, number, problem)))
+        rows.append(_object(path, number, row))
     objects = sum(isinstance(row, dict) for _, row in rows)
     # One object may be the whole file (an object of rows, an Inspect log), and few lines of an
     # indented file are JSON by themselves.
@@ -269,9 +265,15 @@ def _inspect_samples(told: Mapping[str, Any], samples: list[Row]) -> Iterator[Ro
     for sample in samples:
         texts = sample.pop("attachments", None) or {}
         events, pools = sample.pop("events", None) or [], sample.pop("events_data", None) or {}
-        calls = _attached(_graders_calls(events, pools.get("messages") or []), texts)
+        attached = {f"attachment://{name}": text for name, text in texts.items()}
+
+        def whole(text: str, attached: Mapping[str, str] = attached) -> str:
+            return attached.get(text, text)
+
+        if calls := _graders_calls(events, pools.get("messages") or []):
+            sample["calls"] = calls
         about = {"task": told.get("task"), "model": told.get("model")}
-        yield about | _attached(sample, texts) | ({"calls": calls} if calls else {})
+        yield about | _each_text(sample, whole)
 
 
 def _graders_calls(events: list[Row], pool: list[Row]) -> dict[str, list[Row]]:
@@ -292,23 +294,26 @@ def _graders_calls(events: list[Row], pool: list[Row]) -> dict[str, list[Row]]:
     return calls
 
 
-def _attached(value: Any, texts: Mapping[str, str]) -> Any:
-    if isinstance(value, str) and value.startswith("attachment://"):
-        return texts.get(value.removeprefix("attachment://"), value)
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value with each text in it changed, names of columns included."""
+    if isinstance(value, str):
+        return change(value)
     if isinstance(value, list):
-        return [_attached(item, texts) for item in value]
+        return [_each_text(item, change) for item in value]
     if isinstance(value, dict):
-        return {name: _attached(item, texts) for name, item in value.items()}
+        return {change(name): _each_text(item, change) for name, item in value.items()}
     return value
 
 
 def _numbered(path: Path, rows: Any) -> Rows:
-    return [
-        (at, row)
-        if isinstance(row, dict)
-        else (at, bad_row(path, at, f"holds a {type(row).__name__}; expected a JSON object"))
-        for at, row in enumerate(rows, 1)
-    ]
+    return [_object(path, at, row) for at, row in enumerate(rows, 1)]
+
+
+def _object(path: Path, line: int, row: Any) -> tuple[int, Row | BadRow]:
+    if isinstance(row, dict):
+        return line, row
+    problem = f"holds a {type(row).__name__}; expected a JSON object"
+    return line, bad_row(path, line, problem)
 
 
 def _table(path: Path, text: str) -> Rows:
@@ -358,16 +363,6 @@ def _list(cell: str) -> Any:
 
 def _unguarded(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, list):
-        return [_cleaned(item) for item in value]
-    if isinstance(value, dict):
-        return {clean_text(name): _cleaned(item) for name, item in value.items()}
-    return value
 
 
 def plain(value: Any) -> Any:

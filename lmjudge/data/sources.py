@@ -18,6 +18,7 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lmjudge.errors import DataMissing
 
@@ -79,26 +80,29 @@ def _read_sources() -> dict[str, Source]:
 SOURCES: dict[str, Source] = _read_sources()
 
 
-def plain(source: str | os.PathLike[str]) -> str:
-    """Return a source's name without "/original", which asks for its files with their texts.
+def source_name(source: Any) -> str | None:
+    """Return the source that a name means, also with "/original" after it; None for anything else.
 
-    >>> plain("prd/original"), plain("llama-adapter/mt-bench")
-    ('prd', 'llama-adapter/mt-bench')
+    >>> source_name("prd/original"), source_name("llama-adapter/mt-bench"), source_name("own.csv")
+    ('prd', 'llama-adapter/mt-bench', None)
     """
-    name = os.fspath(source)
-    stem = name.removesuffix("/original")
-    return stem if stem in SOURCES else name
+    if not isinstance(source, (str, os.PathLike)):
+        return None
+    name = os.fspath(source).removesuffix("/original")
+    return name if name in SOURCES else None
 
 
-def original(source: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return what reads a source's released files: `<name>/original`; a path as it is."""
-    return f"{plain(source)}/original" if plain(source) in SOURCES else source
+def original(source: Any) -> Any:
+    """Return what reads a source's released files: `<name>/original`; anything else as it is."""
+    name = source_name(source)
+    return f"{name}/original" if name else source
 
 
-def source_named(name: str) -> Source:
+def source_named(source: Any) -> Source:
     """Return the source of that name; DataMissing for another name, with those most like it."""
-    if plain(name) in SOURCES:
-        return SOURCES[plain(name)]
+    if (known := source_name(source)) is not None:
+        return SOURCES[known]
+    name = os.fspath(source)
     near = difflib.get_close_matches(name, SOURCES, n=3) or list(SOURCES)
     raise DataMissing(
         f"{name!r} is neither a source nor a path that exists; sources: {', '.join(near)}",

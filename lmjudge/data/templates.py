@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmjudge.data.finding import place
-from lmjudge.data.sources import SOURCES, plain
+from lmjudge.data.sources import source_name
 from lmjudge.errors import PromptError
 
 
@@ -24,8 +24,8 @@ def load_template(source: str | os.PathLike[str] = "alpaca-prompts") -> dict[str
 
     Source: Algorithm 1 of "Instruction Tuning with GPT-4" (arXiv 2304.03277) fills Alpaca's.
     """
-    known = plain(source) in SOURCES
-    path = place(plain(source), "templates")[0][0] if known else Path(source)
+    known = source_name(source)
+    path = place(known, "templates")[0][0] if known else Path(source)
     try:
         text = path.read_text(encoding="utf-8")
         found = _prompts(path, text)

@@ -68,10 +68,7 @@ def name_of(row: Row, *names: str) -> str | None:
         value = row.get(name)
         if value is None or value == "":
             continue
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise ValueError(f"has {name} = {value!r:.60}; expected a name, as text")
-        row.pop(name)
-        return str(id_text(value))
+        return as_id(row.pop(name), name)
     return None
 
 
@@ -345,9 +342,7 @@ def judge_of(value: Any) -> tuple[str | None, str | None]:
         if len(value) != 2 or not all(isinstance(part, str) for part in value):
             raise ValueError(f"has judge = {value!r:.60}; expected [model, prompt]")
         return judge_name(*value), "llm"
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"has judge = {value!r:.60}; expected a name")
-    name = str(id_text(value))
+    name = str(as_id(value, "judge"))
     prefix = name.partition("_")[0]
     known = {"expert": "expert", "author": "author", "arena": "crowd", "worker": "crowd"}
     return name, known.get(prefix, "llm" if "/" in name else None)

@@ -7,7 +7,7 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def _added(file: Path, fresh: list[Row]) -> Added:
         others = [one for one in into["choices"] if one.get("index") != sample]
         into["choices"] = sorted([*others, choice], key=lambda one: int(one["index"]))
     touched = sum(key in answers for key, _, _ in _choices(fresh))
-    _put(file, b"".join(_line(row) + b"\n" for row in rows.values()))
+    _put(file, _lines(rows.values()))
     return Added(file, new, changed, len(answers) - touched)
 
 
@@ -218,11 +218,9 @@ def _body(file: Path, rows: pd.DataFrame | pd.Series) -> bytes:
         body = _parquet(_table(rows))
     else:
         records = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else rows.tolist()
-        lines = [_line(row) for row in records]
-        body = (
-            b"\n".join(lines) + b"\n" if suffix == ".jsonl" else b"[" + b",\n".join(lines) + b"]\n"
-        )
-        body = b"" if suffix == ".jsonl" and not lines else body
+        body = _lines(records)
+        if suffix == ".json":
+            body = b"[" + body[:-1].replace(b"\n", b",\n") + b"]\n"
     if packed == ".gz":
         return gzip.compress(body, mtime=0)
     if packed == ".zst":
@@ -236,8 +234,9 @@ def _table(rows: pd.DataFrame | pd.Series) -> pd.DataFrame:
     return rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows.tolist())
 
 
-def _line(row: Any) -> bytes:
-    return json.dumps(plain(row), ensure_ascii=False, allow_nan=False).encode()
+def _lines(rows: Iterable[Any]) -> bytes:
+    texts = (json.dumps(plain(row), ensure_ascii=False, allow_nan=False) for row in rows)
+    return b"".join(text.encode() + b"\n" for text in texts)
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

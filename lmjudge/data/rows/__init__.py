@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from lmjudge.data.sources import plain
+from lmjudge.data.sources import source_name
 from lmjudge.errors import WrongHash
 from lmjudge.frames import frame
 
-KINDS = ("games", "scores", "votes", "questions", "answers")
 FOLDER = Path(__file__).parent
 # Columns that no file holds: texts stay with their authors, and votes ship without their times.
 TEXTS = {
@@ -35,24 +34,24 @@ _NUMBERS = (
 ).split()
 
 
-def shipped(source: str | os.PathLike[str], kind: str) -> pd.DataFrame | None:
+def shipped(source: Any, kind: str) -> pd.DataFrame | None:
     """Return the rows of a source that ship with lmjudge; None where none of this kind do.
 
     `kind` is "games", "scores", "votes", "questions" or "answers". Columns are those of
     the frame; texts (`text`, `turns`, `reference`) and `time` are missing throughout. An answers
     frame has a row for each turn, with `turn`, `words`, `characters`, `headings`, `items` (of
     lists) and `bold`. `asked` is the request's key without its provider where rows of two sources
-    share it, else `key`. `attrs["source"]` is the source's name. None for a path, for
-    `<name>/original`, and for a name that is no source. Raises WrongHash for a changed file.
+    share it, else `key`. `attrs["source"]` is the source's name. None for `<name>/original`, and
+    for anything that is no source's name. Raises WrongHash for a changed file.
 
     >>> shipped("vicuna-blog", "games")["question_id"].nunique()
     80
     >>> shipped("vicuna-blog/original", "games") is None
     True
     """
-    name = os.fspath(source)
-    path = FOLDER / f"{name.replace('/', '-')}.{kind}.csv"
-    if name != plain(name) or path.name not in digests():
+    name = source_name(source)
+    path = FOLDER / f"{str(name).replace('/', '-')}.{kind}.csv"
+    if name is None or str(source) != name or path.name not in digests():
         return None
     content = path.read_bytes()
     expected, found = digests()[path.name], hashlib.sha256(content).hexdigest()

@@ -108,6 +108,7 @@ def test_a_conversation_is_what_came_before_the_answer() -> None:
     rows = [row for row, _ in judge_requests(lineup, judge, turns="all")]
     assert [(row["question_id"], row["turn"]) for row in rows] == [(1, 1), (1, 2), (1, 3), (2, 1)]
     assert shown(lineup, judge, turns=(3, 1))[0] == last[0]
+    assert shown(lineup, judge, turns=[*pd.Series([3, 1]).unique()])[0] == last[0]
     with pytest.raises(PromptError, match=r"shows turn 1 and was asked for turn 3.*conversation"):
         judge_requests(lineup, lj.Judge("{answer} [[1]]", "j"), turns="last")
 

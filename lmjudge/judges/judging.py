@@ -156,7 +156,7 @@ def _asked(
 
 
 def _is_turn(turn: object) -> bool:
-    return isinstance(turn, (int, np.integer)) and not isinstance(turn, bool) and turn > 0
+    return isinstance(turn, (int, np.integer)) and not isinstance(turn, bool) and bool(turn > 0)
 
 
 def _rotated(criteria: tuple[Criterion, ...], row: Row, draw: int) -> tuple[Criterion, ...]:

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+collect_ignore = ["helpers/inspect_task.py"]  # runs on an interpreter that has inspect-ai
+
 # On a busy machine an example takes as long as it takes: no test is one of time.
 settings.register_profile("ours", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("dev", parent=settings.get_profile("ours"), max_examples=10)

@@ -204,8 +204,9 @@ def test_what_goes_to_the_server(here: Path, server: Loopback) -> None:
     assert read[["model", "sample"]].values.tolist() == [["mine", 0], ["mine", 1]]
     server.calls.clear()
     words = words.replace("mt-bench", "gpt4llm").replace("--samples 2 --seed 5", "--temperature 0")
-    assert lmjudge(f"{words} --param top_p=null") == 0
-    assert "Task:\n2+2?" in server.calls[0].body["messages"][0]["content"]
+    Path("template.txt").write_text("Task:\n{instruction}\nDone:", encoding="utf-8")
+    assert lmjudge(f"{words} --template template.txt --param top_p=null") == 0
+    assert "Task:\n2+2?\nDone:" in server.calls[0].body["messages"][0]["content"]
     assert {name: server.calls[0].body.get(name) for name in ("temperature", "top_p")} == {
         "temperature": 0.0,
         "top_p": None,

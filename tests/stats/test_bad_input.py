@@ -59,7 +59,7 @@ ESTIMATORS = {
     "ceiling": stats.ceiling,
     "win_rates": stats.win_rates,
     "opponents": lambda v: stats.win_rates(v, pool="opponents"),
-    "equal_length": lambda v: stats.equal_length_win_rates(v, ANSWERS, baseline="n"),
+    "equal_length_win_rates": lambda v: stats.equal_length_win_rates(v, ANSWERS, baseline="n"),
     "compare_judges": lambda v: stats.compare_judges(rest(v), first(v)),
     "length_bias": lambda v: stats.length_bias(v, ANSWERS),
     "self_preference": stats.self_preference,
@@ -300,6 +300,7 @@ FURTHER = {
     "corrected_ratings": lambda v: audit.corrected_ratings(rest(v), few(v)),
     "corrected_scores": lambda v: audit.corrected_scores(graded(rest(v)), graded(few(v))),
     "judge_terms": lambda v: judge_terms(games(v)),
+    "weighted_win_rates": lambda v: stats.weighted_win_rates(games(v).assign(label="A>>B")),
 }
 # What takes texts, counts or ratings, and what other files test: no votes, no dtypes of votes.
 NOT_ON_VOTES = {
@@ -318,7 +319,7 @@ NOT_ON_VOTES = {
 
 
 def test_every_public_estimator_is_tried_with_other_dtypes():
-    tried = {*ESTIMATORS, *FURTHER, "length_controlled_win_rates", *NOT_ON_VOTES}
+    tried = {*ESTIMATORS, *FURTHER, *NOT_ON_VOTES}
     assert set(stats.__all__) <= tried
 
 

@@ -33,7 +33,17 @@ PAGES = [
 ]
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```(?:\n+```text\n(.*?)```)?", re.DOTALL)
 # A block that names one of these needs a network, weights or files of others: it is only parsed.
-ELSEWHERE = ("fetch", "--local", "batch submit", "hf://", "dolphin", "my-table", "--recipe", "gpu1", "import serve")
+ELSEWHERE = (
+    "fetch",
+    "--local",
+    "batch submit",
+    "hf://",
+    "dolphin",
+    "my-table",
+    "--recipe",
+    "gpu1",
+    "import serve",
+)
 ELSEWHERE += ("run.eval", "samples_gsm8k")
 # A file that a page shows: its name ends the sentence before the block.
 SHOWN = re.compile(r"`([\w-]+\.(?:jsonl?|txt))`[^`]*?:\n\n```(?:json)?\n(.*?)```", re.DOTALL)

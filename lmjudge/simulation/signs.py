@@ -1,21 +1,17 @@
-"""Signs of quality in the texts of a study, for models that learn from texts; and other answers.
+"""Signs of quality in the texts of a study, for models that learn from texts.
 
 The study's own texts say nothing of their quality: its judges know it by a word that stands for the
-answer. A model that is trained needs a sign that can be learned, and answers that a model gave have
-no such word. Both are planted here, and documented, so that what is learned can be held against it.
+answer. A model that is trained needs a sign that can be learned. It is planted here and documented,
+so that you can compare what was learned with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from lmjudge.simulation.endpoint import _TOKEN, Fact, SimulatedEndpoint
-from lmjudge.simulation.planted import SimulatedJudge
-from lmjudge.simulation.study import Study, _token
+from lmjudge.simulation.endpoint import _TOKEN
+from lmjudge.simulation.study import Study
 
 # Which of these a word of an answer becomes says how good the answer is.
 SOUND = ("apt", "exact", "lucid", "sound", "useful", "valid")
@@ -33,31 +29,6 @@ def signed(study: Study) -> pd.DataFrame:
     rng = np.random.default_rng([study.seed, 11])
     turns = [[_signed(study, text, rng) for text in texts] for texts in study.answers["turns"]]
     return study.answers.assign(turns=turns)
-
-
-def told(
-    answers: pd.DataFrame, quality: Sequence[float], judges: Sequence[SimulatedJudge], seed: int
-) -> tuple[pd.DataFrame, SimulatedEndpoint]:
-    """Answers of any models with a word that stands for each, and an endpoint that judges them.
-
-    `quality` is what each answer is worth (first turns alone), by a rule of one's own.
-    """
-    facts: dict[str, Fact] = {}
-    turns = []
-    for row, worth in zip(answers.to_dict("records"), quality, strict=True):
-        token = _token(seed, row["question_id"], row["model"], row["sample"])
-        text = f"{row['turns'][0]} {token}".strip()
-        words = len(text.split())
-        facts[token] = Fact(
-            row["question_id"], 1, row["model"], float(worth), words, words > 40, False
-        )
-        turns.append([text])
-    return answers.assign(turns=turns), SimulatedEndpoint(seed, tuple(judges), facts)
-
-
-def by_answer(endpoint: SimulatedEndpoint) -> dict[tuple[Any, int, str], Fact]:
-    """Return what is known of each answer by its question, turn and model."""
-    return {(fact.question_id, fact.turn, fact.model): fact for fact in endpoint.facts.values()}
 
 
 def word_of(text: str) -> str:

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from lmjudge.frames import WINNERS, check
+from lmjudge.frames import WINNERS
 from lmjudge.simulation import SimulatedJudge, Study
-from lmjudge.simulation.endpoint import SimulatedEndpoint
-from lmjudge.simulation.signs import by_answer, word_of
+from lmjudge.simulation.endpoint import Fact, SimulatedEndpoint
+from lmjudge.simulation.signs import word_of
+from lmjudge.simulation.study import _token
 from oracle.truth import grade_chances
 
 
-def expected_agreement(
-    study: Study, votes: pd.DataFrame, group: str, *, drawn: bool = False
-) -> pd.DataFrame:
-    """How often a voter of the group agrees with these votes, in expectation: S1 and S2.
+def told(
+    answers: pd.DataFrame, quality: Sequence[float], judges: Sequence[SimulatedJudge], seed: int
+) -> tuple[pd.DataFrame, SimulatedEndpoint]:
+    """Answers of any models with a word that stands for each, and an endpoint that judges them.
 
-    `votes` are on first turns of the study's answers. With `drawn` only the pairs that they are on
-    count, and it is how often two voters of the group agree on these. Columns: ties ("keep",
-    "drop"), planted.
+    `quality` is what each answer is worth (first turns alone), by a rule of one's own.
     """
-    voters = next(voters for voters in study.plan.voters if voters.group == group)
-    facts = by_answer(study.endpoint)
-    sums = np.zeros(4)  # agreeing and comparable, with ties and without
-    for row in check(votes, "votes").to_dict("records"):
-        a, b = (facts[row["question_id"], 1, row[f"model_{side}"]] for side in "ab")
-        theirs = voters.choices(a.best(b))
-        mine = theirs if drawn else {row["winner"]: 1.0}
-        for place, kept in ((0, WINNERS), (2, WINNERS[:2])):
-            both = sum(mine.get(side, 0.0) * theirs[side] for side in kept)
-            met = sum(mine.get(s, 0.0) for s in kept) * sum(theirs[s] for s in kept)
-            sums[place : place + 2] += both, met
-    shares = np.divide(sums[::2], sums[1::2], out=np.full(2, np.nan), where=sums[1::2] > 0)
-    return pd.DataFrame({"ties": ["keep", "drop"], "planted": shares})
+    facts: dict[str, Fact] = {}
+    turns = []
+    for row, worth in zip(answers.to_dict("records"), quality, strict=True):
+        token = _token(seed, row["question_id"], row["model"], row["sample"])
+        text = f"{row['turns'][0]} {token}".strip()
+        words = len(text.split())
+        facts[token] = Fact(
+            row["question_id"], 1, row["model"], float(worth), words, words > 40, False
+        )
+        turns.append([text])
+    return answers.assign(turns=turns), SimulatedEndpoint(seed, tuple(judges), facts)
+
+
+def by_answer(endpoint: SimulatedEndpoint) -> dict[tuple[Any, int, str], Fact]:
+    """Return what is known of each answer by its question, turn and model."""
+    return {(fact.question_id, fact.turn, fact.model): fact for fact in endpoint.facts.values()}
 
 
 def expected_totals(study: Study, pairings: pd.DataFrame, *, orders: str = "both") -> pd.DataFrame:

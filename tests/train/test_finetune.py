@@ -15,7 +15,7 @@ from cells import run_cells
 from hypothesis import given, strategies as st
 from loopback import Loopback
 from oracle.samples import SAMPLED, sampled
-from oracle.signs import expected_totals, expected_wins
+from oracle.signs import expected_totals, expected_wins, told
 from support import examples
 
 import lmjudge as lj
@@ -23,7 +23,7 @@ from lmjudge.errors import FrameError, TrainingError
 from lmjudge.frames import frame
 from lmjudge.report import read_table
 from lmjudge.simulation import MODELS
-from lmjudge.simulation.signs import LOOSE, SOUND, signed, told
+from lmjudge.simulation.signs import LOOSE, SOUND, signed
 from lmjudge.stats import ranking_accuracy, reward_calibration, reward_length
 from lmjudge.train import (
     longer_rewards,

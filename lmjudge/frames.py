@@ -97,6 +97,19 @@ def one_criterion(frame: pd.DataFrame) -> None:
         )
 
 
+def without_labels(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without those whose verdict is a label in no order.
+
+    A criterion with `labels=` gives a word: neither a score nor a winner, and not missing either.
+    """
+    verdict = judged.get("winner", judged.get("score"))
+    marks = {"criterion", "label", "weight", "reason"}  # as a judge with criteria gives them
+    if verdict is None or not marks <= {*judged.columns}:
+        return judged
+    word_alone = judged["label"].notna() & verdict.isna() & judged["reason"].isna()
+    return judged[~word_alone]
+
+
 def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
     """The frames with question_ids that can be compared: all as text where one has texts.
 
@@ -470,7 +483,7 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
     was not shown once in each order.
     """
     # Several judges' games put together may share an index, and what follows goes by it.
-    games = check(games, "games", by="criterion").reset_index(drop=True)
+    games = without_labels(check(games, "games", by="criterion")).reset_index(drop=True)
     if rule not in ("tie", "net", "drop", "given"):
         raise ValueError(f"rule is {rule!r}; expected 'tie', 'net', 'drop' or 'given'")
     about = [name for name in ("criterion",) if name in games]

@@ -97,18 +97,25 @@ def _spoken(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
         called = [*(message.get("tool_calls") or ())]
         called += [message["function_call"]] if message.get("function_call") else []
         results = []
-        if not isinstance(said, (str, type(None))):
-            called += [part for part in said if part.get("type") == "tool_use"]
-            results = [part for part in said if part.get("type") == "tool_result"]
-            said = [part for part in said if part.get("type") not in ("tool_use", "tool_result")]
+        parts = [] if said is None or isinstance(said, str) else [*said]
+        if not all(isinstance(one, Mapping) for one in [*called, *parts]):
+            raise FrameError(
+                f"a message is {str(dict(message))[:60]!r}; expected a text or content parts in its"
+                " content, and objects in its tool_calls"
+            )
+        if parts:
+            called += [part for part in parts if part.get("type") == "tool_use"]
+            results = [part for part in parts if part.get("type") == "tool_result"]
+            said = [part for part in parts if part.get("type") not in ("tool_use", "tool_result")]
         for result in results:
             yield f"({names.get(result.get('tool_use_id'), 'tool')} returns)\n" + _json(
                 result.get("content")
             )
-        if said:
+        returned = role in ("tool", "function")
+        if said or returned:  # that a tool returns nothing is part of the story
             tool = message.get("name") or names.get(message.get("tool_call_id"), "tool")
-            who = f"({tool} returns)" if role in ("tool", "function") else _SAYS.get(role, _REPLIES)
-            yield joined([f"{who}\n", content(said)], between="")
+            who = f"({tool} returns)" if returned else _SAYS.get(role, _REPLIES)
+            yield joined([f"{who}\n", content(said) if said else ""], between="")
         for call in called:
             function = call.get("function") or call
             name = str(function.get("name"))
@@ -123,11 +130,19 @@ def _json(value: object) -> str:
 def _part(part: Mapping[str, Any]) -> Content:
     if part["type"] in ("text", "input_text", "output_text"):
         return str(part.get("text", ""))
-    place = part.get("image_url", "")
-    address = str(place.get("url", "") if isinstance(place, Mapping) else place)
-    if address and not address.startswith("data:"):
-        raise FrameError(
-            f"a picture is at {address[:60]!r}, which may change or vanish under the same key; give"
-            " the picture itself as a data URL (data:image/png;base64,...)"
-        )
+    for address in _addresses(part):
+        if not str(address).startswith("data:"):
+            raise FrameError(
+                f"a picture or file is at {str(address)[:60]!r}, which may change or vanish under"
+                " the same key; give the picture itself as a data URL (data:image/png;base64,...)"
+            )
     return [dict(part)]
+
+
+def _addresses(part: Mapping[str, Any]) -> Iterator[object]:
+    """Yield what stands in each field for an address, at any depth: url, image_url, file_url ..."""
+    for name, value in part.items():
+        if isinstance(value, Mapping):
+            yield from _addresses(value)
+        elif str(name).endswith(("url", "uri")) and value != "":
+            yield value

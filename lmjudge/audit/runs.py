@@ -10,7 +10,7 @@ from lmjudge.audit.calls import about_models, as_votes, call_costs, versions
 from lmjudge.audit.choice import both_orders, of_people, on_keys
 from lmjudge.audit.findings import Choice, Finding, percent
 from lmjudge.errors import FrameError
-from lmjudge.frames import never_meet, same_ids
+from lmjudge.frames import never_meet, same_ids, without_labels
 from lmjudge.stats import agreement, compare_judges
 from lmjudge.stats.bias import in_both_orders
 from lmjudge.stats.compare import drift, flips, paired
@@ -116,6 +116,7 @@ def gate(
         if max_position_bias is not None:
             rows.append((judge, "position bias", _position(part, level), max_position_bias, -1))
         if max_no_verdict is not None:
+            part = without_labels(part)
             lost = part["score" if scores else "winner"].isna().astype(float)
             share = estimate(part, ["judge"], top=lost, share=True, level=level).iloc[0]
             rows.append((judge, "no verdict", share, max_no_verdict, -1))

@@ -231,8 +231,11 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
         )
     if store.last_failure is not None:
         say(f"the last that failed: {store.last_failure.message}")
+    from lmjudge.frames import without_labels
+
     column = next((name for name in ("winner", "score", "turns") if name in made), "turns")
-    lost = there[there[column].isna()]["reason"].fillna("no_verdict")
+    lost = there[there[column].isna()]
+    lost = (lost if column == "turns" else without_labels(lost))["reason"].fillna("no_verdict")
     if len(lost):
         what = "answer" if column == "turns" else "verdict"
         say(f"{len(lost):,} of {len(there):,} rows without {what}{_counts(Counter(lost))}")

@@ -118,8 +118,9 @@ def judge(parsed: argparse.Namespace) -> int:
     from lmjudge.judges.parsers import REASONS
     from lmjudge.planning import plan
 
-    if parsed.pairs and (parsed.mode != "single" or len(parsed.judge or ()) > 1):
-        parsed.wrong("--pairs goes with --mode single and one judge")
+    several = len(parsed.judge or ()) > 1 or parsed.criteria
+    if parsed.pairs and (parsed.mode != "single" or several):
+        parsed.wrong("--pairs goes with --mode single, one judge and no --criteria")
     if unknown := sorted(set(parsed.redo) - set(REASONS)):
         parsed.wrong(f"--redo {unknown[0]}: expected reasons out of {', '.join(REASONS)}")
     with warnings.catch_warnings(record=True) as left_out:

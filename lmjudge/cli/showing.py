@@ -106,7 +106,10 @@ def _tell_of_repeats(judged: pd.DataFrame) -> None:
 
 def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Mean scores of the first turn, the second, and both; by judge, the best first."""
-    from lmjudge.stats import mean_scores
+    import pandas as pd
+
+    from lmjudge.frames import without_labels
+    from lmjudge.stats import label_shares, mean_scores
 
     about = [name for name in ("criterion",) if name in scores]
     parts = {f"turn {turn}": part for turn, part in scores.groupby("turn", sort=True)}
@@ -114,10 +117,19 @@ def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
         parts["average"] = scores
     names = ["judge", *about, "score"]
     order = {"by": names, "ascending": [name != "score" for name in names]}
-    return {
-        title: mean_scores(part, by=["judge", *about, "model"]).sort_values(**order, kind="stable")
-        for title, part in parts.items()
-    }
+    by = ["judge", *about, "model"]
+    tables = {}
+    for title, part in parts.items():
+        table = mean_scores(part, by=by)
+        scored = without_labels(part := part.reset_index(drop=True))
+        if len(scored) < len(part):  # the share of each label stands for a score
+            labelled = part[part["criterion"].isin(part["criterion"].drop(scored.index))]
+            shares = label_shares(labelled, by=by).rename(columns={"share": "score"})
+            shares["criterion"] += ": " + shares["label"]
+            table = table[~table["criterion"].isin(labelled["criterion"])]
+            table = pd.concat([table, shares[table.columns]], ignore_index=True)
+        tables[title] = table.sort_values(**order, kind="stable")
+    return tables
 
 
 def _tables(

@@ -584,8 +584,10 @@ def _finish(row: Row, kind: str) -> None:
     if kind == "votes" and row["model_a"] == row["model_b"]:
         raise ValueError(f"has {row['model_a']!r} on both sides")
     verdict = {"scores": "score", "games": "winner", "votes": "winner"}.get(kind)
-    if verdict and row[verdict] is None and row["reason"] is None:
-        row["reason"] = "no_verdict"
+    if verdict and row[verdict] is None and row["reason"] in (None, "no_verdict"):
+        # A label in no order is a verdict (see `frames.without_labels`).
+        labelled = row.get("criterion") and row.get("label") and "weight" in row
+        row["reason"] = None if labelled else "no_verdict"
     if kind == "pairs" and row["pair_id"] is None:
         texts = "\0".join(str(row[name]) for name in ("prompt", "chosen", "rejected"))
         row["pair_id"] = f"p-{hashlib.sha256(texts.encode()).hexdigest()[:12]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ import pandas as pd
 
 from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import FrameError, PromptError
-from lmjudge.frames import COLUMNS, check, frame as make_frame
+from lmjudge.frames import COLUMNS, check, frame as make_frame, without_labels
 from lmjudge.judges.parsers import LETTERS, Scale, Verdict, cut_short, json_object, shown
 from lmjudge.judges.schemas import shape
 from lmjudge.reasoning import after_reasoning
@@ -22,6 +23,7 @@ CANNOT_ASSESS = "cannot assess"
 PASS_FAIL = ("fail", "pass")
 _LETTERS = ("A", "B", "C")
 # What a level is described under, as a field of an object and as a line of a text.
+_TEXTS = ("text", "criteria_description", "criteria", "description")
 _LEVEL = re.compile(r"(?:score[_ ]?)?(\d+(?:-\d+)?)(?:_description)?")
 _GRADED = re.compile(r"^\s*(?:score )?(\d+)(?:-(\d+))?\s*:", re.IGNORECASE | re.MULTILINE)
 
@@ -33,13 +35,15 @@ class Criterion:
     | scale, labels | verdict | columns |
     | --- | --- | --- |
     | `scale=(1, 5)` | a number | score (of pairs: score_a, score_b, winner) |
-    | `scale=("poor", "fair", "good")` | a word, from worst to best | label, score (1, 2, 3) |
-    | `scale="pass/fail"` | pass or fail | label, score (1, 0) |
+    | `scale=("poor", "fair", "good")` | a word, from worst to best | as above (1, 2, 3), label |
+    | `scale="pass/fail"` | pass or fail | as above (1, 0), label |
     | `labels=("news", "sport")` | a word, in no order | label |
     | neither | a number on the judge's scale; of pairs A, B or C | score; winner |
 
-    `weight` is its share in `weighted_total`. Raises PromptError for an empty name, a scale that
-    does not rise, fewer than two words, a negative weight, and a scale beside labels.
+    On a scale, the two answers of a pair get a verdict each, and no label. `weight` is its share in
+    `weighted_total`. Raises PromptError for a name that is empty or longer than a line, a scale
+    that does not rise, fewer than two words, a weight that is negative or no number, and a scale
+    beside labels.
 
     >>> Criterion("helpful", scale=(1, 5), weight=2, text="Does it do what was asked?").words
     ()
@@ -54,25 +58,34 @@ class Criterion:
     weight: float = 1
 
     def __post_init__(self) -> None:
-        scale = PASS_FAIL if self.scale == "pass/fail" else self.scale
-        object.__setattr__(self, "scale", scale if scale is None else tuple(scale))
-        object.__setattr__(self, "labels", tuple(self.labels))
-        words, numbers = self.words, self.numbers
-        fits = self.scale is None or words or (numbers and numbers[0] < numbers[1])
-        if (
-            not self.name
-            or not fits
-            or (self.scale and self.labels)
-            or (words and len(set(words)) < max(2, len(words)))
-            or CANNOT_ASSESS in words
-            or not self.weight >= 0
-        ):
+        pass_fail = isinstance(self.scale, str) and self.scale == "pass/fail"
+        lists = {"scale": PASS_FAIL if pass_fail else self.scale, "labels": self.labels}
+        for name, values in lists.items():
+            if not isinstance(values, str) and isinstance(values, Iterable):
+                object.__setattr__(self, name, tuple(map(_plain, values)))
+        object.__setattr__(self, "weight", _plain(self.weight))
+        if not self._fits():
             raise PromptError(
                 f"the criterion {self.name!r} has scale {self.scale!r}, labels {self.labels!r} and"
                 f" weight {self.weight!r}; expected a name, a scale such as (1, 5), words from"
                 ' worst to best, or "pass/fail", or labels=("one", "other"); a weight from 0 on',
                 name=self.name,
             )
+
+    def _fits(self) -> bool:
+        """Whether a judge can be asked for it, and its verdict be weighed."""
+        line = isinstance(self.name, str) and self.name.strip().splitlines() == [self.name]
+        lists = isinstance(self.labels, tuple) and isinstance(self.scale, (tuple, type(None)))
+        if not (line and lists and _is_number(self.weight) and self.weight >= 0):
+            return False
+        words, scale = self.words, self.scale or ()
+        if words:
+            texts = all(isinstance(word, str) and word.strip() for word in words)
+            distinct = len(set(words)) == len(words) > 1 and not any(map(_declined, words))
+            return texts and distinct and not (scale and self.labels)
+        return self.scale is None or (
+            len(scale) == 2 and all(map(_is_number, scale)) and scale[0] < scale[1]
+        )
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -94,14 +107,17 @@ class Criterion:
 
     def asks(self, pairwise: bool) -> str:
         """Return what a verdict on it is to be, as the judge reads it."""
+        each = '{"A": ..., "B": ...}, each ' if pairwise else ""
         if self.words:
+            words = ", ".join(json.dumps(word, ensure_ascii=False) for word in self.words)
             return (
-                f"one of {', '.join(json.dumps(word, ensure_ascii=False) for word in self.words)}"
+                f"{each}one of {words}, from worst to best"
+                if each and self.scale
+                else (f"one of {words}")
             )
         if self.numbers:
             low, high = self.numbers
-            number = f"a number from {low} (worst) to {high} (best)"
-            return f'{{"A": ..., "B": ...}}, each {number}' if pairwise else number
+            return f"{each}a number from {low} (worst) to {high} (best)"
         return '"A" where assistant A did better, "B" where assistant B did, "C" where neither did'
 
 
@@ -121,11 +137,12 @@ def criteria_format(criteria: Iterable[Criterion], *, pairwise: bool = False) ->
     """
 
     def verdict(one: Criterion) -> JSON:
-        if one.words or (pairwise and not one.numbers):
-            words = [*(one.words or _LETTERS), CANNOT_ASSESS]
-            return {"type": "string", "enum": words}
+        one_word: JSON = {"type": "string", "enum": [*(one.words or _LETTERS), CANNOT_ASSESS]}
         number: JSON = {"anyOf": [{"type": "number"}, {"type": "string", "enum": [CANNOT_ASSESS]}]}
-        return _object({"A": number, "B": number}) if pairwise else number
+        if pairwise and one.scale:
+            side = one_word if one.words else number
+            return _object({"A": side, "B": side})
+        return one_word if one.words or pairwise else number
 
     return shape(verdicts=_object({one.name: verdict(one) for one in criteria}))
 
@@ -169,8 +186,19 @@ def _verdict(values: list[Any], criterion: Criterion, pairwise: bool) -> Verdict
     if len(values) != 1:
         return Verdict(reason="ambiguous" if values else "no_verdict")
     value = values[0]
-    if isinstance(value, str) and value.strip().lower() == CANNOT_ASSESS:
+    if _declined(value):
         return Verdict(reason="cannot_assess")
+    if pairwise and criterion.scale:
+        sides = value if isinstance(value, tuple) else ()
+        a, b = (
+            _verdict([said for side, said in sides if side == letter], criterion, False)
+            for letter in "AB"
+        )
+        if a.score is None or b.score is None:
+            return Verdict(reason=a.reason or b.reason)
+        better = "model_a" if a.score > b.score else "model_b"
+        winner = "tie" if a.score == b.score else better
+        return Verdict(winner=winner, score_a=a.score, score_b=b.score)
     if words := criterion.words:
         if value not in words:
             return Verdict(reason="no_verdict")
@@ -178,24 +206,29 @@ def _verdict(values: list[Any], criterion: Criterion, pairwise: bool) -> Verdict
         place = float(words.index(value) + (not from_zero))
         return Verdict(label=value, score=None if criterion.labels else place)
     if criterion.numbers is None:
-        winner = shown(value, LETTERS) if value in _LETTERS else None
-        return Verdict(winner=winner, reason=None if winner else "no_verdict")
-    numbers = [value]
-    if pairwise:
-        sides = dict(value) if isinstance(value, tuple) else {}
-        numbers = [sides.get("A"), sides.get("B")]
-        if any(str(side).lower() == CANNOT_ASSESS for side in numbers):
-            return Verdict(reason="cannot_assess")
-    if not all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in numbers):
+        letter = value in _LETTERS
+        return Verdict(winner=shown(value, LETTERS)) if letter else Verdict(reason="no_verdict")
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
         return Verdict(reason="no_verdict")
     low, high = criterion.numbers
-    if not all(low <= one <= high for one in numbers):
-        return Verdict(reason="out_of_range")
-    if not pairwise:
-        return Verdict(score=float(value))
-    a, b = map(float, numbers)
-    winner = "tie" if a == b else "model_a" if a > b else "model_b"
-    return Verdict(winner=winner, score_a=a, score_b=b)
+    return Verdict(score=float(value)) if low <= value <= high else Verdict(reason="out_of_range")
+
+
+def _declined(value: object) -> bool:
+    """Whether a value says "cannot assess", whatever its case and marks."""
+    return isinstance(value, str) and (
+        re.sub(r"[\W_]+", " ", value).strip().lower() == CANNOT_ASSESS
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A number or text of NumPy, as Parquet gives it, as Python's own."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _is_number(value: object) -> bool:
+    known = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return known and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def scaled(verdict: Verdict, criterion: Criterion) -> float | None:
@@ -217,10 +250,12 @@ def criteria_of(rubric: object) -> tuple[Criterion, ...]:
     | a list of texts (WildBench's checklist) | one a text |
     | a list of objects with `name` and `text` or `criteria_description` | one each |
     | an object with `criteria` and `score1_description` ... (BiGGen-Bench's) | one, on that scale |
-    | an object of texts by name | one a name |
+    | an object with a list under `criteria` | those of the list |
+    | an object of texts, or of such objects, by name | one a name |
 
     A text that names no criterion is called `criterion_1` and so on, or `rubric` where it is alone.
-    Raises PromptError for a cell of another form, and for two criteria of one name.
+    Raises PromptError for a cell of another form, a criterion whose fields hold no text known here,
+    and for two criteria of one name.
     """
     cell: Any = rubric
     if isinstance(cell, str) and cell.lstrip()[:1] in ("[", "{"):
@@ -228,18 +263,29 @@ def criteria_of(rubric: object) -> tuple[Criterion, ...]:
             cell = json.loads(cell)
         except ValueError:
             cell = rubric
+    if isinstance(cell, Mapping) and not isinstance(cell.get("criteria") or "", str):
+        cell = cell["criteria"]
     if isinstance(cell, str) or (isinstance(cell, Mapping) and {"criteria", "name"} & set(cell)):
         cell = [cell]
     elif isinstance(cell, Mapping):
-        cell = [{"name": name, "text": text} for name, text in cell.items()]
+        cell = [
+            {"name": name, **(one if isinstance(one, Mapping) else {"text": one})}
+            for name, one in cell.items()
+        ]
     items = list(cell) if isinstance(cell, Iterable) else []
+    if not items:
+        raise PromptError(
+            f"the criteria are {rubric!r:.60}; expected a text, or a list of texts or of objects"
+            " with name, text, scale, labels and weight",
+            name="criteria",
+        )
     alone = len(items) == 1
     names = ["rubric" if alone else f"criterion_{n}" for n in range(1, len(items) + 1)]
     criteria = tuple(map(_criterion, items, names))
-    if not criteria or len({one.name for one in criteria}) < len(criteria):
+    if len({one.name for one in criteria}) < len(criteria):
         raise PromptError(
-            f"the criteria {[one.name for one in criteria]} are none, or two have one name; give"
-            " each a name of its own",
+            f"of the criteria {[one.name for one in criteria]} two have one name; give each a name"
+            " of its own",
             name="criteria",
         )
     return criteria
@@ -256,15 +302,21 @@ def _criterion(item: object, name: str) -> Criterion:
             " scale, labels and weight",
             name="criteria",
         )
-    named = [item[key] for key in ("text", "criteria_description", "criteria") if item.get(key)]
-    text = str(named[0]) if named else ""
+    texts = [item[key] for key in _TEXTS if isinstance(item.get(key), str)]
     levels = [f"{match[1]}: {item[key]}" for key in item if (match := _LEVEL.fullmatch(str(key)))]
-    text = "\n".join([*([text] if text else []), *levels])
+    text = "\n".join([*texts[:1], *levels])
+    fields = [key for key in item if key not in ("name", "scale", "labels", "weight")]
+    if not text and any(item[key] is not None and item[key] != "" for key in fields):
+        raise PromptError(
+            f"the criterion {item.get('name') or name!r} has {', '.join(map(repr, fields))}, and no"
+            " text in `text`, `description` or `criteria`; put there what the criterion means",
+            name="criteria",
+        )
     own = {key: item[key] for key in ("scale", "labels", "weight") if item.get(key) is not None}
     grades = [int(number) for line in _GRADED.findall(text) for number in line if number]
     if not {"scale", "labels"} & set(own) and len(set(grades)) > 1:
         own["scale"] = (min(grades), max(grades))
-    return Criterion(str(item.get("name") or name), text, **own)
+    return Criterion(str(item.get("name") or name).strip(), text, **own)
 
 
 def digest_of(criteria: Sequence[Criterion]) -> str:
@@ -293,15 +345,17 @@ def weighted_total(
     of a criterion without a verdict: the total is missing too, with its reason (`missing`); the
     others are weighed alone (`leave_out`); it counts as the worst score, or as a tie (`zero`).
 
-    Columns: as in the frame, less label, scaled and place; `criteria` (how many counted). Raises
-    FrameError for a frame without criteria, and for a criterion that `weights` lacks.
+    Columns: as in the frame, less label, scaled and place; `criteria` (how many counted). Votes are
+    weighed as games are, by `weights`. Raises FrameError for a frame without criteria, a criterion
+    that `weights` lacks, a weight that is negative or no number, and where all weigh 0.
     """
     games = "model_a" in judged.columns
-    kind = "games" if games else "scores"
-    frame = check(judged, kind, by="criterion")
+    kind = ("votes" if "group" in judged.columns else "games") if games else "scores"
+    frame = check(judged, kind, by="criterion").reset_index(drop=True)
     if missing not in ("missing", "leave_out", "zero"):
         raise ValueError(f"missing is {missing!r}; expected 'missing', 'leave_out' or 'zero'")
-    needs = ["criterion", "weight", *([] if games else ["scaled"])]
+    needs = ["criterion", *([] if games else ["scaled"])]
+    needs += ["weight"] if weights is None else []
     if absent := [name for name in needs if name not in frame.columns]:
         raise FrameError(
             f"the {kind} lack {', '.join(absent)}, which a judge with criteria= gives; judge with"
@@ -316,14 +370,29 @@ def weighted_total(
                 rows=frame[frame["criterion"].isin(unknown)],
             )
         frame = frame.assign(weight=frame["criterion"].map(dict(weights)))
-    nominal = frame["label"].notna() if "label" in frame else pd.Series(False, frame.index)
+    weight = pd.to_numeric(frame["weight"], errors="coerce")
+    if len(bad := frame[~weight.ge(0) | weight.eq(math.inf)]):
+        raise FrameError(
+            f"the weight of {bad['criterion'].iloc[0]!r} is {bad['weight'].iloc[0]}; give a number"
+            " from 0 on, 0 to leave it out",
+            rows=bad,
+        )
     worth = (
         frame["winner"].map({"model_a": 1.0, "tie": 0.0, "model_b": -1.0}).astype(float)
         if games
         else frame["scaled"].astype(float)
     )
-    frame = frame.assign(worth=worth)[~(nominal & worth.isna()) & (frame["weight"] > 0)]
-    names = [name for name in COLUMNS[kind] if name not in (*_READ, "reason")]
+    # A criterion with labels has no worth, and neither has its verdict where that is missing.
+    unordered = {*frame["criterion"].drop(without_labels(frame).index)}
+    weight = weight.where(~frame["criterion"].isin(unordered) | worth.notna(), 0.0)
+    if len(frame) and not weight.gt(0).any():
+        raise FrameError(
+            f"none of the criteria {', '.join(map(str, frame['criterion'].unique()[:5]))} has an"
+            " ordered verdict and a weight above 0; give one a weight",
+            rows=frame,
+        )
+    frame = frame.assign(worth=worth, weight=weight)
+    names = [name for name in COLUMNS[kind] if name not in (*_READ, "reason", "time")]
     rows = []
     for _, part in frame.groupby(names, sort=False, dropna=False):
         rows.append(_total(part, missing, games))
@@ -335,15 +404,16 @@ _READ = ("winner", "score", "score_a", "score_b")
 
 
 def _total(part: pd.DataFrame, missing: str, games: bool) -> dict[str, Any]:
-    lost = part[part["worth"].isna()]
-    counted = part if missing == "zero" else part[part["worth"].notna()]
+    weighed = part[part["weight"] > 0]
+    lost = weighed[weighed["worth"].isna()]
+    counted = weighed if missing == "zero" else weighed[weighed["worth"].notna()]
     row = (
         part.drop(columns=["worth", "label", "scaled", "place"], errors="ignore").iloc[0].to_dict()
     )
     row |= {"criterion": "total", "reason": None, "weight": 1.0}
     row |= {name: None for name in _READ if name in row} | {"criteria": len(counted)}
     if (missing == "missing" and len(lost)) or not len(counted):
-        return row | {"reason": lost["reason"].iloc[0] or "no_verdict"}
+        return row | {"reason": next(iter(lost["reason"].dropna()), "no_verdict")}
     of = (counted["worth"].fillna(0) * counted["weight"]).sum() / counted["weight"].sum()
     if not games:
         return row | {"score": of}

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from operator import length_hint
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import COLUMNS, check, frame as make_frame, id_text, with_texts
@@ -134,11 +135,15 @@ def _asked(
     frame = check(frame, "pairings" if judge.pairwise else "lineup")
     if orders not in ("both", "given"):
         raise ValueError(f"orders is {orders!r}; expected 'both' or 'given'")
-    numbered = isinstance(turns, (tuple, list)) and turns and all(map(_is_turn, turns))
-    if not (numbered or turns in ("last", "all")) or samples < 1:
+    if isinstance(turns, str):
+        fits = turns in ("last", "all")
+    else:
+        numbers = list(turns) if isinstance(turns, Iterable) else []
+        fits = all(map(_is_turn, numbers)) and 0 < len(numbers) == len(set(numbers))
+    if not fits or samples < 1:
         raise ValueError(
             f"turns is {turns!r} and samples {samples!r}; expected turns such as (1,) or (1, 2),"
-            ' "last" or "all", and at least one sample'
+            ' each once, "last" or "all", and at least one sample'
         )
     both = orders == "both" and judge.pairwise
     count = _complete(frame, judge, turns) * (2 if both else 1) * samples
@@ -185,6 +190,12 @@ def _complete(frame: pd.DataFrame, judge: Judge, turns: Turns) -> int:
             " ('pair' and 'single' show a reference where there is one)",
             rows=frame[frame["question_id"].isin(list(lacking))],
         )
+    if len(frame) and not count:
+        raise FrameError(
+            f"none of the {len(frame)} rows has a question and an answer at turn"
+            f' {", ".join(map(str, turns))}; take turns that they have, "last" or "all"',
+            rows=frame,
+        )
     return count
 
 
@@ -217,7 +228,7 @@ def _showings(
     if absent := [name for name in rubric if name not in frame.columns]:
         raise FrameError(
             f"the frame has no column {absent[0]!r}, which is to hold each question's criteria;"
-            f" there are {', '.join(map(str, frame.columns))}",
+            f" there are {', '.join(map(str, frame.columns))} (a file of criteria is @{absent[0]})",
             columns=absent,
         )
     for lines in _lines(frame, list(dict.fromkeys([*columns, *beside, *system, *rubric])), many):
@@ -315,14 +326,20 @@ def _shown(cell: Any) -> Content:
     """A cell as a judge reads it: a text as it is, a list of texts by line, all else as JSON."""
     if isinstance(cell, str):
         return cell
-    if isinstance(cell, (list, tuple, np.ndarray)) and len(cell):
+    cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
+    if isinstance(cell, (list, tuple)) and cell:
         if all(isinstance(one, str) for one in cell):
             return "\n".join(f"- {one}" for one in cell)
         if all(isinstance(one, Mapping) and {"role", "type"} & {*one} for one in cell):
             return content(cell)
     if isinstance(cell, (Mapping, list, tuple)):
-        return json.dumps(cell, ensure_ascii=False, default=str)
+        return json.dumps(cell, ensure_ascii=False, default=_python)
     return str(id_text(cell))
+
+
+def _python(value: Any) -> Any:
+    """A value inside a cell as JSON has it: arrays and numbers of NumPy as lists and numbers."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _without_input(question: Content, material: Content) -> Content:
@@ -476,7 +493,7 @@ def _typed(kind: str, rows: list[Row]) -> pd.DataFrame:
 
 
 def _given(cell: object) -> bool:
-    return not (cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell))
+    return not (is_scalar(cell) and pd.isna(cell))
 
 
 def _turns(line: Row, name: str) -> tuple[Content, ...]:

@@ -97,7 +97,8 @@ _CUT_SHORT = {
     "refusal": "refusal",
 }
 _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
-_FENCED = re.compile(r"\s*```(?:json)?[ \t\r]*\n([^`]*(?:`{1,2}[^`]+)*)```\s*", re.IGNORECASE)
+# The text in a fence may hold fences: whether it is one object, JSON decides.
+_FENCED = re.compile(r"\s*```(?:json\b)?(.*)```\s*", re.IGNORECASE | re.DOTALL)
 # A comma before a closing bracket, and the texts (group 1) in which one is text.
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
 _CHOICES = [

@@ -28,7 +28,7 @@ from lmjudge.stats.ratings import (
     win_fractions,
 )
 from lmjudge.stats.rewards import rank_samples, ranking_accuracy, reward_calibration, reward_length
-from lmjudge.stats.scores import mean_scores, relative_quality, score_totals
+from lmjudge.stats.scores import label_shares, mean_scores, relative_quality, score_totals
 from lmjudge.stats.style import style_effects, style_ratings
 from lmjudge.stats.text import (
     length_histogram,
@@ -60,6 +60,7 @@ __all__ = [
     "elo_bootstrap",
     "equal_length_win_rates",
     "kappa",
+    "label_shares",
     "length_bias",
     "length_histogram",
     "majority",

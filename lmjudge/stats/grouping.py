@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import OVERALL, in_order, same_ids, swap
+from lmjudge.frames import OVERALL, in_order, same_ids, swap, without_labels
 
 By: TypeAlias = str | Sequence[str] | None
 # What a judge's name may end in beside its prompt (a test compares with the parsers themselves).
@@ -35,7 +35,7 @@ def by_criterion(estimator: Callable[P, pd.DataFrame]) -> Callable[P, pd.DataFra
         by = bound.arguments.get("by", signature.parameters["by"].default)
         columns = [by] if isinstance(by, str) else list(by or ())
         verdicts = {
-            name: frame.assign(criterion=frame["criterion"].fillna(OVERALL))
+            name: without_labels(frame.assign(criterion=frame["criterion"].fillna(OVERALL)))
             for name, frame in bound.arguments.items()
             if isinstance(frame, pd.DataFrame) and "criterion" in frame.columns
         }
@@ -68,10 +68,12 @@ def grouped(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The frame, with its questions' categories where `by` names them, and `by` as a list.
 
+    Verdicts that are labels in no order are left out (see `label_shares`).
     Raises FrameError for a column that is not there, and for questions that hold a question_id
     twice or not at all.
     """
     columns = [by] if isinstance(by, str) else list(dict.fromkeys(by or ()))
+    frame = without_labels(frame)
     if "category" in columns and questions is not None:
         if questions["question_id"].duplicated().any():
             raise FrameError(

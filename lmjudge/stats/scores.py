@@ -44,6 +44,52 @@ def mean_scores(
     return made[[*columns, "score", "too_few", "n", "low", "high", "no_verdict"]]
 
 
+def label_shares(
+    judged: pd.DataFrame,
+    *,
+    by: By = ("criterion",),
+    cluster: Cluster = None,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return how often each label was given: columns of `by`, label, share, too_few, n, low, high,
+    no_verdict.
+
+    For criteria with `labels=`, whose verdicts have neither score nor order, and for words on a
+    scale. `judged` are scores or games; n counts the rows of the group with a label. Intervals and
+    errors as in `mean_scores`. A label that a group never got is not in the table.
+
+    >>> from lmjudge.frames import frame
+    >>> rows = [{"question_id": q, "turn": 1, "model": "m", "judge": "j", "sample": 0,
+    ...          "score": None, "reason": None, "text": "", "key": "", "criterion": "topic",
+    ...          "label": label}
+    ...         for q, label in enumerate(["news", "news", "sport", "news"])]
+    >>> label_shares(frame("scores", rows))[["label", "share", "n"]].values.tolist()
+    [['news', 0.75, 4], ['sport', 0.25, 4]]
+    """
+    rows = check(judged, "games" if "model_a" in judged.columns else "scores", by)
+    if "label" not in rows.columns:
+        raise FrameError(
+            "the frame has no column label; judge with a criterion that has labels= or a scale of"
+            " words",
+            columns=["label"],
+        )
+    said = rows["label"]
+    rows, columns = grouped(rows.drop(columns="label"), by, questions)
+    groups = rows[columns].agg(tuple, axis=1) if columns else pd.Series(0, rows.index)
+    tables = []
+    for label in sorted(said.dropna().unique()):
+        within = rows[groups.isin(groups[said == label])]
+        given = (said == label).astype(float).where(said.notna())[within.index]
+        names = cluster_names(within, cluster, by=columns)
+        table = estimate(within, columns, top=given, share=True, cluster=names, level=level)
+        tables.append(table.assign(label=label))
+    made = pd.concat(tables) if tables else pd.DataFrame(columns=[*columns, "label", "value"])
+    made = made.rename(columns={"value": "share"}).sort_values([*columns, "label"])
+    ends = ["label", "share", "too_few", "n", "low", "high", "no_verdict"]
+    return made.reindex(columns=[*columns, *ends]).reset_index(drop=True)
+
+
 def score_totals(
     games: pd.DataFrame,
     *,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, strategies as st
@@ -13,11 +14,13 @@ from loopback import Loopback
 from support import written
 
 import lmjudge as lj
+from lmjudge.audit import gate
 from lmjudge.cli import main
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import OVERALL, resolve
 from lmjudge.judges import criteria_format, judge_requests, reread, weighted_total
 from lmjudge.judges.criteria import criteria_of, read_criteria
+from lmjudge.stats import label_shares
 
 HELPFUL = lj.Criterion("helpful", "Does it do what was asked?", scale=(1, 5), weight=2)
 TONE = lj.Criterion("tone", scale=("rude", "neutral", "polite"))
@@ -71,6 +74,12 @@ def says(text: Any) -> Loopback:
         ('{"verdicts": {"helpful": 1}, "verdicts": {"helpful": 1}}', ["no_verdict"]),
         ('{"verdicts": {"helpful": true, "tone": ["rude"]}}', ["no_verdict", "no_verdict"]),
         (f"{GOOD} and more", ["no_verdict"] * 5),
+        (verdicts(helpful="cannot_assess", tone="Cannot assess."), ["cannot_assess"] * 2),
+        (f"```json\n{GOOD}\n```\n```json\n{GOOD}\n```", ["no_verdict"] * 5),
+        (
+            "```json\n" + GOOD.replace("Why not.", "Try\n```py\nx\n```") + "\n```",
+            [(4.0, None), (3.0, "polite")],
+        ),
     ],
 )
 def test_each_criterion_is_read_or_says_why_not(text: str, wanted: list[Any]) -> None:
@@ -79,6 +88,76 @@ def test_each_criterion_is_read_or_says_why_not(text: str, wanted: list[Any]) ->
         got = (verdict.score, verdict.label)
         assert (verdict.reason if isinstance(want, str) else got) == want
         assert isinstance(want, str) or verdict.reason is None
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({"A": 1, "B": 3}, (1, 3, "model_b")),
+        ('{"A": 1, "A": 5, "B": 3}', "ambiguous"),
+        ({"A": 1}, "no_verdict"),
+        ({"A": 9, "B": 3}, "out_of_range"),
+        ({"A": "Cannot assess", "B": 3}, "cannot_assess"),
+        (3, "no_verdict"),
+    ],
+)
+def test_each_side_of_a_pair_is_read_once(said: Any, wanted: Any) -> None:
+    text = '{"verdicts": {"helpful": %s}}' % (said if isinstance(said, str) else json.dumps(said))
+    (verdict,) = read_criteria(text, "stop", [HELPFUL], True)
+    assert (verdict.score_a, verdict.score_b, verdict.winner) == wanted or verdict.reason == wanted
+
+
+def test_words_on_a_scale_compare_two_answers() -> None:
+    text = verdicts(tone={"A": "polite", "B": "rude"}, safe={"A": "fail", "B": "fail"})
+    tone, safe = read_criteria(text, "stop", [TONE, SAFE], True)
+    assert (tone.winner, tone.score_a, tone.score_b) == ("model_a", 3, 1)
+    assert (safe.winner, safe.score_a, safe.score_b) == ("tie", 0, 0)
+    assert TONE.asks(True).startswith('{"A": ..., "B": ...}, each one of "rude", "neutral"')
+    (alone,) = read_criteria(verdicts(tone="polite"), "stop", [TONE], True)
+    assert alone.reason == "no_verdict"
+
+
+def test_a_label_is_a_verdict_and_counts_in_no_mean(tmp_path: Path) -> None:
+    lineup = lj.line_up(questions(4), answers("m", count=4))
+    topics = ["news", "news", "sport", None]
+    judge = lj.Judge("single", "j", criteria=[SAFE, TOPIC])
+    with says(
+        lambda body: verdicts(
+            safe="pass", topic=topics[next(n for n in range(4) if f"q{n}" in str(body))]
+        )
+    ) as server:
+        store = lj.Store(tmp_path / "store", mode="record")
+        scores = lj.judge_answers(
+            lineup, judge, store=store, endpoint=lj.OpenAIEndpoint(server.url)
+        )
+    means = lj.mean_scores(scores, by="criterion").set_index("criterion")
+    assert means[["n", "no_verdict"]].values.tolist() == [[4, 0], [0, 1]]
+    shares = label_shares(scores, by=["criterion", "model"])
+    shares = shares[shares["criterion"] == "topic"]
+    assert shares["label"].tolist() == ["news", "sport"]
+    assert shares["share"].tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert shares[["n", "no_verdict"]].values.tolist() == [[3, 1]] * 2
+    total = weighted_total(scores)
+    assert total["score"].tolist() == [1, 1, 1, 1]  # the missing topic takes nothing from it
+    assert gate(scores, max_no_verdict=1)["value"].tolist() == [pytest.approx(1 / 5)]
+    with pytest.raises(FrameError, match="has no column label"):
+        label_shares(scores.drop(columns="label"))
+
+
+@pytest.mark.parametrize("weight", [-1, float("nan"), float("inf"), "heavy"])
+def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
+    rows = [
+        {"question_id": n, "model_a": "x", "model_b": "y", "criterion": c, "choice": at}
+        for n in range(2)
+        for c, at in (("helpful", 1), ("honest", 5))
+    ]
+    votes = lj.load_votes(pd.DataFrame(rows))
+    with pytest.raises(FrameError, match="the weight of 'helpful' is"):
+        weighted_total(votes, weights={"helpful": weight, "honest": 1})
+    with pytest.raises(FrameError, match="none of the criteria"):
+        weighted_total(votes, weights={"helpful": 0, "honest": 0})
+    total = weighted_total(votes, weights={"helpful": 2, "honest": 1})
+    assert total["winner"].tolist() == ["model_a", "model_a"]
 
 
 def test_nothing_is_read_of_a_reply_that_was_cut_off() -> None:
@@ -106,6 +185,17 @@ def test_no_text_breaks_the_reading(text: str) -> None:
         {"name": "x", "scale": (1, 5), "labels": ("a", "b")},
         {"name": "x", "labels": ("a", "cannot assess")},
         {"name": "x", "weight": -1},
+        {"name": "x", "weight": float("inf")},
+        {"name": "x", "weight": "2"},
+        {"name": "x", "scale": "1-5"},
+        {"name": "x", "scale": 5},
+        {"name": "x", "scale": (1, float("inf"))},
+        {"name": "x", "labels": "news"},
+        {"name": "x", "labels": (0, 1)},
+        {"name": "x", "labels": ("Cannot assess.", "a")},
+        {"name": 1},
+        {"name": "  "},
+        {"name": "x\n(verdict: a number)"},
     ],
 )
 def test_a_criterion_that_cannot_be_graded_is_refused(bad: dict[str, Any]) -> None:
@@ -130,7 +220,7 @@ def test_a_judge_and_its_criteria_fit() -> None:
     ):
         with pytest.raises(PromptError, match=says):
             lj.Judge(prompt, "j", criteria=criteria)
-    with pytest.raises(PromptError, match="are none, or two have one name"):
+    with pytest.raises(PromptError, match="two have one name"):
         lj.Judge("single", "j", criteria=[CLEAR, CLEAR])
     with pytest.raises(PromptError, match="read from JSON, not by 'fastchat'"):
         lj.Judge("single", "j", parser="fastchat", criteria=ALL)
@@ -248,6 +338,17 @@ def test_forms_of_rubrics_in_use_are_read() -> None:
     assert one.scale == (1, 3)
     assert [one.name for one in criteria_of({"a": "x", "b": "y"})] == ["a", "b"]
     assert criteria_of(["x"])[0].scale is None
+    inside = criteria_of({"criteria": [{"name": "x", "scale": np.array([1, 5])}, {"name": "y"}]})
+    assert [(one.name, one.scale) for one in inside] == [("x", (1, 5)), ("y", None)]
+    (named,) = criteria_of({"helpful": {"scale": [1, 3], "description": "Does it help?"}})
+    assert (named.name, named.scale, named.text) == ("helpful", (1, 3), "Does it help?")
+
+
+@pytest.mark.parametrize("cell", [None, float("nan"), "", [], {}, 5, [{"name": "x", "txt": "a"}]])
+def test_a_rubric_that_holds_no_criterion_is_refused(cell: Any) -> None:
+    lineup = lj.line_up(questions(1), answers("m", count=1)).assign(rubric=[cell])
+    with pytest.raises(FrameError, match="the criteria of question 0"):
+        judge_requests(lineup, lj.Judge("single", "j", criteria="rubric"))
 
 
 def test_biggen_bench_is_judged_by_its_own_rubrics(published_data: Path) -> None:
@@ -303,6 +404,7 @@ def test_criteria_in_the_shell(
     form = [
         {"name": "helpful", "scale": [1, 5], "weight": 2, "text": "Does it help?"},
         {"name": "safe", "scale": "pass/fail"},
+        {"name": "topic", "labels": ["news", "sport"]},
     ]
     (tmp_path / "form.json").write_text(json.dumps(form))
     words = ["q.jsonl", "a.jsonl", "--judge", "j"]
@@ -310,12 +412,18 @@ def test_criteria_in_the_shell(
     with says(lambda body: next(t for w, t in texts.items() if w in str(body))) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         assert main(["judge", *words, "--criteria", "@form.json", "--rotate"]) == 0
-        assert "4 calls to make, 2 criteria in a call" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "4 calls to make, 3 criteria in a call" in out
+        assert "without verdict" not in out
         assert len(server.calls) == 4
         assert main(["show", "judgments-single.jsonl"]) == 0
         out = capsys.readouterr().out
         assert "helpful" in out
         assert "safe" in out
+        assert "topic: sport     x  1.000  2" in out
+        with pytest.raises(SystemExit):
+            main(["judge", *words, "--criteria", "@form.json", "--pairs", "pairs.json"])
+        assert "no --criteria" in capsys.readouterr().err
         assert main(["judge", *words, "--criteria", "rubric", "--out", "own.jsonl"]) == 0
         assert "the criteria of each question in a call" in capsys.readouterr().out
     scores = lj.load_judgments("judgments-single.jsonl")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from loopback import Loopback
@@ -166,6 +167,44 @@ def test_an_agents_messages_are_one_readable_text() -> None:
     assert shown(lineup, lj.Judge("{answer} [[1]]", "j")) == [f"{SPOKEN} [[1]]"]
 
 
+def test_a_tool_that_returns_nothing_is_shown_and_broken_messages_are_refused() -> None:
+    silent = [AGENT[0], AGENT[1] | {"content": ""}]
+    assert content(silent).endswith("(find returns)\n")  # type: ignore[union-attr]
+    for bad in ({"content": ["text"]}, {"tool_calls": ["find"]}):
+        with pytest.raises(FrameError, match="objects in its tool_calls"):
+            content([{"role": "assistant", **bad}])
+
+
+@pytest.mark.parametrize("cell", [None, float("nan"), pd.NA, pd.NaT, np.float32("nan")])
+def test_a_missing_cell_is_an_error_before_the_first_call(cell: Any) -> None:
+    lineup = lj.line_up(questions(), answers("m")).assign(
+        context=pd.Series([cell, "x"], dtype=object)
+    )
+    with pytest.raises(FrameError, match="1 of the questions, such as 1, have no text for"):
+        judge_requests(lineup, lj.Judge("{context} {answer} [[1]]", "j"))
+
+
+def test_arrays_in_a_cell_are_shown_as_lists() -> None:
+    """Parquet gives lists of objects as arrays."""
+    cells = [np.array([{"k": np.array([1, 2])}], dtype=object), np.array(["x", "y"])]
+    lineup = lj.line_up(questions(), answers("m")).assign(context=cells)
+    first, second = shown(lineup, lj.Judge("{context} {answer} [[1]]", "j"))
+    assert first.startswith('[{"k": [1, 2]}] ')
+    assert second.startswith("- x\n- y ")
+
+
+def test_turns_that_no_row_has_and_turns_named_twice_are_refused() -> None:
+    lineup = lj.line_up(questions(), answers("m"))
+    judge = lj.Judge("single", "j")
+    with pytest.raises(FrameError, match="none of the 2 rows has a question and an answer at turn"):
+        judge_requests(lineup, judge, turns=(9,))
+    for turns in ((1, 1), (), (0,), "4", 1, [True]):
+        with pytest.raises(ValueError, match="expected turns such as"):
+            judge_requests(lineup, judge, turns=turns)  # type: ignore[arg-type]
+    for turns in (range(1, 3), np.array([1, 2])):
+        assert len(shown(lineup, judge, turns=turns)) == 3  # type: ignore[arg-type]
+
+
 def test_pictures_go_out_as_they_are_and_web_addresses_do_not() -> None:
     seen = [{"type": "text", "text": "What is {this}?"}, PICTURE]
     asked = questions(turns=[[seen], ["d?"]])
@@ -182,6 +221,13 @@ def test_pictures_go_out_as_they_are_and_web_addresses_do_not() -> None:
         judge_requests(
             lineup.assign(question=[[[far]], ["d?"]]), lj.Judge("{question}{answer}[[1]]", "j")
         )
+    for part in (
+        {"type": "video_url", "video_url": {"url": "https://example.org/cat.mp4"}},
+        {"type": "image", "source": {"type": "url", "url": "http://example.org/cat.png"}},
+        {"type": "input_file", "file_url": "https://example.org/cat.pdf"},
+    ):
+        with pytest.raises(FrameError, match="data URL"):
+            content([part])
     with pytest.raises(FrameError, match="data URL"):
         lj.generate(asked.assign(turns=[[[far]], ["d?"]]), "m", store=lj.Store("nowhere"))
 

@@ -15,6 +15,7 @@ from lmjudge.stats.grouping import (
     By,
     by_criterion,
     by_name,
+    check_choice,
     grouped,
     how_many,
     on_questions,
@@ -22,6 +23,7 @@ from lmjudge.stats.grouping import (
     totals,
 )
 from lmjudge.stats.intervals import (
+    ENDS,
     FEW_CLUSTERS,
     Cluster,
     by_question,
@@ -39,7 +41,6 @@ from lmjudge.stats.intervals import (
 
 KEY = ["question_id", "turn", "model_a", "model_b"]
 SETTINGS: dict[str, Literal["keep", "drop"]] = {"S1": "keep", "S2": "drop"}
-_COUNTS = [*WINNERS, "missing"]
 # What comes of votes meeting votes: comparisons with ties and without, those that agree, those in
 # which the one's or the other's vote is a tie, and those without a verdict.
 COMPARED = ["met_s1", "met_s2", "agreed_s1", "agreed_s2", "tie_x", "tie_y", "missed"]
@@ -99,11 +100,8 @@ def agreement(
        agreed  n
     0       1  3
     """
-    if ties not in ("keep", "drop") or pool not in ("votes", "questions", "keys"):
-        raise ValueError(
-            f"ties is {ties!r} and pool {pool!r}; expected ties 'keep' or 'drop', and pool"
-            " 'votes', 'questions' or 'keys'"
-        )
+    check_choice("ties", ties, "keep", "drop")
+    check_choice("pool", pool, "votes", "questions", "keys")
     frames = [votes_x] if votes_y is None else [votes_x, votes_y]
     alone = own_columns(votes_x, by, questions, KEY)
     names = clusters_of_pairs(frames, cluster, by_judge="judge" in alone)
@@ -389,6 +387,12 @@ def _verdicts(votes: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     return made
 
 
+def label_counts(votes: pd.DataFrame, labels: Sequence[str], key: list[str]) -> pd.DataFrame:
+    """How many votes each key has for each label; keys without any are there, with zeros."""
+    more = [name for name in key if name not in (*KEY, "judge")]
+    return _sum(_verdicts(votes, more), key)[list(labels)]
+
+
 def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
     return counts.groupby(level=key, dropna=False, sort=True).sum()
 
@@ -483,14 +487,11 @@ def gold_accuracy(
     table = pairs.assign(**{name: share.where(known) for name, share in shares.items()})
     made = estimate(table, ["judge", *columns], top=table["accuracy"], share=True, level=level)
     means = table.groupby(["judge", *columns], dropna=False)[list(shares)].mean().reset_index()
-    made = made.drop(columns="value").merge(means, on=["judge", *columns])
-    made = made.replace({np.inf: np.nan})
-    ends = ["too_few", "n", "low", "high", "no_verdict"]
-    return made[["judge", *columns, *shares, *ends]]
+    made = made.merge(means, on=["judge", *columns])
+    return made[["judge", *columns, *shares, *ENDS]]
 
 
 Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
-_NAMES = ("cohen", "fleiss", "ac1", "alpha")
 
 
 @by_criterion
@@ -541,12 +542,9 @@ def kappa(
     [['fleiss', 0.6666666666666666, 0.5, 3]]
     """
     of = coefficient or ("fleiss" if votes_y is None else "cohen")
-    if of not in _NAMES or ties not in ("keep", "drop") or sides not in ("even", "named"):
-        raise ValueError(
-            f"coefficient is {coefficient!r}, ties {ties!r} and sides {sides!r}; expected"
-            f" coefficient {', '.join(map(repr, _NAMES))}, ties 'keep' or 'drop', sides 'even' or"
-            " 'named'"
-        )
+    check_choice("coefficient", of, "cohen", "fleiss", "ac1", "alpha")
+    check_choice("ties", ties, "keep", "drop")
+    check_choice("sides", sides, "even", "named")
     if of == "cohen" and votes_y is None:
         raise ValueError("Cohen's kappa is between two judges; give the second one's votes too")
     labels = WINNERS if ties == "keep" else WINNERS[:2]
@@ -555,7 +553,7 @@ def kappa(
     frames = [votes_x] if votes_y is None else [votes_x, votes_y]
     names = clusters_of_pairs(frames, cluster, by_judge="judge" in alone)
     frames = _in_parts(frames, alone)
-    counts = [_counts(votes, labels, key) for votes in frames]
+    counts = [label_counts(votes, labels, key) for votes in frames]
     if of == "cohen":
         parts = _cohen(*counts)
         if all(map(len, counts)) and not counts[0].index.isin(counts[1].index).any():
@@ -665,7 +663,7 @@ def _by_voter(
     key = list(parts.index.names)
     votes = pd.concat(frames, ignore_index=True)
     votes = votes[random | people_of(votes.assign(judge=votes["voter"]))]
-    cast = _counts(votes, labels, [*key, "voter"])
+    cast = label_counts(votes, labels, [*key, "voter"])
     cast = cast[cast.sum(axis=1) > 0]
     at = parts.index.get_indexer(cast.index.droplevel("voter"))
     cast, at = cast[at >= 0], at[at >= 0]
@@ -677,14 +675,6 @@ def _by_voter(
     left = left - cast.to_numpy()
     rest = _many(left, len(labels), of).reindex(left.index, fill_value=0)
     return at, voter, parts.to_numpy(float)[at] - rest.to_numpy(float)
-
-
-def _counts(votes: pd.DataFrame, labels: tuple[str, ...], key: list[str]) -> pd.DataFrame:
-    """How many votes each key has for each label."""
-    oriented = by_name(on_questions(votes))
-    one = pd.DataFrame({label: oriented["winner"] == label for label in labels}).astype("int64")
-    one.index = pd.MultiIndex.from_frame(oriented[key])
-    return one.groupby(level=key, dropna=False, sort=True).sum()
 
 
 def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:

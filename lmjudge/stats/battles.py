@@ -19,9 +19,11 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, one_criterion
+from lmjudge.stats.grouping import check_columns
 
 Votes: TypeAlias = pd.DataFrame | str | Path
 _SIDES = ["model_a", "model_b", "winner"]
+_NEED = "ratings need the models, the winners, and the columns that you named"
 _BATCH = 1 << 18
 NO_VERDICT = 3
 
@@ -73,7 +75,7 @@ def read_battles(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     from pyarrow import parquet
 
     wanted = list(dict.fromkeys([*_SIDES, *columns]))
-    _check_columns(parquet.read_schema(path).names, wanted, str(path))
+    check_columns(parquet.read_schema(path).names, wanted, str(path), _NEED)
     table = parquet.read_table(path, columns=wanted, read_dictionary=wanted)
     return table.unify_dictionaries().to_pandas(ignore_metadata=True, self_destruct=True)
 
@@ -82,7 +84,9 @@ def in_memory(votes: Votes, columns: Sequence[str] = ()) -> pd.DataFrame:
     """The frame itself, or the coded votes of a file."""
     if not isinstance(votes, pd.DataFrame):
         return read_battles(votes, columns)
-    _check_columns([str(column) for column in votes.columns], [*_SIDES, *columns], "a votes frame")
+    check_columns(
+        [str(column) for column in votes.columns], [*_SIDES, *columns], "a votes frame", _NEED
+    )
     one_criterion(votes)
     return votes
 
@@ -101,7 +105,7 @@ def batches(votes: Votes, models: dict[str, int], *, timed: bool = False) -> Ite
 
     with parquet.ParquetFile(votes, read_dictionary=_SIDES, memory_map=True) as file:
         found = file.schema_arrow.names
-        _check_columns(found, _SIDES, str(votes))
+        check_columns(found, _SIDES, str(votes), _NEED)
         columns = [*_SIDES, "time"] if timed and "time" in found else _SIDES
         for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
             yield code(batch.to_pandas(), models)
@@ -219,13 +223,3 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
 def _renumber(codes: np.ndarray, names: list[str], models: dict[str, int]) -> np.ndarray:
     number = np.array([models.setdefault(name, len(models)) for name in names], dtype=np.int32)
     return number[codes] if len(number) else np.zeros(0, dtype=np.int32)
-
-
-def _check_columns(found: Sequence[str], wanted: Sequence[str], what: str) -> None:
-    missing = [column for column in wanted if column not in found]
-    if missing:
-        raise FrameError(
-            f"{what} lacks {', '.join(missing)} (found {', '.join(found)}); ratings need"
-            f" {', '.join(wanted)}",
-            columns=missing,
-        )

@@ -17,6 +17,8 @@ from lmjudge.stats.grouping import (
     By,
     by_criterion,
     by_name,
+    check_choice,
+    check_once,
     grouped,
     model_of,
     on_questions,
@@ -25,6 +27,7 @@ from lmjudge.stats.grouping import (
     worth_of,
 )
 from lmjudge.stats.intervals import (
+    ENDS,
     Cluster,
     by_question,
     cluster_names,
@@ -66,8 +69,7 @@ def position_bias(
     missing: counted in n, as the outcome error). Raises FrameError where a pair was not shown once
     in each order. Source: arXiv 2306.05685, Table 2.
     """
-    if rule not in ("mixed", "lean", "net"):
-        raise ValueError(f"rule is {rule!r}; expected 'mixed', 'lean' or 'net'")
+    check_choice("rule", rule, "mixed", "lean", "net")
     pairs, outcomes = in_both_orders(games, rule, own_columns(games, by, questions, PAIR))
     names = ["question_id"] if cluster is None else cluster_names(games, cluster)
     for name in set(names) - set(pairs.columns):
@@ -76,15 +78,16 @@ def position_bias(
     readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
     made = []
     for outcome, fits in outcomes.items():
-        part = estimate(rows, columns, top=fits, share=True, cluster=names, level=level)
+        part = estimate(
+            rows, columns, top=fits, share=True, cluster=names, level=level, name="share"
+        )
         part["outcome"], part["tie_rate"] = outcome, readable["value"]
-        part["pairs"] = (part["value"] * part["n"]).fillna(0).round().astype(int)
+        part["pairs"] = (part["share"] * part["n"]).fillna(0).round().astype(int)
         made.append(part)
     whole = pd.concat(made)
     whole["no_verdict"] = made[-1]["pairs"].reindex(whole.index)
-    ends = ["outcome", "pairs", "value", "tie_rate", "too_few", "n", "low", "high", "no_verdict"]
     whole = whole.sort_index(kind="stable").reset_index(drop=True)
-    return whole[[*columns, *ends]].rename(columns={"value": "share"})
+    return whole[[*columns, "outcome", "pairs", "share", "tie_rate", *ENDS]]
 
 
 def in_both_orders(
@@ -138,24 +141,6 @@ def in_both_orders(
     elif rule == "net":
         outcomes["consistent"] |= outcomes.pop("mixed")
     return pairs, outcomes
-
-
-def flips_with_order(
-    games: pd.DataFrame, *, by: By = ("judge",), level: float = 0.95
-) -> pd.DataFrame:
-    """How often the verdict on a pair changes with the order: a row per group of `by`.
-
-    Columns: those of `by`, order_flips (pairs), share, too_few, n (pairs with a verdict in both
-    orders), low, high (clustered by question), no_verdict. Raises FrameError where a pair was not
-    shown once in each order.
-    """
-    pairs, outcomes = in_both_orders(games, more=own_columns(games, by, None, PAIR))
-    rows, columns = grouped(pairs, by, None)
-    flip = (~outcomes["consistent"]).astype(float).where(~outcomes["error"])
-    made = estimate(rows, columns, top=flip, share=True, level=level)
-    made["order_flips"] = (made["value"] * made["n"]).fillna(0).round().astype(int)
-    ends = ["order_flips", "value", "too_few", "n", "low", "high", "no_verdict"]
-    return made[[*columns, *ends]].rename(columns={"value": "share"})
 
 
 def order_flips(votes: pd.DataFrame) -> pd.Series | None:
@@ -238,15 +223,13 @@ def repeatability(
         other_verdict=changed,
     )
     counted = ["requests", "asked_again", "different_text", "other_verdict"]
-    made = estimate(
-        asked, columns, top=changed.astype(float).where(readable), share=True, level=level
-    )
+    top = changed.astype(float).where(readable)
+    made = estimate(asked, columns, top=top, share=True, level=level, name="share")
     made[counted] = totals(asked, columns, counted)[counted].to_numpy()
     made["no_verdict"] = made["asked_again"] - made["n"]
     if frame["text"].isna().all() and frame[verdict].notna().any():
         made["different_text"] = float("nan")  # shipped rows hold no texts to compare
-    ends = [*counted, "value", "too_few", "n", "low", "high", "no_verdict"]
-    return made[[*columns, *ends]].rename(columns={"value": "share"})
+    return made[[*columns, *counted, "share", *ENDS]]
 
 
 @by_criterion
@@ -269,8 +252,7 @@ def attack_failures(
     Raises FrameError where not just one side is padded, or a pair was not shown in both orders.
     Source: arXiv 2306.05685, Table 3 (the repetitive-list attack).
     """
-    if rule not in ("both", "either"):
-        raise ValueError(f"rule is {rule!r}; expected 'both' or 'either'")
+    check_choice("rule", rule, "both", "either")
     pairs, outcomes = in_both_orders(games, more=own_columns(games, by, questions, PAIR))
     a, b = pairs["model_a"].isin(padded), pairs["model_b"].isin(padded)
     odd = pairs[a == b]
@@ -286,13 +268,13 @@ def attack_failures(
     counted = pairs.assign(failed=(wins == 2) & read, failed_once=(wins == 1) & read)
     rows, columns = grouped(counted, by, questions)
     fails = wins >= (2 if rule == "both" else 1)
-    made = estimate(rows, columns, top=(fails * 1.0).where(read), share=True, level=level)
+    top = (fails * 1.0).where(read)
+    made = estimate(rows, columns, top=top, share=True, level=level, name="failure_rate")
     readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
     made["tie_rate"] = readable["value"]
     names = ["failed", "failed_once"]
     made[names] = totals(rows, columns, names)[names].to_numpy()
-    ends = [*names, "value", "tie_rate", "too_few", "n", "low", "high", "no_verdict"]
-    return made[[*columns, *ends]].rename(columns={"value": "failure_rate"})
+    return made[[*columns, *names, "failure_rate", "tie_rate", *ENDS]]
 
 
 @by_criterion
@@ -320,8 +302,7 @@ def length_bias(
     no_verdict. odds, low and high are missing where the votes don't say. Raises FrameError for
     votes on answers that are not in `answers`.
     """
-    if ties not in ("half", "drop"):
-        raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")
+    check_choice("ties", ties, "half", "drop")
     rows = by_name(check(votes, "votes")).reset_index(drop=True)
     words = words_per_vote(rows, answers).clip(lower=1)
     rows = rows.drop(columns="human", errors="ignore").assign(
@@ -461,12 +442,9 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
         pairs, outcomes = in_both_orders(shown)
         names = pairs["judge"].map(model_of)
         sides.append(pairs.assign(judge=names, **{f"is_{k}": v for k, v in outcomes.items()}))
-    twice = [side[side.duplicated(PAIR)] for side in sides]
-    if any(map(len, twice)):
-        raise FrameError(
-            "several prompts of one judge model stand in one frame; give one prompt in each",
-            rows=pd.concat(twice),
-        )
+    for side in sides:
+        prompts = "rows are of several prompts of one judge model in one frame; give one in each"
+        check_once(side, PAIR, prompts)
     both = sides[0].merge(sides[1], on=PAIR, suffixes=("", "_renamed"))
     if both.empty and len(sides[0]):
         raise never_meet("No pair of one judge model stands in both frames", games, renamed)
@@ -481,16 +459,11 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     keys = ["judge", "outcome"]
     found = paired(rows, keys, level).drop(columns="no_verdict")
     sums = rows.groupby(keys)[["tie", "tie_renamed", "missing", "missing_renamed"]].sum()
-    more = (
-        rows.groupby(keys)[["share", "share_renamed"]]
-        .mean()
-        .assign(
-            tie_rate=sums["tie"] / (2 * rows.groupby(keys).size() - sums["missing"]),
-            tie_rate_renamed=sums["tie_renamed"]
-            / (2 * rows.groupby(keys).size() - sums["missing_renamed"]),
-            no_verdict=rows.groupby(keys)["error"].sum(),
-        )
-    )
+    games = 2 * rows.groupby(keys).size()
+    more = rows.groupby(keys)[["share", "share_renamed"]].mean()
+    more["tie_rate"] = sums["tie"] / (games - sums["missing"])
+    more["tie_rate_renamed"] = sums["tie_renamed"] / (games - sums["missing_renamed"])
+    more["no_verdict"] = rows.groupby(keys)["error"].sum()
     found = found.merge(more.reset_index(), on=keys)
     shares = ["share", "share_renamed", "difference", "tie_rate", "tie_rate_renamed"]
     ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]

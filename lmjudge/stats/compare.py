@@ -22,12 +22,17 @@ from lmjudge.stats.grouping import (
     By,
     by_criterion,
     by_name,
+    check_baseline,
+    check_choice,
+    check_once,
     grouped,
     own_columns,
     totals,
     two_models,
+    worth_of,
 )
 from lmjudge.stats.intervals import (
+    ENDS,
     Cluster,
     by_question,
     cluster_names,
@@ -39,7 +44,10 @@ from lmjudge.stats.intervals import (
     ways,
 )
 
-_SCORED = ["question_id", "turn", "judge", "sample"]
+SCORED = ["question_id", "turn", "judge", "sample"]
+REPEATED_SCORES = (
+    "scores are of one model, question, turn, judge and sample; number repeats in `sample`"
+)
 
 
 @by_criterion
@@ -72,19 +80,10 @@ def compare_models(
     0         1.0         2         0     0.5
     """
     rows, columns = grouped(check(scores, "scores", by), by, questions)
-    if rows.duplicated([*_SCORED, "model"]).any():
-        raise FrameError(
-            "a model has two scores on one question, turn and sample by one judge; number repeats"
-            " in `sample`",
-            rows=rows[rows.duplicated([*_SCORED, "model"], keep=False)],
-        )
-    if baseline is not None and baseline not in set(rows["model"]):
-        raise FrameError(
-            f"no score of the baseline {baseline!r}; models here: {sorted(set(rows['model']))}",
-            rows=scores,
-        )
+    check_once(rows, [*SCORED, "model"], REPEATED_SCORES)
+    check_baseline(baseline, rows, "score of")
     names = cluster_names(rows, cluster, by=columns)
-    kept = list(dict.fromkeys([*_SCORED, *columns, *names]))
+    kept = list(dict.fromkeys([*SCORED, *columns, *names]))
     both = _two_by_two(rows[[*kept, "model", "score"]], kept, "model", baseline)
     return _differences(both, columns, "model", "score", level, names, margin)
 
@@ -110,8 +109,7 @@ def compare_judges(
     difference), p_value, p_sign, p_holm, no_verdict (keys on which both were asked and one has no
     verdict that could be compared); with a `margin` also p_equivalent, as in `compare_models`.
     """
-    if ties not in ("keep", "drop"):
-        raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
+    check_choice("ties", ties, "keep", "drop")
     names = clusters_of_pairs([others], cluster)
     agreed, of = ("agreed_s2", "met_s2") if ties == "drop" else ("agreed_s1", "met_s1")
     alone = ["judge", *own_columns(votes, by, questions, [*KEY, "judge"])]
@@ -157,6 +155,7 @@ def paired(
         bottom=weight,
         by_way=ways(rows, names),
         level=level,
+        name="difference",
     )
     if weight is not None:
         known = rows["difference"].notna()
@@ -169,14 +168,12 @@ def paired(
     signs = signs.assign(better_a=signs["sign"] == 1, better_b=signs["sign"] == -1)
     names = ["better_a", "better_b"]
     made[names] = totals(signs, columns, names)[names].to_numpy()
-    made["p_value"] = two_sided(made["value"], made["error"], made["dof"])
+    made["p_value"] = two_sided(made["difference"], made["error"], made["dof"])
     better = made[names]
     p_sign = np.minimum(2 * binom.cdf(better.min(axis=1), better.sum(axis=1), 0.5), 1.0)
     made["p_sign"] = np.where(made["n"] > 0, p_sign, np.nan)
     made["p_holm"] = holm(made["p_value"])
-    made = made.rename(columns={"value": "difference"})
-    ends = ["difference", "better_a", "better_b", "too_few", "n", "low", "high"]
-    ends += ["p_value", "p_sign", "p_holm"]
+    ends = ["difference", *names, *ENDS[:-1], "p_value", "p_sign", "p_holm"]
     if margin is not None:
         made["p_equivalent"] = equivalent(made["difference"], made["error"], made["dof"], margin)
         ends.append("p_equivalent")
@@ -258,7 +255,8 @@ def flips(
     read = rows["before"].notna() & rows["after"].notna()
     differ = (rows["before"] != rows["after"]) & read
     sides = rows[["before", "after"]].isin(["model_a", "model_b"]).all(axis=1)
-    made = estimate(rows, columns, top=differ.astype(float).where(read), share=True, level=level)
+    top = differ.astype(float).where(read)
+    made = estimate(rows, columns, top=top, share=True, level=level, name="share")
     counts = rows.assign(
         flipped=differ,
         reversed=differ & sides,
@@ -267,8 +265,8 @@ def flips(
     )
     names = ["flipped", "reversed", "lost", "found"]
     made[names] = totals(counts, columns, names)[names].astype(int).to_numpy()
-    ends = ["flipped", "reversed", "value", "too_few", "n", "low", "high", "lost", "found"]
-    return made[[*columns, *ends, "no_verdict"]].rename(columns={"value": "share"})
+    ends = ["flipped", "reversed", "share", *ENDS[:-1], "lost", "found", "no_verdict"]
+    return made[[*columns, *ends]]
 
 
 def moves(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -300,16 +298,14 @@ def drift(
     each question has one item), p_holm, no_verdict. Arguments and errors as in `flips`.
     """
     rows, columns = grouped(_matched(before, after, by, questions), by, questions)
-    worth = {"model_a": 1.0, "tie": 0.5, "model_b": 0.0}
-    one, two = (rows[name].map(worth).astype(float) for name in ("before", "after"))
+    one, two = (worth_of(rows[name]) for name in _TWO)
     said = [rows[name].eq("tie").where(rows[name].notna()).astype(float) for name in _TWO]
     parts = [rows.assign(measure="ties", one=said[0], two=said[1])]
     if "sample" in before.columns:
         parts.append(rows.assign(measure="first shown", one=one, two=two))
-    for side, sign in (("model_a", 1), ("model_b", -1)):
+    for side, worth in (("model_a", (one, two)), ("model_b", (1 - one, 1 - two))):
         named = "win rate of " + rows[side].astype(str)
-        both = (one, two) if sign == 1 else (1 - one, 1 - two)
-        parts.append(rows.assign(measure=named, one=both[0], two=both[1]))
+        parts.append(rows.assign(measure=named, one=worth[0], two=worth[1]))
     every = pd.concat(parts, ignore_index=True)
     every["difference"] = every["two"] - every["one"]
     keys = [*columns, "measure"]
@@ -347,13 +343,9 @@ def _matched(
                 f" {rows['judge'].iloc[0]}; give one version in each",
                 rows=rows,
             )
-        twice = rows.duplicated(key, keep=False)
-        if twice.any():
-            raise FrameError(
-                f"{int(twice.sum())} rows are of one item ({', '.join(key)}); number repeats in"
-                " `sample`",
-                rows=rows[twice],
-            )
+        check_once(
+            rows, key, f"rows are of one item ({', '.join(key)}); number repeats in `sample`"
+        )
         sides.append(rows[[*kept, "winner"]])
     both = sides[0].merge(sides[1], on=key, suffixes=("_before", "_after"))
     if both.empty:

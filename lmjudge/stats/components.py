@@ -20,7 +20,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check
-from lmjudge.stats.grouping import by_name, on_questions, worth_of
+from lmjudge.stats.grouping import by_name, check_columns, on_questions, worth_of
 from lmjudge.stats.intervals import t_quantile
 
 SOURCES = ("draw", "order", "judge", "answers", "question", "leaning")
@@ -274,12 +274,8 @@ def labels_needed(
     [[223, 123, 38]]
     """
     needs = ["difference", "n", "low", "high"]
-    if missing := [name for name in needs if name not in compared.columns]:
-        raise FrameError(
-            f"there is no {', '.join(missing)} in the comparison; give what compare_judges or"
-            " compare_models returned",
-            columns=missing,
-        )
+    do = "give what compare_judges or compare_models returned"
+    check_columns(list(compared.columns), needs, "the comparison", do)
     from scipy.stats import norm
 
     level = compared.attrs.get("level", 0.95) if level is None else level

@@ -28,7 +28,7 @@ import pandas as pd
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, never_meet, same_ids
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.grouping import by_name, on_questions, worth_of
+from lmjudge.stats.grouping import by_name, check_baseline, on_questions, worth_of
 from lmjudge.stats.intervals import (
     FEW_CLUSTERS,
     Cluster,
@@ -159,16 +159,7 @@ def corrected_win_rates(
     """
     rows = _per_model(votes, human, baseline)
     cast = voters_of(human, KEY, cluster)
-    made = []
-    for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
-        one = _of(part, cast)
-        made.append({"judge": judge, "model": model, **_shares(one, level)})
-        made[-1]["no_verdict"] = int(part["said"].isna().sum())
-    found = pd.DataFrame(made)
-    return found[
-        "judge model judge_rate human_rate human_low human_high win_rate weight n_human effective"
-        " per_vote too_few n low high no_verdict".split()
-    ]
+    return _estimates(rows, cast, KEY, "win_rate", level)
 
 
 def corrected_scores(
@@ -197,27 +188,46 @@ def corrected_scores(
     )
     _meets(rows, scores, human)
     cast = voters_of(human.assign(worth=human["score"].astype(float)), key, cluster)
+    return _estimates(rows, cast, key, "score", level)
+
+
+def _estimates(
+    rows: pd.DataFrame, cast: pd.DataFrame | None, key: list[str], name: str, level: float
+) -> pd.DataFrame:
+    """A row a judge and model: its estimate, a share or a mean score, and what that rests on."""
+    measure = name.removeprefix("win_")
     made = []
     for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
-        one = _of(part, cast, key)
-        dof = np.array([one.clusters - 2.0, one.clusters - 1.0])
-        value = np.array([one.value, one.human])
-        low, high = t_interval(
-            value, np.array([one.variance, one.human_variance]), dof, level=level
+        one = tuned(
+            part["human"].to_numpy(float),
+            part["said"].to_numpy(float),
+            pd.factorize(part["question_id"])[0],
+            None if cast is None else cast_on(part, cast, key),
         )
+        value = np.array([one.value, one.human])
+        variance = np.array([one.variance, one.human_variance])
+        dof = np.array([one.clusters - 2.0, one.clusters - 1.0])
+        few = one.clusters < FEW_CLUSTERS
+        if measure == "rate":
+            value, low, high, rarer = corrected_shares(
+                value, variance, one.clusters, dof, one.n, level=level
+            )
+            few |= not rarer[0] >= 10
+        else:
+            low, high = t_interval(value, variance, dof, level=level)
         made.append(
             {
                 "judge": judge,
                 "model": model,
-                "judge_score": one.judged,
-                "human_score": one.human,
+                f"judge_{measure}": one.judged,
+                f"human_{measure}": one.human,
                 "human_low": low[1],
                 "human_high": high[1],
-                "score": one.value,
+                name: value[0],
                 "weight": one.weight,
                 "n_human": one.n_human,
                 **_worth(one),
-                "too_few": one.clusters < FEW_CLUSTERS,
+                "too_few": few,
                 "n": one.n,
                 "low": low[0],
                 "high": high[0],
@@ -264,9 +274,7 @@ def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -
     both = pd.concat(sides, ignore_index=True)
     if baseline is None:
         return both
-    models = sorted(set(both["model"]))
-    if baseline not in models:
-        raise FrameError(f"no vote on the baseline {baseline!r}; models here: {models}", rows=votes)
+    check_baseline(baseline, rows, "vote on")
     return both[both["other"] == baseline]
 
 
@@ -313,40 +321,24 @@ def cast_on(part: pd.DataFrame, cast: pd.DataFrame, key: list[str] = KEY) -> Cas
     )
 
 
-def _of(part: pd.DataFrame, cast: pd.DataFrame | None, key: list[str] = KEY) -> Corrected:
-    return tuned(
-        part["human"].to_numpy(float),
-        part["said"].to_numpy(float),
-        pd.factorize(part["question_id"])[0],
-        None if cast is None else cast_on(part, cast, key),
-    )
-
-
-def _shares(one: Corrected, level: float) -> dict[str, object]:
-    """The columns of a share; what is corrected beyond 0 or 1 is cut there."""
-    value = np.clip([one.value, one.human], 0, 1)
-    variance = np.array([one.variance, one.human_variance])
-    clusters = np.array([one.clusters, one.clusters])
-    dof = np.array([one.clusters - 2.0, one.clusters - 1.0])
+def corrected_shares(
+    value: np.ndarray,
+    variance: np.ndarray,
+    clusters: int,
+    dof: np.ndarray,
+    n: int,
+    *,
+    level: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Shares cut at 0 and 1, their intervals' ends, and the effective rows on the rarer side."""
+    value = np.clip(value, 0, 1)
     # At 0 or 1 a corrected share still varies; the nearest share inside says how much.
-    inside = np.clip(value, 0.5 / max(one.n, 1), 1 - 0.5 / max(one.n, 1))
-    low, high = share_interval(inside, variance, clusters, dof, level=level)
-    low, high = np.minimum(low, value), np.maximum(high, value)
-    rarer = min(value[0], 1 - value[0]) * inside[0] * (1 - inside[0]) / max(one.variance, 1e-12)
-    return {
-        "judge_rate": one.judged,
-        "human_rate": one.human,
-        "human_low": low[1],
-        "human_high": high[1],
-        "win_rate": value[0],
-        "weight": one.weight,
-        "n_human": one.n_human,
-        **_worth(one),
-        "too_few": not (one.clusters >= FEW_CLUSTERS and rarer >= 10),
-        "n": one.n,
-        "low": low[0],
-        "high": high[0],
-    }
+    inside = np.clip(value, 0.5 / max(n, 1), 1 - 0.5 / max(n, 1))
+    low, high = share_interval(
+        inside, variance, np.full(len(value), float(clusters)), dof, level=level
+    )
+    rarer = np.minimum(value, 1 - value) * inside * (1 - inside) / np.maximum(variance, 1e-12)
+    return value, np.minimum(low, value), np.maximum(high, value), rarer
 
 
 def _worth(one: Corrected) -> dict[str, float]:

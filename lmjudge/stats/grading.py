@@ -17,12 +17,12 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, never_meet, same_ids
-from lmjudge.stats.corrected import tuned
-from lmjudge.stats.grouping import on_questions
+from lmjudge.stats.corrected import corrected_shares, tuned
+from lmjudge.stats.grouping import check_choice, on_questions
 from lmjudge.stats.intervals import (
+    ENDS,
     FEW_CLUSTERS,
     estimate,
-    share_interval,
     t_interval,
     t_quantile,
 )
@@ -110,8 +110,7 @@ def compare_graders(
         "weighted kappa": _kappa,
         "icc": _icc,
     }
-    if measure not in coefficients:
-        raise ValueError(f"measure is {measure!r}; expected one of {', '.join(coefficients)}")
+    check_choice("measure", measure, *coefficients)
     of = coefficients[measure]
     wide = _side_by_side(graded(scores, human))
     judges = [name for name in wide.columns if name not in (*KEY, "human")]
@@ -151,20 +150,20 @@ def score_levels(
     judge_score, human_score (means), error (judge less people), too_few, n, low, high (of error),
     no_verdict.
     """
-    if of not in ("human", "judge"):
-        raise ValueError(f"of is {of!r}; expected 'human' or 'judge'")
+    check_choice("of", of, "human", "judge")
     rows = graded(scores, human)
     lost = rows[rows["said"].isna()].groupby("judge").size()
     rows = rows[rows["said"].notna()].copy()
-    rows["at"] = _level(rows["human" if of == "human" else "said"])
-    made = estimate(rows, ["judge", "at"], top=rows["said"] - rows["human"], level=level)
-    means = rows.groupby(["judge", "at"])[["said", "human"]].mean().reset_index()
-    made = made.drop(columns=["no_verdict", "error"]).merge(means, on=["judge", "at"])
-    names = {"at": "level", "said": "judge_score", "human": "human_score", "value": "error"}
-    made = made.rename(columns=names)
+    rows["level"] = _level(rows["human" if of == "human" else "said"])
+    keys = ["judge", "level"]
+    rows = rows.rename(columns={"said": "judge_score", "human": "human_score"})
+    error = rows["judge_score"] - rows["human_score"]
+    made = estimate(rows, keys, top=error, level=level).drop(columns="error")
+    made = made.rename(columns={"value": "error"})
+    means = rows.groupby(keys)[["judge_score", "human_score"]].mean().reset_index()
     made["no_verdict"] = made["judge"].map(lost).fillna(0).astype(int)
-    columns = "judge level judge_score human_score error too_few n low high no_verdict".split()
-    return made[columns]
+    made = made.merge(means, on=keys)
+    return made[[*keys, "judge_score", "human_score", "error", *ENDS]]
 
 
 def pass_rates(
@@ -245,25 +244,31 @@ def pass_shares(
         y = part["human"].to_numpy(float)
         number = pd.factorize(part["question_id"])[0]
         both = tuned(y, f, number)
-        known = np.isfinite(y)
-        clusters = len(np.unique(number[known]))
-        value, variance = rogan_gladen(f, y, number)
+        rate, variance = rogan_gladen(f, y, number)
+        value, low, high, _ = corrected_shares(
+            np.array([both.human, rate, both.value]),
+            np.array([both.human_variance, variance, both.variance]),
+            both.clusters,
+            both.clusters - np.array([1.0, 1.0, 2.0]),
+            len(f),
+            level=level,
+        )
         judged = estimate(part, ["judge"], top=pd.Series(f, part.index), share=True, level=level)
-        few = clusters < FEW_CLUSTERS
         alone = judged.iloc[0]
-        made.append((judge, "judge alone", alone["value"], *alone[["too_few", "low", "high"]]))
-        for name, at, spread, dof in (
-            ("people alone", both.human, both.human_variance, both.clusters - 1.0),
-            ("Rogan-Gladen", value, variance, clusters - 1.0),
-            ("prediction-powered", both.value, both.variance, both.clusters - 2.0),
-        ):
-            made.append((judge, name, *_share(at, spread, clusters, dof, len(f), few, level)))
-        for place, row in enumerate(made[-4:], len(made) - 4):
-            low, high = row[4:]
-            ends = (row[3], len(f), both.n_human, low, high, len(every) - len(part))
-            made[place] = (*row[:3], *ends)
-    columns = "judge estimate value too_few n n_human low high no_verdict".split()
-    return pd.DataFrame(made, columns=columns)
+        few = (both.clusters < FEW_CLUSTERS) | ~np.isfinite(value)
+        table = {
+            "judge": judge,
+            "estimate": ["judge alone", "people alone", "Rogan-Gladen", "prediction-powered"],
+            "value": [alone["value"], *value],
+            "too_few": [alone["too_few"], *few],
+            "n": len(f),
+            "n_human": both.n_human,
+            "low": [alone["low"], *low],
+            "high": [alone["high"], *high],
+            "no_verdict": len(every) - len(part),
+        }
+        made.append(pd.DataFrame(table))
+    return pd.concat(made, ignore_index=True)
 
 
 def rogan_gladen(judge: np.ndarray, human: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
@@ -485,30 +490,6 @@ class _Jackknife:
         error = np.sqrt(np.where(self.variance > 1e-24, self.variance, np.nan)) / (1 - r**2)
         half = t_quantile(self.dof, level) * error
         return np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
-
-
-def _share(
-    value: float,
-    variance: float,
-    clusters: int,
-    dof: float,
-    n: int,
-    few: bool,
-    level: float,
-) -> tuple[float, bool, float, float]:
-    """Return a share cut at 0 and 1, whether it rests on too few, and Wilson's interval."""
-    if not np.isfinite(value):
-        return (np.nan, True, np.nan, np.nan)
-    value = float(np.clip(value, 0, 1))
-    inside = np.clip(value, 0.5 / n, 1 - 0.5 / n)
-    low, high = share_interval(
-        np.array([inside]),
-        np.array([variance]),
-        np.array([float(clusters)]),
-        np.array([dof]),
-        level=level,
-    )
-    return (value, few, min(low[0], value), max(high[0], value))
 
 
 def _level(values: pd.Series) -> pd.Series:

@@ -63,6 +63,51 @@ def by_criterion(estimator: Callable[P, pd.DataFrame]) -> Callable[P, pd.DataFra
     return estimated
 
 
+def check_choice(name: str, value: object, *among: str) -> None:
+    """Raise ValueError for an argument that is none of its choices."""
+    if value not in among:
+        choices = f"{', '.join(map(repr, among[:-1]))} or {among[-1]!r}"
+        raise ValueError(f"{name} is {value!r}; expected {choices}")
+
+
+def check_baseline(baseline: str | None, rows: pd.DataFrame, rows_of: str) -> None:
+    """Raise FrameError for a baseline that is no model of the rows, which are its `rows_of`."""
+    sides = ["model_a", "model_b"] if "model_a" in rows.columns else ["model"]
+    models = {model for name in sides for model in rows[name]}
+    if baseline is not None and baseline not in models:
+        raise FrameError(
+            f"no {rows_of} the baseline {baseline!r}; models here: {sorted(models, key=str)}",
+            rows=rows,
+        )
+
+
+def check_columns(there: Collection[object], wanted: Collection[str], what: str, do: str) -> None:
+    """Raise FrameError for columns that are not there: what lacks them, and what to do."""
+    if missing := [name for name in wanted if name not in there]:
+        raise FrameError(
+            f"{what} lacks {', '.join(missing)} (found {', '.join(map(str, there))}); {do}",
+            columns=missing,
+        )
+
+
+def check_once(rows: pd.DataFrame, key: Sequence[str], otherwise: str) -> None:
+    """Raise FrameError for rows that share a key: how many they are, and `otherwise`."""
+    twice = rows.duplicated(list(key), keep=False)
+    if twice.any():
+        raise FrameError(f"{int(twice.sum())} {otherwise}", rows=rows[twice])
+
+
+def from_both_sides(votes: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
+    """Each vote once for each of its models: `model`, and `model_b`, the opponent or the baseline.
+
+    Columns that end in _a are then the model's. Raises FrameError for a baseline that never played.
+    """
+    check_baseline(baseline, votes, "vote on")
+    rows = pd.concat([votes, swap(votes)], ignore_index=True)
+    rows = rows if baseline is None else rows[rows["model_b"] == baseline]
+    return rows.drop(columns="model", errors="ignore").rename(columns={"model_a": "model"})
+
+
 def grouped(
     frame: pd.DataFrame, by: By, questions: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -75,11 +120,11 @@ def grouped(
     columns = [by] if isinstance(by, str) else list(dict.fromkeys(by or ()))
     frame = without_labels(frame)
     if "category" in columns and questions is not None:
-        if questions["question_id"].duplicated().any():
-            raise FrameError(
-                "a question_id stands twice in `questions`; give each question once",
-                rows=questions[questions["question_id"].duplicated(keep=False)],
-            )
+        check_once(
+            questions,
+            ["question_id"],
+            "rows have a question_id that stands twice in `questions`; give each question once",
+        )
         questions, frame = same_ids(questions, frame)
         category = frame["question_id"].map(questions.set_index("question_id")["category"])
         unknown = frame[~frame["question_id"].isin(questions["question_id"])]

@@ -28,6 +28,8 @@ from lmjudge.frames import in_order
 FEW_CLUSTERS = 20
 # The fewest people on several questions whose tastes say how those of others vary.
 FEW_VOTERS = 5
+# What every table of estimates ends in.
+ENDS = ["too_few", "n", "low", "high", "no_verdict"]
 
 
 Cluster: TypeAlias = str | Sequence[str] | None
@@ -46,10 +48,11 @@ def estimate(
     cluster: Cluster = "question_id",
     by_way: Ways | None = None,
     level: float = 0.95,
+    name: str = "value",
 ) -> pd.DataFrame:
     """One row per group of `by` (in sorted order; one row in all where it is empty).
 
-    Columns: those of `by`, value (sum of `top` over sum of `bottom`, which is 1 where not given), n
+    Columns: those of `by`, `name` (sum of `top` over sum of `bottom`, 1 where not given), n
     (rows), too_few, low, high, no_verdict (rows whose top or bottom is missing; they are left out),
     and dof and error (the degrees of freedom and the standard error that low and high rest on).
     With `share` the interval is Wilson's at the effective sample size; `squares` is then what the
@@ -79,7 +82,7 @@ def estimate(
         variance, clusters, dof = spread(group, count, by_way, pulls, weights)
         # What is left of exact zeros after floating-point sums is no variance.
         variance[variance < 1e-24 * value**2] = 0
-        made = keys.assign(value=value, n=n)
+        made = keys.assign(**{name: value}, n=n)
         if share:
             each = upper**2 if squares is None else squares.to_numpy(float)[known]
             alone = _independent(rows[known], by, group, count, each, upper, over) / below**2

@@ -6,20 +6,22 @@ from typing import Literal
 
 import pandas as pd
 
-from lmjudge.errors import FrameError
 from lmjudge.frames import COLUMNS, WINNERS, check, in_order
-from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons
+from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons, label_counts
+from lmjudge.stats.compare import REPEATED_SCORES, SCORED
 from lmjudge.stats.grouping import (
     By,
     by_criterion,
     by_name,
+    check_choice,
+    check_once,
     grouped,
     how_many,
     on_questions,
     own_columns,
     totals,
 )
-from lmjudge.stats.intervals import Cluster, by_question, estimate, noted, people_of, ways
+from lmjudge.stats.intervals import ENDS, Cluster, by_question, estimate, noted, people_of, ways
 
 
 def majority(
@@ -47,9 +49,8 @@ def majority(
     >>> [majority(said, rule=rule)["winner"].tolist() for rule in ("tie", "half")]
     [['tie'], ['model_a', 'model_b']]
     """
-    if rule not in ("tie", "strict", "half"):
-        raise ValueError(f"rule is {rule!r}; expected 'tie', 'strict' or 'half'")
-    counts = _counts(by_name(on_questions(check(votes, "votes"))), KEY)
+    check_choice("rule", rule, "tie", "strict", "half")
+    counts = label_counts(check(votes, "votes"), WINNERS, KEY)
     most, total = counts.max(axis=1), counts.sum(axis=1)
     leads = counts.eq(most, axis=0) & (total > 0).to_numpy()[:, None]
     if rule == "strict":
@@ -101,15 +102,14 @@ def ceiling(
     >>> ceiling(said)["agreement"].round(3).tolist()
     [0.333, 0.333, 0.667]
     """
-    if ties not in ("keep", "drop"):
-        raise ValueError(f"ties is {ties!r}; expected 'keep' or 'drop'")
+    check_choice("ties", ties, "keep", "drop")
     alone = own_columns(votes, by, questions, KEY)
     key = [*KEY, *alone]
     oriented = by_name(on_questions(check(votes, "votes", alone)))
     if ties == "drop":
         oriented = oriented[oriented["winner"] != "tie"]
     names = clusters_of_pairs([votes], cluster, by_judge="judge" in alone)
-    counts = _counts(oriented, key)
+    counts = label_counts(oriented, WINNERS, key)
     counts = counts[counts.sum(axis=1) > 1]
     unread, _ = grouped(oriented[oriented["winner"].isna()], by, questions)
     read = oriented[oriented["winner"].notna()]
@@ -149,14 +149,14 @@ def ceiling(
             share=True,
             by_way=ways(rows, names),
             level=level,
+            name="agreement",
         )
         part["n"] = totals(rows, columns, ["bottom"])["bottom"].to_numpy()
         made.append(part.assign(measure=measure))
     whole = pd.concat(made).sort_index(kind="stable").reset_index(drop=True)
     whole["no_verdict"] = how_many(unread, columns, whole)
     whole["n"] = whole["n"].astype(int)
-    ends = ["measure", "value", "too_few", "n", "low", "high", "no_verdict"]
-    return noted(whole[[*columns, *ends]].rename(columns={"value": "agreement"}), votes)
+    return noted(whole[[*columns, "measure", "agreement", *ENDS]], votes)
 
 
 def scores_as_votes(
@@ -177,17 +177,9 @@ def scores_as_votes(
     """
     if not delta >= 0:
         raise ValueError(f"delta is {delta!r}; expected a number that is not negative, such as 0.1")
-    key = ["question_id", "turn", "judge", "sample"]
-    rows = check(scores, "scores")[[*key, "model", "score", "reason"]]
-    twice = rows.duplicated([*key, "model"], keep=False)
-    if twice.any():
-        first = rows[twice].iloc[0]
-        raise FrameError(
-            f"{int(twice.sum())} scores are of one model, question, turn, judge and sample, such as"
-            f" of {first['model']} on question {first['question_id']}; number repeats in `sample`",
-            rows=scores[twice],
-        )
-    both = rows.merge(rows, on=key, suffixes=("_a", "_b"))
+    rows = check(scores, "scores")[[*SCORED, "model", "score", "reason"]]
+    check_once(rows, [*SCORED, "model"], REPEATED_SCORES)
+    both = rows.merge(rows, on=SCORED, suffixes=("_a", "_b"))
     both = both[both["model_a"] < both["model_b"]].reset_index(drop=True)
     gap = both["score_a"].astype(float) - both["score_b"].astype(float)
     winner = pd.Series("tie", both.index, dtype=object)
@@ -200,10 +192,3 @@ def scores_as_votes(
         time=float("nan"),
     )
     return check(made[list(COLUMNS["votes"])], "votes")
-
-
-def _counts(oriented: pd.DataFrame, key: list[str]) -> pd.DataFrame:
-    """How many votes each key has for each verdict; keys without any are there, with zeros."""
-    one = pd.DataFrame({winner: oriented["winner"] == winner for winner in WINNERS})
-    one.index = pd.MultiIndex.from_frame(oriented[key])
-    return one.astype("int64").groupby(level=key, dropna=False, sort=True).sum()

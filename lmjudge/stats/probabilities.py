@@ -17,7 +17,7 @@ from lmjudge.frames import check, never_meet, resolve, same_ids
 from lmjudge.stats.agreement import KEY, agreement
 from lmjudge.stats.grading import KEY as GRADED, labelled_passes
 from lmjudge.stats.grouping import by_name, on_questions, worth_of
-from lmjudge.stats.intervals import estimate
+from lmjudge.stats.intervals import ENDS, estimate
 
 NAMES = ("probability", "preference")
 
@@ -43,12 +43,11 @@ def calibration(
         rows = pd.concat([rows, turned], ignore_index=True)
     at = np.minimum((rows["probability"] * bins).astype(int), bins - 1)
     rows = rows.assign(bin=((at + 0.5) / bins).round(6))
-    made = estimate(rows, ["judge", "bin"], top=rows["people"], share=True, level=level)
-    mean = rows.groupby(["judge", "bin"])["probability"].mean().rename("predicted").reset_index()
-    made = made.drop(columns="no_verdict").merge(mean, on=["judge", "bin"])
+    keys = ["judge", "bin"]
+    made = estimate(rows, keys, top=rows["people"], share=True, level=level, name="observed")
     made["no_verdict"] = made["judge"].map(lost).astype(int)
-    made = made.rename(columns={"value": "observed"})
-    return made["judge bin predicted observed too_few n low high no_verdict".split()]
+    made = made.merge(rows.groupby(keys)["probability"].mean().rename("predicted"), on=keys)
+    return made[[*keys, "predicted", "observed", *ENDS]]
 
 
 def brier_scores(
@@ -61,16 +60,15 @@ def brier_scores(
     clustered by question), no_verdict. Source: Brier 1950.
     """
     rows = forecasts(judged, people)
-    made = estimate(
-        rows, ["judge"], top=(rows["probability"] - rows["people"]) ** 2, level=level
-    ).rename(columns={"value": "brier"})
+    squared = (rows["probability"] - rows["people"]) ** 2
+    made = estimate(rows, ["judge"], top=squared, level=level, name="brier")
     known = rows[rows["probability"].notna()]
     pairs = "model_a" in rows.columns
     guess = 0.5 if pairs else known.groupby("judge")["people"].transform("mean")
     guessing = ((known["people"] - guess) ** 2).groupby(known["judge"]).mean()
     made["guessing"] = made["judge"].map(guessing)
     made["skill"] = 1 - made["brier"] / made["guessing"].where(made["guessing"] > 0)
-    return made["judge brier guessing skill too_few n low high no_verdict".split()]
+    return made[["judge", "brier", "guessing", "skill", *ENDS]]
 
 
 def cascade(
@@ -118,7 +116,7 @@ def cascade(
     if len(levels) > steps:
         levels = np.unique(np.quantile(sure, np.linspace(0, 1, steps + 1)))
     rows = []
-    calls = {judge: len(part) / part.groupby(KEY).ngroups for judge, part in _sided(parts).items()}
+    calls = {judge: len(part) / by_name(part).groupby(KEY).ngroups for judge, part in parts.items()}
     for least in [*levels, np.inf]:
         asks = (sure < least).to_numpy()
         winner = np.where(asks, high["winner"], low["winner"])
@@ -129,8 +127,7 @@ def cascade(
         if prices is not None and cheap in prices and dear in prices:
             own = 0.0 if np.isinf(least) else prices[cheap] * calls[cheap]
             price = own + share * prices[dear] * calls[dear]
-        ends = met[["agreement", "too_few", "n", "low", "high", "no_verdict"]]
-        rows.append({"asked": share, "sure": least, "dollars": price, **ends})
+        rows.append({"asked": share, "sure": least, "dollars": price, **met[["agreement", *ENDS]]})
     table = pd.DataFrame(rows)
     # A higher threshold that asks no more than the one before says nothing new.
     table["sure"] = table["sure"].where(np.isfinite(table["sure"]))
@@ -192,7 +189,3 @@ def _resolved(part: pd.DataFrame) -> pd.DataFrame:
         pairs = by_name(part).groupby(KEY, dropna=False)["turned"].nunique()
         votes = resolve(part, "tie" if (pairs == 2).all() else "given")
     return by_name(votes).drop(columns="turned").drop_duplicates(KEY)
-
-
-def _sided(parts: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    return {judge: by_name(part) for judge, part in parts.items()}

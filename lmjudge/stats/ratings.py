@@ -26,6 +26,7 @@ from lmjudge.stats.battles import (
     in_memory,
     tally,
 )
+from lmjudge.stats.grouping import check_choice, check_columns, check_once
 from lmjudge.stats.intervals import (
     FEW_CLUSTERS,
     Cluster,
@@ -200,8 +201,7 @@ def _fitted(
     votes: Votes, ties: Ties, cluster: Cluster, ridge: float
 ) -> tuple[Counts, Fit, sandwich.Rows | None]:
     """The counts, the fit, and where there are clusters the rows."""
-    if ties not in ("half", "davidson"):
-        raise ValueError(f"ties is {ties!r}; expected 'half' or 'davidson'")
+    check_choice("ties", ties, "half", "davidson")
     columns = cluster_columns(votes, cluster)
     names: dict[str, int] = {}
     if not columns:
@@ -356,18 +356,18 @@ def win_fractions(
     columns="model_b", values="win_fraction")` makes it square. Raises FrameError as
     `bradley_terry`. Source: the arena's posts of May 2023.
     """
-    if ties not in ("drop", "half"):
-        raise ValueError(f"ties is {ties!r}; expected 'drop' or 'half'")
+    check_choice("ties", ties, "drop", "half")
     counts = count(votes)
     met = counts.wins + counts.wins.T + counts.ties + counts.missing > 0
     i, j = np.nonzero(met)
     made = pd.DataFrame(
-        {"model_a": np.array(counts.models)[i], "model_b": np.array(counts.models)[j]}
-    )
-    made["wins"], made["ties"], made["losses"] = (
-        counts.wins[i, j],
-        counts.ties[i, j],
-        counts.wins[j, i],
+        {
+            "model_a": np.array(counts.models)[i],
+            "model_b": np.array(counts.models)[j],
+            "wins": counts.wins[i, j],
+            "ties": counts.ties[i, j],
+            "losses": counts.wins[j, i],
+        }
     )
     half = ties == "half"
     worth = made["wins"] + half * made["ties"] / 2
@@ -421,18 +421,11 @@ def separability(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check(ratings: pd.DataFrame, wanted: list[str]) -> None:
-    missing = [column for column in wanted if column not in ratings.columns]
-    if missing:
-        raise FrameError(
-            f"a frame of ratings lacks {', '.join(missing)} (found"
-            f" {', '.join(map(str, ratings.columns))}); give what a rating function returned",
-            columns=missing,
-        )
-    if ratings["model"].duplicated().any():
-        raise FrameError(
-            "a model has two ratings here; give one table of ratings at a time",
-            rows=ratings[ratings["model"].duplicated(keep=False)],
-        )
+    do = "give what a rating function returned"
+    check_columns(list(ratings.columns), wanted, "a frame of ratings", do)
+    check_once(
+        ratings, ["model"], "ratings are of one model twice; give one table of ratings at a time"
+    )
 
 
 _ROUNDS = 128

@@ -10,8 +10,8 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, same_ids
-from lmjudge.stats.grouping import By, grouped, totals, worth_of
-from lmjudge.stats.intervals import FEW_CLUSTERS, estimate, groups, t_quantile
+from lmjudge.stats.grouping import By, check_columns, check_once, grouped, totals, worth_of
+from lmjudge.stats.intervals import ENDS, FEW_CLUSTERS, estimate, groups, t_quantile
 from lmjudge.stats.regression import clustered_logit
 
 # RewardBench weighs math-prm as if it had as many pairs as the code subsets of its section have.
@@ -63,13 +63,11 @@ def ranking_accuracy(
     weighed = {"top": right}
     if "section" in columns:
         weighed = _sized(rows, right, columns, sizes)
-    made = estimate(rows, columns, **weighed, share=True, cluster=["prompt"], level=level)
-    equal = totals(rows.assign(ties=gap == 0), columns, ["ties"])["ties"].astype(int)
-    return made[columns].assign(
-        accuracy=made["value"],
-        ties=equal,
-        **made[["too_few", "n", "low", "high", "no_verdict"]],
+    made = estimate(
+        rows, columns, **weighed, share=True, cluster=["prompt"], level=level, name="accuracy"
     )
+    made["ties"] = totals(rows.assign(ties=gap == 0), columns, ["ties"])["ties"].astype(int)
+    return made[[*columns, "accuracy", "ties", *ENDS]]
 
 
 def _sized(
@@ -154,8 +152,8 @@ def reward_calibration(
     if bins < 1:
         raise ValueError(f"bins is {bins}; expected at least one")
     votes = check(votes, "votes")
-    if missing := [n for n in ("question_id", "model", "reward") if n not in rewards.columns]:
-        raise FrameError(f"the rewards lack {', '.join(missing)}", columns=missing)
+    wanted, do = ["question_id", "model", "reward"], "give what `reward_answers` returned"
+    check_columns(list(rewards.columns), wanted, "the table of rewards", do)
     votes, rewards = same_ids(votes, rewards)
     first = rewards[rewards["sample"] == 0] if "sample" in rewards.columns else rewards
     known = first.drop_duplicates(["question_id", "model"])
@@ -181,18 +179,16 @@ def reward_calibration(
     rows["bin"] = (
         (gap.rank(method="average") * bins / (len(gap) + 1e-9)).astype(int).clip(0, bins - 1)
     )
-    made = estimate(rows, ["bin"], top=won, share=True, level=level)
+    made = estimate(rows, ["bin"], top=won, share=True, level=level, name="preferred")
     made["predicted"] = made["bin"].map(rows[won.notna()].groupby("bin")["predicted"].mean())
     made["bin"] = (made["bin"] + 1).astype(object)
-    whole = estimate(rows, [], top=won, share=True, level=level)
+    whole = estimate(rows, [], top=won, share=True, level=level, name="preferred")
     cast = rows[won.notna()]
     line = clustered_logit(cast[["gap"]], won[won.notna()], cast["question_id"], level=level)
     whole = whole.assign(bin="all", predicted=cast["predicted"].mean())
     whole[["slope", "low", "high"]] = line.loc["gap", ["value", "low", "high"]].to_numpy(float)
     both = pd.concat([made.assign(slope=np.nan), whole], ignore_index=True)
-    both = both.rename(columns={"value": "preferred"})
-    ends = ["slope", "too_few", "n", "low", "high", "no_verdict"]
-    return both[["bin", "predicted", "preferred", *ends]]
+    return both[["bin", "predicted", "preferred", "slope", *ENDS]]
 
 
 def _with_pairs(rewards: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
@@ -228,17 +224,10 @@ def rank_samples(answers: pd.DataFrame, rewards: pd.DataFrame) -> pd.DataFrame:
     [2, 1, 3]
     """
     answers = check(answers, "answers")
-    if missing := [name for name in (*_KEY, "reward") if name not in rewards.columns]:
-        raise FrameError(
-            f"the rewards lack {', '.join(missing)}; they have {', '.join(map(str, rewards))}",
-            columns=missing,
-        )
+    do = "give what `reward_answers` returned"
+    check_columns(list(rewards.columns), [*_KEY, "reward"], "the table of rewards", do)
     for frame in (answers, rewards):
-        if (twice := frame.duplicated(_KEY)).any():
-            raise FrameError(
-                f"{int(twice.sum())} rows repeat a question, model and sample; give each once",
-                rows=frame[twice],
-            )
+        check_once(frame, _KEY, "rows are of one question, model and sample; give each once")
     known = rewards[_KEY].assign(reward=pd.to_numeric(rewards["reward"], errors="coerce"))
     ranked = answers.drop(columns="reward", errors="ignore").merge(known, how="left", on=_KEY)
     lost = ranked[~ranked["reward"].abs().lt(float("inf"))]

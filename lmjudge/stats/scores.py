@@ -7,8 +7,8 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
-from lmjudge.stats.grouping import By, grouped, totals, two_models
-from lmjudge.stats.intervals import FEW_CLUSTERS, Cluster, cluster_names, estimate, t_interval
+from lmjudge.stats.grouping import By, check_baseline, grouped, totals, two_models
+from lmjudge.stats.intervals import ENDS, FEW_CLUSTERS, Cluster, cluster_names, estimate, t_interval
 
 
 def mean_scores(
@@ -39,9 +39,8 @@ def mean_scores(
     """
     rows, columns = grouped(check(scores, "scores", by), by, questions)
     names = cluster_names(rows, cluster, by=columns)
-    made = estimate(rows, columns, top=rows["score"], cluster=names, level=level)
-    made = made.rename(columns={"value": "score"})
-    return made[[*columns, "score", "too_few", "n", "low", "high", "no_verdict"]]
+    made = estimate(rows, columns, top=rows["score"], cluster=names, level=level, name="score")
+    return made[[*columns, "score", *ENDS]]
 
 
 def label_shares(
@@ -118,13 +117,12 @@ def score_totals(
         wins_b=(a < b) & known,
     )
     counted = ["total_a", "total_b", "wins_a", "ties", "wins_b"]
-    made = totals(rows, columns, counted)
-    ratio = estimate(rows, columns, top=rows["total_a"], bottom=rows["total_b"], level=level)
-    made["relative"] = 100 * ratio["value"]
-    for name in ("too_few", "n", "no_verdict"):
-        made[name] = ratio[name]
-    made["low"], made["high"] = 100 * ratio["low"], 100 * ratio["high"]
-    return made[[*columns, *counted, "relative", "too_few", "n", "low", "high", "no_verdict"]]
+    ratio = estimate(
+        rows, columns, top=rows["total_a"], bottom=rows["total_b"], level=level, name="relative"
+    )
+    ratio[["relative", "low", "high"]] *= 100
+    ratio[counted] = totals(rows, columns, counted)[counted]
+    return ratio[[*columns, *counted, "relative", *ENDS]]
 
 
 def relative_quality(
@@ -182,13 +180,8 @@ def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     games = two_models(games)
     if baseline is None:
         return games
+    check_baseline(baseline, games, "game of")
     first, second = games["model_a"] == baseline, games["model_b"] == baseline
-    if not (first | second).any():
-        raise FrameError(
-            f"no game of the baseline {baseline!r}; models here:"
-            f" {sorted(set(games['model_a']) | set(games['model_b']))}",
-            rows=games,
-        )
     return games.where(~first, swap(games))[first | second] if first.any() else games[second]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, in_order, same_ids
-from lmjudge.stats.grouping import By, grouped
+from lmjudge.stats.grouping import By, check_once, grouped
 
 # What holds a text's first sentence: up to the end of its second one, so that the parser, and not a
 # full stop in "e.g.", decides where the first ends.
@@ -107,13 +107,12 @@ def counts_per_vote(
 ) -> pd.DataFrame:
     """Return the counts of the two answers of each vote: of each name c, c_a and c_b."""
     votes, table = same_ids(votes, text_counts(answers, names))
-    twice = table.duplicated(["question_id", "model", "turn"], keep=False)
-    if twice.any():
-        raise FrameError(
-            f"{int(twice.sum())} answers are of one model to one question and turn; a vote does"
-            " not say which sample it is on: give one sample",
-            rows=table[twice],
-        )
+    check_once(
+        table,
+        ["question_id", "model", "turn"],
+        "answers are of one model to one question and turn; give one sample, for a vote does not"
+        " say which it is on",
+    )
     whole = table.groupby(["question_id", "model"])[list(names)].sum()
     by_turn = table.set_index(["question_id", "model", "turn"])[list(names)]
     made: dict[str, np.ndarray] = {}

@@ -8,10 +8,28 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import WINNERS, check, in_order, swap
+from lmjudge.frames import WINNERS, check, in_order
 from lmjudge.stats.bias import order_flips
-from lmjudge.stats.grouping import By, by_name, grouped, totals, two_models, worth_of
-from lmjudge.stats.intervals import Cluster, check_level, cluster_names, estimate, noted, wilson
+from lmjudge.stats.grouping import (
+    By,
+    by_name,
+    check_choice,
+    check_columns,
+    from_both_sides,
+    grouped,
+    totals,
+    two_models,
+    worth_of,
+)
+from lmjudge.stats.intervals import (
+    ENDS,
+    Cluster,
+    check_level,
+    cluster_names,
+    estimate,
+    noted,
+    wilson,
+)
 from lmjudge.stats.regression import clustered_logit, words_per_vote
 
 
@@ -45,21 +63,12 @@ def win_rates(
     played, a model that meets itself, or a frame, `by` or `cluster` that does not fit. Source:
     FastChat's show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
     """
-    if ties not in ("half", "drop", "keep") or pool not in ("votes", "opponents"):
-        raise ValueError(
-            f"ties is {ties!r} and pool {pool!r}; expected ties 'half', 'drop' or 'keep', and pool"
-            " 'votes' or 'opponents'"
-        )
+    check_choice("ties", ties, "half", "drop", "keep")
+    check_choice("pool", pool, "votes", "opponents")
     rows, columns = grouped(two_models(check(votes, "votes", by)), by, questions)
     flip = order_flips(rows)
     counted = ["wins", "ties", "losses", *(["order_flips"] if flip is not None else [])]
-    rows = rows.assign(order_flips=flip)
-    rows = pd.concat([rows, swap(rows)], ignore_index=True)
-    if baseline is not None:
-        rows = rows[rows["model_b"] == baseline]
-        if rows.empty:
-            raise _never_played(votes, baseline)
-    rows = rows.drop(columns="model", errors="ignore").rename(columns={"model_a": "model"})
+    rows = from_both_sides(rows.assign(order_flips=flip), baseline)
     columns = [*columns, "model"]
     tie = rows["winner"] == "tie"
     rows = rows.assign(
@@ -72,14 +81,13 @@ def win_rates(
     if pool == "opponents":
         weighed = _even_opponents(rows.assign(worth=worth), columns)
     names = cluster_names(rows, cluster, by=columns)
-    made = estimate(rows, columns, **weighed, share=True, cluster=names, level=level).rename(
-        columns={"value": "win_rate"}
+    made = estimate(
+        rows, columns, **weighed, share=True, cluster=names, level=level, name="win_rate"
     )
     made[counted] = counts.to_numpy()
     if ties == "drop":
         made["no_verdict"] -= made["ties"]
-    ends = [*counted, "win_rate", "too_few", "n", "low", "high", "no_verdict"]
-    return noted(made[[*columns, *ends]], votes)
+    return noted(made[[*columns, *counted, "win_rate", *ENDS]], votes)
 
 
 def win_rate_bounds(
@@ -141,37 +149,29 @@ def vote_shares(
     rows = by_name(rows)
     columns = list(dict.fromkeys([*columns, "model_a", "model_b"]))
     names = cluster_names(rows, cluster, by=columns)
-    made = pd.concat(
-        [
-            estimate(
-                rows,
-                columns,
-                top=(rows["winner"] == outcome).astype(float).where(rows["winner"].notna()),
-                share=True,
-                cluster=names,
-                level=level,
-            ).assign(outcome=outcome)
-            for outcome in WINNERS
-        ],
-        ignore_index=True,
-    ).rename(columns={"value": "share"})
+    parts = []
+    for outcome in WINNERS:
+        top = (rows["winner"] == outcome).astype(float).where(rows["winner"].notna())
+        part = estimate(
+            rows, columns, top=top, share=True, cluster=names, level=level, name="share"
+        )
+        parts.append(part.assign(outcome=outcome))
+    made = in_order(pd.concat(parts, ignore_index=True), columns).reset_index(drop=True)
     made["count"] = (made["share"] * made["n"]).round().astype("Int64")
-    ends = ["outcome", "count", "share", "too_few", "n", "low", "high", "no_verdict"]
-    made = in_order(made, columns).reset_index(drop=True)
-    return noted(made[[*columns, *ends]], votes)
+    return noted(made[[*columns, "outcome", "count", "share", *ENDS]], votes)
 
 
 def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Series]:
     """What `estimate` is to be given for the mean over opponents: top, bottom and squares."""
     known = rows[rows["worth"].notna()]
+    keys = [known[name] for name in columns]
     per_model = known.groupby(columns, dropna=False)
     against = known.groupby([*columns, "model_b"], dropna=False)["worth"]
     rate, met = against.transform("mean"), against.transform("size")
     opponents = per_model["model_b"].transform("nunique")
     bottom = per_model["worth"].transform("size") / (opponents * met)
-    whole = (rate * bottom).groupby([known[name] for name in columns], dropna=False).transform(
-        "sum"
-    ) / bottom.groupby([known[name] for name in columns], dropna=False).transform("sum")
+    whole = (rate * bottom).groupby(keys, dropna=False).transform("sum")
+    whole = whole / bottom.groupby(keys, dropna=False).transform("sum")
     # Each opponent's own rate is what its votes vary about: the opponents met are not a sample.
     pull = bottom * (known["worth"] - rate)
     made = {
@@ -221,30 +221,17 @@ def weighted_win_rates(
             " with lj.weigh, judge with the prompt 'pair-five', or take lj.win_rates",
             columns=["preference", "label"],
         )
-    rows = rows.assign(worth=worth, weight=weight, discrete=worth_of(rows["winner"]))
-    other = swap(rows).assign(worth=1 - rows["worth"], discrete=1 - rows["discrete"])
-    rows = pd.concat([rows, other], ignore_index=True)
-    rows = rows if baseline is None else rows[rows["model_b"] == baseline]
-    if rows.empty:
-        raise _never_played(votes, baseline)
-    rows = rows.drop(columns="model", errors="ignore").rename(columns={"model_a": "model"})
-    rows, columns = grouped(rows, by, None)
+    rows = rows.assign(worth_a=worth, worth_b=1 - worth, weight=weight)
+    rows, columns = grouped(from_both_sides(rows, baseline), by, None)
     columns = [*columns, "model"]
     names = cluster_names(rows, cluster, by=columns)
-    top, bottom = rows["worth"] * rows["weight"], rows["weight"]
-    made = estimate(rows, columns, top=top, bottom=bottom, cluster=names, level=level)
-    plain = estimate(rows, columns, top=rows["discrete"], cluster=names, level=level)
-    made = made.rename(columns={"value": "win_rate", "error": "standard_error"})
-    ends = ["win_rate", "discrete", "standard_error", "too_few", "n", "low", "high", "no_verdict"]
-    return made.assign(discrete=plain["value"])[[*columns, *ends]]
-
-
-def _never_played(votes: pd.DataFrame, baseline: str | None) -> FrameError:
-    return FrameError(
-        f"no vote on the baseline {baseline!r}; models here:"
-        f" {sorted(set(votes['model_a']) | set(votes['model_b']))}",
-        rows=votes,
+    top, bottom = rows["worth_a"] * rows["weight"], rows["weight"]
+    made = estimate(
+        rows, columns, top=top, bottom=bottom, cluster=names, level=level, name="win_rate"
     )
+    plain = estimate(rows, columns, top=worth_of(rows["winner"]), cluster=names, level=level)
+    made = made.assign(discrete=plain["value"], standard_error=made["error"])
+    return made[[*columns, "win_rate", "discrete", "standard_error", *ENDS]]
 
 
 def equal_length_win_rates(
@@ -272,23 +259,18 @@ def equal_length_win_rates(
     than two questions, or separated by length. Raises FrameError for answers that are not there and
     a baseline that never played.
     """
-    if ties not in ("half", "drop"):
-        raise ValueError(f"ties is {ties!r}; expected 'half' or 'drop'")
+    check_choice("ties", ties, "half", "drop")
     from scipy.special import expit
 
-    rows = two_models(check(votes, "votes"))
-    rows = pd.concat([rows, swap(rows)], ignore_index=True)
-    rows = rows[rows["model_b"] == baseline]
-    if rows.empty:
-        raise _never_played(votes, baseline)
-    words = words_per_vote(rows, answers)
+    rows = from_both_sides(two_models(check(votes, "votes")), baseline)
+    words = words_per_vote(rows.rename(columns={"model": "model_a"}), answers)
     rows = rows.assign(**{side: words[side] for side in words})
     made = []
-    for model, mine in rows.groupby("model_a", sort=True):
+    for model, mine in rows.groupby("model", sort=True):
         read = mine[mine["winner"].notna()]
         tie = read["winner"] == "tie"
         used = read[~tie] if ties == "drop" else read
-        won = (used["winner"] == "model_a") + 0.5 * (used["winner"] == "tie")
+        won = worth_of(used["winner"])
         gap = used["words_a"] - used["words_b"]
         spread = gap.std(ddof=0)
         design = pd.DataFrame({"even": 1.0}, index=used.index)
@@ -330,13 +312,8 @@ def shares(
        share    low   high
     0    0.7  0.481  0.855
     """
-    missing = [name for name in (count, n) if name not in counts.columns]
-    if missing:
-        raise FrameError(
-            f"the counts lack {', '.join(missing)} (found {', '.join(map(str, counts.columns))});"
-            " name the columns by `count` and `n`",
-            columns=missing,
-        )
+    there = list(counts.columns)
+    check_columns(there, (count, n), "the table", "name the columns by `count` and `n`")
     check_level(level)
     made, of = (counts[name].to_numpy(float, na_value=np.nan) for name in (count, n))
     known = np.isfinite(made) & np.isfinite(of)

@@ -218,7 +218,7 @@ def test_bad_votes_are_refused():
         agreement(votes([fine]), votes([(2, *fine[1:])]))
     with pytest.raises(FrameError, match="lacks winner"):
         agreement(votes([fine]).drop(columns="winner"))
-    with pytest.raises(ValueError, match="expected ties"):
+    with pytest.raises(ValueError, match="ties is 'half'; expected 'keep' or 'drop'"):
         agreement(votes([fine]), ties="half")
     empty = agreement(frame("votes")).iloc[0]
     assert empty["n"] == 0

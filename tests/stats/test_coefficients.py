@@ -181,7 +181,9 @@ def test_by_turn_and_bad_votes():
         kappa(x.assign(question_id=None))
     with pytest.raises(ValueError, match="between two judges"):
         kappa(x, coefficient="cohen")
-    with pytest.raises(ValueError, match="expected coefficient"):
+    with pytest.raises(
+        ValueError, match="coefficient is 'kappa'; expected 'cohen', 'fleiss', 'ac1' or 'alpha'"
+    ):
         kappa(x, coefficient="kappa")
 
 

@@ -140,7 +140,7 @@ def test_opponents_weigh_alike_however_often_they_were_met():
     assert win_rates(x, pool="opponents", ties="drop").set_index("model").loc["m", "n"] == 9
     by = win_rates(x, pool="opponents", by="turn")
     assert by["win_rate"].tolist() == pytest.approx(even["win_rate"].tolist())
-    with pytest.raises(ValueError, match="expected ties"):
+    with pytest.raises(ValueError, match="pool is 'models'; expected 'votes' or 'opponents'"):
         win_rates(x, pool="models")
 
 

@@ -205,14 +205,15 @@ class _Run:
     ) -> None:
         loop = asyncio.get_running_loop()
         writing: asyncio.Future[None] | None = None
-        while self.stop is None:
+        # What is in flight at a stop may be charged for: its replies are awaited and kept.
+        while self.stop is None or self.flying:
             self.asker.wake.clear()
             while self.asker.inbox:
                 self.waiting.append(self.asker.inbox.popleft())
-            for request in self._claim():
+            for request in self._claim() if self.stop is None else ():
                 task = loop.create_task(self._answer(answer, request))
                 self.flying.add(task)
-                task.add_done_callback(self.flying.discard)
+                task.add_done_callback(self._landed)
             if writing is not None and writing.done():
                 writing.result()
                 writing = None
@@ -272,8 +273,10 @@ class _Run:
             self.finished.append((request, failure))
         except Exception as error:  # EndpointStopped, or a fault in the endpoint: the run stops
             self.stop = self.stop or error
-        finally:
-            self.asker.wake.set()
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self.flying.discard(task)
+        self.asker.wake.set()
 
     async def begin(self, request: Request) -> Attempt:
         """Count a call that leaves, as a `Meter`."""

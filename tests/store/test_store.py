@@ -90,10 +90,31 @@ def test_a_stopped_endpoint_stops_the_run_and_what_was_paid_for_is_kept(store: S
         list(store.ask(many(100), endpoint))
     assert len(endpoint.asked) <= 20 + 4
     kept = store.look_up(request.key for request in many(100))
-    assert 0 < len(kept) == endpoint.answered <= 20
+    assert len(kept) == endpoint.answered == 20
     endpoint.stop_after = None
     list(store.ask(many(100), endpoint))
     assert len(store.look_up(request.key for request in many(100))) == 100
+
+
+def test_what_is_in_flight_when_a_run_stops_is_kept(store: Store) -> None:
+    """The server works on, and charges for, what it has: three replies come after the stop."""
+
+    class Stopping(Echo):
+        async def answer(self, request: Request) -> Reply:
+            first = not self.asked
+            reply = await super().answer(request)
+            if first:
+                while self.most_in_flight < 4:
+                    await asyncio.sleep(0.001)
+                raise EndpointStopped("no more money", reason="quota", status=402)
+            await asyncio.sleep(0.3)
+            return reply
+
+    endpoint = Stopping(concurrency=4)
+    with pytest.raises(EndpointStopped, match="no more money"):
+        list(store.ask(many(100), endpoint))
+    assert len(endpoint.asked) == 4
+    assert set(store.look_up(r.key for r in many(100))) == set(endpoint.asked[1:])
 
 
 class Odd(Echo):

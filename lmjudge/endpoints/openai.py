@@ -152,7 +152,8 @@ class OpenAIEndpoint:
         """The base URL of each server and the key, "" where none is needed."""
         base = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         bases = base.split(",") if isinstance(base, str) else base
-        checked = [checked_url(one.strip(), allow_http=self.allow_http) for one in bases]
+        named = [one.strip() for one in bases if one.strip()] or [""]
+        checked = [checked_url(url, allow_http=self.allow_http) for url in named]
         key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
         remote = next((host for _, host, local in checked if not local), None)
         if not key and remote and not self.headers:

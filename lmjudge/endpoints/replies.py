@@ -82,8 +82,9 @@ class Fault:
     """Why an attempt gave no reply, and what follows: `again`, `fail` or `stop`.
 
     `wait` is how many seconds the server asked to be left alone, `usage` the tokens that it says
-    it used. `refused` is True for an error response and for a server never reached: neither is
-    charged for. `alike` is equal for two responses that differ in numbers and ids only.
+    it used. `refused` is True for an error response without any of a reply, and for a server never
+    reached: neither is charged for. `alike` is equal for two responses that differ in numbers and
+    ids only.
     """
 
     reason: str
@@ -128,7 +129,7 @@ def read_reply(
         fault,
         message=f"{redacted(fault.message, *secrets)}; it sent {quote!r}",
         usage=_usage(whole),
-        refused=outcome is None,
+        refused=outcome is None and not (status == 200 and _has_begun(whole)),
         alike=f"{fault.reason} {fault.status} {shape}",
     )
 
@@ -147,6 +148,12 @@ def _first(whole: Mapping[str, JSON]) -> Mapping[str, JSON]:
     return choice if isinstance(choice, dict) else {}
 
 
+def _has_begun(whole: Mapping[str, JSON]) -> bool:
+    """Return whether a reply came before the error beside it: such tokens are charged for."""
+    message = _first(whole).get("message")
+    return isinstance(message, dict) and bool(message.get("content"))
+
+
 def _joined(body: bytes) -> dict[str, JSON] | None:
     """Return the completion that a stream's pieces make together, None where there is none.
 
@@ -156,19 +163,34 @@ def _joined(body: bytes) -> dict[str, JSON] | None:
     pieces = [piece for piece in map(_json, lines) if isinstance(piece, dict)]
     whole: dict[str, JSON] = {}
     message: dict[str, JSON] = {}
+    logprobs: dict[str, JSON] = {}
     finish: JSON = None if b"[DONE]" in lines else "error"
     for piece in pieces:
         whole |= {name: value for name, value in piece.items() if value is not None}
         choice = _first(piece)
-        delta = choice.get("delta") or choice.get("message")
-        for name, value in delta.items() if isinstance(delta, dict) else ():
-            before = message.get(name)
-            joins = isinstance(before, str) and isinstance(value, str)
-            message[name] = f"{before}{value}" if joins else (value or before)
+        delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
+        for joined, further in ((message, delta), (logprobs, choice.get("logprobs"))):
+            for name, value in further.items() if isinstance(further, dict) else ():
+                joined[name] = _appended(joined.get(name), value)
         finish = choice.get("finish_reason") or finish
     if not any(_first(piece) for piece in pieces):
         return whole if "error" in whole else None
-    return whole | {"choices": [{"message": message, "finish_reason": finish}]}
+    choice = {"message": message, "finish_reason": finish, "logprobs": logprobs or None}
+    return whole | {"choices": [choice]}
+
+
+def _appended(before: JSON, value: JSON) -> JSON:
+    """Return what two pieces of a streamed field make together: one text, or a list of parts.
+
+    >>> _appended("Hel", "lo"), _appended([{"text": "Hel"}], "lo"), _appended("Hello", None)
+    ('Hello', [{'text': 'Hel'}, 'lo'], 'Hello')
+    """
+    if not before or not value:
+        return value or before
+    if isinstance(before, str) and isinstance(value, str):
+        return before + value
+    parts = (part if isinstance(part, list) else [part] for part in (before, value))
+    return [item for part in parts for item in part]
 
 
 def text_so_far(body: bytes) -> str:

@@ -67,6 +67,10 @@ HONEST: dict[str, tuple[list[Any], float]] = {
         8,
     ),
     "an error with usage": ([whole(3, 5, error={"message": "died"})], 8),
+    "an error in the middle": (
+        [http(200, {"choices": [{"message": {"content": "x"}, "error": {"message": "died"}}]})],
+        11,
+    ),
     "not JSON": ([http(200, "<html>")], 11),
     "cut, and charged for": ([HEAD + b"{", CUT], 11),
     "closed, and charged for": ([CUT], 11),

@@ -543,6 +543,33 @@ def test_streamed_pieces_are_one_reply():
     assert (died.reason, died.then) == ("quota", "stop")
 
 
+IN_PARTS = [
+    {"choices": [{"delta": {"content": [{"type": "thinking", "thinking": [{"text": "[[B]]"}]}]}}]},
+    {"choices": [{"delta": {"content": [{"type": "thinking", "thinking": [{"text": "?"}]}]}}]},
+    {"choices": [{"delta": {"content": [{"type": "text", "text": "So\n"}]}}]},
+    {"choices": [{"delta": {"content": "[["}, "logprobs": {"content": [{"token": "[["}]}}]},
+    {"choices": [{"delta": {"content": "A]]"}, "logprobs": {"content": [{"token": "A]]"}]}}]},
+    {"choices": [{"delta": {"content": None}, "finish_reason": "stop"}]},
+]
+
+
+def test_streamed_lists_of_parts_lose_none():
+    stream = "".join(f"data: {json.dumps(piece)}\n\n" for piece in IN_PARTS)
+    reply = read_reply(200, {}, stream.encode())
+    assert (reply.text, reply.reasoning, reply.finish_reason) == ("So\n[[A]]", "[[B]]?", "stop")
+    assert reply.logprobs == {"content": [{"token": "[["}, {"token": "A]]"}]}
+    texts = 'data: {"choices": [{"text": "So "}]}\n\ndata: {"choices": [{"text": "it"}]}\n\n'
+    assert read_reply(200, {}, f"{texts}data: [DONE]\n\n".encode()).text == "So it"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_error_in_the_middle_of_a_reply_may_be_charged_for(begun):
+    piece = json.dumps({"choices": [{"delta": {"content": "So" if begun else ""}}]})
+    stream = f'data: {piece}\n\ndata: {{"error": {{"message": "provider died"}}}}\n\n'
+    fault = read_reply(200, {}, stream.encode())
+    assert (fault.reason, fault.refused) == ("bad_reply", not begun)
+
+
 @pytest.mark.parametrize(
     "said", [{"delta": {"content": "[[A]]"}}, {"message": "[[A]]"}, {"text": "[[A]]"}]
 )

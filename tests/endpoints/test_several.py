@@ -128,7 +128,7 @@ def test_where_all_are_dead_the_run_stops(tmp_path: Path) -> None:
 def test_base_urls_are_a_list_or_a_text_with_commas() -> None:
     one, two = "http://localhost:1/v1", "http://localhost:2/v1"
     expected = [(one, ""), (two, "")]
-    for base in (f"{one},{two}", f"{one}, {two}", [one, two], (one, two, one)):
+    for base in (f"{one},{two}", f"{one},{two},", f"{one}, {two}", [one, two], (one, two, one)):
         endpoint = OpenAIEndpoint(base)
         assert endpoint.targets() == expected
         assert hash(endpoint) == hash(OpenAIEndpoint(base))

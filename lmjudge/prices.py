@@ -151,14 +151,21 @@ def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
 
 def _of_csv(file: Path) -> Iterator[Price]:
     with file.open(newline="", encoding="utf-8-sig") as lines:
-        for row in csv.DictReader(lines):
+        for number, row in enumerate(csv.DictReader(lines), 1):
+            lacking = [name for name in ("model", "input", "output") if not row.get(name)]
+            if lacking:
+                raise ValueError(f"row {number} has no {' and no '.join(lacking)}")
             known: dict[str, Any] = {name: float(row[name]) for name in _FIELDS if row.get(name)}
             yield Price(**known, model=row["model"], date=row.get("date") or "")
 
 
 def _of_json(file: Path) -> Iterator[Price]:
     date = time.strftime("%Y-%m-%d", time.gmtime(file.stat().st_mtime))
-    for model, entry in json.loads(file.read_bytes()).items():
+    table = json.loads(file.read_bytes())
+    entries = table if isinstance(table, dict) else {"the file": table}
+    for model, entry in entries.items():
+        if not isinstance(entry, dict):
+            raise ValueError(f"{model} holds {str(entry)[:40]!r}, which is no object of prices")
         costs = {name: entry.get(said) for name, said in _FIELDS.items()}
         known: dict[str, Any] = {
             name: 1e6 * float(cost) for name, cost in costs.items() if cost is not None

@@ -165,6 +165,28 @@ def test_the_communitys_table_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
             prices()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model,output\nm,3\n", "row 1 has no input;|row 1 has no input\\)"),
+        ("model,input,output\nm,1,2\nn,1\n", "row 2 has no output"),
+        ("model,input,output\n,1,2\n", "row 1 has no model"),
+        ("model;input;output\nm;1;2\n", "row 1 has no model and no input and no output"),
+        ("model,input,output\nm,NaN,2\n", "m costs nan and 2.0"),
+        ("model,input,output\nm,$1.50,2\n", "could not convert string to float"),
+    ],
+)
+def test_a_table_with_a_price_missing_names_its_row(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "prices.csv").write_text(text)
+    with pytest.raises(PriceError, match=said):
+        prices(tmp_path / "prices.csv")
+
+
+def test_dated_models_that_cost_more_than_their_successor_have_a_price_of_their_own() -> None:
+    costs = {name: prices()[f"gpt-3.5-turbo-{name}"].input for name in ("0301", "0613", "1106")}
+    assert costs == {"0301": 1.5, "0613": 1.5, "1106": 1.0}
+
+
 def test_the_bundled_table_is_dated_and_small() -> None:
     table = prices()
     assert len(table) < 50

@@ -39,6 +39,8 @@ Kind = Literal["scores", "games", "votes"]
 _FASTCHAT_PARAMS = {"temperature": 0, "max_tokens": 2048}
 # What stands in a request of Inspect's beside the model's parameters.
 _APART = {"model", "messages", "input", "tools", "tool_choice", "extra_headers", "extra_body"}
+# Services of Inspect's whose requests are not OpenAI's chat requests.
+_OTHER_FORMS = {"anthropic", "bedrock", "google", "vertex"}
 _REVIEW_PARAMS = {"temperature": 0.2, "max_tokens": 1024}
 
 
@@ -239,7 +241,17 @@ def _inspect_request(row: Row, provider: str) -> Request:
     params = {n: value for n, value in beside.items() if n not in _APART and value is not None}
     messages = [{"role": one["role"], "content": text(one["content"])} for one in call["input"]]
     model = str(sent.get("model") or call["model"])
-    return Request(model, messages, params, sample=row["sample"], provider=provider)
+    api = _inspect_api(call)
+    return Request(model, messages, params, sample=row["sample"], provider=provider, api=api)
+
+
+def _inspect_api(call: Row) -> str | None:
+    """The form of a request that an Inspect log holds; None for OpenAI's chat requests."""
+    sent = call.get("call") or {}
+    if "input" in {sent.get("call_key"), *(sent.get("request") or {})}:
+        return "responses"
+    service = str(call["model"]).partition("/")[0]
+    return service if service in _OTHER_FORMS else None
 
 
 def fastchat_prompt(name: str) -> Prompt:

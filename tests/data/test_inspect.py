@@ -84,6 +84,27 @@ def check_log(path: Path, folder: Path) -> None:
     assert means["score"].item() == pytest.approx(0.625)
 
 
+@pytest.mark.parametrize(
+    ("service", "held", "api"),
+    [
+        ("mockllm", "messages", None),
+        ("anthropic", "messages", "anthropic"),
+        ("google", "contents", "google"),
+        ("openai", "messages", None),
+        ("openai", "input", "responses"),
+    ],
+)
+def test_a_request_in_another_form_than_openais_says_which(
+    tmp_path: Path, service: str, held: str, api: str | None
+) -> None:
+    path = as_json(tmp_path / "inspect.json")
+    text = path.read_text().replace("mockllm/", f"{service}/")
+    path.write_text(text.replace('"call_key": "messages"', f'"call_key": "{held}"'))
+    store = Store(tmp_path / "store", mode="record")
+    lj.import_judgments(path, store=store)
+    assert {record.request.api for record in store.records()} == {api}
+
+
 def test_a_recorded_log_in_both_forms(tmp_path: Path) -> None:
     for name, path in (("eval", LOG), ("json", as_json(tmp_path / "inspect.json"))):
         (tmp_path / name).mkdir()

@@ -44,10 +44,11 @@ def call_costs(
     return costs.rename(columns=names)[["judge", *names.values()]]
 
 
-def retired(model: str, *, today: date | None = None) -> date | None:
-    """Return the day on which a hosted model was retired; None where none is known to have been.
+def retired(model: str) -> date | None:
+    """Return the day on which a provider retires a hosted model; None where none is known.
 
-    The table is dated by its package; a model that was retired later is not in it.
+    The day may lie ahead: no table or page depends on the date of its making. The package holds
+    the days that providers had announced at its release.
 
     >>> retired("gpt-3.5-turbo-0301"), retired("my-model")
     (datetime.date(2024, 9, 13), None)
@@ -55,14 +56,11 @@ def retired(model: str, *, today: date | None = None) -> date | None:
     file = Path(__file__).with_name("retired.csv")
     with file.open(newline="", encoding="utf-8") as lines:
         dates = {row["model"]: date.fromisoformat(row["date"]) for row in csv.DictReader(lines)}
-    since = dates.get(model.rpartition("/")[2])
-    return since if since and since <= (today or datetime.now(UTC).date()) else None
+    return dates.get(model.rpartition("/")[2])
 
 
-def versions(
-    judgments: pd.DataFrame, *, store: Shelf | None = None, today: date | None = None
-) -> pd.DataFrame:
-    """Return what is known of each judge's model: is it retired, and did another one answer?
+def versions(judgments: pd.DataFrame, *, store: Shelf | None = None) -> pd.DataFrame:
+    """Return what is known of each judge's model: when is it retired, and did another one answer?
 
     Columns: judge, model, retired (a day, or missing), served, first, last. With the `store` that
     holds the judgments' records, `served` are other names by which servers answered, with their
@@ -93,7 +91,7 @@ def versions(
             {
                 "judge": judge,
                 "model": model,
-                "retired": retired(model, today=today),
+                "retired": retired(model),
                 "served": ", ".join(f"{name} ({n:,})" for name, n in other.items()) or None,
                 "first": days[0] if days else None,
                 "last": days[-1] if days else None,
@@ -120,12 +118,12 @@ def drifts(judgments: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 
 
 def about_models(table: pd.DataFrame, changed: pd.DataFrame) -> list[Finding]:
-    """Return the sentences on judges whose model is retired, was another, or has two versions."""
+    """Return the sentences on judges whose model has a last day, was another or changed version."""
     notes = []
     gone = table[table["retired"].notna()]
     if len(gone):
         named = ", ".join(f"{row['model']} ({row['retired']})" for _, row in gone.iterrows())
-        notes.append(Finding(f"Retired by their providers: {named}.", "versions"))
+        notes.append(Finding(f"Days on which providers retire these models: {named}.", "versions"))
     for _, row in table[table["served"].notna()].iterrows():
         text = f"The server answered calls of {row['judge']} as {row['served']}."
         notes.append(Finding(text, "versions"))

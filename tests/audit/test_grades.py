@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -220,8 +220,8 @@ def test_kinds_that_do_not_meet_are_an_error() -> None:
 
 
 def test_retired_models_and_versions_are_told() -> None:
-    assert audit.retired("openai/gpt-4-0314") is not None
-    assert audit.retired("gpt-4-0314", today=pd.Timestamp("2025-01-01").date()) is None
+    assert audit.retired("openai/gpt-4-0314") == audit.retired("gpt-4-0314") == date(2026, 3, 26)
+    assert audit.retired("gpt-4-0314-of-mine") is None
     at = np.arange(100)
     old = games("gpt-4-0314/pair", at % 4 != 0, at % 4 != 0)
     new = games("gpt-4-0613/pair", at % 5 != 0, at % 5 != 0)

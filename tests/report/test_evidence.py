@@ -278,7 +278,8 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     )
     (tmp_path / "later").mkdir()
     (tmp_path / "later" / "sitecustomize.py").write_text(_LATER)
-    surroundings[1]["PYTHONPATH"] = str(tmp_path / "later")
+    surroundings[0]["PYTHONPATH"] = str(checkout)
+    surroundings[1]["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "later"), str(checkout)])
     made = []
     for number, around in enumerate(surroundings):
         home = tmp_path / f"home {number}"

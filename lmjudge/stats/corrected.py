@@ -179,14 +179,7 @@ def corrected_scores(
     """
     key = ["question_id", "turn", "model"]
     scores, human = same_ids(on_questions(check(scores, "scores")), check(human, "scores"))
-    given = human.groupby(key, dropna=False)["score"].mean()
-    said = scores.groupby(["judge", *key], dropna=False)["score"].mean()
-    rows = (
-        said.rename("said")
-        .reset_index()
-        .merge(given.rename("human").reset_index(), on=key, how="left")
-    )
-    _meets(rows, scores, human)
+    rows = beside(scores, human, key, "score")
     cast = voters_of(human.assign(worth=human["score"].astype(float)), key, cluster)
     return _estimates(rows, cast, key, "score", level)
 
@@ -244,18 +237,23 @@ def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
     Raises FrameError where both share no key.
     """
     votes, human = same_ids(on_questions(check(votes, "votes")), check(human, "votes"))
-    given = _worths(human, KEY).rename("human").reset_index()
-    said = _worths(votes, ["judge", *KEY]).rename("said").reset_index()
-    rows = said.merge(given, on=KEY, how="left")
-    _meets(rows, votes, human)
+    sides = (by_name(frame) for frame in (votes, human))
+    said, given = (rows.assign(worth=worth_of(rows["winner"])) for rows in sides)
+    return beside(said, given, KEY, "worth")
+
+
+def beside(said: pd.DataFrame, human: pd.DataFrame, key: list[str], value: str) -> pd.DataFrame:
+    """The mean `value` of each judge on each key, `said`, and people's, `human`, missing for none.
+
+    Raises FrameError where both share no key.
+    """
+    means = human.groupby(key, dropna=False)[value].mean().rename("human").reset_index()
+    rows = said.groupby(["judge", *key], dropna=False)[value].mean().rename("said").reset_index()
+    rows = rows.merge(means, on=key, how="left").astype({"said": float, "human": float})
+    if not rows["human"].notna().any():
+        what = f"The humans' labels are on none of the {len(rows)} keys that the judges labelled"
+        raise never_meet(what, said, human)
     return rows
-
-
-def _worths(votes: pd.DataFrame, key: list[str]) -> pd.Series:
-    """What the votes on each key are worth to model_a, on average; sides in the names' order."""
-    rows = by_name(votes)
-    rows = rows.assign(worth=worth_of(rows["winner"]))
-    return rows.groupby(key, dropna=False)["worth"].mean()
 
 
 def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
@@ -276,12 +274,6 @@ def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -
         return both
     check_baseline(baseline, rows, "vote on")
     return both[both["other"] == baseline]
-
-
-def _meets(rows: pd.DataFrame, said: pd.DataFrame, human: pd.DataFrame) -> None:
-    if not rows["human"].notna().any():
-        what = f"The humans' labels are on none of the {len(rows)} keys that the judges labelled"
-        raise never_meet(what, said, human)
 
 
 def voters_of(human: pd.DataFrame, key: list[str], cluster: Cluster) -> pd.DataFrame | None:

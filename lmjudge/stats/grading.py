@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, never_meet, same_ids
-from lmjudge.stats.corrected import corrected_shares, tuned
+from lmjudge.frames import check, same_ids
+from lmjudge.stats.corrected import beside, corrected_shares, tuned
 from lmjudge.stats.grouping import check_choice, on_questions
 from lmjudge.stats.intervals import (
     ENDS,
@@ -58,7 +58,8 @@ def score_agreement(
     judges and people on one scale. Raises FrameError where both share no answer.
     Source: Cohen 1968; Shrout and Fleiss 1979; intervals by Fisher's z with the jackknife's error.
     """
-    made = []
+    made: list[pd.DataFrame] = []
+    columns = ["judge", "measure", "value", *ENDS]
     if human is None:
         pairs = _every_two(on_questions(check(scores, "scores")))
         parts = [("people", pairs, 0)] if len(pairs) else []
@@ -75,18 +76,18 @@ def score_agreement(
         error = estimate(
             part.assign(judge=judge), ["judge"], top=part["said"] - part["human"], level=level
         ).iloc[0]
-        n = len(part) if human is not None else len(part) // 2
-        for measure, value, least, most in zip(
-            _MEASURES,
-            [*found.value, error["value"]],
-            [*low, error["low"]],
-            [*high, error["high"]],
-            strict=True,
-        ):
-            few = found.clusters < FEW_CLUSTERS
-            made.append((judge, measure, value, few, n, least, most, lost))
-    columns = ["judge", "measure", "value", "too_few", "n", "low", "high", "no_verdict"]
-    table = pd.DataFrame(made, columns=columns)
+        measures = {
+            "judge": judge,
+            "measure": _MEASURES,
+            "value": [*found.value, error["value"]],
+            "too_few": found.clusters < FEW_CLUSTERS,
+            "n": len(part) if human is not None else len(part) // 2,
+            "low": [*low, error["low"]],
+            "high": [*high, error["high"]],
+            "no_verdict": lost,
+        }
+        made.append(pd.DataFrame(measures))
+    table = pd.concat(made, ignore_index=True) if made else pd.DataFrame(columns=columns)
     table.attrs["level"] = level
     return table
 
@@ -236,7 +237,7 @@ def pass_shares(
     (answers without the judge's grade). Variances are of questions' pulls.
     Source: Rogan and Gladen 1978; Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453).
     """
-    rows = labelled_passes(scores, human, all_graded=True)
+    rows = labelled_passes(scores, human, unlabelled=True)
     made = []
     for judge, every in rows.groupby("judge", sort=True):
         part = every[every["said"].notna()]
@@ -339,27 +340,24 @@ def icc(ratings: np.ndarray) -> float:
     return float((rows - error) / below) if below > 1e-12 else np.nan
 
 
-def graded(scores: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
+def graded(scores: pd.DataFrame, human: pd.DataFrame, *, unlabelled: bool = False) -> pd.DataFrame:
     """Return a row for each judge and answer that people graded: judge, the key, said and human.
 
-    `said` is missing where the judge was asked and gave no grade. Raises FrameError where both
+    `said` is missing where the judge was asked and gave no grade, `human` for the answers that
+    people did not grade, if `unlabelled`. Raises FrameError where both
     share no answer.
     """
     scores, human = same_ids(
         on_questions(check(scores, "scores")), on_questions(check(human, "scores"))
     )
-    given = human.groupby(KEY, dropna=False)["score"].mean().dropna().rename("human")
-    said = scores.groupby(["judge", *KEY], dropna=False)["score"].mean().rename("said")
-    rows = said.reset_index().merge(given.reset_index(), on=KEY)
-    if rows.empty:
-        raise never_meet("No answer has a grade of a judge and of a person", scores, human)
-    return rows.astype({"said": float, "human": float})
+    rows = beside(scores, human, KEY, "score")
+    return rows if unlabelled else rows[rows["human"].notna()].reset_index(drop=True)
 
 
 def labelled_passes(
-    scores: pd.DataFrame, human: pd.DataFrame, *, all_graded: bool = False
+    scores: pd.DataFrame, human: pd.DataFrame, *, unlabelled: bool = False
 ) -> pd.DataFrame:
-    """Return `graded` with people's two values as 0 and 1; if `all_graded`, unlabelled answers too.
+    """Return `graded` with people's two values as 0 and 1; if `unlabelled`, unlabelled answers too.
 
     Several people's labels of one answer count as what most of them say, a draw as a pass. Raises
     FrameError for grades of more than two values.
@@ -371,20 +369,11 @@ def labelled_passes(
             " expected two, for fail and pass",
             rows=human,
         )
-    human = human.assign(
-        score=(human["score"].astype(float) == values[1])
-        .where(human["score"].notna())
-        .astype(float)
-    )
-    rows = graded(scores, human)
-    rows["human"] = (rows["human"] >= 0.5).astype(float)
-    if not all_graded:
-        return rows
-    scores, _ = same_ids(check(scores, "scores"), human)
-    said = scores.groupby(["judge", *KEY], dropna=False)["score"].mean().rename("said")
-    every = said.reset_index().astype({"said": float})
-    ids = same_ids(every, rows)
-    return ids[0].merge(ids[1][["judge", *KEY, "human"]], on=["judge", *KEY], how="left")
+    passes = (human["score"].astype(float) == values[1]).astype(float)
+    human = human.assign(score=passes.where(human["score"].notna()))
+    rows = graded(scores, human, unlabelled=unlabelled)
+    labels = (rows["human"] >= 0.5).astype(float)
+    return rows.assign(human=labels.where(rows["human"].notna()))
 
 
 def _every_two(scores: pd.DataFrame) -> pd.DataFrame:
@@ -419,16 +408,12 @@ def _coefficients(
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return np.nan
-    one, two = (ranks - ranks.mean() for ranks in (_ranks(x), _ranks(y)))
+    one, two = (ranks - ranks.mean() for ranks in (rankdata(x), rankdata(y)))
     return float(one @ two / np.sqrt((one @ one) * (two @ two)))
-
-
-def _ranks(x: np.ndarray) -> np.ndarray:
-    """Ranks from 1, those of ties averaged."""
-    _, place, count = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def _kendall(x: np.ndarray, y: np.ndarray) -> float:

@@ -129,13 +129,13 @@ def bradley_terry(
         high + shift,
         fitted.rated,
         found,
+        ridge=ridge,
         level=level,
         anchor=anchor,
         scale=scale,
         base=base,
         initial=initial,
     )
-    made = without_limits(made) if ridge else made
     return noted(made, votes) if isinstance(votes, pd.DataFrame) else made
 
 
@@ -240,6 +240,7 @@ def rating_frame(
     rated: np.ndarray,
     found: sandwich.Spread,
     *,
+    ridge: float,
     level: float,
     anchor: Anchor,
     scale: float,
@@ -270,9 +271,11 @@ def rating_frame(
     above, below = surely_apart(strength[rated], found, level)
     for name, ranks in (("rank_low", 1 + above), ("rank_high", len(rated) - below)):
         made[name] = pd.array([pd.NA] * len(made), dtype="Int64")
-        if np.isfinite(found.errors).all():
+        if np.isfinite(found.errors).all() and not ridge:
             higher = int((strength == np.inf).sum())
             made.loc[rated, name] = ranks + higher
+    if ridge:  # shrunk ratings are biased by an unknown amount
+        made[["low", "high", "joint_low", "joint_high"]] = np.nan
     return made.sort_values(["rating", "model"], ascending=[False, True], ignore_index=True)
 
 
@@ -296,13 +299,6 @@ def _few(counts: Counts, clusters: int) -> np.ndarray:
     won = counts.wins.sum(axis=1) + counts.ties.sum(axis=1) / 2
     lost = counts.wins.sum(axis=0) + counts.ties.sum(axis=1) / 2
     return (np.minimum(won, lost) < 10) | (clusters < FEW_CLUSTERS)
-
-
-def without_limits(made: pd.DataFrame) -> pd.DataFrame:
-    """The frame without intervals and ranks: shrunk ratings are biased by an unknown amount."""
-    none = dict.fromkeys(["low", "high", "joint_low", "joint_high"], np.nan)
-    ranks = {name: pd.array([pd.NA] * len(made), "Int64") for name in ("rank_low", "rank_high")}
-    return made.assign(**none, **ranks)
 
 
 def percentiles(rounds: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:

@@ -133,11 +133,9 @@ def limits(pairs: Pairs, models: list[str], *, ridge: float) -> tuple[np.ndarray
     return strength, np.flatnonzero(group == core)
 
 
-def newton(
-    pairs: Pairs, *, with_nu: bool, ridge: float, start: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def newton(pairs: Pairs, *, with_nu: bool, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     """The strengths (and log nu, last) that maximise the likelihood, and the information there."""
-    beta = np.zeros(pairs.size + with_nu) if start is None else start
+    beta = np.zeros(pairs.size + with_nu)
     value = likelihood(beta, pairs, with_nu, ridge)
     for _ in range(200):
         score, information = derivatives(beta, pairs, with_nu, ridge)

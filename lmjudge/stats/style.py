@@ -21,7 +21,6 @@ from lmjudge.stats.ratings import (
     cluster_columns,
     rating_frame,
     student,
-    without_limits,
 )
 from lmjudge.stats.strengths import Pairs, incidence, laplacian, limits, newton
 
@@ -57,20 +56,20 @@ def style_ratings(
     )
     half = models.errors * student(models.clusters, level)
     strength = fitted.beta[:size]
-    made = rating_frame(
+    return rating_frame(
         counts,
         strength,
         strength - half,
         strength + half,
         np.arange(size),
         models,
+        ridge=ridge,
         level=level,
         anchor=anchor,
         scale=scale,
         base=base,
         initial=initial,
     )
-    return without_limits(made) if ridge else made
 
 
 def style_effects(

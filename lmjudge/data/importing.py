@@ -24,10 +24,9 @@ from lmjudge.data.loading import (
     load_questions,
     read_judged,
 )
-from lmjudge.data.raw import Row, bad_row
+from lmjudge.data.raw import Row, bad_row, seconds, text
 from lmjudge.data.rows import shipped
 from lmjudge.data.sources import original, source_name, source_named
-from lmjudge.data.values import seconds, text
 from lmjudge.errors import DataError, DataMissing, PromptError
 from lmjudge.frames import frame
 from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmjudge.data.raw import Row
-from lmjudge.data.values import (
+from lmjudge.data.raw import (
     MODELS,
     QUESTIONS,
+    Row,
     asked,
     content_id,
     flag,

@@ -24,10 +24,9 @@ import pandas as pd
 
 from lmjudge.data.finding import find, place
 from lmjudge.data.layouts import LAYOUTS, ORDERS, File, Layout
-from lmjudge.data.raw import Cells, Row, Rows, bad_row, plain, read_rows
+from lmjudge.data.raw import Cells, Row, Rows, as_id, bad_row, integer, plain, read_rows
 from lmjudge.data.rows import shipped
 from lmjudge.data.sources import Source as Entry, original, source_name, source_named
-from lmjudge.data.values import as_id, integer
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
 from lmjudge.frames import COLUMNS, VERDICTS, frame, resolve
 

@@ -18,7 +18,7 @@ from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, se
 from lmjudge.audit.gold import choose_by_gold
 from lmjudge.audit.grades import choose_grader
 from lmjudge.errors import FrameError
-from lmjudge.frames import check
+from lmjudge.frames import check, never_meet, same_ids
 from lmjudge.stats import agreement, compare_judges, length_bias, position_bias
 from lmjudge.stats.agreement import KEY
 from lmjudge.stats.components import labels_needed
@@ -94,8 +94,8 @@ def rank_judges(
             }
         )
     ranking = pd.DataFrame(rows).sort_values(["agreement", "judge"], ascending=[False, True])
-    if len(several):
-        met = agreement(several, level=level).iloc[0]
+    met = agreement(several, distinct=True, level=level).iloc[0] if len(several) else None
+    if met is not None and met["n"]:
         row = met[["agreement", "too_few", "n", "low", "high", "no_verdict"]].to_dict()
         row |= {"judge": "people", "guessing": met["random_marginal"], "ties": met["tie_rate_x"]}
         row |= {"repeated": met["agreement"], "repeated_n": met["n"]}
@@ -130,6 +130,7 @@ def choose_judge(
     difference includes 0 cannot be told apart. Raises FrameError where judges and people share no
     key, and for scores that meet votes.
     """
+    _check_names(judgments, prices)
     graded = "model_a" not in judgments.columns
     if graded != ("model_a" not in votes.columns):
         kinds = ["scores" if one else "pairs" for one in (graded, not graded)]
@@ -163,7 +164,8 @@ def _by_votes(
     ranking = rank_judges(judgments, votes, level=level)
     judges = ranking[ranking["judge"] != "people"].reset_index(drop=True)
     compared = _compared(judgments, votes, list(judges["judge"]), level)
-    useless = judges["low"].isna() | (judges["low"] <= judges["guessing"])
+    silent = judges["no_verdict"] > judges["n"]
+    useless = silent | judges["low"].isna() | (judges["low"] <= judges["guessing"])
     usable = judges[~useless]
     alike = rivals(usable, compared) if len(usable) else []
     findings = [_use(usable, judges, alike, level)]
@@ -180,11 +182,11 @@ def _by_votes(
         tables["position"] = position_bias(games, level=level)
     if answers is not None:
         tables["length"] = _length(judgments, votes, answers, level)
-    notes: list[Finding] = []
+    notes = _unmet(judgments, votes)
     if any(judgments[name].notna().any() for name in NAMES if name in judgments):
         tables["calibration"] = calibration(judgments, votes, level=level)
         tables["brier"] = brier_scores(judgments, votes, level=level)
-        notes = _calibrated(tables["brier"])
+        notes += _calibrated(tables["brier"])
     if len(usable):
         tables["precision"] = precision(usable.iloc[0], prices)
     if len(usable) > 1:
@@ -194,6 +196,39 @@ def _by_votes(
         ).assign(cheap=cheap, dear=dear)
         notes += _better_together(tables["cascade"], usable.iloc[0])
     return Choice(tuple(findings), tables, tuple(notes))
+
+
+def _check_names(judgments: pd.DataFrame, prices: Mapping[str, float] | None) -> None:
+    judges = sorted(judgments["judge"].dropna().astype(str).unique())
+    if "people" in judges:
+        raise FrameError(
+            "a judge is named people, which is the name of people's own row; rename the judge",
+            rows=judgments,
+        )
+    unknown = sorted(set(prices or {}) - set(judges))
+    if unknown:
+        raise FrameError(
+            f"there is a price for {', '.join(unknown)}, which is no judge here; the judges are"
+            f" {', '.join(judges)}",
+            rows=judgments,
+        )
+
+
+def _unmet(judgments: pd.DataFrame, votes: pd.DataFrame) -> list[Finding]:
+    """Return the note on people's votes that no judge was asked about."""
+    judged, people = same_ids(by_name(judgments), by_name(votes))
+    met = pd.MultiIndex.from_frame(people[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
+    if met.all():
+        return []
+    row = people[~met].iloc[0]
+    return [
+        Finding(
+            f"{(~met).sum():,} of {len(people):,} votes count nowhere: no judge compared their two"
+            f" answers (the first: question {row['question_id']}, {row['model_a']} and"
+            f" {row['model_b']}).",
+            "ranking",
+        )
+    ]
 
 
 def precision(best: pd.Series, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
@@ -265,12 +300,11 @@ def on_keys(rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
     wanted = pd.MultiIndex.from_frame(by_name(keys)[KEY].drop_duplicates())
     met = pd.MultiIndex.from_frame(by_name(rows)[KEY]).isin(wanted)
     if not met.any() and len(rows):
-        ours, theirs = (frame[KEY].iloc[0].tolist() for frame in (rows, keys))
-        raise FrameError(
-            f"the judge {rows['judge'].iloc[0]} and the votes share no question, turn and pair of"
-            f" models. A verdict is on {ours}, a vote on {theirs}: write them alike",
-            rows=rows,
+        what = (
+            f"The judge {rows['judge'].iloc[0]} and the votes share no question, turn and pair of"
+            " models"
         )
+        raise never_meet(what, rows, keys)
     return rows[met].reset_index(drop=True)
 
 
@@ -310,19 +344,23 @@ def _use(
 ) -> Finding:
     if usable.empty:
         text = (
-            "Use none of these judges: none agrees with people more often than a guess with the"
-            " same share of ties would."
+            "Use none of these judges: these votes do not show that any of them agrees with people"
+            " more often than a guess with the same share of ties."
         )
         return Finding(text, "ranking")
     best = usable.iloc[0]
     if alike:
         names, row = several([best["judge"], *(one["other"] for one in alike)]), alike[0]
-        text = (
-            f"Use {names}: these votes cannot tell them apart (pair by pair, the difference to"
+        apart = (
+            "pair by pair, the difference to"
             f" {row['other']} is {100 * row['difference']:+.1f} points, {100 * row['low']:+.1f} to"
-            f" {100 * row['high']:+.1f})."
+            f" {100 * row['high']:+.1f}"
+            if pd.notna(row["low"])
+            else f"on {row['n']:,} pairs, {row['other']} agrees with people equally often"
+            if row["difference"] == 0
+            else f"{row['n']:,} pairs are too few to compare it with {row['other']}"
         )
-        return Finding(text, "compared")
+        return Finding(f"Use {names}: these votes cannot tell them apart ({apart}).", "compared")
     more = ", more than any other judge here" if len(judges) > 1 else ""
     return Finding(f"Use {best['judge']}: it {_rate(best, level)}{more}.", "ranking")
 
@@ -344,7 +382,7 @@ def _order(best: pd.Series) -> Finding:
         text = (
             f"Ask {best['judge']} in both orders and count a changed verdict as a tie: the order"
             f" changes it in {percent(best['flips'])} of pairs, and it names a firm winner in"
-            f" {percent(best['coverage'])}."
+            f" {percent(best['coverage'])}{_silence(best)}."
         )
     return Finding(text, "ranking")
 
@@ -355,9 +393,7 @@ def _reject(
     kept = {row["other"] for row in alike}
     parts = []
     for _, row in rejected[~rejected["judge"].isin(kept)].iterrows():
-        reasons = [f"{percent(row['agreement'])} agreement"]
-        if row["judge"] in useless:
-            reasons.append(f"a guess reaches {percent(row['guessing'])}")
+        reasons = _why_not(row) if row["judge"] in useless else [_agrees(row)]
         places = [place for place in ("first", "second") if row[place] >= MANY_FLIPS]
         for place in places:
             share = percent(row[place])
@@ -368,6 +404,33 @@ def _reject(
             reasons.append(f"calls {percent(row['ties'])} of pairs a tie")
         parts.append(f"{row['judge']} ({'; '.join(reasons)})")
     return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
+
+
+def _agrees(row: pd.Series) -> str:
+    return f"{percent(row['agreement'])} agreement"
+
+
+def _why_not(row: pd.Series) -> list[str]:
+    """Return why a judge is not usable."""
+    if not row["n"]:
+        return ["it gave no verdict on a pair with votes"]
+    if row["no_verdict"] > row["n"]:
+        asked = row["n"] + row["no_verdict"]
+        return [f"no verdict in {percent(row['no_verdict'] / asked)} of {asked:,} comparisons"]
+    if pd.isna(row["low"]):
+        plural = "" if row["n"] == 1 else "s"
+        return [_agrees(row), f"{row['n']:,} comparison{plural}, too few to tell it from a guess"]
+    if row["high"] < row["guessing"]:
+        reaches = f"less than the {percent(row['guessing'])} of a guess"
+        return [_agrees(row), f"{reaches}: see whether its labels are swapped"]
+    return [_agrees(row), f"a guess reaches {percent(row['guessing'])}"]
+
+
+def _silence(best: pd.Series) -> str:
+    if not best["no_verdict"]:
+        return ""
+    asked = best["n"] + best["no_verdict"]
+    return f"; it gives no verdict in {percent(best['no_verdict'] / asked)} of comparisons"
 
 
 def _people(
@@ -382,9 +445,15 @@ def _people(
         text = f"ow often people agree with each other is unknown: {unknown}."
         return Finding(f"{rate}; h{text}" if rate else f"H{text}", "ranking")
     row = people.iloc[0]
+    beside = (
+        f", and {best['judge']} and a person in {percent(best['repeated'])}"
+        if pd.notna(best["repeated"])
+        else ""
+    )
+    plural = "" if row["n"] == 1 else "s"
     text = (
-        f"wo people agree in {percent(row['agreement'])} of {row['n']:,.0f} comparisons on pairs"
-        f" with several votes, and {best['judge']} and a person in {percent(best['repeated'])}."
+        f"wo people agree in {percent(row['agreement'])} of {row['n']:,.0f} comparison{plural} on"
+        f" pairs with several votes{beside}."
     )
     return Finding(f"{rate}; t{text}" if rate else f"T{text}", "ranking")
 

@@ -88,7 +88,9 @@ def rivals(usable: pd.DataFrame, compared: pd.DataFrame) -> list[pd.Series]:
 def settles(best: str, row: pd.Series, what: str) -> str:
     """Return the sentence on how much more data would tell the best judge from a rival."""
     more = row["more"]
-    if math.isnan(more) or more > 10_000:
+    if math.isnan(more):
+        return f"These {what} show no difference between {best} and {row['other']}: choose by price"
+    if more > 10_000:
         return (
             f"To tell {best} from {row['other']} would take more than 10,000 further {what}:"
             " choose by price"

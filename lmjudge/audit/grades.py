@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -60,13 +62,13 @@ def _by_scores(scores: pd.DataFrame, human: pd.DataFrame, level: float) -> Choic
     ranking = rank_graders(scores, human, level=level)
     judges = ranking[ranking["judge"] != "people"]
     exact = judges["spearman"] > 1 - 1e-9
-    usable = judges[(judges["low"] > 0) | exact]
+    usable = judges[((judges["low"] > 0) | exact) & ~_silent(judges)]
     compared = _compared(scores, human, "spearman", level)
     alike = rivals(usable, compared) if len(usable) else []
-    span = float(np.ptp(graded(scores, human)["human"]))
+    met = graded(scores, human)
     findings = [_use_score(usable, judges, alike, level)]
     if len(usable):
-        findings.append(_scale(usable.iloc[0], span))
+        findings.append(_scale(usable.iloc[0], met))
     findings += _reject_score(judges, usable, alike)
     findings.append(_people_score(ranking))
     findings += _more(usable, alike, "graded answers")
@@ -106,7 +108,8 @@ def _by_labels(scores: pd.DataFrame, human: pd.DataFrame, level: float) -> Choic
     ranking = ranking.reset_index().sort_values(["kappa", "judge"], ascending=[False, True])
     ranking = ranking.reset_index(drop=True)
     thresholds = ranking.set_index("judge")["threshold"].to_dict()
-    usable = ranking[(ranking["low"] > 0) | (ranking["kappa"] > 1 - 1e-9)]
+    exact = ranking["kappa"] > 1 - 1e-9
+    usable = ranking[((ranking["low"] > 0) | exact) & ~_silent(ranking)]
     passes = scores.assign(
         score=(scores["score"] >= scores["judge"].map(thresholds))
         .astype(float)
@@ -175,7 +178,30 @@ def _use_score(
     return Finding(f"Use {best['judge']}: it ranks answers as people do ({seen}){more}.", "ranking")
 
 
-def _scale(best: pd.Series, span: float) -> Finding:
+def _silent(ranking: pd.DataFrame | pd.Series) -> Any:
+    """Return whether a judge left most answers without a grade: of each row, or of one."""
+    return ranking["no_verdict"] > ranking["n"]
+
+
+def _silence(row: pd.Series) -> str:
+    asked = int(row["n"] + row["no_verdict"])
+    return f"no grade on {row['no_verdict']:,} of {asked:,} answers"
+
+
+def _scale(best: pd.Series, met: pd.DataFrame) -> Finding:
+    own = met[(met["judge"] == best["judge"]) & met["said"].notna()]
+    span, said = np.ptp(own["human"]), np.ptp(own["said"])
+    lost = f"; {_silence(best)}" if best["no_verdict"] else ""
+    if not 0.5 <= said / span <= 2:
+        (low, high), (least, most) = (
+            (own[name].min(), own[name].max()) for name in ("said", "human")
+        )
+        return Finding(
+            f"{best['judge']} uses another scale ({low:.4g} to {high:.4g}, where people use"
+            f" {least:.4g} to {most:.4g}): rescale it, or use its scores to compare models"
+            f" only{lost}.",
+            "levels",
+        )
     error, low, high = best["error"], best["error_low"], best["error_high"]
     known = pd.notna(low)
     off = (abs(error) > 1e-9) if not known else (low > 0 or high < 0)
@@ -185,17 +211,20 @@ def _scale(best: pd.Series, span: float) -> Finding:
         return Finding(
             f"{best['judge']} scores {abs(error):.1f} points {side} people{ends}: take the"
             f" difference off, or use its scores to compare models only (weighted kappa"
-            f" {best['kappa']:.2f}).",
+            f" {best['kappa']:.2f}){lost}.",
             "levels",
         )
     return Finding(
         f"{best['judge']} uses people's scale: its mean error is {error:+.1f} points{ends}, its"
-        f" weighted kappa {best['kappa']:.2f} and its intraclass correlation {best['icc']:.2f}.",
+        f" weighted kappa {best['kappa']:.2f} and its intraclass correlation"
+        f" {best['icc']:.2f}{lost}.",
         "levels",
     )
 
 
 def _reason(row: pd.Series) -> str:
+    if _silent(row):
+        return _silence(row)
     if row["levels"] <= 1:
         return "gives every answer the same score"
     if row["spearman"] < 0 and not row["high"] >= 0:
@@ -268,6 +297,8 @@ def _rates(best: pd.Series, shares: pd.DataFrame) -> Finding:
     alone, corrected = own["judge alone"], own["prediction-powered"]
     if abs(corrected - alone) >= 0.005:
         text += f", so correct its share of passes ({percent(alone)} becomes {percent(corrected)})"
+    if best["no_verdict"]:
+        text += f"; {_silence(best)}"
     return Finding(f"{text}.", "shares")
 
 
@@ -279,7 +310,9 @@ def _reject_label(
     for _, row in ranking.iterrows():
         if row["judge"] in kept:
             continue
-        if row["levels"] <= 1:
+        if _silent(row):
+            reason = _silence(row)
+        elif row["levels"] <= 1:
             reason = "gives every answer the same verdict"
         elif row["reversed"]:
             reason = "passes what people fail: see whether its scale is reversed"

@@ -54,6 +54,7 @@ def compare_runs(
         )
     else:
         tables["flips"], tables["drift"] = _score_changes(pairs, level)
+    tables["flips"]["one_run"] = [_in_one_run(one, two) for _, one, two in pairs]
     for name in ("flips", "drift"):
         table = tables[name].reset_index(drop=True)
         tables[name] = table[["judge", *table.columns.drop("judge")]]
@@ -207,12 +208,25 @@ def _score_changes(
     return share, moved[[*first, *moved.columns.drop(first)]]
 
 
+def _in_one_run(one: pd.DataFrame, two: pd.DataFrame) -> int:
+    """Return how many judgments have no item of the other run."""
+    one, two = same_ids(one, two)
+    sides = ["model_a", "model_b"] if "model_a" in one.columns else ["model"]
+    key = [
+        name for name in ("question_id", "turn", *sides, "sample") if name in one and name in two
+    ]
+    met = one[key].merge(two[key], on=key, how="outer", indicator=True)["_merge"]
+    return int((met != "both").sum())
+
+
 def _agreements(
     pairs: list[tuple[str, pd.DataFrame, pd.DataFrame]], votes: pd.DataFrame, level: float
 ) -> pd.DataFrame:
     rows = []
     for judge, one, two in pairs:
         runs = [two.assign(judge="new"), one.assign(judge="old")]
+        if not all(run["winner" if "winner" in run else "score"].notna().any() for run in runs):
+            continue
         if "model_a" in one.columns:
             kept = [on_keys(run, votes) for run in runs]
             cast = [as_votes(run, both_orders(run)) for run in kept]
@@ -222,19 +236,31 @@ def _agreements(
             found = compare_graders(pd.concat(runs, ignore_index=True), votes, level=level)
             names = {"value_a": "after", "value_b": "before"}
         rows.append(found.rename(columns=names).assign(judge=judge))
-    table = pd.concat(rows, ignore_index=True)
-    return table["judge before after difference too_few n low high no_verdict".split()]
+    columns = "judge before after difference too_few n low high no_verdict".split()
+    table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+    return table[columns]
 
 
 def _sentences(tables: dict[str, pd.DataFrame], level: float) -> list[Finding]:
     """Return a sentence on flips, agreement, drift and cost, of the judge that changed most."""
     worst = tables["flips"].sort_values("share", ascending=False).iloc[0]
+    if not worst["n"]:
+        text = f"{worst['judge']}: no judgment has a verdict in both runs, so nothing is compared"
+        return [Finding(f"{text}.", "flips")]
     ends = _ends(worst, level)
     text = f"{worst['judge']}: {percent(worst['share'])} of {worst['n']:,} judgments changed{ends}"
-    if "reversed" in worst:
+    if "reversed" in worst and worst["flipped"]:
         text += f", {worst['reversed']:,} of them from one side to the other"
     findings = [Finding(f"{text}.", "flips")]
-    if "agreement" in tables:
+    left = tables["flips"][["judge", "no_verdict", "one_run"]].set_index("judge")
+    for judge, row in left[left.sum(axis=1) > 0].iterrows():
+        parts = [
+            f"{row['no_verdict']:,} judgments without a verdict in one of the runs",
+            f"{row['one_run']:,} that are in one run alone",
+        ]
+        kept = [part for part, n in zip(parts, row, strict=True) if n]
+        findings.append(Finding(f"{judge}: left out are {' and '.join(kept)}.", "flips"))
+    if "agreement" in tables and worst["judge"] in set(tables["agreement"]["judge"]):
         row = tables["agreement"].set_index("judge").loc[worst["judge"]]
         moved = f"agreement with people went from {row['before']:.3f} to {row['after']:.3f}"
         unclear = not (row["low"] > 0 or row["high"] < 0)

@@ -25,7 +25,11 @@ def audit(parsed: argparse.Namespace) -> int:
     from lmjudge.audit import choose_judge
     from lmjudge.data import load_answers
 
-    judged = _judged(parsed, [*parsed.files, *parsed.judgments] or ["prd"])
+    files = [*parsed.files, *parsed.judgments] or ["prd"]
+    if parsed.votes is None and files != ["prd"]:
+        parsed.wrong("give people's votes or scores on the same items: --votes FILE")
+    parsed.votes = parsed.votes or "prd"
+    judged = _judged(parsed, files)
     people = _people(parsed, judged)
     store = _store(parsed)
     choice = choose_judge(
@@ -99,10 +103,21 @@ def _judged(parsed: argparse.Namespace, files: list[str]) -> pd.DataFrame:
 def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
     """Return people's votes, or their scores where the judges gave scores."""
     from lmjudge.data import load_judgments, load_votes
+    from lmjudge.errors import DataError, FrameError
 
     if "model_a" not in judged:
         return _read(parsed, load_judgments, parsed.votes, kind="scores")
-    return _read(parsed, load_votes, parsed.votes)
+    try:
+        return _read(parsed, load_votes, parsed.votes)
+    except DataError as error:
+        columns = getattr(error, "columns", [])
+        if "winner" in columns or not {"model", "score"} <= set(columns):
+            raise
+        raise FrameError(
+            f"the judges compare pairs and {parsed.votes} has scores of single answers; give votes"
+            " on pairs, or the judges' scores",
+            columns=columns,
+        ) from error
 
 
 def _read(

@@ -244,7 +244,7 @@ def auditing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judgments", nargs="+", default=[], metavar="FILE", help="The same, as an option."
     )
-    _people(parser, default="prd", said="People's votes or scores (default: the source prd).")
+    _people(parser, default=None, said="People's votes or scores (default: the source prd).")
     parser.add_argument(
         "--gold",
         action="store_true",

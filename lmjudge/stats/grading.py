@@ -30,6 +30,7 @@ from lmjudge.stats.intervals import (
 KEY = ["question_id", "turn", "model"]
 _GROUPS = 200  # clusters of the jackknife; of more questions several are left out together
 _LEVELS = 10
+_ESTIMATES = ("judge alone", "people alone", "Rogan-Gladen", "prediction-powered")
 _MEASURES = ("spearman", "kendall", "weighted kappa", "icc", "mean error")
 
 
@@ -70,6 +71,10 @@ def score_agreement(
             for judge, part in rows.groupby("judge", sort=True)
         ]
     for judge, part, lost in parts:
+        if part.empty:
+            empty = {"judge": judge, "measure": _MEASURES, "value": np.nan, "too_few": True, "n": 0}
+            made.append(pd.DataFrame({**empty, "low": np.nan, "high": np.nan, "no_verdict": lost}))
+            continue
         x, y = part["said"].to_numpy(float), part["human"].to_numpy(float)
         found = _Jackknife.of(part, lambda x, y: _coefficients(x, y, weights), x, y)
         low, high = found.by_fisher(level)
@@ -241,6 +246,11 @@ def pass_shares(
     made = []
     for judge, every in rows.groupby("judge", sort=True):
         part = every[every["said"].notna()]
+        if part.empty:
+            empty = {"judge": judge, "estimate": _ESTIMATES, "value": np.nan, "too_few": True}
+            empty |= {"n": 0, "n_human": 0, "low": np.nan, "high": np.nan}
+            made.append(pd.DataFrame({**empty, "no_verdict": len(every)}))
+            continue
         f = (part["said"] >= thresholds[str(judge)]).to_numpy(float)
         y = part["human"].to_numpy(float)
         number = pd.factorize(part["question_id"])[0]
@@ -259,7 +269,7 @@ def pass_shares(
         few = (both.clusters < FEW_CLUSTERS) | ~np.isfinite(value)
         table = {
             "judge": judge,
-            "estimate": ["judge alone", "people alone", "Rogan-Gladen", "prediction-powered"],
+            "estimate": _ESTIMATES,
             "value": [alone["value"], *value],
             "too_few": [alone["too_few"], *few],
             "n": len(f),

@@ -6,9 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 from lmjudge.data import SOURCES
-from lmjudge.data.rows import KINDS, sources as with_rows
+from lmjudge.data.rows import sources as with_rows
 
 PAGE = Path(__file__).with_name("data.md")
+KINDS = ("games", "scores", "votes", "means", "questions", "answers")  # in the page's order
 _HEAD = """# Data, and their licences
 
 Made by `python docs/make_data.py` from `lmjudge/data/sources.csv`; a test keeps it current.

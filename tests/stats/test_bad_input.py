@@ -304,6 +304,7 @@ FURTHER = {
 }
 # What takes texts, counts or ratings, and what other files test: no votes, no dtypes of votes.
 NOT_ON_VOTES = {
+    "label_shares",
     "length_histogram",
     "predicted_wins",
     "rank_samples",

@@ -118,7 +118,7 @@ def test_the_terminal_gets_no_control_bytes(
     ]
     whole = {"sample": 0, "reason": None, "text": "[[7]]", "key": None, "origin": "rendered"}
     judged = lj.save(pd.DataFrame(rows).assign(**whole), tmp_path / "judged.jsonl")
-    assert main(["store", "--path", str(tmp_path / "store"), "stats"]) == 0
+    assert main(["store", "--store", str(tmp_path / "store"), "stats"]) == 0
     assert main(["show", str(judged), "--out", str(tmp_path / "shown.csv")]) == 0
     told = capfd.readouterr()
     assert told.out.count("/single") == len(names)

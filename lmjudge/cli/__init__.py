@@ -226,7 +226,8 @@ def _parser() -> argparse.ArgumentParser:
     says = "Show versions, folders and data, ask the server, and say what is wrong."
     options.serving(verb("doctor", doctor.doctor, says))
     store = verb("store", None, "Inspect, check, export and merge the store.")
-    store.add_argument("--path", type=Path, help="Folder of the store (default: the nearest one).")
+    store.add_argument("--store", type=Path, help="Folder of the store (default: the nearest one).")
+    store.add_argument("--path", dest="store", type=Path, help=argparse.SUPPRESS)  # as in 0.1
     deeds = store.add_subparsers(metavar="command", required=True)
     verb("stats", storing.stats, "Count the records of the store.", deeds)
     verb("verify", storing.verify, "Check every record against its SHA-256.", deeds)

@@ -166,4 +166,4 @@ def explain(parsed: argparse.Namespace) -> int:
 
 
 def _store(parsed: argparse.Namespace) -> Path:
-    return parsed.path or places.judgments()
+    return parsed.store or places.judgments()

@@ -95,7 +95,7 @@ def test_a_misspelt_notebook_is_told_the_nearest(
 def test_data_cannot_steer_the_terminal(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = lj.Store(here / "s")
     store.add([Record(Request("\x1b[2J\x07evil", []), Reply("x"))])
-    assert main(["store", "--path", str(here / "s"), "stats"]) == 0
+    assert main(["store", "--store", str(here / "s"), "stats"]) == 0
     told = capsys.readouterr().out
     assert "evil: 1" in told
     assert "\x1b" not in told
@@ -106,7 +106,9 @@ def test_the_store_verbs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     for name, records in (("one", [record("a"), record("b", 1)]), ("two", [record("c", 2)])):
         with closing(lj.Store(here / name)) as store:
             store.add(records)
-    at = ["store", "--path", str(here / "one")]
+    at = ["store", "--store", str(here / "one")]
+    assert main(["store", "--path", str(here / "one"), "stats"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "keys: 2"
     assert main([*at, "export", "two.jsonl.zst"]) == 0
     assert main([*at, "merge", str(here / "two")]) == 0
     assert main([*at, "verify"]) == 0

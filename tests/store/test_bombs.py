@@ -97,9 +97,9 @@ def acted(*words: str | Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("deed", ["stats", "verify", "merge", "explain"])
 def test_a_strangers_store_of_bombs(hostile: Path, tmp_path: Path, deed: str) -> None:
-    words: list[str | Path] = ["store", "--path", hostile, deed]
+    words: list[str | Path] = ["store", "--store", hostile, deed]
     if deed == "merge":
-        words = ["store", "--path", tmp_path / "mine", "merge", hostile]
+        words = ["store", "--store", tmp_path / "mine", "merge", hostile]
     if deed == "explain":
         (tmp_path / "q.json").write_text(json.dumps(asked("good 3").as_json()))
         words.append(tmp_path / "q.json")
@@ -129,7 +129,7 @@ def packed(path: Path, lines: list[bytes], times: int) -> Path:
 def test_an_export_of_millions_of_bad_lines(tmp_path: Path) -> None:
     path = packed(tmp_path / "bad.zst", [b"x"] * 1000, 3000)
     assert path.stat().st_size < 20_000
-    code, said = acted("store", "--path", tmp_path / "mine", "merge", path)
+    code, said = acted("store", "--store", tmp_path / "mine", "merge", path)
     assert code == 1
     assert "nothing is merged" in said
 
@@ -137,11 +137,11 @@ def test_an_export_of_millions_of_bad_lines(tmp_path: Path) -> None:
 def test_an_export_of_large_records(tmp_path: Path) -> None:
     lines = [largest(f"q{n}", "x\U0001f9d1"[n % 2]).line for n in range(16)]
     code, said = acted(
-        "store", "--path", tmp_path / "mine", "merge", packed(tmp_path / "large.zst", lines, 1)
+        "store", "--store", tmp_path / "mine", "merge", packed(tmp_path / "large.zst", lines, 1)
     )
     assert code == 0, said
     assert "16 new" in said
-    assert acted("store", "--path", tmp_path / "mine", "verify")[0] == 0
+    assert acted("store", "--store", tmp_path / "mine", "verify")[0] == 0
 
 
 def test_the_first_hundred_refusals_are_told_and_all_are_counted(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_the_first_hundred_refusals_are_told_and_all_are_counted(tmp_path: Path)
     path = packed(tmp_path / "bad.zst", [good.line, *[b'{"key":"%d"}' % n for n in range(999)]], 1)
     added = exchange.merge(tmp_path / "mine", [path])[str(path)]
     assert (added.new, added.refusals, len(added.refused)) == (1, 999, 100)
-    code, said = acted("store", "--path", tmp_path / "mine", "merge", path)
+    code, said = acted("store", "--store", tmp_path / "mine", "merge", path)
     assert code == 1
     assert "999 refused" in said
     assert "refused: 899 more" in said

@@ -40,7 +40,7 @@ def test_a_data_set_is_loaded_and_merged(
 ) -> None:
     monkeypatch.setattr(dataset, "_OF_A_SHARD", 4)
     out = tmp_path / "made"
-    assert main(["store", "--path", str(store.path), "export", str(out), "--parquet"]) == 0
+    assert main(["store", "--store", str(store.path), "export", str(out), "--parquet"]) == 0
     told = capsys.readouterr().out
     # What may not be passed on stays here, unless you say --no-public.
     assert "left out: 2 of chatbot-arena" in told
@@ -62,8 +62,8 @@ def test_a_data_set_is_loaded_and_merged(
     merged = Store(tmp_path / "t")
     assert {r.line for r in merged.records()} == {r.line for r in kept.values()}
     assert merged.digest() in card
-    assert main(["store", "--path", str(store.path), "export", str(out), "--parquet"]) == 1
-    words = ["store", "--path", str(store.path), "export", str(tmp_path / "all"), "--parquet"]
+    assert main(["store", "--store", str(store.path), "export", str(out), "--parquet"]) == 1
+    words = ["store", "--store", str(store.path), "export", str(tmp_path / "all"), "--parquet"]
     assert main([*words, "--no-public"]) == 0
     exchange.merge(tmp_path / "u", [tmp_path / "all"])
     assert Store(tmp_path / "u").digest() == store.digest()

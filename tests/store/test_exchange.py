@@ -89,7 +89,7 @@ def test_an_export_leaves_out_what_may_not_be_passed_on(
     asked = some(1)[0].request
     theirs = [replace(asked, provider=name) for name in ("unlicensed", "open")]
     Store(tmp_path / "s").add(Record(one, Reply("their words")) for one in (asked, *theirs))
-    words = ["store", "--path", str(tmp_path / "s"), "export", str(tmp_path / "some.zst")]
+    words = ["store", "--store", str(tmp_path / "s"), "export", str(tmp_path / "some.zst")]
     assert main([*words, "--without", "unlicensed"]) == 0
     exchange.merge(tmp_path / "t", [tmp_path / "some.zst"])
     kept = {record.request.provider for record in Store(tmp_path / "t").records()}
@@ -106,7 +106,7 @@ def test_an_export_says_whose_records_it_holds_and_public_keeps_what_is_not_open
     names = [None, "mt-bench", "llama-adapter/mt-bench", "chatbot-arena", "alpaca", "own:hers"]
     asked = [replace(one.request, provider=name) for name in names for one in some(2)]
     Store(tmp_path / "s").add(Record(one, Reply("words")) for one in asked)
-    words = ["store", "--path", str(tmp_path / "s"), "export"]
+    words = ["store", "--store", str(tmp_path / "s"), "export"]
     assert main([*words, str(tmp_path / "whole.zst")]) == 0
     told = capsys.readouterr().out
     for line in (
@@ -136,7 +136,7 @@ def test_an_export_of_what_some_rows_rest_on(
         {"choices": [{"keys": [keys[3], keys[0]]}]},
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["store", "--path", str(tmp_path / "s"), "export", str(tmp_path / "out.zst")]
+    words = ["store", "--store", str(tmp_path / "s"), "export", str(tmp_path / "out.zst")]
     assert main([*words, "--only", str(tmp_path / "rows.jsonl")]) == 0
     assert "5 records in" in capsys.readouterr().out  # keys[0] has an observation too
     exchange.merge(tmp_path / "t", [tmp_path / "out.zst"])
@@ -191,7 +191,7 @@ def test_a_merge_that_would_change_a_reply_writes_nothing_unless_told(
     exchange.export(tmp_path / "hers", tmp_path / "hers.zst")
     digest = Store(tmp_path / "mine").digest()
     for source in ("hers", "hers.zst"):
-        words = ["store", "--path", str(tmp_path / "mine"), "merge", str(tmp_path / source)]
+        words = ["store", "--store", str(tmp_path / "mine"), "merge", str(tmp_path / source)]
         assert main(words) == 1
         told = capsys.readouterr()
         assert f"would change: {request.key}" in told.out

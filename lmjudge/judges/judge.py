@@ -29,7 +29,10 @@ from lmjudge.judges.prompts import NEED_REFERENCE, OWN, Prompt, find_prompts
 from lmjudge.records import Reply
 from lmjudge.shown import as_table
 
-_NATURAL = {"fastchat": "fastchat", "vicuna": "vicuna", "prd": "threeclass"}
+_NATURAL = {
+    **{"fastchat": "fastchat", "vicuna": "vicuna", "prd": "threeclass"},
+    **dict.fromkeys(("model_graded_qa", "model_graded_fact"), "inspect"),
+}
 # What a rubric must say, for the judge to know what its last line is to be.
 _SAYS = {
     LETTERS: (r"\[\[[ABC]\]\]", "[[A]], [[B]] or [[C]]"),
@@ -138,6 +141,8 @@ class Judge:
             )
         if parser == "result" and form == RATINGS:
             return "the parser 'result' reads one number or letter; take 'strict' for two scores"
+        if parser == "inspect" and form != RATING:
+            return "the parser 'inspect' reads the grade of one answer; take 'strict' for others"
         if form in (LISTED, FIVE) and parser not in READ_LISTS:
             reads = "grades all of them" if form == LISTED else f"asks for {FIVE}"
             return (
@@ -172,6 +177,10 @@ class Judge:
             if "[RESULT]" in text:
                 return None
             wanted = "an end such as [RESULT] 4 or [RESULT] A"
+        elif self.parser == "inspect":
+            if re.search("GRADE", text):
+                return None
+            wanted = "a last line such as GRADE: C"
         elif self.parser in PAIRWISE_ONLY or re.search(f"{_SAYS[form][0]}|{_IN_WORDS}", text, re.I):
             return None
         else:
@@ -314,7 +323,8 @@ def judge_name(name: str, parser: str) -> str:
     """The name of a judge under a parser: `model/prompt`, and `/parser` where it is not natural.
 
     The natural parser of fastchat:* is `fastchat`, of vicuna:* `vicuna`, of prd:* `threeclass`, of
-    *-json, *-json-v2 and *criteria-* `json`, of all others `strict`. A parser that the name
+    *-json, *-json-v2 and *criteria-* `json`, of Inspect's scorers model_graded_qa and
+    model_graded_fact `inspect`, of all others `strict`. A parser that the name
     already ends in is replaced.
 
     >>> judge_name("gpt-4/fastchat:pair", "strict"), judge_name("gpt-4/pair/fastchat", "strict")

@@ -101,6 +101,9 @@ _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]*+)?|\.[0-9]++")
 _FENCED = re.compile(r"\s*```(?:json\b)?(.*)```\s*", re.IGNORECASE | re.DOTALL)
 # A comma before a closing bracket, and the texts (group 1) in which one is text.
 _TRAILING_COMMA = re.compile(r'("(?:[^"\\]++|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
+_GRADES = {"c": 1.0, "correct": 1.0, "p": 0.5, "partial": 0.5, "i": 0.0, "incorrect": 0.0}
+_BLANK = r"[\s\u200b-\u200f\u2060\u2063\ufeff]*+"
+_GRADE = re.compile(rf"\bGRADE{_BLANK}:{_BLANK}(\w*+)", re.IGNORECASE)
 _CHOICES = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -285,6 +288,27 @@ def result(
     return _within([float(values[0])], output_format, scale)
 
 
+def inspect(
+    text: str,
+    finish_reason: str | None = None,
+    output_format: str = RATING,
+    scale: Scale = (1, 10),
+) -> Verdict:
+    """The last grade in the text, "GRADE: C", as Inspect's model-graded scorers read it.
+
+    C (correct) is 1, P (partial) is 0.5 and I (incorrect) is 0, whatever the scale. Only judgments
+    of one answer are read.
+
+    >>> inspect("The city is right, the year is not.\\nGRADE: P").score
+    0.5
+    >>> inspect("GRADE: C or GRADE: CI").reason
+    'no_verdict'
+    """
+    found = _GRADE.findall(text) if output_format == RATING else []
+    score = _GRADES.get(found[-1].lower()) if found else None
+    return Verdict(reason="no_verdict") if score is None else Verdict(score=score)
+
+
 PARSERS: dict[str, Parser] = {
     "strict": strict,
     "json": schema,
@@ -292,6 +316,7 @@ PARSERS: dict[str, Parser] = {
     "fastchat": fastchat,
     "vicuna": vicuna,
     "threeclass": threeclass,
+    "inspect": inspect,
 }
 PAIRWISE_ONLY = ("vicuna", "threeclass")
 READ_LISTS = ("strict", "json")

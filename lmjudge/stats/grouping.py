@@ -15,7 +15,7 @@ from lmjudge.frames import OVERALL, in_order, same_ids, swap, without_labels
 
 By: TypeAlias = str | Sequence[str] | None
 # What a judge's name may end in beside its prompt (a test compares with the parsers themselves).
-PARSERS = ("strict", "json", "fastchat", "result", "vicuna", "threeclass")
+PARSERS = ("strict", "json", "fastchat", "result", "vicuna", "threeclass", "inspect")
 
 
 P = ParamSpec("P")

@@ -18,7 +18,8 @@ _FIELD = re.compile(
 )
 _FIRST = re.compile(r"\A[^\n]{1,80}")
 _LAST = re.compile(r"[^\r\n]{1,200}(?=\s*\Z)")
-_LOOKED_FOR = {"json": _FIELD, "vicuna": _FIRST, "threeclass": _LAST}
+_GRADE = re.compile(r"\bGRADE\s{0,9}:\s{0,9}\w{1,20}", re.IGNORECASE)
+_LOOKED_FOR = {"json": _FIELD, "vicuna": _FIRST, "threeclass": _LAST, "inspect": _GRADE}
 
 
 def parser_of(judge: str) -> str:

@@ -109,13 +109,28 @@ def _question_inspect(row: Row, file: File) -> Iterable[Row]:
 
 
 def _question_lm_eval(row: Row, file: File) -> Iterable[Row]:
-    given = row.pop("arguments")
-    first = next(iter(given.values())) if isinstance(given, dict) else given[0]
-    prompt = next(iter(first.values())) if isinstance(first, dict) else first[0]
+    calls = _calls_lm_eval(row)
+    prompt, options = calls[0][0], _options_lm_eval(row, calls)
     task = re.match(r"samples_(.+?)(_\d{4}-\d\d-\d\dT.*)?\.jsonl", file.path.name)
     target = row.get("target")
+    if str(target) in map(str, range(len(options))):
+        target = options[int(str(target))]
     made = {"question_id": id_text(row.pop("doc_id")), "category": task[1] if task else None}
     return [made | {"turns": texts(prompt), "reference": texts(target) if target else None}]
+
+
+def _calls_lm_eval(row: Row) -> list[list[Any]]:
+    """What the harness sent for a document: in each call a prompt, and settings or a likely end."""
+    calls = row.pop("arguments", None) or []
+    calls = list(calls.values()) if isinstance(calls, dict) else calls
+    return [list(call.values()) if isinstance(call, dict) else call for call in calls]
+
+
+def _options_lm_eval(row: Row, calls: list[list[Any]]) -> list[str]:
+    """The choices whose likelihoods the harness measured; none where it measured none."""
+    options = [call[1].strip() for call in calls if isinstance(call[1:2] and call[1], str)]
+    # For this metric each choice is measured a second time, without its question.
+    return options[: len(options) // 2] if "acc_mutual_info" in row.get("metrics", ()) else options
 
 
 def _question_biggen(row: Row, file: File) -> Iterable[Row]:
@@ -182,13 +197,28 @@ def _answer_inspect(row: Row, file: File) -> Iterable[Row]:
     return _answer(_with(row, {"answer": said}), file)
 
 
-def _answer_lm_eval(row: Row, file: File) -> Iterable[Row]:
+def _answer_lm_eval(row: Row, file: File) -> Iterator[Row]:
+    """The replies to a document, a sample each, or the choice that the model holds likeliest."""
     said, filtered = row.pop("resps", None), row.pop("filtered_resps", None)
     said = filtered if said is None else said
-    while isinstance(said, list):
-        said = said[0]
-    shown = {"question_id": row.pop("doc_id"), "answer": said, "model": _lm_eval_model(row, file)}
-    return _answer(_with(row, shown), file)
+    calls = _calls_lm_eval(row)
+    options = _options_lm_eval(row, calls)
+    if len(options) > 1:
+        likelihoods = [_first(one) for one in said[: len(options)]]
+        replies = [options[max(range(len(likelihoods)), key=lambda at: float(likelihoods[at]))]]
+    elif calls and not isinstance(calls[0][-1], dict):
+        raise ValueError("has no answer; the harness measured how likely one text is")
+    else:
+        replies = said[0] if isinstance(said[0], list) else said
+    of = {"question_id": id_text(row.pop("doc_id")), "model": _lm_eval_model(row, file)}
+    for at, reply in enumerate(replies[: file.samples]):
+        yield of | _said(_first(reply)) | {"sample": at}
+
+
+def _first(value: Any) -> Any:
+    while isinstance(value, list):
+        value = value[0]
+    return value
 
 
 def _answer_keyed(row: Row, file: File) -> Iterable[Row]:
@@ -262,9 +292,17 @@ def _message(call: Row) -> Row:
 def _score_lm_eval(row: Row, file: File) -> Iterator[Row]:
     made = {"question_id": id_text(row.pop("doc_id")), "model": _lm_eval_model(row, file)}
     how = row.get("filter") or "none"
-    for metric in row.get("metrics") or [name for name in ("acc", "exact_match") if name in row]:
-        criterion = metric if how == "none" else f"{metric},{how}"
-        yield made | grade(float(row.pop(metric))) | {"criterion": criterion}
+    metrics = row.get("metrics") or [name for name in ("acc", "exact_match") if name in row]
+    if all(isinstance(row[metric], list) for metric in metrics):
+        raise ValueError(f"has no score in {', '.join(metrics)}; read the task's results_*.json")
+    for metric in metrics:
+        value = row.pop(metric)
+        if not isinstance(value, list):  # what a metric of the whole task is computed from
+            yield made | grade(float(value)) | {"criterion": _criterion_lm_eval(metric, how)}
+
+
+def _criterion_lm_eval(metric: str, how: str) -> str:
+    return metric if how in ("", "none") else f"{metric},{how}"
 
 
 def _lm_eval_model(row: Row, file: File) -> str:
@@ -283,11 +321,16 @@ def _scores_of_lm_eval(row: Row, file: File) -> Iterator[Row]:
     for task, metrics in results.items():
         for name, value in metrics.items():
             metric, comma, how = name.partition(",")
-            if metric.endswith("_stderr") or not isinstance(value, (int, float)):
+            if (
+                metric.endswith("_stderr")
+                or metric == "sample_len"
+                or not isinstance(value, (int, float))
+            ):
                 continue
             error = metrics.get(f"{metric}_stderr{comma}{how}")
             reach = 1.959964 * error if isinstance(error, (int, float)) else float("nan")
-            shown = {"model": model, "category": task, "criterion": metric, "score": float(value)}
+            shown = {"model": model, "category": task, "score": float(value)}
+            shown["criterion"] = _criterion_lm_eval(metric, how)
             asked_ = (counts.get(task) or {}).get("effective")
             yield shown | {"low": value - reach, "high": value + reach, "n": asked_}
 

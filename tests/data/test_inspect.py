@@ -13,13 +13,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from support import written
 
 import lmjudge as lj
+from lmjudge import audit
 from lmjudge.data.raw import _member
-from lmjudge.errors import DataError
+from lmjudge.errors import BadRow, DataError
 from lmjudge.store import Store
+from lmjudge.widgets.spans import verdict_spans
 
 TESTS = Path(__file__).parents[1]
 LOG = TESTS / "recordings/inspect.eval"
@@ -200,3 +203,138 @@ def test_samples_of_the_harness_are_judged(tmp_path: Path) -> None:
     moved = tmp_path / "old.jsonl"
     shutil.copy(path, moved)
     assert set(lj.load_answers(moved)["model"]) == {"old"}
+
+
+@pytest.fixture
+def graded(tmp_path: Path) -> tuple[pd.DataFrame, Store]:
+    store = Store(tmp_path / "store", mode="record")
+    scores = lj.import_judgments(LOG, store=store)
+    return scores[scores["key"].notna()], store
+
+
+def test_a_logs_scores_have_evidence_and_a_browser(
+    graded: tuple[pd.DataFrame, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
+    scores, store = graded
+    means = lj.mean_scores(scores, by="judge")
+    table = lj.cells(means, "Grades", row="judge", column="judge", values="score")
+    saved = lj.save_table(table, "gates", store=store, evidence=scores)
+    pages = [page.read_text() for page in saved.parents[1].rglob("evidence/**/*.html")]
+    for text in ("GRADE: I", "Which city is the capital of the blue island?"):
+        assert any(text in page for page in pages)
+    questions, answers = lj.load_questions(LOG), lj.load_answers(LOG, samples=None)
+    second, said = (frame[frame["sample"] == 1] for frame in (scores, answers))
+    browser = lj.browse(second, questions=questions, answers=said)
+    page = browser.html()
+    assert "A finch does." in page
+    assert "Nearly." in page
+    assert "The finch." not in page
+    assert verdict_spans("Nearly.\nGRADE: P", GRADED, pairwise=False) == [(8, 16)]
+
+
+def test_a_parser_reads_the_logs_grades_again(graded: tuple[pd.DataFrame, Store]) -> None:
+    scores, _ = graded
+    again = lj.reread(scores, "inspect")
+    assert again["judge"].equals(scores["judge"])
+    assert again["score"].tolist() == scores["score"].tolist() == [1, 1, 0, 0.5]
+    without = scores.assign(text=scores["text"].str.replace("GRADE: I", "No."))
+    assert lj.reread(without, "inspect")["reason"].tolist().count("no_verdict") == 1
+
+
+@pytest.mark.parametrize(
+    ("people", "column"), [([1, 0, 0, 1], "kappa"), ([1, 1, 0, 0.4], "spearman")]
+)
+def test_people_choose_the_logs_scorer(
+    graded: tuple[pd.DataFrame, Store], people: list[float], column: str
+) -> None:
+    scores, store = graded
+    human = scores.assign(judge="ann", score=people, key=None)
+    ranking = audit.choose_judge(scores, human, store=store).ranking
+    assert ranking["judge"].tolist() == [GRADED]
+    assert ranking["n"].item() == 2  # of questions; their epochs are averaged
+    assert column in ranking
+
+
+def harness(folder: Path, task: str, *rows: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    shared = {"doc": {}, "filter": "none"}
+    path = folder / f"samples_{task}_2026-01-02T03-04-05.678.jsonl"
+    return written(path, *(shared | {"doc_id": at} | row for at, row in enumerate(rows)))
+
+
+def calls(*ends: object) -> dict[str, Any]:
+    return {f"gen_args_{at}": {"arg_0": "Two?", "arg_1": end} for at, end in enumerate(ends)}
+
+
+def test_repeats_in_a_harness_are_samples(tmp_path: Path) -> None:
+    row = {"arguments": calls({"until": []}), "resps": [["2", "two"]], "exact_match": 1.0}
+    path = harness(tmp_path / "m", "sums", row | {"metrics": ["exact_match"], "target": "2"})
+    answers = lj.load_answers(path, samples=None)
+    assert answers[["sample", "turns"]].values.tolist() == [[0, ["2"]], [1, ["two"]]]
+    assert lj.load_answers(path)["turns"].tolist() == [["2"]]
+
+
+def test_the_likeliest_choice_is_the_answer(tmp_path: Path) -> None:
+    """The target of a multiple-choice task is the place of the right choice."""
+    resps = [[["-2.5", "False"]], [["-0.5", "True"]]]
+    row = {"arguments": calls(" 7", " 2"), "resps": resps, "target": "1", "acc": 1.0}
+    # For mutual information each choice is measured again without its question.
+    twice = {"resps": [*resps, [["-0.1", "True"]], [["-9", "False"]]], "acc_mutual_info": 0.0}
+    twice |= {"arguments": calls(" 7", " 2", " 7", " 2"), "target": 0}
+    metrics = ["acc", "acc_mutual_info"]
+    path = harness(
+        tmp_path / "m", "picks", row | {"metrics": ["acc"]}, row | twice | {"metrics": metrics}
+    )
+    assert lj.load_answers(path)["turns"].tolist() == [["2"], ["2"]]
+    assert lj.load_questions(path)["reference"].tolist() == [["2"], ["7"]]
+
+
+def test_a_likelihood_is_no_answer_and_a_part_of_a_metric_no_score(tmp_path: Path) -> None:
+    row = {"arguments": {"gen_args_0": {"arg_0": "Two."}}, "resps": [["-3.5"]], "target": "Two."}
+    row |= {"metrics": ["word_perplexity"], "word_perplexity": [-3.5, 1]}
+    path = harness(tmp_path / "m", "words", row)
+    with pytest.raises(BadRow, match="how likely one text is"):
+        lj.load_answers(path)
+    with pytest.raises(BadRow, match="has no score in word_perplexity"):
+        lj.load_judgments(path)
+    path = harness(tmp_path / "m", "words", row | {"metrics": ["word_perplexity", "acc"], "acc": 1})
+    assert lj.load_judgments(path)["criterion"].tolist() == ["acc"]
+
+
+def test_results_name_the_filter_of_a_metric(tmp_path: Path) -> None:
+    values = {"exact_match,strict": 0.5, "exact_match,loose": 0.75, "acc,none": 1, "sample_len": 4}
+    path = tmp_path / "results_2026-01-01.json"
+    path.write_text(json.dumps({"results": {"sums": values}, "model_name": "m"}))
+    criteria = lj.load_judgments(path, "scores")["criterion"].tolist()
+    assert criteria == ["exact_match,strict", "exact_match,loose", "acc"]
+
+
+@pytest.mark.slow
+def test_the_samples_that_the_harness_writes(tmp_path: Path) -> None:
+    """With the interpreter that LM_EVAL_PYTHON names; its dummy model makes up what it says."""
+    python = os.environ.get("LM_EVAL_PYTHON") or (sys.executable if find_spec("lm_eval") else "")
+    if not python:
+        pytest.skip("lm-eval is not installed; set LM_EVAL_PYTHON to a Python that has it")
+    words = [python, str(TESTS / "helpers/harness_tasks.py"), str(tmp_path)]
+    subprocess.run(words, check=True, timeout=120)
+    samples = {path.name.split("_")[1]: path for path in tmp_path.rglob("samples_*.jsonl")}
+    assert set(samples) == {"sums", "picks", "words"}
+    said = lj.load_answers(samples["sums"], samples=None)
+    assert said.groupby("question_id").size().tolist() == [2, 2, 2]
+    assert set(lj.load_judgments(samples["sums"])["criterion"]) == {
+        "exact_match,digits",
+        "exact_match,whole",
+    }
+    picked = lj.load_answers(samples["picks"]).set_index("question_id")["turns"]
+    wanted = lj.load_questions(samples["picks"]).set_index("question_id")["reference"]
+    scores = lj.subset(lj.load_judgments(samples["picks"]), criterion=["acc"])
+    right = scores.set_index("question_id")["score"].eq(1)
+    assert (picked == wanted).to_dict() == right.to_dict()
+    assert wanted.tolist() == [["4"], ["6"], ["2"]]
+    with pytest.raises(BadRow, match="read the task's results"):
+        lj.load_judgments(samples["words"])
+    (results,) = tmp_path.rglob("results_*.json")
+    whole = lj.load_judgments(results, "scores").set_index(["category", "criterion"])["score"]
+    assert whole["picks", "acc"] == pytest.approx(right.mean())
+    assert whole["words", "word_perplexity"] > 0

@@ -14,20 +14,30 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lmjudge.audit.calls import about_models, as_votes, drifts, versions
-from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
+from lmjudge.audit.findings import (
+    Choice,
+    Finding,
+    certainty,
+    mostly_silent,
+    paired,
+    percent,
+    recommendation,
+    rejection,
+    rivals,
+)
 from lmjudge.audit.gold import choose_by_gold
 from lmjudge.audit.grades import choose_grader
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, never_meet, same_ids
-from lmjudge.stats import agreement, compare_judges, length_bias, position_bias
+from lmjudge.stats import agreement, length_bias, position_bias
 from lmjudge.stats.agreement import KEY
-from lmjudge.stats.components import labels_needed
 from lmjudge.stats.grouping import by_name
 from lmjudge.stats.probabilities import NAMES, brier_scores, calibration, cascade
 from lmjudge.store import Shelf
 
 # From a quarter of the pairs upward, a verdict that changes with the order is warned of.
 MANY_FLIPS = 0.25
+_ENDS = ("difference", "low", "high")
 _RANKING = [
     "judge",
     "agreement",
@@ -163,18 +173,24 @@ def _by_votes(
     votes = of_people(votes)
     ranking = rank_judges(judgments, votes, level=level)
     judges = ranking[ranking["judge"] != "people"].reset_index(drop=True)
-    compared = _compared(judgments, votes, list(judges["judge"]), level)
-    silent = judges["no_verdict"] > judges["n"]
-    useless = silent | judges["low"].isna() | (judges["low"] <= judges["guessing"])
-    usable = judges[~useless]
+    compared = paired(_cast(judgments), votes, level)
+    judges["usable"] = ~mostly_silent(judges) & (judges["low"] > judges["guessing"])
+    usable = judges[judges["usable"]]
     alike = rivals(usable, compared) if len(usable) else []
     findings = [_use(usable, judges, alike, level)]
     if len(usable):
         findings.append(_order(usable.iloc[0]))
-    rejected = pd.concat([judges[useless], usable.iloc[1:]])
-    findings += _reject(rejected, set(judges.loc[useless, "judge"]), usable, alike)
+    findings += rejection(judges, usable, alike, _why_not)
     findings.append(_people(ranking, usable if len(usable) else judges, alike, level))
-    findings += _certainty(usable, alike, prices)
+    cost = _cost(usable, prices)
+    findings += certainty(
+        usable,
+        alike,
+        "voted pairs" if alike else "votes",
+        points=True,
+        cost=cost,
+        table="precision",
+    )
     tables = {"ranking": ranking, "compared": compared}
     turned = ranking["flips"].notna() & (ranking["judge"] != "people")
     if turned.any() and "group" not in judgments:
@@ -261,8 +277,7 @@ def _length(
     judgments: pd.DataFrame, votes: pd.DataFrame, answers: pd.DataFrame, level: float
 ) -> pd.DataFrame:
     """Return the bias to length of each judge, and of people in the row `people`."""
-    cast = [as_votes(part, both_orders(part)) for _, part in judgments.groupby("judge", sort=True)]
-    every = pd.concat([*cast, votes.assign(judge="people")], ignore_index=True)
+    every = pd.concat([*_cast(judgments), votes.assign(judge="people")], ignore_index=True)
     known = every[["model_a", "model_b"]].isin(set(answers["model"])).all(axis=1)
     return length_bias(every[known], answers, level=level)
 
@@ -327,16 +342,9 @@ def _consistency(part: pd.DataFrame, cast: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _compared(
-    judgments: pd.DataFrame, votes: pd.DataFrame, order: list[str], level: float
-) -> pd.DataFrame:
-    """The paired difference of every two judges, and the labels that would settle it."""
-    if len(order) < 2:
-        return pd.DataFrame(columns=["judge_a", "judge_b", "difference", "low", "high", "n"])
-    cast = [as_votes(part, both_orders(part)) for _, part in judgments.groupby("judge", sort=True)]
-    compared = compare_judges(pd.concat(cast, ignore_index=True), votes, level=level)
-    needed = labels_needed(compared, level=level)[["judge_a", "judge_b", "needed", "more"]]
-    return compared.merge(needed, on=["judge_a", "judge_b"])
+def _cast(judgments: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return each judge's verdicts as votes, an unresolved pair as a tie."""
+    return [as_votes(part, both_orders(part)) for _, part in judgments.groupby("judge", sort=True)]
 
 
 def _use(
@@ -348,21 +356,19 @@ def _use(
             " more often than a guess with the same share of ties."
         )
         return Finding(text, "ranking")
-    best = usable.iloc[0]
+    best, apart = usable.iloc[0], ""
     if alike:
-        names, row = several([best["judge"], *(one["other"] for one in alike)]), alike[0]
-        apart = (
-            "pair by pair, the difference to"
-            f" {row['other']} is {100 * row['difference']:+.1f} points, {100 * row['low']:+.1f} to"
-            f" {100 * row['high']:+.1f}"
-            if pd.notna(row["low"])
-            else f"on {row['n']:,} pairs, {row['other']} agrees with people equally often"
-            if row["difference"] == 0
-            else f"{row['n']:,} pairs are too few to compare it with {row['other']}"
-        )
-        return Finding(f"Use {names}: these votes cannot tell them apart ({apart}).", "compared")
-    more = ", more than any other judge here" if len(judges) > 1 else ""
-    return Finding(f"Use {best['judge']}: it {_rate(best, level)}{more}.", "ranking")
+        row = alike[0]
+        if pd.notna(row["low"]):
+            difference, low, high = (f"{100 * row[name]:+.1f}" for name in _ENDS)
+            apart = f"pair by pair, the difference to {row['other']} is {difference} points"
+            apart += f", {low} to {high}"
+        elif row["difference"] == 0:
+            apart = f"on {row['n']:,} pairs, {row['other']} agrees with people equally often"
+        else:
+            apart = f"{row['n']:,} pairs are too few to compare it with {row['other']}"
+    rate = _rate(best, level)
+    return recommendation(usable, judges, alike, rate=rate, apart=apart, labels="votes")
 
 
 def _rate(best: pd.Series, level: float) -> str:
@@ -387,43 +393,31 @@ def _order(best: pd.Series) -> Finding:
     return Finding(text, "ranking")
 
 
-def _reject(
-    rejected: pd.DataFrame, useless: set[str], usable: pd.DataFrame, alike: list[pd.Series]
-) -> list[Finding]:
-    kept = {row["other"] for row in alike}
-    parts = []
-    for _, row in rejected[~rejected["judge"].isin(kept)].iterrows():
-        reasons = _why_not(row) if row["judge"] in useless else [_agrees(row)]
-        places = [place for place in ("first", "second") if row[place] >= MANY_FLIPS]
-        for place in places:
-            share = percent(row[place])
-            reasons.append(f"prefers the answer shown {place} in {share} of pairs")
-        if not places and row["flips"] >= MANY_FLIPS:
-            reasons.append(f"the order changes {percent(row['flips'])} of its verdicts")
-        if row["ties"] >= 0.9:
-            reasons.append(f"calls {percent(row['ties'])} of pairs a tie")
-        parts.append(f"{row['judge']} ({'; '.join(reasons)})")
-    return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
-
-
-def _agrees(row: pd.Series) -> str:
-    return f"{percent(row['agreement'])} agreement"
-
-
 def _why_not(row: pd.Series) -> list[str]:
-    """Return why a judge is not usable."""
+    """Return what speaks against a judge: its agreement, and its habits."""
+    reasons = [f"{percent(row['agreement'])} agreement"]
     if not row["n"]:
-        return ["it gave no verdict on a pair with votes"]
-    if row["no_verdict"] > row["n"]:
+        reasons = ["it gave no verdict on a pair with votes"]
+    elif row["no_verdict"] > row["n"]:
         asked = row["n"] + row["no_verdict"]
-        return [f"no verdict in {percent(row['no_verdict'] / asked)} of {asked:,} comparisons"]
-    if pd.isna(row["low"]):
+        share = percent(row["no_verdict"] / asked)
+        reasons = [f"no verdict in {share} of {asked:,} comparisons"]
+    elif pd.isna(row["low"]):
         plural = "" if row["n"] == 1 else "s"
-        return [_agrees(row), f"{row['n']:,} comparison{plural}, too few to tell it from a guess"]
-    if row["high"] < row["guessing"]:
+        reasons.append(f"{row['n']:,} comparison{plural}, too few to tell it from a guess")
+    elif row["high"] < row["guessing"]:
         reaches = f"less than the {percent(row['guessing'])} of a guess"
-        return [_agrees(row), f"{reaches}: see whether its labels are swapped"]
-    return [_agrees(row), f"a guess reaches {percent(row['guessing'])}"]
+        reasons.append(f"{reaches}: see whether its labels are swapped")
+    elif not row["usable"]:
+        reasons.append(f"a guess reaches {percent(row['guessing'])}")
+    places = [place for place in ("first", "second") if row[place] >= MANY_FLIPS]
+    for place in places:
+        reasons.append(f"prefers the answer shown {place} in {percent(row[place])} of pairs")
+    if not places and row["flips"] >= MANY_FLIPS:
+        reasons.append(f"the order changes {percent(row['flips'])} of its verdicts")
+    if row["ties"] >= 0.9:
+        reasons.append(f"calls {percent(row['ties'])} of pairs a tie")
+    return reasons
 
 
 def _silence(best: pd.Series) -> str:
@@ -438,41 +432,30 @@ def _people(
 ) -> Finding:
     """Return what people reach among themselves; beside judges alike, what the best one reaches."""
     best = judges.iloc[0]
-    rate = f"{best['judge']} {_rate(best, level)}" if alike else ""
     people = ranking[ranking["judge"] == "people"]
     if people.empty:
-        unknown = "no pair has two people's votes"
-        text = f"ow often people agree with each other is unknown: {unknown}."
-        return Finding(f"{rate}; h{text}" if rate else f"H{text}", "ranking")
-    row = people.iloc[0]
-    beside = (
-        f", and {best['judge']} and a person in {percent(best['repeated'])}"
-        if pd.notna(best["repeated"])
-        else ""
-    )
-    plural = "" if row["n"] == 1 else "s"
-    text = (
-        f"wo people agree in {percent(row['agreement'])} of {row['n']:,.0f} comparison{plural} on"
-        f" pairs with several votes{beside}."
-    )
-    return Finding(f"{rate}; t{text}" if rate else f"T{text}", "ranking")
-
-
-def _certainty(
-    usable: pd.DataFrame, alike: list[pd.Series], prices: Mapping[str, float] | None
-) -> list[Finding]:
-    if usable.empty:
-        return []
-    best = usable.iloc[0]
-    cost = ""
-    if prices and best["judge"] in prices:
-        dollars = 2 * prices[best["judge"]]
-        cost = f"; a pair in both orders costs ${dollars:.4f} with {best['judge']}"
+        text = "How often people agree with each other is unknown: no pair has two people's votes."
+    else:
+        row = people.iloc[0]
+        plural = "" if row["n"] == 1 else "s"
+        text = (
+            f"Two people agree in {percent(row['agreement'])} of {row['n']:,.0f}"
+            f" comparison{plural} on pairs with several votes"
+        )
+        if pd.notna(best["repeated"]):
+            text += f", and {best['judge']} and a person in {percent(best['repeated'])}"
+        text += "."
     if alike:
-        return [Finding(f"{settles(best['judge'], alike[0], 'voted pairs')}{cost}.", "compared")]
-    half = 50 * (best["high"] - best["low"])
-    text = f"Four times the votes would halve the interval of ±{half:.1f} points{cost}."
-    return [Finding(text, "precision")]
+        text = f"{best['judge']} {_rate(best, level)}. {text}"
+    return Finding(text, "ranking")
+
+
+def _cost(usable: pd.DataFrame, prices: Mapping[str, float] | None) -> str:
+    """Return the end of a sentence: what a pair costs with the best judge, if that is known."""
+    best = "".join(usable["judge"].head(1))
+    if not prices or best not in prices:
+        return ""
+    return f"; a pair in both orders costs ${2 * prices[best]:.4f} with {best}"
 
 
 def _better_together(table: pd.DataFrame, best: pd.Series) -> list[Finding]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
 
 import pandas as pd
 
 from lmjudge.errors import FrameError
+from lmjudge.stats import compare_judges
+from lmjudge.stats.components import labels_needed
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,87 @@ def rivals(usable: pd.DataFrame, compared: pd.DataFrame) -> list[pd.Series]:
     return [row for row in rows if not row["low"] > 0 and abs(row["difference"]) >= 0]
 
 
-def settles(best: str, row: pd.Series, what: str) -> str:
+def paired(cast: list[pd.DataFrame], votes: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return the paired difference of every two judges' votes, and the labels that settle it."""
+    if len(cast) < 2:
+        return pd.DataFrame(columns=["judge_a", "judge_b", "difference", "low", "high", "n"])
+    judges = pd.concat(cast, ignore_index=True)
+    return with_needed(compare_judges(judges, votes, level=level), level)
+
+
+def with_needed(compared: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Return paired differences with the labels that would settle each: `needed` and `more`."""
+    needed = labels_needed(compared, level=level)[["judge_a", "judge_b", "needed", "more"]]
+    return compared.merge(needed, on=["judge_a", "judge_b"])
+
+
+def mostly_silent(ranking: pd.DataFrame) -> pd.Series:
+    """Return whether a judge left most of what it was asked without a verdict or grade."""
+    return ranking["no_verdict"] > ranking["n"]
+
+
+def recommendation(
+    usable: pd.DataFrame,
+    judges: pd.DataFrame,
+    alike: list[pd.Series],
+    *,
+    rate: str,
+    apart: str,
+    labels: str,
+    more: str = "more",
+) -> Finding:
+    """Return the sentence on which judge to use, or which ones, if the labels cannot tell.
+
+    `rate` says what the best judge does, `apart` how far its first rival is from it.
+    """
+    best = usable["judge"].iloc[0]
+    if alike:
+        names = several([best, *(row["other"] for row in alike)])
+        return Finding(f"Use {names}: these {labels} cannot tell them apart ({apart}).", "compared")
+    than = f", {more} than any other judge here" if len(judges) > 1 else ""
+    return Finding(f"Use {best}: it {rate}{than}.", "ranking")
+
+
+def rejection(
+    judges: pd.DataFrame,
+    usable: pd.DataFrame,
+    alike: list[pd.Series],
+    reasons: Callable[[pd.Series], list[str]],
+) -> list[Finding]:
+    """Return the sentence on the judges that are neither the best nor as good, with reasons."""
+    good = {*usable["judge"].head(1), *(row["other"] for row in alike)}
+    rejected = [row for _, row in judges.iterrows() if row["judge"] not in good]
+    named = ", ".join(f"{row['judge']} ({'; '.join(reasons(row))})" for row in rejected)
+    return [Finding(f"Do not use {named}.", "ranking")] if rejected else []
+
+
+def certainty(
+    usable: pd.DataFrame,
+    alike: list[pd.Series],
+    labels: str,
+    *,
+    points: bool = False,
+    cost: str = "",
+    table: str = "ranking",
+) -> list[Finding]:
+    """Return the sentence on what more labels would settle.
+
+    The width of the interval is told in percentage points for shares (`points`), else as it is.
+    """
+    if usable.empty:
+        return []
+    best = usable.iloc[0]
+    if alike:
+        return [Finding(f"{_settles(best['judge'], alike[0], labels)}{cost}.", "compared")]
+    if pd.isna(best["low"]):
+        return []
+    half = (best["high"] - best["low"]) / 2
+    width = f"{100 * half:.1f} points" if points else f"{half:.2f}"
+    text = f"Four times the {labels} would halve the interval of ±{width}{cost}."
+    return [Finding(text, table)]
+
+
+def _settles(best: str, row: pd.Series, what: str) -> str:
     """Return the sentence on how much more data would tell the best judge from a rival."""
     more = row["more"]
     if math.isnan(more):

@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
+from lmjudge.audit.findings import (
+    Choice,
+    Finding,
+    certainty,
+    paired,
+    percent,
+    recommendation,
+    rejection,
+    rivals,
+)
 from lmjudge.frames import resolve
-from lmjudge.stats import compare_judges
 from lmjudge.stats.agreement import gold_accuracy
-from lmjudge.stats.components import labels_needed
 
 _SUBSETS = ("subset", "source", "category")
 
@@ -24,7 +31,12 @@ def choose_by_gold(games: pd.DataFrame, gold: pd.DataFrame, *, level: float = 0.
     ranking["guessing"] = np.where(ranking["lucky"].isna(), 0.5, 0.25)
     ranking = ranking.sort_values(["accuracy", "judge"], ascending=[False, True])
     ranking = ranking.reset_index(drop=True)
-    tables = {"ranking": ranking, "compared": _compared(games, gold, ranking, level)}
+    one_order = set(ranking.loc[ranking["lucky"].isna(), "judge"])
+    cast = [
+        resolve(part, "given" if judge in one_order else "tie")
+        for judge, part in games.groupby("judge", sort=True)
+    ]
+    tables = {"ranking": ranking, "compared": paired(cast, gold, level)}
     named = next((n for n in _SUBSETS if n in gold.columns or n in games.columns), None)
     if named is not None:
         subsets = gold_accuracy(games, gold, by=named, level=level)
@@ -35,24 +47,9 @@ def choose_by_gold(games: pd.DataFrame, gold: pd.DataFrame, *, level: float = 0.
     shown = usable if len(usable) else ranking
     findings.append(_luck(shown.iloc[0]))
     findings += _weakest(tables.get("subsets"), shown["judge"].iloc[0])
-    findings += _reject(ranking, usable, alike)
-    findings += _more(usable, alike)
+    findings += rejection(ranking, usable, alike, _why_not)
+    findings += certainty(usable, alike, "labelled pairs", points=True)
     return Choice(tuple(findings[:5]), tables)
-
-
-def _compared(
-    games: pd.DataFrame, gold: pd.DataFrame, ranking: pd.DataFrame, level: float
-) -> pd.DataFrame:
-    if len(ranking) < 2:
-        return pd.DataFrame(columns=["judge_a", "judge_b", "difference", "low", "high", "n"])
-    one_order = set(ranking.loc[ranking["lucky"].isna(), "judge"])
-    cast = [
-        resolve(part, "given" if judge in one_order else "tie")
-        for judge, part in games.groupby("judge", sort=True)
-    ]
-    compared = compare_judges(pd.concat(cast, ignore_index=True), gold, level=level)
-    needed = labels_needed(compared, level=level)[["judge_a", "judge_b", "needed", "more"]]
-    return compared.merge(needed, on=["judge_a", "judge_b"])
 
 
 def _use(
@@ -68,22 +65,20 @@ def _use(
         )
     best = usable.iloc[0]
     orders = "in both orders " if pd.notna(best["lucky"]) else ""
-    seen = (
+    rate = (
         f"finds the better answer {orders}in {percent(best['accuracy'])} of {best['n']:,} pairs"
         f" ({100 * level:.0f} % interval {100 * best['low']:.1f} to {percent(best['high'])};"
         f" a coin: {percent(best['guessing'])})"
     )
+    apart = ""
     if alike:
-        names = several([best["judge"], *(row["other"] for row in alike)])
         row = alike[0]
-        return Finding(
-            f"Use {names}: these labels cannot tell them apart; {best['judge']} {seen}, and"
-            f" {row['other']} differs by {100 * row['difference']:+.1f} points"
-            f" ({100 * row['low']:+.1f} to {100 * row['high']:+.1f}).",
-            "compared",
+        apart = (
+            f"{best['judge']} {rate}, and {row['other']} differs by"
+            f" {100 * row['difference']:+.1f} points, {100 * row['low']:+.1f} to"
+            f" {100 * row['high']:+.1f}"
         )
-    more = ", more than any other judge here" if len(ranking) > 1 else ""
-    return Finding(f"Use {best['judge']}: it {seen}{more}.", "ranking")
+    return recommendation(usable, ranking, alike, rate=rate, apart=apart, labels="labels")
 
 
 def _luck(best: pd.Series) -> Finding:
@@ -116,26 +111,10 @@ def _weakest(subsets: pd.DataFrame | None, judge: str) -> list[Finding]:
     ]
 
 
-def _reject(ranking: pd.DataFrame, usable: pd.DataFrame, alike: list[pd.Series]) -> list[Finding]:
-    kept = {*usable["judge"].head(1), *(row["other"] for row in alike)}
-    parts = []
-    for _, row in ranking.iterrows():
-        if row["judge"] not in kept:
-            reasons = [f"{percent(row['accuracy'])} right"]
-            if row["lucky"] >= 0.4:
-                reasons.append(f"{percent(row['lucky'])} by luck of the order")
-            if row["wrong"] >= 0.4:
-                reasons.append(f"{percent(row['wrong'])} wrong in both orders")
-            parts.append(f"{row['judge']} ({', '.join(reasons)})")
-    return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
-
-
-def _more(usable: pd.DataFrame, alike: list[pd.Series]) -> list[Finding]:
-    if usable.empty:
-        return []
-    best = usable.iloc[0]
-    if alike:
-        return [Finding(f"{settles(best['judge'], alike[0], 'labelled pairs')}.", "compared")]
-    half = 50 * (best["high"] - best["low"])
-    text = f"Four times the labelled pairs would halve the interval of ±{half:.1f} points."
-    return [Finding(text, "ranking")]
+def _why_not(row: pd.Series) -> list[str]:
+    reasons = [f"{percent(row['accuracy'])} right"]
+    if row["lucky"] >= 0.4:
+        reasons.append(f"{percent(row['lucky'])} by luck of the order")
+    if row["wrong"] >= 0.4:
+        reasons.append(f"{percent(row['wrong'])} wrong in both orders")
+    return reasons

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from lmjudge.audit.findings import Choice, Finding, percent, rivals, settles, several
-from lmjudge.stats.components import labels_needed
+from lmjudge.audit.findings import (
+    Choice,
+    Finding,
+    certainty,
+    mostly_silent,
+    percent,
+    recommendation,
+    rejection,
+    rivals,
+    with_needed,
+)
 from lmjudge.stats.grading import (
     compare_graders,
     graded,
@@ -62,16 +69,16 @@ def _by_scores(scores: pd.DataFrame, human: pd.DataFrame, level: float) -> Choic
     ranking = rank_graders(scores, human, level=level)
     judges = ranking[ranking["judge"] != "people"]
     exact = judges["spearman"] > 1 - 1e-9
-    usable = judges[((judges["low"] > 0) | exact) & ~_silent(judges)]
-    compared = _compared(scores, human, "spearman", level)
+    usable = judges[((judges["low"] > 0) | exact) & ~mostly_silent(judges)]
+    compared = with_needed(compare_graders(scores, human, measure="spearman", level=level), level)
     alike = rivals(usable, compared) if len(usable) else []
     met = graded(scores, human)
     findings = [_use_score(usable, judges, alike, level)]
     if len(usable):
         findings.append(_scale(usable.iloc[0], met))
-    findings += _reject_score(judges, usable, alike)
+    findings += rejection(judges, usable, alike, _why_not_score)
     findings.append(_people_score(ranking))
-    findings += _more(usable, alike, "graded answers")
+    findings += certainty(usable, alike, "graded answers")
     tables = {
         "ranking": ranking,
         "compared": compared,
@@ -109,7 +116,7 @@ def _by_labels(scores: pd.DataFrame, human: pd.DataFrame, level: float) -> Choic
     ranking = ranking.reset_index(drop=True)
     thresholds = ranking.set_index("judge")["threshold"].to_dict()
     exact = ranking["kappa"] > 1 - 1e-9
-    usable = ranking[((ranking["low"] > 0) | exact) & ~_silent(ranking)]
+    usable = ranking[((ranking["low"] > 0) | exact) & ~mostly_silent(ranking)]
     passes = scores.assign(
         score=(scores["score"] >= scores["judge"].map(thresholds))
         .astype(float)
@@ -121,25 +128,19 @@ def _by_labels(scores: pd.DataFrame, human: pd.DataFrame, level: float) -> Choic
     labels = human.assign(
         score=(human["score"] == values[-1]).astype(float).where(human["score"].notna())
     )
-    compared = _compared(passes, labels, "weighted kappa", level)
+    compared = with_needed(
+        compare_graders(passes, labels, measure="weighted kappa", level=level), level
+    )
     alike = rivals(usable, compared) if len(usable) else []
     shares = pass_shares(scores, human, thresholds=thresholds, level=level)
     findings = [_use_label(usable, ranking, alike, level)]
     if len(usable):
         findings.append(_rates(usable.iloc[0], shares))
-    findings += _reject_label(ranking, usable, alike)
+    findings += rejection(ranking, usable, alike, _why_not_label)
     findings.append(_people_label(labels))
-    findings += _more(usable, alike, "labelled answers")
+    findings += certainty(usable, alike, "labelled answers")
     tables = {"ranking": ranking, "compared": compared, "rates": rates, "shares": shares}
     return Choice(tuple(findings), tables)
-
-
-def _compared(
-    scores: pd.DataFrame, human: pd.DataFrame, measure: str, level: float
-) -> pd.DataFrame:
-    compared = compare_graders(scores, human, measure=measure, level=level)
-    needed = labels_needed(compared, level=level)[["judge_a", "judge_b", "needed", "more"]]
-    return compared.merge(needed, on=["judge_a", "judge_b"])
 
 
 def _interval(row: pd.Series, level: float) -> str:
@@ -167,20 +168,19 @@ def _use_score(
     seen = (
         f"rank correlation {best['spearman']:.2f}, {_interval(best, level)}, {best['n']:,} answers"
     )
+    apart = ""
     if alike:
-        names = several([best["judge"], *(row["other"] for row in alike)])
-        text = (
-            f"Use {names}: these scores cannot tell them apart, as {best['judge']} ({seen}) and"
-            f" {alike[0]['other']} differ by {_apart(alike[0])}."
-        )
-        return Finding(text, "compared")
-    more = ", more closely than any other judge here" if len(judges) > 1 else ""
-    return Finding(f"Use {best['judge']}: it ranks answers as people do ({seen}){more}.", "ranking")
-
-
-def _silent(ranking: pd.DataFrame | pd.Series) -> Any:
-    """Return whether a judge left most answers without a grade: of each row, or of one."""
-    return ranking["no_verdict"] > ranking["n"]
+        other, difference = alike[0]["other"], _apart(alike[0])
+        apart = f"{best['judge']}: {seen}; {other} differs by {difference}"
+    return recommendation(
+        usable,
+        judges,
+        alike,
+        rate=f"ranks answers as people do ({seen})",
+        apart=apart,
+        labels="scores",
+        more="more closely",
+    )
 
 
 def _silence(row: pd.Series) -> str:
@@ -222,29 +222,18 @@ def _scale(best: pd.Series, met: pd.DataFrame) -> Finding:
     )
 
 
-def _reason(row: pd.Series) -> str:
-    if _silent(row):
-        return _silence(row)
+def _why_not_score(row: pd.Series) -> list[str]:
+    if row["no_verdict"] > row["n"]:
+        return [_silence(row)]
     if row["levels"] <= 1:
-        return "gives every answer the same score"
+        return ["gives every answer the same score"]
+    correlation = f"rank correlation {row['spearman']:.2f}"
     if row["spearman"] < 0 and not row["high"] >= 0:
-        return (
-            f"ranks answers the other way round, rank correlation {row['spearman']:.2f}: see"
-            " whether its scale is reversed"
-        )
-    return f"rank correlation {row['spearman']:.2f}"
-
-
-def _reject_score(
-    judges: pd.DataFrame, usable: pd.DataFrame, alike: list[pd.Series]
-) -> list[Finding]:
-    kept = {*usable["judge"].head(1), *(row["other"] for row in alike)}
-    parts = [
-        f"{row['judge']} ({_reason(row)})"
-        for _, row in judges.iterrows()
-        if row["judge"] not in kept
-    ]
-    return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
+        return [
+            "ranks answers the other way round",
+            f"{correlation}: see whether its scale is reversed",
+        ]
+    return [correlation]
 
 
 def _people_score(ranking: pd.DataFrame) -> Finding:
@@ -267,19 +256,17 @@ def _use_label(
         text = "Use none of these judges: none tells passes from fails better than chance would."
         return Finding(text, "ranking")
     best = usable.iloc[0]
-    seen = (
+    rate = (
         f"agrees with people on {percent(best['accuracy'])} of {best['n']:,} answers (kappa"
         f" {best['kappa']:.2f}, {_interval(best, level)})"
     )
+    apart = ""
     if alike:
-        names = several([best["judge"], *(row["other"] for row in alike)])
-        text = (
-            f"Use {names}: these labels cannot tell them apart; {best['judge']} {seen}, and the"
-            f" kappa of {alike[0]['other']} differs by {_apart(alike[0])}."
+        apart = (
+            f"{best['judge']} {rate}, and the kappa of {alike[0]['other']} differs by"
+            f" {_apart(alike[0])}"
         )
-        return Finding(text, "compared")
-    more = ", more than any other judge here" if len(ranking) > 1 else ""
-    return Finding(f"Use {best['judge']}: it {seen}{more}.", "ranking")
+    return recommendation(usable, ranking, alike, rate=rate, apart=apart, labels="labels")
 
 
 def _rates(best: pd.Series, shares: pd.DataFrame) -> Finding:
@@ -302,24 +289,14 @@ def _rates(best: pd.Series, shares: pd.DataFrame) -> Finding:
     return Finding(f"{text}.", "shares")
 
 
-def _reject_label(
-    ranking: pd.DataFrame, usable: pd.DataFrame, alike: list[pd.Series]
-) -> list[Finding]:
-    kept = {*usable["judge"].head(1), *(row["other"] for row in alike)}
-    parts = []
-    for _, row in ranking.iterrows():
-        if row["judge"] in kept:
-            continue
-        if _silent(row):
-            reason = _silence(row)
-        elif row["levels"] <= 1:
-            reason = "gives every answer the same verdict"
-        elif row["reversed"]:
-            reason = "passes what people fail: see whether its scale is reversed"
-        else:
-            reason = f"kappa {row['kappa']:.2f}"
-        parts.append(f"{row['judge']} ({reason})")
-    return [Finding(f"Do not use {', '.join(parts)}.", "ranking")] if parts else []
+def _why_not_label(row: pd.Series) -> list[str]:
+    if row["no_verdict"] > row["n"]:
+        return [_silence(row)]
+    if row["levels"] <= 1:
+        return ["gives every answer the same verdict"]
+    if row["reversed"]:
+        return ["passes what people fail: see whether its scale is reversed"]
+    return [f"kappa {row['kappa']:.2f}"]
 
 
 def _people_label(labels: pd.DataFrame) -> Finding:
@@ -333,16 +310,3 @@ def _people_label(labels: pd.DataFrame) -> Finding:
         " labels of one answer.",
         "ranking",
     )
-
-
-def _more(usable: pd.DataFrame, alike: list[pd.Series], what: str) -> list[Finding]:
-    if usable.empty:
-        return []
-    best = usable.iloc[0]
-    if alike:
-        return [Finding(f"{settles(best['judge'], alike[0], what)}.", "compared")]
-    if pd.isna(best["low"]):
-        return []
-    half = (best["high"] - best["low"]) / 2
-    text = f"Four times the {what} would halve the interval of ±{half:.2f}."
-    return [Finding(text, "ranking")]

@@ -419,7 +419,7 @@ def test_the_notebook_chooses_among_prds_judges(monkeypatch: pytest.MonkeyPatch)
         "bard/prd (33.2 % agreement; prefers the answer shown first in 59.1 % of pairs)" in reject
     )
     assert among.startswith("gpt-4/prd agrees with people in 51.5 % of 1,760 comparisons")
-    assert "two people agree in 52.4 % of 1,440 comparisons" in among
+    assert "Two people agree in 52.4 % of 1,440 comparisons" in among
     assert "voted pairs would tell gpt-4/prd from gpt-3.5-turbo-0301/prd" in more
     table = lj.read_table(names["saved"]).set_index(["table", "row", "column"])["value"]
     position = table["Both orders, percent of the pairs"]

@@ -153,8 +153,8 @@ def test_gold_prefers_the_consistent_judge_to_the_lucky_one() -> None:
     assert use.startswith("Use steady: it finds the better answer in both orders in 75.0 % of 100")
     assert "in 0.0 % of pairs one order alone is right, which is luck" in luck
     assert weak.startswith("steady is weakest on ")
-    assert "lucky (50.0 % right, 50.0 % by luck of the order)" in reject
-    assert "first (0.0 % right, 100.0 % by luck of the order)" in reject
+    assert "lucky (50.0 % right; 50.0 % by luck of the order)" in reject
+    assert "first (0.0 % right; 100.0 % by luck of the order)" in reject
     assert "halve the interval" in more
 
 

@@ -85,7 +85,7 @@ def agreement(
     is a tie), tie_rate_x, tie_rate_y (the share of comparisons in which the one's, or the other's,
     vote is a tie), random_uniform (what two judges who guess would reach), random_marginal (what
     two who guess with these tie rates would reach; which side is A carries no meaning, so sides are
-    even), too_few (an interval to be careful with: fewer than 20 questions, or than ten effective
+    even), too_few (an interval to be careful with: fewer than 20 questions, or than five effective
     comparisons on the rarer side), n (comparisons), low, high, no_verdict
     (comparisons in which a verdict is missing; left out). Raises FrameError for votes without a
     question_id, for a model against itself, and for two groups without a common key. Source: arXiv

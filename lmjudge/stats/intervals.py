@@ -26,6 +26,8 @@ from lmjudge.frames import in_order
 # The fewest questions that docs/coverage.md was measured with. Of a kind of question as rare
 # as one in seven, ten questions hold none in a fifth of all studies, and nothing in them tells.
 FEW_CLUSTERS = 20
+# The fewest rows on the rarer side of a share (docs/coverage.md).
+FEW_ROWS = 5
 # The fewest people on several questions whose tastes say how those of others vary.
 FEW_VOTERS = 5
 # What every table of estimates ends in.
@@ -58,9 +60,10 @@ def estimate(
     With `share` the interval is Wilson's at the effective sample size; `squares` is then what the
     squares of the single values in a row sum to, where a row stands for several (else top**2).
     too_few flags what its interval may hold less often than `level` says (docs/coverage.md):
-    fewer than 20 clusters; shares with fewer than ten rows on the rarer side, rows counted at the
-    effective sample size; means of fewer clusters than 25 times their squared skewness (Cochran
-    1977, section 2.15).
+    fewer than 20 clusters (shares: fewer than 20 in the first column of `cluster`, or than five in
+    the second, unless a row is a pair of votes); shares with fewer than five rows on the rarer
+    side, rows counted at the effective sample size; means of fewer clusters than 25 times their
+    squared skewness (Cochran 1977, section 2.15).
     `cluster` names one column, or two that cross, or `by_way` holds what `ways` returned. low and
     high are missing where they cannot be known: fewer than two clusters, or, for means, no variance
     at all.
@@ -89,11 +92,16 @@ def estimate(
             variance = np.maximum(variance, alone)
             low, high = share_interval(value, variance, clusters, dof, level=level)
             rarer = np.minimum(value, 1 - value)
-            made["too_few"] = ~(rarer * (value * (1 - value) / variance) >= 10)
+            made["too_few"] = ~(rarer * (value * (1 - value) / variance) >= FEW_ROWS)
         else:
             low, high = t_interval(value, variance, dof, level=level)
             made["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
-        made["too_few"] |= clusters < FEW_CLUSTERS
+        few = clusters < FEW_CLUSTERS
+        if share and len(by_way) == 2 and by_way[0].ndim == 1 and not _of_pairs(by_way[1]):
+            first = _apart(group, count, by_way[0], pulls)[0]
+            few = np.bincount(first, minlength=count) < FEW_CLUSTERS
+            few |= clusters < FEW_VOTERS
+        made["too_few"] |= few
         error = np.sqrt(variance)
     made = made.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
     made.attrs["level"] = level
@@ -202,6 +210,11 @@ def _sum_of_squares(
     # A cluster that holds everything is the estimate, and nothing varies about it.
     rest = np.where(h > 1 - 1e-12, np.inf, 1 - h)
     return np.bincount(owner, pull**2 / rest, count), h, owner
+
+
+def _of_pairs(way: np.ndarray) -> bool:
+    """Whether rows are pairs of votes by two named voters."""
+    return way.ndim == 2 and bool((way.min(axis=1) >= 0).any())
 
 
 def _apart(

@@ -55,7 +55,7 @@ def win_rates(
     says that intervals leave other voters out.
 
     Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
-    with: fewer than 20 questions, or than ten effective votes on the rarer side), n (votes
+    with: fewer than 20 questions, or than five effective votes on the rarer side), n (votes
     counted), low, high, no_verdict; and order_flips (pairs whose verdict changed with the order)
     where votes come from games in both orders (see `resolve`). The baseline has no row. Warns
     OrderFlips of judges whose verdict changed in a quarter of their pairs or more: part of

@@ -13,7 +13,7 @@ from support import examples
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame
-from lmjudge.stats.intervals import estimate, wilson
+from lmjudge.stats.intervals import estimate, ways, wilson
 from lmjudge.stats.regression import clustered_logit
 from lmjudge.stats.scores import relative_quality, score_totals
 
@@ -98,6 +98,30 @@ def test_logit_is_that_of_statsmodels_with_dense_cr2():
     np.testing.assert_allclose(found["dof"], dof, rtol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("questions", "voters", "few"), [(20, 5, False), (20, 4, True), (19, 5, True), (5, 20, True)]
+)
+def test_a_share_needs_twenty_questions_and_five_voters(questions, voters, few):
+    rng = np.random.default_rng(1)
+    question, voter = (part.ravel() for part in np.indices((questions, voters)))
+    rows = pd.DataFrame({"question_id": question, "judge": voter})
+    worth = pd.Series((rng.random(len(rows)) < 0.5) * 1.0)
+    crossed = ["question_id", "judge"]
+    assert estimate(rows, [], top=worth, share=True, cluster=crossed)["too_few"].item() is few
+    # A mean of so few voters is flagged all the same.
+    assert estimate(rows, [], top=worth, cluster=crossed)["too_few"].item() is True
+    pairs = rows.rename(columns={"judge": "voter_x"}).assign(voter_y=(voter + 1) % voters)
+    found = estimate(pairs, [], top=worth, share=True, by_way=ways(pairs, crossed))
+    assert found["too_few"].item() is True
+
+
+@pytest.mark.parametrize(("rarer", "few"), [(4, True), (6, False)])
+def test_a_share_needs_five_rows_on_the_rarer_side(rarer, few):
+    rows = pd.DataFrame({"question_id": range(100)})
+    worth = pd.Series(np.arange(100) < rarer) * 1.0
+    assert estimate(rows, [], top=worth, share=True)["too_few"].item() is few
+
+
 def test_logit_says_what_it_cannot_know():
     x = pd.DataFrame({"one": 1.0, "x": [-2.0, -1.0, 1.0, 2.0] * 3})
     questions = pd.Series(range(12))
@@ -119,7 +143,6 @@ def test_fewer_than_twenty_questions_are_flagged(questions, few):
     rows = pd.DataFrame({"question_id": number})
     assert estimate(rows, [], top=values)["too_few"].item() is few
     worth = pd.Series(np.tile([0.0, 1.0, 0.0, 1.0, 1.0, 0.0], questions))
-    # Of two questions there are not ten effective votes on the rarer side either.
     assert estimate(rows, [], top=worth, share=True)["too_few"].item() is few
     design = pd.DataFrame({"one": 1.0, "x": np.tile([0.0, 1.0, 2.0], 2 * questions)})
     assert clustered_logit(design, worth, rows["question_id"])["too_few"].eq(few).all()

@@ -19,7 +19,7 @@ _encode = json.JSONEncoder(
 
 
 def canonical_json(value: JSON) -> bytes:
-    """The canonical JSON of a value (RFC 8785), as UTF-8 bytes.
+    """Return the canonical JSON of a value (RFC 8785), as UTF-8 bytes.
 
     Raises RequestError for what JSON cannot hold: a number that is not finite or an integer
     beyond 2^53, a key that is not text, text with half of a surrogate pair, any other object.
@@ -47,7 +47,10 @@ class _RareError(Exception):
 
 
 def _plain(value: JSON) -> JSON:
-    """The value in a form that json writes as RFC 8785 does; _RareError where there is none."""
+    """Return the value in a form that json writes as RFC 8785 does.
+
+    Raises _RareError where there is none.
+    """
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return value
@@ -101,12 +104,14 @@ def _problem(value: object) -> str | None:
 
 
 def _is_double(value: int) -> bool:
-    """Whether these digits are what RFC 8785 writes for a float, so that reading them is exact."""
+    """Return whether these digits are what RFC 8785 writes for a float, so that reading them is
+    exact.
+    """
     return abs(value) < 10**21 and rfc8785.dumps(float(value)) == str(value).encode()
 
 
 def _doubles(value: JSON) -> JSON:
-    """The value with integers beyond 2^53 as the floats that they are."""
+    """Return the value with integers beyond 2^53 as the floats that they are."""
     if isinstance(value, int) and abs(value) > _MAX_INT:
         return float(value)
     if isinstance(value, (list, tuple)):
@@ -117,7 +122,7 @@ def _doubles(value: JSON) -> JSON:
 
 
 def clean_text(text: str) -> str:
-    """The text with every half surrogate pair replaced by U+FFFD, so that UTF-8 can hold it.
+    """Return the text with every half surrogate pair replaced by U+FFFD, so that UTF-8 can hold it.
 
     >>> clean_text("caf\\udce9")
     'caf\ufffd'

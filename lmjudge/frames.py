@@ -111,7 +111,7 @@ def without_labels(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
-    """The frames with question_ids that can be compared: all as text where one has texts.
+    """Return the frames with question_ids that can be compared: all as text where one has texts.
 
     An integral number becomes integer text, as in `1` against `"1"`; texts stay as they are.
     """
@@ -122,7 +122,7 @@ def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def never_meet(what: str, one: pd.DataFrame, other: pd.DataFrame) -> FrameError:
-    """The error for two inputs without a common key: it shows some ids of both."""
+    """Return the error for two inputs without a common key: it shows some ids of both."""
     shown = []
     for rows in (one, other):
         ids = ", ".join(map(repr, pd.unique(rows["question_id"].dropna())[:3].tolist()))
@@ -144,7 +144,7 @@ def _as_text(ids: pd.Series) -> pd.Series:
 
 
 def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
-    """The frame without what comparing, sorting and merging stumble over."""
+    """Return the frame without what comparing, sorting and merging stumble over."""
     plain = {}
     for name in columns:
         column, dtype = frame[name], frame[name].dtype
@@ -167,7 +167,7 @@ def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
 
 
 def frame(name: str, rows: object = ()) -> pd.DataFrame:
-    """The frame `name` made of rows (mappings), its columns first and in order, checked."""
+    """Return the frame `name` made of rows (mappings), its columns first and in order, checked."""
     made = pd.DataFrame(rows)
     ordered = [*COLUMNS[name], *(column for column in made.columns if column not in COLUMNS[name])]
     made = made.reindex(columns=ordered) if len(made) == 0 else made[ordered]
@@ -317,7 +317,7 @@ def line_up(
 def _further(
     questions: pd.DataFrame, answers: pd.DataFrame
 ) -> tuple[dict[object, str], dict[object, str]]:
-    """The further columns of the questions and of the answers, by their names in a lineup."""
+    """Return the further columns of questions and of answers, by their names in a lineup."""
     # The arena's rows are votes too: a model_a of theirs is not the pair's.
     taken = {*COLUMNS["lineup"], *COLUMNS["pairings"], "turns"}
     made: list[dict[object, str]] = []
@@ -459,7 +459,10 @@ def pair_up(
 
 
 def swap(games: pd.DataFrame) -> pd.DataFrame:
-    """The games or votes with both sides exchanged: the same verdicts from the other side."""
+    """Return the games or votes with both sides exchanged.
+
+    These are the same verdicts from the other side.
+    """
     sides = {}
     for column in games.columns:
         stem, _, side = str(column).rpartition("_")
@@ -471,7 +474,7 @@ def swap(games: pd.DataFrame) -> pd.DataFrame:
 
 
 def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> pd.DataFrame:
-    """The votes that games amount to, one a pair of answers, both orders taken together.
+    """Return the votes that games amount to, one a pair of answers, both orders taken together.
 
     `rule` says what two readable verdicts that differ amount to: "tie" (FastChat: a win only if
     preferred in both orders), "net" (JudgeBench: a side in one order and a tie in the other is that
@@ -539,7 +542,8 @@ def subset(
     questions: pd.DataFrame | None = None,
     **others: Collection[str],
 ) -> pd.DataFrame:
-    """The rows of a frame that are on these models, in these categories, on the first questions.
+    """Return the rows of a frame that are on these models, in these categories, on the first
+    questions.
 
     Nothing given for one of them lets all through. A row on two models stays where both are among
     `models`; a frame without models (questions) is not cut by them. The categories, and the order

@@ -75,7 +75,7 @@ def reports() -> Path:
 
 
 def notebooks() -> dict[str, Path]:
-    """The project's notebooks by stem: of the installed package, else of the checkout."""
+    """Return the project's notebooks by stem: of the installed package, else of the checkout."""
     package = Path(__file__).parent
     for folder in (package / "nbs", package.parent / "nbs"):
         if found := {path.stem: path for path in sorted(folder.glob("*.ipynb"))}:
@@ -84,7 +84,7 @@ def notebooks() -> dict[str, Path]:
 
 
 def titles() -> dict[str, str]:
-    """The first line of each notebook's first cell, by stem."""
+    """Return the first line of each notebook's first cell, by stem."""
     found = {}
     for stem, path in notebooks().items():
         first = json.loads(path.read_bytes())["cells"][0]["source"]
@@ -93,7 +93,8 @@ def titles() -> dict[str, str]:
 
 
 def file_name(model: str) -> str:
-    """A name for a file, one for each model's name, on systems that fold case too; never a path.
+    """Return a name for a file, one for each model's name, on systems that fold case too; never a
+    path.
 
     As Mercurial escapes its store: capitals are "_" and the small letter, "_" is "__", and all but
     letters, digits, "-" and inner dots is "~" and its UTF-8 bytes. Names too long for a file end in

@@ -34,7 +34,7 @@ class Range:
     high: float | None
 
     def shown(self, form: str) -> str:
-        """The three as text: "low / expected / high"."""
+        """Return the three as text: "low / expected / high"."""
         numbers = (self.low, self.expected, self.high)
         return " / ".join("unknown" if one is None else form.format(one) for one in numbers)
 
@@ -109,7 +109,10 @@ class Plan:
     __repr__ = __str__
 
     def by_batch(self) -> Plan:
-        """The same by OpenAI's Batch API, at its prices: half, unless the table has others."""
+        """Return the same by OpenAI's Batch API, at its prices.
+
+        These are half, unless the table of prices has others.
+        """
         if self.price is None or self.dollars is None:
             return self
         price = self.price.by_batch()
@@ -156,7 +159,8 @@ def plan(
     samples: int = 1,
     table: Mapping[str, Price] | None = None,
 ) -> Plan:
-    """The Plan of judging a pairings frame or a lineup, of answering questions, or of any requests.
+    """Return the Plan of judging a pairings frame or a lineup, of answering questions, or of any
+    requests.
 
     `asked` is the judge, or the answerer (an Answerer) for a questions frame; requests need none.
     `table` replaces the prices (see `prices`), and `store.shard(1, 4)` as the store plans that part
@@ -193,7 +197,7 @@ def plan(
 
 
 def _unguided(frame: pd.DataFrame, judge: Judge) -> dict[str, str]:
-    """The category of each question that needs a reference answer and has none.
+    """Return the category of each question that needs a reference answer and has none.
 
     Empty for a judge whose prompts all show one, or none of them.
     """
@@ -220,7 +224,7 @@ def _looked_up(
 def _turns(
     questions: pd.DataFrame, answerer: Answerer, store: Asks, samples: int
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
-    """The turns of each conversation, as far as the store knows what was said in it."""
+    """Yield the turns of each conversation, as far as the store knows what was said in it."""
     for one in conversations(questions, answerer, samples):
         if not _held(store, one.request()):
             continue
@@ -298,7 +302,9 @@ def _plan(
 
 
 def _dollars(price: Price | None, read: float, written: Range, seen: Tokens) -> Range | None:
-    """The dollars: the shares of cached tokens and of thoughts are those of the replies seen."""
+    """Return the dollars: the shares of cached tokens and of thoughts are those of the replies
+    seen.
+    """
     if price is None:
         return None
 

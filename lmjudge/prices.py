@@ -64,7 +64,7 @@ class Price:
         cache_write: float = 0.0,
         reasoning: float = 0.0,
     ) -> float:
-        """The dollars for so many tokens, as in `Tokens`."""
+        """Return the dollars for so many tokens, as in `Tokens`."""
         parts = (
             (read - cached - cache_write, self.input),
             (cached, self.input if self.cached is None else self.cached),
@@ -75,7 +75,7 @@ class Price:
         return sum(count * price for count, price in parts) / 1e6
 
     def most(self, read: float, written: float) -> float:
-        """The most dollars for so many tokens, whatever part of them is cached or reasoning."""
+        """Return the most dollars that so many tokens cost, cached and reasoning ones included."""
         dearest = replace(
             self,
             input=max(self.input, self.cached or 0.0, self.cache_write or 0.0),
@@ -84,7 +84,7 @@ class Price:
         return dearest.of(read, written)
 
     def by_batch(self) -> Price:
-        """The same model's price by the Batch API, in which no token is cached."""
+        """Return the same model's price by the Batch API, in which no token is cached."""
         return replace(
             self,
             input=self.input / 2 if self.batch_input is None else self.batch_input,
@@ -117,7 +117,8 @@ _FIELDS = {
 
 
 def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
-    """The prices by model: of the table at `path`, else `$LMJUDGE_PRICES`, else the package's own.
+    """Return the prices by model: of the table at `path`, else `$LMJUDGE_PRICES`, else the
+    package's own.
 
     A table is a CSV with the columns model, input, output (dollars a million tokens), date, and
     where they differ cached, cache_write, reasoning, batch_input and batch_output; or the
@@ -175,7 +176,8 @@ def _of_json(file: Path) -> Iterator[Price]:
 
 
 def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | None:
-    """The price of a model, or of the same model without the date in its name; None if unknown.
+    """Return the price of a model, or of the same model without the date in its name; None if
+    unknown.
 
     >>> price_of("gpt-4o-mini-2024-07-18").input, price_of("my-model")
     (0.15, None)
@@ -185,7 +187,8 @@ def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | No
 
 
 def same_model(asked: str, served: str | None) -> bool:
-    """Whether a server names the model that was asked for: its name, or it with a date or revision.
+    """Return whether a server names the model that was asked for: its name, or it with a date or
+    revision.
 
     >>> same_model("gpt-4o", "gpt-4o-2024-08-06"), same_model("gpt-4o", "gpt-4o-mini")
     (True, False)
@@ -236,12 +239,12 @@ _CACHED = ("cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens"
 
 
 def _details(usage: Mapping[str, JSON], *names: str) -> Mapping[str, JSON]:
-    """The first of these objects that the usage has, {} without one."""
+    """Return the first of these objects that the usage has, {} without one."""
     return next((usage[name] for name in names if isinstance(usage.get(name), Mapping)), {})
 
 
 def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:
-    """The first of these counts that is a number above 0."""
+    """Return the first of these counts that is a number above 0."""
     for name in names:
         count = usage.get(name)
         if isinstance(count, (int, float)) and 0 < count < math.inf:
@@ -266,7 +269,10 @@ def prompt_was_cut(request: Request, reply: Reply) -> bool:
 
 
 def cost(request: Request, reply: Reply, table: Mapping[str, Price] | None = None) -> float | None:
-    """The dollars that a reply cost, or would cost again; None where the price is unknown."""
+    """Return the dollars that a reply cost, or would cost again.
+
+    It is None where the price is unknown.
+    """
     price = price_of(request.model, table)
     return None if price is None else price.of(*tokens(request, reply))
 
@@ -300,7 +306,7 @@ def dearest(request: Request, price: Price) -> float:
 
 
 def longest(request: Request) -> float | None:
-    """The most tokens that a reply to it may have; None where the request sets no bound."""
+    """Return the most tokens that a reply to it may have; None where the request sets no bound."""
     for name in ("max_tokens", "max_completion_tokens", "max_new_tokens"):
         bound = request.params.get(name)
         if isinstance(bound, (int, float)) and not isinstance(bound, bool):

@@ -40,7 +40,7 @@ _BY_DIGITS = {"truncated": ROUND_DOWN, "half-up": ROUND_HALF_UP}
 
 
 def stems() -> list[str]:
-    """The stems that a paper printed a table for, sorted."""
+    """Return the stems that a paper printed a table for, sorted."""
     return sorted(
         entry.name.removesuffix(".csv")
         for entry in _FOLDER.iterdir()
@@ -49,7 +49,7 @@ def stems() -> list[str]:
 
 
 def published(stem: str) -> pd.DataFrame:
-    """The published cells of a stem, one a row.
+    """Return the published cells of a stem, one a row.
 
     Columns: table, row, column, printed (text), n (missing where the paper gives none), work,
     version, status, rounding. Raises DataMissing for a stem that no paper printed a table for.
@@ -69,7 +69,8 @@ def published(stem: str) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
-    """Our table beside the published cells of its stem, ours in order, then cells that ours lacks.
+    """Return our table beside the published cells of its stem, ours in order, then cells that ours
+    lacks.
 
     `table` has the columns table, row, column, value, n, low, high, no_verdict, basis, and too_few
     where that is known, with values in the paper's units. Added: printed, n_printed, status,
@@ -84,7 +85,7 @@ def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
 
 
 def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFrame:
-    """What `compare` gives, for published cells already at hand."""
+    """Return what `compare` gives, for published cells already at hand."""
     missing = [name for name in TABLE_COLUMNS if name not in (*table.columns, "too_few")]
     if missing:
         raise ReportError(
@@ -134,7 +135,7 @@ def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFra
 
 
 def as_printed(value: float, printed: str, rounding: str, n: Any = None) -> str:
-    """Our value with the digits of a printed one, under the rounding of its source.
+    """Return our value with the digits of a printed one, under the rounding of its source.
 
     >>> as_printed(28.75, "28.7", "percent", n=80)
     '28.7'

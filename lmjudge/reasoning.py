@@ -50,7 +50,7 @@ _CLOSING_TAGS = re.compile(r"</\w{1,20}>")
 
 
 def after_reasoning(text: str) -> str:
-    """What follows the last reasoning block; nothing where one was never closed.
+    """Return what follows the last reasoning block; nothing where one was never closed.
 
     >>> after_reasoning("<think>Is it [[A]]?</think>[[B]]"), after_reasoning("<think>[[A]]")
     ('[[B]]', '')

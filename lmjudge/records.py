@@ -89,7 +89,10 @@ class Request:
         return hashlib.sha256(self.canonical).hexdigest()
 
     def as_json(self) -> dict[str, JSON]:
-        """The request as a plain JSON object; `provider` and `api` stand in it only where given."""
+        """Return the request as a plain JSON object.
+
+        `provider` and `api` stand in it only where given.
+        """
         whole: dict[str, JSON] = {
             "v": 1,
             "kind": self.kind,
@@ -105,7 +108,10 @@ class Request:
 
     @classmethod
     def from_json(cls, whole: Mapping[str, JSON]) -> Request:
-        """The request that a JSON object describes; RequestError if it is not one of version 1."""
+        """Return the request that a JSON object describes.
+
+        RequestError if it is not one of version 1.
+        """
         needed = {"v", "kind", "model", "messages", "params", "sample"}
         further = set(whole) - needed
         if whole.get("v") != 1 or needed - set(whole) or further - {"provider", "api"}:
@@ -145,11 +151,11 @@ class Reply:
     latency: float | None = None
 
     def as_json(self) -> dict[str, JSON]:
-        """The reply as a plain JSON object, without the fields that are None."""
+        """Return the reply as a plain JSON object, without the fields that are None."""
         return {name: item for name, item in self.__dict__.items() if item is not None}
 
     def same_as(self, other: Reply) -> bool:
-        """Whether both say the same: text, finish reason, refusal and log-probabilities."""
+        """Return whether both say the same: text, finish reason, refusal and log-probabilities."""
         return self._said == other._said
 
     @property
@@ -202,7 +208,7 @@ class Record:
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:
-        """The record in a line, all of it checked: digest, request, key.
+        """Return the record in a line, all of it checked: digest, request, key.
 
         Raises DamagedStore where they do not hold together, UnknownRecord for a newer lmjudge's.
         """
@@ -227,7 +233,10 @@ class Record:
 
 
 def check_line(line: bytes) -> str:
-    """The key in a record's line, once the line's SHA-256 holds; DamagedStore if it does not."""
+    """Return the key in a record's line, once the line's SHA-256 holds.
+
+    DamagedStore if it does not.
+    """
     key = line[len(_KEY_PREFIX) : len(_KEY_PREFIX) + 64].decode("ascii", "replace")
     digest = ""
     if line.startswith(_KEY_PREFIX):  # else it is not hashed: a stranger's zeros are millions
@@ -242,7 +251,7 @@ def check_line(line: bytes) -> str:
 
 
 def reply_in(line: bytes) -> Reply:
-    """The reply in a line that `check_line` has passed; the request is not parsed.
+    """Return the reply in a line that `check_line` has passed; the request is not parsed.
 
     Raises DamagedStore where what stands there is no reply: no text, or a field that is no such.
     """
@@ -269,7 +278,7 @@ def _sound(reply: Any, line: bytes) -> None:
 
 
 def unite(records: Iterable[Record]) -> list[Record]:
-    """The records of one key without repeats, the reply first.
+    """Return the records of one key without repeats, the reply first.
 
     Two replies are the same if text, finish reason, refusal and log-probabilities are; of the same
     the earliest stays. The reply is the earliest of all, ties by digest: a rule that makes merging
@@ -384,7 +393,7 @@ class Endpoint(Protocol):
         ...
 
     def session(self) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
-        """An async context manager that gives the coroutine function `answer(request)`."""
+        """Return an async context manager that gives the coroutine function `answer(request)`."""
         ...
 
 
@@ -398,5 +407,5 @@ class Asks(Protocol):
         ...
 
     def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies to those of the keys that the store holds."""
+        """Return the replies to those of the keys that the store holds."""
         ...

@@ -48,7 +48,7 @@ def answer_all(
     workers: int = 1,
     gpus: float = 0,
 ) -> Added:
-    """What it changed in `store` that Ray's actors answered the requests that it lacked.
+    """Return what it changed in `store` that Ray's actors answered the requests that it lacked.
 
     Each of `workers` actors holds `endpoint` (a LocalEndpoint, a RewardEndpoint; its model a folder
     that all machines see, or a hub id) on `gpus` GPUs and takes `endpoint.concurrency` requests at

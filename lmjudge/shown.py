@@ -7,7 +7,7 @@ from html import escape
 
 
 def as_table(title: object, rows: Mapping[str, object]) -> str:
-    """An HTML table of names and values under a title; a long value is cut.
+    """Return an HTML table of names and values under a title; a long value is cut.
 
     JupyterLab reads no formula between two dollar signs in it.
 

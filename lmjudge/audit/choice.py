@@ -295,7 +295,7 @@ def of_people(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def both_orders(part: pd.DataFrame) -> bool:
-    """Whether games show every pair once in each order; False where each was shown once."""
+    """Return whether games show every pair once in each order; False where each was shown once."""
     if "group" in part:
         return False
     pairs = by_name(part).groupby([*KEY, "judge", "sample"], dropna=False)
@@ -311,7 +311,7 @@ def both_orders(part: pd.DataFrame) -> bool:
 
 
 def on_keys(rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
-    """The rows (sides in the order of names) on some keys; FrameError where none is."""
+    """Return the rows (sides in the order of names) on some keys; FrameError where none is."""
     wanted = pd.MultiIndex.from_frame(by_name(keys)[KEY].drop_duplicates())
     met = pd.MultiIndex.from_frame(by_name(rows)[KEY]).isin(wanted)
     if not met.any() and len(rows):
@@ -324,7 +324,7 @@ def on_keys(rows: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
 
 
 def _consistency(part: pd.DataFrame, cast: pd.DataFrame) -> dict[str, float]:
-    """How far a judge's verdicts depend on the order: shares of its pairs."""
+    """Return how far a judge's verdicts depend on the order: shares of its pairs."""
     named = cast["winner"].isin(["model_a", "model_b"]).mean()
     if "group" in part:  # votes: what was resolved says where the orders differed
         known = part["reason"].eq("inconsistent").any()

@@ -11,7 +11,7 @@ from lmjudge.judges import reread
 
 
 def parser_lab(frame: pd.DataFrame, parsers: Sequence[str]) -> pd.DataFrame:
-    """The same games or scores under each of several parsers, one below the other.
+    """Return the same games or scores under each of several parsers, one below the other.
 
     Judges keep their names and get the parser's at the end (`gpt-4/pair/fastchat`), so that every
     estimator, by judge, shows what the parser changes in it. Two further columns: parser, and

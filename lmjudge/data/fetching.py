@@ -49,7 +49,7 @@ class _Run:
 def fetch(
     names: Iterable[str] | None = None, *, timeout: float = 5.0, progress: bool = True
 ) -> pd.DataFrame:
-    """What became of each source: source, status, files, bytes, seconds, licence, reason.
+    """Return what became of each source: source, status, files, bytes, seconds, licence, reason.
 
     `status` is "present" (all was here), "fetched", "unreachable" (no reply within `timeout`
     seconds, which is all that the sources out of reach cost together), "failed" (the reason says
@@ -105,7 +105,10 @@ def fetch(
 
 
 def _missing(run: _Run) -> list[File]:
-    """The files of a source to download; where there are none, or may be none, the run says so."""
+    """Return the files of a source to download.
+
+    Where there are none, or may be none, the run says so.
+    """
     missing = []
     for file in run.source.files:
         if file.url:
@@ -128,7 +131,7 @@ def _missing(run: _Run) -> list[File]:
 
 
 def _here(source: Source) -> str:
-    """The roles of a source whose rows are here all the same, such as in `$LMJUDGE_DATA`."""
+    """Return the roles of a source whose rows are here all the same, such as in `$LMJUDGE_DATA`."""
     found = []
     for role in dict.fromkeys(file.role for file in source.files):
         with suppress(DataError):
@@ -203,7 +206,7 @@ def _download(run: _Run, session: Any, file: File, timeout: float) -> None:
 
 
 def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
-    """The reply to a GET, redirects followed only as far as the source's own hosts reach."""
+    """Return the reply to a GET, redirects followed only as far as the source's own hosts reach."""
     from requests import Request
 
     first = urlsplit(url)
@@ -228,7 +231,10 @@ def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
 
 
 def _copy(run: _Run, reply: Any, out: Any, url: str, timeout: float) -> str:
-    """The SHA-256 of the body, once it is in the file; DataError where it is too large or slow."""
+    """Return the SHA-256 of the body, once it is in the file.
+
+    DataError where it is too large or slow.
+    """
     digest, size, start = hashlib.sha256(), 0, time.monotonic()
     # One read of the socket at a time, so that a trickle of bytes is noticed.
     while chunk := reply.raw.read1(65536):

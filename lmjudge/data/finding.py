@@ -14,7 +14,7 @@ from lmjudge.errors import DataError, DataMissing, WrongHash
 
 
 def find(source: str, file: File | str) -> Path:
-    """The path of a source's file, once its bytes are the published ones.
+    """Return the path of a source's file, once its bytes are the published ones.
 
     Looked for in `$LMJUDGE_DATA`, then in `cache/data` (beside the store's folder). `file` is one
     of the source's files or its path. Raises DataMissing, with the command that gets it, and
@@ -37,7 +37,7 @@ def find(source: str, file: File | str) -> Path:
 
 
 def place(source: str, role: str) -> list[tuple[Path, str]]:
-    """The paths of a source's files of one role, each with the model whose it is.
+    """Return the paths of a source's files of one role, each with the model whose it is.
 
     Where one of them is missing, another copy of them all will do. Raises as `find` does.
     """
@@ -76,7 +76,7 @@ def fetched(source: str) -> bool:
 
 
 def looked_in() -> list[Path]:
-    """The folders in which published files are looked for, in order."""
+    """Return the folders in which published files are looked for, in order."""
     given = os.environ.get("LMJUDGE_DATA")
     if given and not Path(given).is_dir():
         raise DataError(
@@ -87,7 +87,7 @@ def looked_in() -> list[Path]:
 
 
 def how_to_get(source: Source) -> str:
-    """The sentence that says how to get a source."""
+    """Return the sentence that says how to get a source."""
     if not source.asks:
         return f"no login is asked for; get it with: lmjudge fetch {source.name}"
     folder = places.downloads() / Path(source.files[0].path).parts[0]
@@ -99,7 +99,7 @@ def how_to_get(source: Source) -> str:
 
 
 def locked() -> dict[str, dict[str, str]]:
-    """What `sources.lock` holds: path -> the SHA-256 and address of its first download."""
+    """Return what `sources.lock` holds: path -> the SHA-256 and address of its first download."""
     path = places.downloads() / "sources.lock"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -110,7 +110,7 @@ def locked() -> dict[str, dict[str, str]]:
 
 
 def _checked(path: Path, expected: str | None) -> Path:
-    """The path itself, once its SHA-256 is the expected one, if any; else WrongHash."""
+    """Return the path itself, once its SHA-256 is the expected one, if any; else WrongHash."""
     if expected and (found := sha256_of(path)) != expected:
         raise WrongHash(
             f"{path} has the SHA-256 {found}, the published file {expected}: remove it and fetch"

@@ -128,7 +128,7 @@ def import_judgments(
 
 
 def _framed(loaded: Loaded, requests: Sequence[Request | None]) -> pd.DataFrame:
-    """The frame of judgments, with the keys of the requests that they answer."""
+    """Return the frame of judgments, with the keys of the requests that they answer."""
     texts = any(layout.name in ("fastchat", "vicuna") for layout in loaded.layouts)
     for row, request in zip(loaded.rows, requests, strict=True):
         if texts:
@@ -184,7 +184,7 @@ def _seconds(row: Row, origin: tuple[Path, int]) -> float | None:
 
 
 def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[Request | None]:
-    """The request that each judgment answers; None where its prompt is not known."""
+    """Return the request that each judgment answers; None where its prompt is not known."""
     layouts = {layout.name for layout in loaded.layouts}
     if not layouts & {"fastchat", "vicuna", "inspect"}:
         return [None] * len(loaded.rows)
@@ -209,18 +209,20 @@ def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[R
 
 
 def _is_fastchats(row: Row) -> bool:
-    """Whether a judgment is from a row of FastChat's, which names its judge [model, prompt]."""
+    """Return whether a judgment is a row of FastChat's, whose judge is [model, prompt]."""
     return isinstance(row.get("file_judge"), list) and "answer1_id" not in row
 
 
 def _provider(source: Source, path: Path, content: str) -> str:
-    """The provider of imported records: the source's name, or the file's with its digest."""
+    """Return the provider of imported records: the source's name, or the file's with its digest."""
     digest = sha256_of(path)[:8] if path.is_file() else content
     return source_name(source) or f"own:{path.name}-{digest}"
 
 
 def _fastchat_request(row: Row, provider: str, path: Path, line: int) -> Request | None:
-    """The request of a row of FastChat's: the system prompt, and the prompt as the row has it."""
+    """Return the request of a row of FastChat's: the system prompt, and the prompt as the row has
+    it.
+    """
     shown = row.get("user_prompt")
     if not isinstance(shown, str):
         return None
@@ -233,7 +235,10 @@ def _fastchat_request(row: Row, provider: str, path: Path, line: int) -> Request
 
 
 def _inspect_request(row: Row, provider: str) -> Request:
-    """The request of a scorer's call in an Inspect log: as sent, or else as Inspect put it."""
+    """Return the request of a scorer's call in an Inspect log.
+
+    It is the request as sent, or else as Inspect put it.
+    """
     call = row["call"]
     sent = (call.get("call") or {}).get("request") or {}
     beside = sent or call.get("config") or {}
@@ -245,7 +250,7 @@ def _inspect_request(row: Row, provider: str) -> Request:
 
 
 def _inspect_api(call: Row) -> str | None:
-    """The form of a request that an Inspect log holds; None for OpenAI's chat requests."""
+    """Return the form of a request that an Inspect log holds; None for OpenAI's chat requests."""
     sent = call.get("call") or {}
     if "input" in {sent.get("call_key"), *(sent.get("request") or {})}:
         return "responses"
@@ -283,7 +288,7 @@ class _Rendering:
             self.prompts = {name: read_review_prompts(path, name) for name in names}
 
     def request(self, row: Row, provider: str) -> Request | None:
-        """The request, where all that it shows is known."""
+        """Return the request, where all that it shows is known."""
         shown = [self.answers.get(str(row.get(f"answer{n}_id"))) for n in (1, 2)]
         judge, _, family = (row["judge"] or "").rpartition("/")
         known = row["question_id"] in self.questions and family in self.prompts
@@ -331,7 +336,7 @@ def answers_from_judgments(source: Source) -> pd.DataFrame:
 def _cut(
     shown: str, prompt: Prompt, asked: list[str], reference: list[str] | None
 ) -> list[str] | None:
-    """The answers in a filled template, one a turn; None where they cannot be told apart."""
+    """Return the answers in a filled template, one a turn; None where they cannot be told apart."""
     # No released text holds a NUL, so it marks where the answers stand.
     values = dict.fromkeys(("answer", "answer_1", "answer_2"), "\0") | {"question": asked[0]}
     for name, turns in (("question", asked), ("ref_answer", reference or [])):

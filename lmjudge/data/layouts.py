@@ -120,14 +120,16 @@ def _question_lm_eval(row: Row, file: File) -> Iterable[Row]:
 
 
 def _calls_lm_eval(row: Row) -> list[list[Any]]:
-    """What the harness sent for a document: in each call a prompt, and settings or a likely end."""
+    """Return what the harness sent for a document: in each call a prompt, and settings or a likely
+    end.
+    """
     calls = row.pop("arguments", None) or []
     calls = list(calls.values()) if isinstance(calls, dict) else calls
     return [list(call.values()) if isinstance(call, dict) else call for call in calls]
 
 
 def _options_lm_eval(row: Row, calls: list[list[Any]]) -> list[str]:
-    """The choices whose likelihoods the harness measured; none where it measured none."""
+    """Return the choices whose likelihoods the harness measured; none where it measured none."""
     options = [call[1].strip() for call in calls if isinstance(call[1:2] and call[1], str)]
     # For this metric each choice is measured a second time, without its question.
     return options[: len(options) // 2] if "acc_mutual_info" in row.get("metrics", ()) else options
@@ -198,7 +200,7 @@ def _answer_inspect(row: Row, file: File) -> Iterable[Row]:
 
 
 def _answer_lm_eval(row: Row, file: File) -> Iterator[Row]:
-    """The replies to a document, a sample each, or the choice that the model holds likeliest."""
+    """Yield a document's replies, one a sample, or the choice that the model holds likeliest."""
     said, filtered = row.pop("resps", None), row.pop("filtered_resps", None)
     said = filtered if said is None else said
     calls = _calls_lm_eval(row)
@@ -306,13 +308,19 @@ def _criterion_lm_eval(metric: str, how: str) -> str:
 
 
 def _lm_eval_model(row: Row, file: File) -> str:
-    """The model of a harness's samples: the name of their folder, where "__" stands for "/"."""
+    """Return the model of a harness\'s samples.
+
+    It is the name of their folder, where "__" stands for "/".
+    """
     named = re.fullmatch(r"samples_.+", file.path.name) and file.path.parent.name
     return name_of(row, *MODELS) or (named or _model(row, file)).replace("__", "/")
 
 
 def _scores_of_lm_eval(row: Row, file: File) -> Iterator[Row]:
-    """The results of lm-evaluation-harness: low and high are 95 % by its own standard error."""
+    """Yield the results of lm-evaluation-harness.
+
+    Low and high are 95 % by its own standard error.
+    """
     config, counts = row.get("config") or {}, row.get("n-samples") or {}
     ran = dict(re.findall(r"(\w+)=([^,]+)", str(config.get("model_args") or "")))
     model = row.get("model_name") or ran.get("pretrained") or ran.get("model") or file.path.stem
@@ -343,7 +351,7 @@ def _means(row: Row, file: File) -> Iterator[Row]:
 
 
 def _means_of_radar(row: Row, file: File) -> Iterator[Row]:
-    """The means that FastChat's notebook draws: plotly's traces in its output."""
+    """Yield the means that FastChat's notebook draws: plotly's traces in its output."""
     outputs = [out for cell in row["cells"] for out in cell.get("outputs", [])]
     row.clear()
     for out in outputs:
@@ -663,12 +671,12 @@ _INSPECT = {"C": 1, "P": 0.5, "I": 0, "N": None}
 
 
 def _model(row: Row, file: File) -> str:
-    """The model of a row: by the table of sources, its own column, or the file's name."""
+    """Return the model of a row: by the table of sources, its own column, or the file's name."""
     return file.model or name_of(row, *MODELS) or file.path.name.partition(".json")[0]
 
 
 def _said(turns: Any) -> Row:
-    """The turns of an answer; a call that failed has none, and says so."""
+    """Return the turns of an answer; a call that failed has none, and says so."""
     said = texts(turns)
     if said is None:
         raise ValueError(f"has no turns in {turns!r:.60}; expected a list of texts, or a text")
@@ -685,7 +693,7 @@ def _talks(row: Row) -> dict[str, tuple[list[str], list[str]]]:
 
 
 def _unlisted(row: Row) -> Row:
-    """The row of the arena's 55k file, with lists in the place of their JSON."""
+    """Return the row of the arena's 55k file, with lists in the place of their JSON."""
     names = ("prompt", "response_a", "response_b")
     return _with(row, {name: texts(listed(row[name])) or [""] for name in names if name in row})
 
@@ -695,12 +703,14 @@ def _given(value: Any) -> Any:
 
 
 def _unless(stated: Row, reason: Any) -> Row:
-    """A verdict as stated, with the reason that its row gives."""
+    """Return a verdict as stated, with the reason that its row gives."""
     return stated | ({"reason": reason} if _given(reason) is not None else {})
 
 
 def _named_judge(row: Row) -> Row:
-    """The name of FastChat's judge, [model, prompt], which stays beside it as the file has it."""
+    """Return the name of FastChat's judge, [model, prompt], which stays beside it as the file has
+    it.
+    """
     pair = row.pop("judge")
     name = judge_of(pair)[0]
     if name is None:
@@ -709,7 +719,7 @@ def _named_judge(row: Row) -> Row:
 
 
 def _parsed(said: str | None, parser: str, form: str) -> Row:
-    """What a parser reads in the text of a judgment."""
+    """Return what a parser reads in the text of a judgment."""
     if said in (None, "$ERROR$"):
         return {"reason": "request_failed", "text": None}
     read = PARSERS[parser](str(said), None, form, (1, 10))
@@ -718,7 +728,10 @@ def _parsed(said: str | None, parser: str, form: str) -> Row:
 
 
 def _judged(row: Row, said: str | None, parser: str, form: str, stated: Row, what: str) -> Row:
-    """The verdict in a judgment's text beside the released one; lmjudge's own as it is stated."""
+    """Return the verdict in a judgment's text beside the released one.
+
+    Lmjudge's own as it is stated.
+    """
     if "reason" in row:
         lost = {"text": None if said == "$ERROR$" else said}
         return _unless(stated, row.pop("reason")) | lost
@@ -727,7 +740,7 @@ def _judged(row: Row, said: str | None, parser: str, form: str, stated: Row, wha
 
 
 def _counted(read: Row, released: Row, verdict: str = "winner") -> Row:
-    """The verdict in a text, or the one that its authors entered by hand in its place."""
+    """Return the verdict in a text, or the one that its authors entered by hand in its place."""
     counted = read | {name: value for name, value in released.items() if name in _RELEASED}
     for theirs, ours in (_RELEASED | {"published": verdict}).items():
         if counted.get(theirs) not in (None, read.get(ours)):
@@ -737,7 +750,7 @@ def _counted(read: Row, released: Row, verdict: str = "winner") -> Row:
 
 
 def _stated(score: Any) -> Row:
-    """The verdict that a review states: two scores, or 1, 2 or 3 (a tie)."""
+    """Return the verdict that a review states: two scores, or 1, 2 or 3 (a tie)."""
     if missing(score):
         return {"published": None}
     if isinstance(score, list):
@@ -751,13 +764,16 @@ def _stated(score: Any) -> Row:
 
 
 def _is_choice(stated: Any, file: File) -> bool:
-    """Whether a review chooses among 1, 2 and 3 rather than giving two scores."""
+    """Return whether a review chooses among 1, 2 and 3 rather than giving two scores."""
     number_ = isinstance(stated, (int, float)) and not missing(stated)
     return number_ or "threeclass" in file.path.name
 
 
 def _reviewed(row: Row, file: File) -> tuple[str, str, str | None]:
-    """The models of a review and who reviewed them: by its answers, else by the file's name."""
+    """Return the models of a review and who reviewed them.
+
+    Its answers say so, or else the file's name.
+    """
     named = [file.answers.get(str(row[f"answer{n}_id"])) for n in (1, 2)]
     reviewer = name_of(dict(row), "reviewer_id")
     if reviewer and reviewer.isdigit():
@@ -769,7 +785,7 @@ def _reviewed(row: Row, file: File) -> tuple[str, str, str | None]:
 
 
 def _names_in(path: Path) -> tuple[str, str, str | None]:
-    """The two models in the name of a file of reviews, and its reviewer where that is named.
+    """Return the two models in the name of a file of reviews, and its reviewer where that is named.
 
     >>> _names_in(Path("answer_bard-vs-answer_vicuna-13b-gpt4-reviewer_threeclass.jsonl"))
     ('bard', 'vicuna-13b', 'gpt4')
@@ -799,7 +815,10 @@ def _two(row: Row) -> tuple[str, str]:
 
 
 def _offers(side: Any) -> list[str]:
-    """The texts that one side of a pair offers: one, several, or the end of a conversation."""
+    """Return the texts that one side of a pair offers.
+
+    These are one text, several, or the end of a conversation.
+    """
     if isinstance(side, list) and side and isinstance(side[0], Mapping):
         side = side[-1]
     said = texts(side)

@@ -332,7 +332,7 @@ def _tables(
 
 
 def _from_hub(address: str) -> Any:
-    """The data set at hf://datasets/owner/name[@revision][?split=train&name=config]."""
+    """Return the data set at hf://datasets/owner/name[@revision][?split=train&name=config]."""
     import datasets
 
     where, _, query = address.removeprefix("hf://").removeprefix("datasets/").partition("?")
@@ -351,7 +351,10 @@ def _from_hub(address: str) -> Any:
 
 
 def _judged_files(entry: Entry, kinds: Sequence[str]) -> list[File]:
-    """The files of a source's judgments of these kinds; FrameError where it has two of them."""
+    """Return the files of a source's judgments of these kinds.
+
+    Raises FrameError where it has two of them.
+    """
     roles = [role for role, kind in _JUDGED.items() if entry.having(role) and kind in kinds]
     if len({_JUDGED[role] for role in roles}) > 1:
         raise FrameError(
@@ -366,7 +369,10 @@ def _placed(source: str, role: str) -> list[File]:
 
 
 def _found(source: Any, role: str, kinds: Sequence[str], models: list[str] | None) -> list[File]:
-    """The files of a source or path; of the wanted models alone, where its table names models."""
+    """Return the files of a source or path.
+
+    Of the wanted models alone, where its table names models.
+    """
     if own_path(source) is not None:
         return [File(path) for path, _ in files_of(source, role)]
     entry = source_named(source)
@@ -400,7 +406,7 @@ def _unknown_model(source: Source, model: str, known: Iterable[str]) -> DataMiss
 
 
 def _references(source: Source) -> dict[Any, Any]:
-    """The reference answers beside the questions of a source or a folder."""
+    """Return the reference answers beside the questions of a source or a folder."""
     if not isinstance(source, (str, os.PathLike)) or str(source).startswith("hf://"):
         return {}
     own = own_path(source)
@@ -444,7 +450,9 @@ def _load(
 
 
 def _answer_ids(source: Any) -> dict[str, str]:
-    """The models of the answers that reviews are of: in the source, or beside them in a folder."""
+    """Return the models of the answers that reviews are of: in the source, or beside them in a
+    folder.
+    """
     if not source_name(source):
         folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if folder is None or not any((folder / n).is_dir() for n in ("answer", "model_answer")):
@@ -454,7 +462,9 @@ def _answer_ids(source: Any) -> dict[str, str]:
 
 
 def _all_known(rows: Rows, known: Mapping[str, str]) -> bool:
-    """Whether all answers that reviews name are known: a file's models have one naming scheme."""
+    """Return whether all answers that reviews name are known: a file's models have one naming
+    scheme.
+    """
     named = [row.get(f"answer{n}_id") for _, row in rows if isinstance(row, dict) for n in (1, 2)]
     return all(str(name) in known for name in named)
 
@@ -511,7 +521,7 @@ def _skip(loaded: Loaded, error: BadRow, how: How, cause: Exception | None = Non
 
 
 def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
-    """The frame's name for each column of the file that the caller named."""
+    """Return the frame's name for each column of the file that the caller named."""
     told = how.columns or {}
     if unknown := [theirs for theirs in told.values() if theirs not in names]:
         raise DataError(
@@ -525,13 +535,16 @@ def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
 
 
 def _is_of_another(names: list[str], kind: str) -> bool:
-    """Whether these columns give away judgments, and none of this kind."""
+    """Return whether these columns give away judgments, and none of this kind."""
     given = {one.kind for one in LAYOUTS if one.kind in VERDICTS and not one.lacks(names)}
     return kind in VERDICTS and bool(given) and kind not in given
 
 
 def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) -> Layout:
-    """The layout that these columns give away; DataError with the nearest ones where none does."""
+    """Return the layout that these columns give away.
+
+    DataError with the nearest ones where none does.
+    """
     if how.orders and "games" in kinds:
         return ORDERS
     known = [layout for kind in kinds for layout in LAYOUTS if layout.kind == kind]
@@ -554,7 +567,7 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
 
 
 def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
-    """The rows of the frame that one row of a file holds, its other columns beside them."""
+    """Return the rows of the frame that one row of a file holds, its other columns beside them."""
     if how.labels:
         told = {str(label): meaning for label, meaning in how.labels.items()}
         row |= {name: told.get(str(row[name]), row[name]) for name in _LABELLED if name in row}
@@ -593,7 +606,7 @@ def _finish(row: Row, kind: str) -> None:
 
 
 def _integral(rows: list[Row], name: str) -> bool:
-    """Whether a CSV column of ids holds whole numbers, some of them written as floats."""
+    """Return whether a CSV column of ids holds whole numbers, some of them written as floats."""
     filled = [str(row[name]) for row in rows if row.get(name) not in (None, "")]
     whole_numbers = all(one.removesuffix(".0").isdecimal() for one in filled)
     return whole_numbers and any(one.endswith(".0") for one in filled)
@@ -616,7 +629,7 @@ def _typed(rows: list[Row], kind: str) -> None:
 
 
 def _number_in(text: str) -> Any:
-    """The number or truth value that a cell writes as JSON does; None for any other text."""
+    """Return the number or truth value that a cell writes as JSON does; None for any other text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -60,7 +60,7 @@ class Source:
         return not self.asks and self.licence in _OPEN
 
     def having(self, role: str) -> tuple[File, ...]:
-        """The files of one role, in order."""
+        """Return the files of one role, in order."""
         return tuple(file for file in self.files if file.role == role)
 
 

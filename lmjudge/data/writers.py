@@ -19,7 +19,9 @@ _CHOICE = ("keys", "finish_reason")
 
 
 def _beside(row: Row, kind: str, *used: str) -> Row:
-    """The columns of a row that its frame does not need, under the names that their file had."""
+    """Return the columns of a row that its frame does not need, under the names that their file
+    had.
+    """
     skip = {*COLUMNS[kind], *used, "criterion", "published", "origin"}
     return {name.removeprefix("file_"): v for name, v in row.items() if name not in skip}
 
@@ -107,7 +109,7 @@ def _fastchat_games(rows: list[Row]) -> list[Row]:
 
 
 def _ours(row: Row) -> Row:
-    """What lmjudge adds to FastChat's rows: nothing where the row came from FastChat."""
+    """Return what lmjudge adds to FastChat's rows: nothing where the row came from FastChat."""
     return {} if "published" in row else {name: row[name] for name in ("sample", "key", "reason")}
 
 

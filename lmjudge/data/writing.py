@@ -138,7 +138,7 @@ def held_answers(file: Path) -> list[Row]:
 
 
 def _choices(rows: list[Row]) -> Iterator[tuple[tuple[str, str, Any], Row, Row]]:
-    """Each answer in rows of FastChat's: (model, question, sample), its row, its choice."""
+    """Yield each answer in rows of FastChat's: (model, question, sample), its row, its choice."""
     for row in rows:
         for choice in row["choices"]:
             yield (str(row["model_id"]), str(row["question_id"]), choice["index"]), row, choice
@@ -165,7 +165,7 @@ def to_dataset(frame: pd.DataFrame | Shelf) -> Any:
 
 
 def _kind(frame: pd.DataFrame) -> str:
-    """The kind of a frame, by its columns."""
+    """Return the kind of a frame, by its columns."""
     there = set(frame.columns)
     for kind in ("games", "scores", "votes", "pairings", "answers", "questions", "pairs"):
         if set(COLUMNS[kind]) <= there:
@@ -179,7 +179,7 @@ def _kind(frame: pd.DataFrame) -> str:
 
 
 def _rows(frame: pd.DataFrame, kind: str) -> list[Row]:
-    """The rows of a frame as plain values, ids that are numbers as numbers."""
+    """Return the rows of a frame as plain values, ids that are numbers as numbers."""
     ours = ("prompt", "asked") if kind in ("games", "scores") else ()
     rows = []
     for row in map(plain, frame.to_dict("records")):
@@ -205,7 +205,7 @@ def _prompted(rows: list[Row], store: Shelf | None) -> list[Row]:
 
 
 def _body(file: Path, rows: pd.DataFrame | pd.Series) -> bytes:
-    """The bytes of a file of rows, as its suffixes say."""
+    """Return the bytes of a file of rows, as its suffixes say."""
     suffixes = file.suffixes
     packed = suffixes.pop() if suffixes[-1:] and suffixes[-1] in (".gz", ".zst") else ""
     suffix = suffixes[-1] if suffixes else ""
@@ -263,7 +263,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _csv(table: pd.DataFrame, delimiter: str) -> bytes:
-    """The bytes of a CSV file that runs nothing in a spreadsheet; lists stand as JSON."""
+    """Return the bytes of a CSV file that runs nothing in a spreadsheet; lists stand as JSON."""
 
     def cell(value: Any) -> Any:
         value = plain(value)

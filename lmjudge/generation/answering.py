@@ -74,7 +74,7 @@ class Answerer:
         )
 
     def first(self, question: Content, material: str | None) -> Content:
-        """The first turn as it is sent: the question in the template that suits it."""
+        """Return the first turn as it is sent: the question in the template that suits it."""
         template = self.template_with_input if material else self.template
         if template is None:
             return content(with_input([question], material)[0])
@@ -101,7 +101,7 @@ class Conversation:
         return self.failure is None and len(self.replies) < len(self.question["turns"])
 
     def request(self) -> Request:
-        """The request for its next turn: all turns before it, with the answers given."""
+        """Return the request for its next turn: all turns before it, with the answers given."""
         one, turns = self.answerer, [content(turn) for turn in self.question["turns"]]
         material = self.question.get("input")
         turns[0] = one.first(turns[0], material if isinstance(material, str) else None)
@@ -121,7 +121,7 @@ class Conversation:
         return Request(one.model, messages, params, self.sample, one.provider)
 
     def take(self, key: str, reply: Reply | Failure) -> None:
-        """Goes on by a reply; a failure, a refusal without text and a filter end it."""
+        """Go on by a reply; a failure, a refusal without text and a filter end it."""
         self.keys.append(key)
         if isinstance(reply, Reply) and not answer_text(reply.text).strip():
             if reply.text.strip():
@@ -136,7 +136,7 @@ class Conversation:
             self.replies.append(reply)
 
     def row(self) -> dict[str, Any]:
-        """Its row of an answers frame."""
+        """Return its row of an answers frame."""
         failed = self.failure is not None
         endings = [reply.finish_reason for reply in self.replies]
         cut = "truncated" in map(cut_short, endings)
@@ -154,7 +154,7 @@ class Conversation:
 def conversations(
     questions: pd.DataFrame, answerer: Answerer, samples: int = 1
 ) -> Iterator[Conversation]:
-    """The conversations that `generate` leads, in its order: what it and `plan` share.
+    """Yield the conversations that `generate` leads, in its order: what it and `plan` share.
 
     Raises FrameError for questions without turns of text, ValueError for samples below 1.
     """
@@ -192,7 +192,7 @@ def generate(
     endpoint: Endpoint | None = None,
     samples: int = 1,
 ) -> pd.DataFrame:
-    """The answers of a model to questions, one row a question and sample.
+    """Return the answers of a model to questions, one row a question and sample.
 
     Columns of an answers frame, and reason, finish_reason ("length" where any turn was cut off)
     and keys (one a turn). A question's turns are asked one after the other, each with the answers
@@ -217,7 +217,7 @@ def generate(
 def next_requests(
     questions: pd.DataFrame, answerer: Answerer, *, store: Asks, samples: int = 1
 ) -> Iterator[Request]:
-    """The request for the next turn of each conversation, as far as the store has led it.
+    """Yield the request for the next turn of each conversation, as far as the store has led it.
 
     What a batch of OpenAI's holds: second turns follow when the first are collected. Raises what
     `conversations` raises.

@@ -62,7 +62,8 @@ KINDS: dict[str, str] = {
 
 
 def kinds(count: int = 10, of: Mapping[str, str] | pd.DataFrame | None = None) -> pd.DataFrame:
-    """The kinds of questions to be devised, `count` of each: a questions frame, a row a kind.
+    """Return the kinds of questions to be devised, `count` of each: a questions frame, a row a
+    kind.
 
     `of` says what they are like by category (default: KINDS), or is a questions frame whose rows
     are such a category and, as its turn, what its questions are like.
@@ -93,7 +94,7 @@ def devise(
     store: Asks,
     endpoint: Endpoint | None = None,
 ) -> pd.DataFrame:
-    """The questions that a model devised, by category: a questions frame.
+    """Return the questions that a model devised, by category: a questions frame.
 
     `kinds` is a frame of what is wanted (see `kinds`). With `Answerer(model, **RECIPES["devise"])`
     a kind is one request, whose reply holds a question a line, numbered; lines without a number
@@ -104,7 +105,7 @@ def devise(
 
 
 def devised(kinds: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """The questions in the answers to `kinds`, as `devise` reads them."""
+    """Return the questions in the answers to `kinds`, as `devise` reads them."""
     categories = dict(zip(kinds["question_id"], kinds["category"], strict=True))
     rows: dict[str, dict[str, Any]] = {}
     for row in answers[answers["turns"].notna()].to_dict("records"):
@@ -132,7 +133,7 @@ def translate(
     store: Asks,
     endpoint: Endpoint | None = None,
 ) -> pd.DataFrame:
-    """The questions with every turn (and `input`) replaced by an answerer's text on it.
+    """Return the questions with every turn (and `input`) replaced by an answerer's text on it.
 
     With `Answerer(model, **RECIPES["translate-zh"])` they are translated, as the Chinese
     instructions of "Instruction Tuning with GPT-4" were; their own text stays in `original`.
@@ -144,7 +145,7 @@ def translate(
 
 
 def parts(questions: pd.DataFrame) -> pd.DataFrame:
-    """Every turn and `input` of the questions as a question of its own, to be translated."""
+    """Return every turn and `input` of the questions as a question of its own, to be translated."""
     check(questions, "questions")
     rows = [
         {
@@ -160,7 +161,7 @@ def parts(questions: pd.DataFrame) -> pd.DataFrame:
 
 
 def translated(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """The questions in the words of the answers to their `parts`, as `translate` reads them."""
+    """Return the questions in the words of the answers to their `parts`, for `translate`."""
     whole = answers[answers["turns"].notna() & (answers["finish_reason"] != "length")]
     said = dict(zip(whole["question_id"], whole["turns"], strict=True))
     rows = []

@@ -49,7 +49,7 @@ class NumberedList:
 
 
 def find_list(text: str) -> NumberedList | None:
-    """The first numbered list of two items or more in a text, None where there is none.
+    """Return the first numbered list of two items or more in a text, None where there is none.
 
     An item is a line "1. ..." or "1) ..." outside code; the numbers rise by one from 1, and other
     lines may stand between (an item's further lines).
@@ -73,7 +73,8 @@ def find_list(text: str) -> NumberedList | None:
 
 
 def turn_around(item: str) -> str:
-    """The words of an item, no more and no fewer, the later part of it first where it has two.
+    """Return the words of an item, no more and no fewer, the later part of it first where it has
+    two.
 
     >>> turn_around("**Rest:** Sleep for eight hours.")
     'Sleep for eight hours (Rest).'
@@ -96,7 +97,8 @@ def turn_around(item: str) -> str:
 
 
 def rewordings(answers: pd.DataFrame, paraphraser: str) -> list[Request]:
-    """The requests to a model for these answers' lists in other words, one an answer with a list.
+    """Return the requests to a model for these answers' lists in other words, one an answer with a
+    list.
 
     They are what `repetitive_list` asks of a `paraphraser`: give them to `plan` first.
     """
@@ -112,7 +114,8 @@ def repetitive_list(
     store: Asks | None = None,
     endpoint: Endpoint | None = None,
 ) -> pd.DataFrame:
-    """Each first-turn answer (model_a) beside itself with its numbered list said twice (model_b).
+    """Return each first-turn answer (model_a) beside itself with its numbered list said twice
+    (model_b).
 
     The list's items in other words are put before the list, all else stays byte for byte. Without a
     `paraphraser` an item's words are turned around by `turn_around`, cruder than a model's
@@ -175,7 +178,7 @@ def _request(found: NumberedList, paraphraser: str) -> Request:
 
 
 def _reworded(found: NumberedList | None, reply: Reply | Failure | None) -> NumberedList | str:
-    """The list in other words, or the reason why there is none."""
+    """Return the list in other words, or the reason why there is none."""
     if found is None:
         return "no_list"
     if reply is None:

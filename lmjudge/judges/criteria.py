@@ -73,7 +73,7 @@ class Criterion:
             )
 
     def _fits(self) -> bool:
-        """Whether a judge can be asked for it, and its verdict be weighed."""
+        """Return whether a judge can be asked for it, and its verdict be weighed."""
         line = isinstance(self.name, str) and self.name.strip().splitlines() == [self.name]
         lists = isinstance(self.labels, tuple) and isinstance(self.scale, (tuple, type(None)))
         if not (line and lists and _is_number(self.weight) and self.weight >= 0):
@@ -215,14 +215,14 @@ def _verdict(values: list[Any], criterion: Criterion, pairwise: bool) -> Verdict
 
 
 def _declined(value: object) -> bool:
-    """Whether a value says "cannot assess", whatever its case and marks."""
+    """Return whether a value says "cannot assess", whatever its case and marks."""
     return isinstance(value, str) and (
         re.sub(r"[\W_]+", " ", value).strip().lower() == CANNOT_ASSESS
     )
 
 
 def _plain(value: Any) -> Any:
-    """A number or text of NumPy, as Parquet gives it, as Python's own."""
+    """Return a number or text of NumPy, as Parquet gives it, as Python's own."""
     return value.item() if hasattr(value, "item") else value
 
 

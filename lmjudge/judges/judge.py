@@ -120,7 +120,7 @@ class Judge:
             )
 
     def _unfit(self) -> str | None:
-        """What of prompt and parser does not fit; None where all does."""
+        """Return what of prompt and parser does not fit; None where all does."""
         prompt, parser = self.prompts[0], self.parser
         own, form = self.own, prompt.output_format
         if bool(self.criteria) != (form == CRITERIA):
@@ -166,7 +166,7 @@ class Judge:
         return None
 
     def _unsaid(self, text: str) -> str | None:
-        """What a rubric of one's own must say of the verdict's form, and does not."""
+        """Return what a rubric of one's own must say of the verdict's form, and does not."""
         form = self.prompts[0].output_format
         if self.parser == "json":
             fields = FIELDS[form]
@@ -214,7 +214,7 @@ class Judge:
         return as_table(f"Judge {self.name}", rows)
 
     def read(self, reply: Reply) -> Verdict:
-        """The verdict that its parser reads in a reply."""
+        """Return the verdict that its parser reads in a reply."""
         form = self.prompts[0].output_format
         return read(self.parser, reply.text, ending(reply), form, self.scale)
 
@@ -228,7 +228,7 @@ class Judge:
         return tuple(one if self.pairwise else one.on(self.scale) for one in own)
 
     def choose(self, category: object, turn: int, has_reference: bool) -> Prompt:
-        """The prompt for a question of a category and a turn.
+        """Return the prompt for a question of a category and a turn.
 
         Of a family, the one with a reference answer for NEED_REFERENCE; ours only where there is
         one. Source: FastChat's gen_judgment.py. Raises PromptError where no prompt shows that turn.
@@ -263,7 +263,7 @@ class Judge:
         return f"criteria-{own if isinstance(own, str) else digest_of(self.rubric(None))}"
 
     def _named(self) -> tuple[Prompt, ...]:
-        """The prompts of a name; those that show criteria where the judge has some."""
+        """Return the prompts of a name; those that show criteria where the judge has some."""
         bare = self.criteria and f"{self.prompt}-criteria" in ("single-criteria", "pair-criteria")
         return find_prompts(f"{self.prompt}-criteria" if bare else self.prompt)
 
@@ -307,7 +307,7 @@ class Judge:
 
 
 def ending(reply: Reply) -> str | None:
-    """How a reply ended, as parsers want it: "refusal", else its finish reason."""
+    """Return how a reply ended, as parsers want it: "refusal", else its finish reason."""
     return "refusal" if reply.refusal else reply.finish_reason
 
 
@@ -320,7 +320,8 @@ def check_parser(parser: str) -> None:
 
 
 def judge_name(name: str, parser: str) -> str:
-    """The name of a judge under a parser: `model/prompt`, and `/parser` where it is not natural.
+    """Return the name of a judge under a parser: `model/prompt`, and `/parser` where it is not
+    natural.
 
     The natural parser of fastchat:* is `fastchat`, of vicuna:* `vicuna`, of prd:* `threeclass`, of
     *-json, *-json-v2 and *criteria-* `json`, of Inspect's scorers model_graded_qa and
@@ -335,7 +336,7 @@ def judge_name(name: str, parser: str) -> str:
 
 
 def parser_name(name: str) -> str:
-    """The parser in a judge's name, or the natural one of its prompt."""
+    """Return the parser in a judge's name, or the natural one of its prompt."""
     if name.rpartition("/")[2] in PARSERS:
         return name.rpartition("/")[2]
     prompt = prompt_name(name)
@@ -344,6 +345,6 @@ def parser_name(name: str) -> str:
 
 
 def prompt_name(name: str) -> str:
-    """The prompt in a judge's name `model/prompt` or `model/prompt/parser`."""
+    """Return the prompt in a judge's name `model/prompt` or `model/prompt/parser`."""
     parts = name.split("/")
     return parts[-2] if len(parts) > 2 and parts[-1] in PARSERS else parts[-1]

@@ -58,7 +58,8 @@ def judge_pairs(
     samples: int = 1,
     redo: Collection[str] = (),
 ) -> pd.DataFrame:
-    """The games of a judge over pairings, one row a showing: model_a is the answer shown first.
+    """Return the games of a judge over pairings, one row a showing: model_a is the answer shown
+    first.
 
     Both orders are played unless `orders="given"`. `turns` are numbers, "last" or "all"; a turn
     that a question or an answer lacks is skipped. A judge with criteria gives a row for each, of
@@ -83,7 +84,7 @@ def judge_answers(
     samples: int = 1,
     redo: Collection[str] = (),
 ) -> pd.DataFrame:
-    """The scores that a judge gives to the answers of a lineup, one row an answer and turn.
+    """Return the scores that a judge gives to the answers of a lineup, one row an answer and turn.
 
     As `judge_pairs`, with the columns of a scores frame and `finish_reason`, and with criteria also
     `scaled`, the score from 0 (worst) to 1 (best on its scale). A judge whose prompt
@@ -102,7 +103,7 @@ def judge_requests(
     turns: Turns = (1,),
     samples: int = 1,
 ) -> Iterator[tuple[Row, Request]]:
-    """Each row still without a verdict, with its Request: what judging and `plan` share.
+    """Return each row still without a verdict, with its Request: what judging and `plan` share.
 
     The frame is a pairings frame for a pairwise judge, else a lineup. A row stands for all criteria
     of its judge. Repeats are numbered in
@@ -131,7 +132,7 @@ def unjudged_turns(frame: pd.DataFrame, judge: Judge, turns: Turns) -> dict[int,
 def _asked(
     frame: pd.DataFrame, judge: Judge, orders: Orders, turns: Turns, samples: int
 ) -> Iterator[tuple[Row, Request, tuple[Criterion, ...]]]:
-    """What `judge_requests` says, and the criteria of each request in the order shown."""
+    """Return what `judge_requests` says, and the criteria of each request in the order shown."""
     frame = check(frame, "pairings" if judge.pairwise else "lineup")
     if orders not in ("both", "given"):
         raise ValueError(f"orders is {orders!r}; expected 'both' or 'given'")
@@ -165,14 +166,19 @@ def _is_turn(turn: object) -> bool:
 
 
 def _rotated(criteria: tuple[Criterion, ...], row: Row, draw: int) -> tuple[Criterion, ...]:
-    """The criteria begun at another place by question and draw: over all draws, at each place."""
+    """Return the criteria begun at another place by question and draw: over all draws, at each
+    place.
+    """
     digest = hashlib.sha256(str(row["question_id"]).encode()).digest()
     first = (int.from_bytes(digest[:8]) + draw) % max(len(criteria), 1)
     return criteria[first:] + criteria[:first]
 
 
 def _complete(frame: pd.DataFrame, judge: Judge, turns: Turns) -> int:
-    """How many rows there are in one order; FrameError where a prompt cannot be filled with one."""
+    """Return how many rows there are in one order.
+
+    FrameError where a prompt cannot be filled with one.
+    """
     lacking: dict[object, tuple[Prompt, frozenset[str]]] = {}
     count = 0
     for prompt, texts, rows, _ in _showings(frame, judge, False, turns):
@@ -217,7 +223,7 @@ def _no_column(prompt: Prompt, absent: Collection[str], frame: pd.DataFrame) -> 
 def _showings(
     frame: pd.DataFrame, judge: Judge, both: bool, turns: Turns
 ) -> Iterator[tuple[Prompt, dict[str, Content], list[Row], tuple[Criterion, ...]]]:
-    """What is shown together: the prompt, the texts for it, its rows, and the criteria."""
+    """Yield what is shown together: the prompt, the texts for it, its rows, and the criteria."""
     many = judge.prompts[0].type == "many"
     sides = ("_a", "_b") if judge.pairwise else ("",)
     columns = list(COLUMNS["pairings" if judge.pairwise else "lineup"])
@@ -288,7 +294,7 @@ def _showings(
 
 
 def _lines(frame: pd.DataFrame, columns: list[str], many: bool) -> Iterator[list[Row]]:
-    """The rows that are shown together: each alone, or all of a question's (and sample's)."""
+    """Yield the rows that are shown together: each alone, or all of a question's (and sample's)."""
     if many:
         by = frame.groupby(["question_id", "sample"], sort=False, dropna=False)
         yield from (part[columns].to_dict("records") for _, part in by)
@@ -298,14 +304,14 @@ def _lines(frame: pd.DataFrame, columns: list[str], many: bool) -> Iterator[list
 
 
 def _judged_turns(turns: Turns, count: int) -> Sequence[int]:
-    """The turns of a dialogue of so many that are judged."""
+    """Return the turns of a dialogue of so many that are judged."""
     if isinstance(turns, str):
         return range(1, max(count, 1) + 1) if turns == "all" else (max(count, 1),)
     return turns
 
 
 def _criteria(line: Row, judge: Judge) -> tuple[Criterion, ...]:
-    """The criteria of a row: the judge's, or those in its column."""
+    """Return the criteria of a row: the judge's, or those in its column."""
     cell = line[judge.criteria] if isinstance(judge.criteria, str) else None
     try:
         return judge.rubric(cell)
@@ -316,14 +322,16 @@ def _criteria(line: Row, judge: Judge) -> tuple[Criterion, ...]:
 
 
 def _further(lines: list[Row], columns: list[str]) -> dict[str, Content]:
-    """The text of each further column that has one, the same in all rows shown together."""
+    """Return the text of each further column that has one, the same in all rows shown together."""
     cells = {name: lines[0][name] for name in columns if _given(lines[0][name])}
     alike = {name for name in cells if all(str(one[name]) == str(cells[name]) for one in lines)}
     return {name: _shown(cell) for name, cell in cells.items() if name in alike}
 
 
 def _shown(cell: Any) -> Content:
-    """A cell as a judge reads it: a text as it is, a list of texts by line, all else as JSON."""
+    """Return a cell as a judge reads it: a text as it is, a list of texts by line, all else as
+    JSON.
+    """
     if isinstance(cell, str):
         return cell
     cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
@@ -338,18 +346,20 @@ def _shown(cell: Any) -> Content:
 
 
 def _python(value: Any) -> Any:
-    """A value inside a cell as JSON has it: arrays and numbers of NumPy as lists and numbers."""
+    """Return a value inside a cell as JSON has it: arrays and numbers of NumPy as lists and
+    numbers.
+    """
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _without_input(question: Content, material: Content) -> Content:
-    """The question without the material below it, which the prompt shows apart."""
+    """Return the question without the material below it, which the prompt shows apart."""
     both = isinstance(question, str) and isinstance(material, str)
     return question.removesuffix(f"\n\n{material}") if both else question  # type: ignore[union-attr]
 
 
 def _numbered(answers: list[Content]) -> Content:
-    """The answers as a judge of many sees them."""
+    """Return the answers as a judge of many sees them."""
     return joined(
         [
             joined([f"<<< REPLY {n}\n", answer, f"\n>>> END OF REPLY {n}"], between="")
@@ -359,7 +369,8 @@ def _numbered(answers: list[Content]) -> Content:
 
 
 def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.DataFrame:
-    """The same games or scores, their verdicts read again from the stored text by another parser.
+    """Return the same games or scores, their verdicts read again from the stored text by another
+    parser.
 
     Verdicts, reasons and judges' names change; rows without text (failures) keep their reason. The
     `scale` is that of the prompt. Raises PromptError for a parser that does not exist or does not
@@ -487,7 +498,7 @@ def _fields(kind: str, verdict: Verdict, row: Row) -> Row:
 
 
 def _typed(kind: str, rows: list[Row]) -> pd.DataFrame:
-    """The frame, its numbers as floats also where no row has one."""
+    """Return the frame, its numbers as floats also where no row has one."""
     made = make_frame(kind, rows)
     return made.astype({name: float for name in _NUMBERS if name in made.columns})
 
@@ -510,6 +521,8 @@ def _turns(line: Row, name: str) -> tuple[Content, ...]:
 
 
 def _texts(name: str, turns: tuple[Content, ...], at: int) -> dict[str, Content]:
-    """What a template may show of a text in turns: all by number, the one that counts by name."""
+    """Return what a template may show of a text in turns: all by number, the one that counts by
+    name.
+    """
     texts = {f"{name}_{number}": text for number, text in enumerate(turns, 1)}
     return texts | ({name: turns[at - 1]} if len(turns) >= at else {})

@@ -150,7 +150,7 @@ def schema(
     output_format: str = LETTERS,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """The verdict in a reply that is one JSON object, as servers give it by a JSON schema.
+    """Return the verdict in a reply that is one JSON object, as servers give it by a JSON schema.
 
     By the output format it is in `winner` ("A", "B" or "C"), `score`, `score_a` and `score_b`, or
     `scores` (a list); other fields (the explanation) are not looked at. The object may stand in a
@@ -187,7 +187,7 @@ def fastchat(
     output_format: str = LETTERS,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """The verdict as FastChat's `llm_judge/common.py` reads it, bug for bug.
+    """Return the verdict as FastChat's `llm_judge/common.py` reads it, bug for bug.
 
     Letters are looked for anywhere, A before B before C; of numbers the first in double brackets
     counts, else the first in single ones, whatever the scale; two scores within 0.1 are a tie. What
@@ -225,7 +225,8 @@ def vicuna(
     output_format: str = RATINGS,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """The two scores on the first line, as the Vicuna blog's `eval_gpt_review.py` reads them.
+    """Return the two scores on the first line, as the Vicuna blog's `eval_gpt_review.py` reads
+    them.
 
     The line must hold two numbers parted by one blank or comma, and nothing else. The scale is not
     enforced: the released reviews hold a 0.
@@ -245,7 +246,7 @@ def threeclass(
     output_format: str = "",
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """The choice on the last line, 1, 2 or 3 for a tie, as PRD's scripts read it.
+    """Return the choice on the last line, 1, 2 or 3 for a tie, as PRD's scripts read it.
 
     Either the line is the number alone, or it says so in one of the five ways that PRD's
     `annotate.py` knows ("I choose answer 2", "Output: 1", ...). The rest PRD entered by hand.
@@ -294,7 +295,7 @@ def inspect(
     output_format: str = RATING,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """The last grade in the text, "GRADE: C", as Inspect's model-graded scorers read it.
+    """Return the last grade in the text, "GRADE: C", as Inspect's model-graded scorers read it.
 
     C (correct) is 1, P (partial) is 0.5 and I (incorrect) is 0, whatever the scale. Only judgments
     of one answer are read.
@@ -335,13 +336,18 @@ def cut_short(finish_reason: str | None) -> str | None:
 def read(
     parser: str, text: str, finish_reason: str | None, output_format: str, scale: Scale
 ) -> Verdict:
-    """The verdict that the parser of that name reads; of a reasoning block none reads anything."""
+    """Return the verdict that the parser of that name reads.
+
+    Of a reasoning block none reads anything.
+    """
     said = text if parser == "json" else after_reasoning(text)
     return PARSERS[parser](said, finish_reason, output_format, scale)
 
 
 def shown(letter: str, output_format: str) -> str:
-    """The winner that a letter names: the first shown is A, or B where the names are exchanged."""
+    """Return the winner that a letter names: the first shown is A, or B where the names are
+    exchanged.
+    """
     if letter == "C":
         return "tie"
     return "model_a" if (letter == "A") == (output_format == LETTERS) else "model_b"

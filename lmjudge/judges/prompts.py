@@ -158,7 +158,7 @@ class Prompt:
         return any(re.fullmatch(r"ref_answer(_\d+)?", name) for name in self.placeholders)
 
     def fill(self, values: Mapping[str, Content]) -> Content:
-        """The template with every placeholder replaced by its value, as str.format does it.
+        """Return the template with every placeholder replaced by its value, as str.format does it.
 
         Where a value has content parts (a picture), so has what comes back. Raises PromptError for
         a placeholder without a value.
@@ -175,13 +175,15 @@ class Prompt:
             ) from None
 
     def messages(self, values: Mapping[str, Content]) -> list[dict[str, Any]]:
-        """The messages to send: the system prompt, where there is one, and the filled template."""
+        """Return the messages to send: the system prompt, where there is one, and the filled
+        template.
+        """
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         return [*system, {"role": "user", "content": self.fill(values)}]
 
 
 def find_prompts(name: str) -> tuple[Prompt, ...]:
-    """The prompts that a name stands for: one, or the four of a family.
+    """Return the prompts that a name stands for: one, or the four of a family.
 
     `fastchat:*` are read from `$LMJUDGE_DATA/fastchat/judge_prompts.jsonl`, else from the
     downloads. Raises PromptError for a name that nothing has, or where that file is missing.
@@ -206,7 +208,7 @@ def names() -> list[str]:
 
 
 def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Prompt]:
-    """The prompts of a Vicuna-style prompt file by category: general, coding, math.
+    """Return the prompts of a Vicuna-style prompt file by category: general, coding, math.
 
     Their {answer_1}, {answer_2} are {answer_a}, {answer_b} here, and {prompt} is filled with the
     row's default, so that `.messages` gives what `eval_gpt_review.py` sent; a category that the
@@ -238,7 +240,7 @@ def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Pro
 
 
 def output_format(name: str, pairwise: bool) -> str:
-    """The output format of a prompt by its name; of an unknown one by what it judges."""
+    """Return the output format of a prompt by its name; of an unknown one by what it judges."""
     if re.search(r"(^|-)criteria-", name):
         return CRITERIA
     if not name.startswith("fastchat:"):
@@ -253,7 +255,7 @@ def output_format(name: str, pairwise: bool) -> str:
 
 @lru_cache(maxsize=64)
 def _pieces(template: str, prompt: str) -> tuple[tuple[str, str | None], ...]:
-    """The template as (text, placeholder or None) pieces, parsed as str.format parses it."""
+    """Return the template as (text, placeholder or None) pieces, parsed as str.format parses it."""
     try:
         parsed = list(Formatter().parse(template))
     except ValueError as error:
@@ -274,7 +276,7 @@ def _pieces(template: str, prompt: str) -> tuple[tuple[str, str | None], ...]:
 
 @lru_cache(maxsize=1)
 def _ours() -> dict[str, Prompt]:
-    """The prompts of prompts.jsonl, those of each language, and "-json-v2" of each "-json"."""
+    """Return the prompts of prompts.jsonl, in each language, and "-json-v2" of each "-json"."""
     folder = Path(__file__).parent
     ours = _read(folder / "prompts.jsonl", "")
     for _, language in _rows(folder / "languages.jsonl"):

@@ -40,7 +40,7 @@ _PLAIN = "\n\r\t\u00ad\u200d\ufeff"  # of controls and formats, those that ordin
 
 
 def scan(frame: pd.DataFrame) -> pd.DataFrame:
-    """What in the texts of a frame is addressed to a judge, one row a find: where and what.
+    """Return what in the texts of a frame is addressed to a judge, one row a find: where and what.
 
     Takes answers, a lineup, pairings (each side), games, scores or pairs, or any frame with a
     column of texts. Columns: question_id, model (where the frame has them), column, turn (from 1),

@@ -25,7 +25,7 @@ _NUMBER = re.compile(NUMBER)
 
 
 def weigh(frame: pd.DataFrame, store: Asks, *, scale: Scale = (1, 10)) -> pd.DataFrame:
-    """The same games or scores, each verdict weighted by the probabilities of its rivals.
+    """Return the same games or scores, each verdict weighted by the probabilities of its rivals.
 
     Games get `preference`, the weight of the row's model_a over its model_b from 0 to 1, ties half;
     scores get `expected`, the mean of the scores that might have stood there (`scale` is the
@@ -66,7 +66,9 @@ def weigh(frame: pd.DataFrame, store: Asks, *, scale: Scale = (1, 10)) -> pd.Dat
 def _weights(
     reply: Reply, parser: str, form: str, said: object, scale: Scale
 ) -> dict[float, float]:
-    """The weight of each verdict, as a preference or a score, at the place where one was given."""
+    """Return the weight of each verdict, as a preference or a score, at the place where one was
+    given.
+    """
     pattern = (_IN_JSON if parser == "json" else STRICT).get(form)
     content = _content(reply.logprobs)
     if pattern is None or form not in (LETTERS, EXCHANGED, RATING) or not content:
@@ -124,7 +126,7 @@ def _at(
 
 
 def _value(said: Any, form: str) -> float:
-    """A verdict as a number: a score, or the preference for the side that a letter names."""
+    """Return a verdict as a number: a score, or the preference for the side that a letter names."""
     if form == RATING:
         return float(said) if said is not None else math.nan
     winner = shown(said, form) if said in ("A", "B", "C") else said
@@ -132,7 +134,10 @@ def _value(said: Any, form: str) -> float:
 
 
 def _content(logprobs: Any) -> list[tuple[str, float, list[tuple[str, float]]]]:
-    """Each token with its log-probability and its rivals'; nothing where one is not told so."""
+    """Return each token with its log-probability and its rivals'.
+
+    Nothing where the log-probabilities have no such content.
+    """
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(content, list):
         return []
@@ -149,7 +154,7 @@ def _rivals(one: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _known(one: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The token, of no weight where its log-probability is null, -Infinity or no number."""
+    """Return the token, of no weight where its log-probability is null, -Infinity or no number."""
     odds = one["logprob"]
     known = isinstance(odds, (int, float)) and not math.isnan(odds)
     return one if known else {**one, "logprob": -math.inf}

@@ -39,7 +39,7 @@ class Saved:
     card_error: ReportError | None = None
 
     def address(self, name: str) -> str:
-        """The address, from the index, of a file beside the table's CSV."""
+        """Return the address, from the index, of a file beside the table's CSV."""
         return (self.path.parent / name).relative_to(reports()).as_posix()
 
     @property
@@ -93,12 +93,12 @@ def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
 
 
 def differing(checked: pd.DataFrame) -> pd.DataFrame:
-    """The checked cells whose digits, or whose n, are not the printed ones."""
+    """Return the checked cells whose digits, or whose n, are not the printed ones."""
     return checked[~checked["same"].astype(bool) | (checked["same_n"].fillna(True) == False)]  # noqa: E712
 
 
 def saved_tables(source: str) -> list[Saved]:
-    """The tables of one place, by stem, each with its run card if that is of these bytes.
+    """Return the tables of one place, by stem, each with its run card if that is of these bytes.
 
     Raises ReportError where a CSV that lies there is no table.
     """
@@ -109,7 +109,7 @@ def saved_tables(source: str) -> list[Saved]:
 
 
 def readable_tables(source: str) -> tuple[list[Saved], list[ReportError]]:
-    """Those of `saved_tables`, and what is wrong with each CSV there that is no table."""
+    """Return those of `saved_tables`, and what is wrong with each CSV there that is no table."""
     tables, strange = [], []
     for path in sorted((reports() / PLACES[source]).glob("*.csv")):
         if path.name != "sources.csv":
@@ -191,7 +191,7 @@ def _wrong_in(card: Any) -> str:
 
 
 def source_notes(names: Iterable[str]) -> list[str]:
-    """What is to be known of the sources that a table rests on, a line each."""
+    """Return what is to be known of the sources that a table rests on, a line each."""
     from lmjudge.data import SOURCES
 
     known = [SOURCES[name] for name in dict.fromkeys(names) if name in SOURCES]
@@ -199,7 +199,7 @@ def source_notes(names: Iterable[str]) -> list[str]:
 
 
 def compared(one: Saved) -> pd.DataFrame:
-    """The table's cells beside the published, or the table with empty places for them."""
+    """Return the table's cells beside the published, or the table with empty places for them."""
     if one.source in COMPARED and one.stem in published_stems():
         return compare(one.table, one.stem)
     empty = ("printed", "status", "ours_printed", "same", "same_n", "difference")

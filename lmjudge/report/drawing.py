@@ -59,7 +59,7 @@ class Figure:
 
 
 def matrices(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Values, low and high ends as frames of the table's rows and columns, in its order."""
+    """Return values, low and high ends as frames of the table's rows and columns, in its order."""
     if table.empty or table.duplicated(["row", "column"]).any():
         raise ReportError(
             "a figure takes the cells of one table, each row and column once; found"
@@ -94,7 +94,7 @@ def described(table: pd.DataFrame, kind: str, unit: str = "") -> str:
 
 @contextmanager
 def axes_of(tall: float, drawn: BytesIO, **how: Any) -> Iterator[Axes]:
-    """Axes of the house's style, drawn into `drawn` as a PNG at the end.
+    """Yield axes of the house's style, drawn into `drawn` as a PNG at the end.
 
     No pyplot, and so no plots of pandas: nothing global is changed, and no backend is chosen.
     """
@@ -141,7 +141,7 @@ def whisker(axes: Axes, starts: list[float], ends: list[float], at: list[float])
 
 
 def finish(drawn: BytesIO, alt: str) -> Figure:
-    """The figure of what was drawn."""
+    """Return the figure of what was drawn."""
     png = drawn.getvalue()
     # The pixel width stands in the PNG's header.
     inches = int.from_bytes(png[16:20], "big") / _DPI

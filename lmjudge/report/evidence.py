@@ -26,7 +26,10 @@ Records = Mapping[str, Sequence[Record]]
 
 
 def records_of(store: Store, keys: Iterable[str]) -> dict[str, list[Record]]:
-    """The store's records under these keys: the reply, then observations; those that it has."""
+    """Return the store's records under these keys: the reply, then observations.
+
+    A key that the store lacks is left out.
+    """
     found: dict[str, list[Record]] = {}
     for record in store.records(keys):
         found.setdefault(record.request.key, []).append(record)
@@ -36,7 +39,8 @@ def records_of(store: Store, keys: Iterable[str]) -> dict[str, list[Record]]:
 def gather(
     table: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str], records: Records
 ) -> dict[str, Any]:
-    """The evidence of a table's cells as plain JSON: rows, sets of rows, and each cell's set.
+    """Return the evidence of a table's cells as plain JSON: rows, sets of rows, and each cell's
+    set.
 
     A cell rests on those `rows` that are equal to its group (its `of`, from `cells`) in the columns
     `by`; the two models of a pair in either order. A name that no row has does not narrow. Raises
@@ -73,7 +77,7 @@ def gather(
 
 
 def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:
-    """The rows that are so; a pair's models in either order."""
+    """Return the rows that are so; a pair's models in either order."""
     held = pd.Series(True, index=texts.index)
     pair = {"model_a", "model_b"} <= set(where)
     if pair:
@@ -87,7 +91,7 @@ def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:
 
 
 def digest_of(keys: Iterable[str], records: Records) -> str:
-    """What `Store.digest` gives for these keys, whose records are at hand."""
+    """Return what `Store.digest` gives for these keys, whose records are at hand."""
     total = hashlib.sha256()
     for key in sorted(keys):
         for record in records.get(key, ()):
@@ -96,7 +100,7 @@ def digest_of(keys: Iterable[str], records: Records) -> str:
 
 
 def write_evidence(path: Path, evidence: dict[str, Any], records: Records) -> str:
-    """The SHA-256 of the evidence, written beside a table's CSV with its pages.
+    """Return the SHA-256 of the evidence, written beside a table's CSV with its pages.
 
     They stand in place of older ones.
     """
@@ -113,7 +117,7 @@ def write_evidence(path: Path, evidence: dict[str, Any], records: Records) -> st
 
 
 def evidence_of(table: Path) -> dict[str, Any] | None:
-    """The evidence beside a table's CSV, if it is of the table that lies there; else None."""
+    """Return the evidence beside a table's CSV; None if it is of another table."""
     path, card = table.with_suffix(".evidence.json"), card_of(table)
     if card is None or not path.exists():
         return None
@@ -125,7 +129,7 @@ def evidence_of(table: Path) -> dict[str, Any] | None:
 
 
 def check_evidence(stems: Iterable[str] | None = None, store: Store | None = None) -> pd.DataFrame:
-    """Each table's evidence, made again from the store: stem, cells, judgments, wrong.
+    """Return each table's evidence, made again from the store: stem, cells, judgments, wrong.
 
     `wrong` counts the digests and pages that are not what the store's records give, and the cells
     that lead nowhere. Tables that were not computed here, or of whose rows none has a record, have

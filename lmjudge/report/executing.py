@@ -162,7 +162,7 @@ def _cards(stem: str) -> dict[Path, tuple[int, int]]:
 
 
 def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
-    """The executed notebook without times, paths of this machine, secrets and live widgets."""
+    """Return the executed notebook without times, local paths, secrets and live widgets."""
     import nbformat
 
     notebook.metadata["papermill"] = {"parameters": dict(parameters)}
@@ -188,7 +188,10 @@ def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNo
 
 
 def without_secrets(value: Any) -> Any:
-    """The JSON value with every secret in its texts blacked out; pictures are left as they are."""
+    """Return the JSON value with every secret in its texts blacked out.
+
+    Pictures are left as they are.
+    """
     if isinstance(value, str):
         for secret in secrets():
             value = value.replace(secret, "[secret]")
@@ -202,7 +205,9 @@ def without_secrets(value: Any) -> Any:
 
 
 def secrets() -> list[str]:
-    """The environment's values that are named like secrets, in every spelling, longest first."""
+    """Return the environment's values that are named like secrets, in every spelling, longest
+    first.
+    """
     found = {
         spelling
         for name, value in os.environ.items()

@@ -29,7 +29,7 @@ _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def plain(text: object) -> str:
-    r"""The text on one line, without control characters: safe in a terminal and in a cell.
+    r"""Return the text on one line, without control characters: safe in a terminal and in a cell.
 
     >>> plain("a\x1b[2Jb\nc")
     'a [2Jb c'
@@ -78,7 +78,7 @@ def _templates() -> Environment:
 
 
 def number(item: Any) -> str:
-    """A number to four digits, whole and large ones in full; or nothing.
+    """Return a number to four digits, whole and large ones in full; or nothing.
 
     >>> number(8.340625), number(52002), number(None)
     ('8.341', '52002', '')
@@ -89,13 +89,13 @@ def number(item: Any) -> str:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """The text cells of a CSV of ours, without the apostrophes that stand before formulas."""
+    """Return the text cells of a CSV of ours, without the apostrophes before formulas."""
     whole = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     return whole.map(lambda cell: cell[1:] if re.match(rf"'{_FORMULA.pattern}", cell) else cell)
 
 
 def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
-    r"""The rows as CSV bytes: UTF-8, LF, nothing in them that a spreadsheet would run.
+    r"""Return the rows as CSV bytes: UTF-8, LF, nothing in them that a spreadsheet would run.
 
     >>> to_csv([["row", "value"], ["=1+1", 0.5], ["-3", float("nan")]])
     b"row,value\n'=1+1,0.5\n-3,\n"
@@ -106,7 +106,7 @@ def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def write(path: Path, body: bytes) -> None:
-    """Writes a file whole or not at all; ReportError where it cannot be written."""
+    """Write a file whole or not at all; ReportError where it cannot be written."""
     try:
         places.write(path, body)
     except OSError as error:
@@ -142,7 +142,7 @@ def claim_reports() -> Path:
 
 
 def as_json(value: Any) -> bytes:
-    """The value as indented JSON bytes with sorted names."""
+    """Return the value as indented JSON bytes with sorted names."""
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
-    """The executed notebook as one HTML page that loads nothing and runs nothing.
+    """Return the executed notebook as one HTML page that loads nothing and runs nothing.
 
     What is to be known of the sources of its published table, as the run card names them, stands
     at the top; its run card, and the way to the judgments behind its cells, at the end.

@@ -28,7 +28,7 @@ _ONE_AT_A_TIME = Lock()
 
 
 def notebooks() -> dict[str, Path]:
-    """The project's notebooks by stem; ReportError where there are none."""
+    """Return the project's notebooks by stem; ReportError where there are none."""
     if found := places.notebooks():
         return found
     raise ReportError(
@@ -130,7 +130,7 @@ def _originals(path: Path) -> dict[str, Any]:
 
 
 def _executed(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
-    """The runs, as they end."""
+    """Yield the runs, as they end."""
     # Elsewhere a process that has loaded so much cannot be forked, or not at all.
     if sys.platform != "linux":
         yield from (execute(**task) for task in tasks)
@@ -139,7 +139,7 @@ def _executed(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
 
 
 def _forked(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
-    """The runs, as they end; if the iteration ends before, no process of theirs is left."""
+    """Yield the runs, as they end; if the iteration ends before, no process of theirs is left."""
     given = {"tasks": tasks, "jobs": jobs, "environment": dict(os.environ), "folder": os.getcwd()}
     with _ONE_AT_A_TIME:
         server = _server(os.getpid())
@@ -165,7 +165,7 @@ def _forked(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
 
 @cache
 def _server(process: int) -> Popen[bytes]:
-    """The process that this one's notebooks are forked from; it stays for the next run."""
+    """Return the process that this one's notebooks are forked from; it stays for the next run."""
     command = [sys.executable, "-c", "from lmjudge.report import warm; warm.serve()"]
     server = Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True)
     atexit.register(lambda: _end(server) if os.getpid() == process else None)
@@ -200,7 +200,8 @@ def _chosen(stems: Iterable[str] | None) -> dict[str, Path]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What a misspelt name was perhaps meant to be, else all that there is, as half a sentence.
+    """Return what a misspelt name was perhaps meant to be, else all that there is, as half a
+    sentence.
 
     >>> nearest("vicuna-score", ["judge-math", "vicuna-scores"])
     'did you mean vicuna-scores?'
@@ -237,7 +238,7 @@ def _refuse_secrets(given: Mapping[str, Any]) -> None:
 
 
 def _typed(name: str, value: Any, default: str) -> Any:
-    """The value as the type of the notebook's default literal."""
+    """Return the value as the type of the notebook's default literal."""
     meant = literal(default)
     if meant == default and isinstance(meant, str):
         return value

@@ -192,7 +192,8 @@ def _sources_in(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
-    """What the store was asked and what that cost, and what asking all of it anew would cost.
+    """Return what the store was asked and what that cost, and what asking all of it anew would
+    cost.
 
     Dollars are None where a price is unknown.
     """
@@ -260,7 +261,9 @@ def _note_sources(to: Destination, stem: str, hashes: Mapping[str, Mapping[str, 
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """The versions of Python and of these packages, by default those that every table rests on."""
+    """Return the versions of Python and of these packages, by default those that every table rests
+    on.
+    """
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -92,7 +92,7 @@ def _labels(frame: pd.DataFrame, names: Sequence[str], labels: Mapping[str, str]
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """The table in a CSV that `save_table` wrote; ReportError where it is not one."""
+    """Return the table in a CSV that `save_table` wrote; ReportError where it is not one."""
     path = Path(path)
     whole = read_csv(path)
     if tuple(whole.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
@@ -152,7 +152,7 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
 
 
 def _with_numbers(whole: pd.DataFrame, stem: str) -> pd.DataFrame:
-    """The table with its numbers as floats; ReportError for what is none."""
+    """Return the table with its numbers as floats; ReportError for what is none."""
     numbers = [name for name in NUMBERS if name in whole.columns]
     try:
         return whole.assign(**{name: whole[name].astype("float64") for name in numbers})

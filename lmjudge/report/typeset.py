@@ -248,7 +248,7 @@ def write_typeset(path: Path, table: pd.DataFrame, stem: str | None = None) -> N
 
 
 def in_markdown(text: object) -> str:
-    """The text on one line, with nothing in it that Markdown would obey."""
+    """Return the text on one line, with nothing in it that Markdown would obey."""
     # Within a word an underline is none.
     return re.sub(r"[\\|<>*`\[\]~]|(?<![^\W_])_+|_+(?![^\W_])", _escaped, plain(text))
 

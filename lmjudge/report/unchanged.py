@@ -21,8 +21,9 @@ _EXTRAS = ("torch", "transformers", "scikit-learn", "nltk", "spacy")
 
 
 def surroundings() -> dict[str, str]:
-    """What every notebook rests on: lmjudge's own files, the versions, the published files here,
-    and one's own prices."""
+    """Return what every notebook rests on: lmjudge's own files, the versions, the published files
+    here, and one's own prices.
+    """
     from lmjudge.data import SOURCES
     from lmjudge.data.finding import looked_in
 
@@ -38,14 +39,16 @@ def surroundings() -> dict[str, str]:
 
 @cache
 def _code() -> str:
-    """The digest of lmjudge's own files, as they are when it is first asked for."""
+    """Return the digest of lmjudge's own files, as they are when it is first asked for."""
     package = Path(__file__).parents[1]
     made = {".ipynb", ".pyc", ".nbi", ".nbc"}
     return _of_files(package, [path for path in package.rglob("*") if path.suffix not in made])
 
 
 def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -> dict[str, str]:
-    """What this notebook rests on: its cells, the parameters given to it, the files they name."""
+    """Return what this notebook rests on: its cells, the parameters given to it, the files they
+    name.
+    """
     cells = read_notebook(path)["cells"]
     named = {
         value: _of_files(Path(value), [Path(value), *Path(value).rglob("*")])
@@ -60,7 +63,7 @@ def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -
 
 
 def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
-    """The run that left the stem's table and page, if it rested on the very same; else None.
+    """Return the run that left the stem's table and page, if it rested on the very same; else None.
 
     The same are its `inputs` and `surroundings`, the table's bytes, and the records that the store
     holds under the keys that the table was made of.
@@ -81,7 +84,7 @@ def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
 
 
 def _holds_the_same(card: Mapping[str, Any], table: Path) -> bool:
-    """Whether the store holds the records that the card names."""
+    """Return whether the store holds the records that the card names."""
     from lmjudge.store import Store
 
     asked = card["store"]
@@ -92,7 +95,7 @@ def _holds_the_same(card: Mapping[str, Any], table: Path) -> bool:
 
 
 def _of_files(root: Path, paths: Iterable[Path]) -> str:
-    """The digest of the files among the paths, each by its place below the root."""
+    """Return the digest of the files among the paths, each by its place below the root."""
     return _of(
         {
             path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

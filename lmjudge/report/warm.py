@@ -47,7 +47,7 @@ _INLINE = "module://matplotlib_inline.backend_inline"
 
 
 def serve() -> None:
-    """Runs the notebooks that a line of stdin names; a line on stdout as each ends; then the next.
+    """Run the notebooks that a line of stdin names; a line on stdout as each ends; then the next.
 
     When stdin ends, so does every process here.
     """
@@ -62,7 +62,7 @@ def serve() -> None:
 
 
 def _run(given: dict[str, Any], stdin: Any) -> Iterator[str]:
-    """What the workers told, as they end."""
+    """Yield what the workers told, as they end."""
     waiting = deque(given["tasks"])
     running: dict[Any, tuple[str, ForkProcess]] = {}
     while waiting or running:
@@ -91,7 +91,7 @@ def _run(given: dict[str, Any], stdin: Any) -> Iterator[str]:
 
 
 def _import_ahead() -> None:
-    """Imports what is slow to import, as a kernel would, and makes a page, which fills caches."""
+    """Import what is slow to import, as a kernel would, and make a page, which fills caches."""
     # As a kernel has it; and the debugger is not to say on the terminal what it could not do here.
     ahead = {"MPLBACKEND": _INLINE, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     added = ahead.keys() - os.environ.keys()
@@ -148,7 +148,7 @@ class Forked(LocalProvisioner):
     waiting: tuple[_Kernel, connection.Connection] | None = None
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        """The kernel's connection, once it is launched."""
+        """Return the kernel's connection, once it is launched."""
         ours = [sys.executable, "-m", "ipykernel_launcher"]
         if Forked.waiting is None or cmd[:3] != ours:
             return await super().launch_kernel(cmd, **kwargs)
@@ -163,7 +163,7 @@ class Forked(LocalProvisioner):
 def _work(
     tells: connection.Connection, task: dict[str, Any], environment: dict[str, str], folder: str
 ) -> None:
-    """A worker: executes one notebook and tells what came of it."""
+    """Execute one notebook, as a worker, and send what came of it."""
     from lmjudge.report.executing import execute
 
     os.environ.clear()
@@ -214,7 +214,7 @@ def _scratch(folder: Path) -> Path:
 
 
 def _kernel(woken: connection.Connection, *others: connection.Connection) -> None:
-    """A kernel: waits until it is launched, and then is as `python -m ipykernel_launcher` is."""
+    """Wait until the kernel is launched, then be as `python -m ipykernel_launcher` is."""
     import ipykernel_launcher
     import numpy as np
     from ipykernel.kernelapp import IPKernelApp

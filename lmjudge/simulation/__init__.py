@@ -49,7 +49,7 @@ def simulate(
     voters: tuple[Voters, ...] = VOTERS,
     baseline: str | None = None,
 ) -> Study:
-    """The simulated study of a seed: frames, an endpoint that judges them, and the truth.
+    """Return the simulated study of a seed: frames, an endpoint that judges them, and the truth.
 
     Its questions fall in six categories, `per_category` each; one category has one turn, two have
     reference answers. The same arguments give the same bytes in every process. All pairs of models

@@ -39,7 +39,7 @@ class Fact:
     contested: bool
 
     def best(self, other: Fact) -> Side:
-        """Which of this (model_a) and the other answer to the question is better."""
+        """Return which of this (model_a) and the other answer to the question is better."""
         if self.contested or self.quality == other.quality:
             return "tie"
         return "model_a" if self.quality > other.quality else "model_b"
@@ -70,7 +70,7 @@ class SimulatedEndpoint:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-        """An async context manager that gives the coroutine function `answer(request)`."""
+        """Return an async context manager that gives the coroutine function `answer(request)`."""
 
         async def answer(request: Request) -> Reply:
             return self.reply(request)
@@ -78,7 +78,7 @@ class SimulatedEndpoint:
         yield answer
 
     def reply(self, request: Request) -> Reply:
-        """The reply to one request."""
+        """Return the reply to one request."""
         judge = next((judge for judge in self.judges if judge.name == request.model), None)
         prompt = "\n".join(str(message["content"]) for message in request.messages)
         if request.model == PARAPHRASER:
@@ -120,7 +120,7 @@ class SimulatedEndpoint:
         return _reply(prompt, _written(prompt, text, verdict), judge.name)
 
     def _shown(self, prompt: str) -> list[Fact]:
-        """What is shown, in its order; an answer said twice is one answer, and longer."""
+        """Return what is shown, in its order; an answer said twice is one answer, and longer."""
         facts, again = [], False
         for token in map(str.lower, _TOKEN.findall(prompt)):
             fact = self.facts.get("q" + token[1:])
@@ -134,7 +134,10 @@ class SimulatedEndpoint:
     def _verdict(
         self, judge: SimulatedJudge, shown: list[Fact], prompt: str, salt: tuple[object, ...]
     ) -> dict[str, Any] | None:
-        """The verdict by the fields that a JSON prompt has for it; None for a judgment without."""
+        """Return the verdict by the fields that a JSON prompt has for it.
+
+        None for a judgment without.
+        """
         if len(shown) == 2 and ("[[A]]" in prompt or '"winner"' in prompt):
             exchanged = _exchanged(prompt)
             moved = judge.under(
@@ -189,13 +192,13 @@ class SimulatedEndpoint:
         return min(10, max(1, round(fact.quality + extra + error)))
 
     def _draw(self, *parts: object) -> float:
-        """A number strictly between 0 and 1 that only the seed and the parts decide."""
+        """Return a number strictly between 0 and 1 that only the seed and the parts decide."""
         digest = hashlib.sha256(repr((self.seed, *parts)).encode()).digest()
         return (int.from_bytes(digest[:6], "big") + 0.5) / 2**48
 
 
 def _written(prompt: str, text: str, verdict: dict[str, Any]) -> str:
-    """The judgment as the prompt asks for it."""
+    """Return the judgment as the prompt asks for it."""
     if '"reasoning"' in prompt:
         return json.dumps({"reasoning": text, **verdict})
     (first, *_) = verdict.values()
@@ -206,7 +209,7 @@ def _written(prompt: str, text: str, verdict: dict[str, Any]) -> str:
 
 
 def _exchanged(prompt: str) -> bool:
-    """Whether the prompt calls the answer shown first B, and the second A."""
+    """Return whether the prompt calls the answer shown first B, and the second A."""
     tokens = list(_TOKEN.finditer(prompt))
     before = _NAME.findall(prompt[: tokens[0].start()])
     between = _NAME.findall(prompt[tokens[0].end() : tokens[-1].start()])

@@ -30,7 +30,7 @@ class SimulatedModel:
     second_turn: float = 0.0
 
     def quality(self, category: str, turn: int) -> float:
-        """The expected quality of its answers, on the scale on which judges grade."""
+        """Return the expected quality of its answers, on the scale on which judges grade."""
         return self.points[CATEGORIES.index(category)] + (self.second_turn if turn == 2 else 0.0)
 
 
@@ -91,8 +91,9 @@ class SimulatedJudge:
     def under(
         self, *, exchanged: bool, examples: bool, solves: bool = False, guided: bool = False
     ) -> SimulatedJudge:
-        """The judge as it is under a prompt that calls the first answer B, that has examples, that
-        has it solve the question first, or that shows a reference answer."""
+        """Return the judge as it is under a prompt that calls the first answer B, that has
+        examples, that has it solve the question first, or that shows a reference answer.
+        """
         told = self.guided if guided else self.reasoned if solves else None
         return replace(
             self,
@@ -102,7 +103,7 @@ class SimulatedJudge:
         )
 
     def liked(self, model_a: str, model_b: str) -> Side | None:
-        """Which of two models it likes better; None if it likes neither."""
+        """Return which of two models it likes better; None if it likes neither."""
         places = [
             self.likes.index(m) if m in self.likes else len(self.likes) for m in (model_a, model_b)
         ]
@@ -113,7 +114,7 @@ class SimulatedJudge:
     def verdicts(
         self, best: Side, longer: Side | None, own: Side | None, liked: Side | None = None
     ) -> dict[Side | None, float]:
-        """The probability of each verdict on a game, `None` being a judgment without one.
+        """Return the probability of each verdict on a game, `None` being a judgment without one.
 
         The first answer, model_a, is the one called A.
 
@@ -147,7 +148,8 @@ class SimulatedJudge:
     def in_both_orders(
         self, best: Side, gap: float, own: Side | None, liked: Side | None = None
     ) -> tuple[dict[Side | None, float], dict[Side | None, float]]:
-        """The verdicts' probabilities with model_a shown first, and second; both about the models.
+        """Return the verdicts' probabilities with model_a shown first, and second; both about the
+        models.
 
         `gap` is how many words more model_a's answer has.
         """
@@ -158,7 +160,7 @@ class SimulatedJudge:
         return first, {side and _OTHER[side]: share for side, share in second.items()}
 
     def extra_points(self, first: float, long: float, own: float) -> list[tuple[float, float]]:
-        """The points added to a grade and their probabilities.
+        """Return the points added to a grade and their probabilities.
 
         `first`, `long` and `own` say with what probability (0 or 1 for a known answer) the answer
         is shown first (-1: second), is long, is the judge's own.
@@ -193,7 +195,7 @@ class Voters:
     taste: float = 0.0
 
     def choices(self, best: Side, liked: Side | None = None) -> dict[Side, float]:
-        """The probability of each vote: of a voter who likes one better, or of any voter."""
+        """Return the probability of each vote: of a voter who likes one better, or of any voter."""
         told = {}
         for side in ("model_a", "model_b", "tie"):
             seen = 1 - self.noise if side == best else self.noise / 2
@@ -222,7 +224,7 @@ class Plan:
     answer_spread: float = 1.13
 
     def better(self, a: SimulatedModel, b: SimulatedModel, category: str, turn: int) -> float:
-        """The probability that a's answer has the higher quality of the two (closed form)."""
+        """Return the probability that a's answer has the higher quality (closed form)."""
         from scipy.special import ndtr
 
         gap = a.quality(category, turn) - b.quality(category, turn)
@@ -230,7 +232,7 @@ class Plan:
 
 
 def words_of(model: SimulatedModel, length: float) -> int:
-    """How many words an answer of that length has."""
+    """Return how many words an answer of that length has."""
     return round(model.words * length)
 
 

@@ -20,7 +20,7 @@ SIGNS = 0.7
 
 
 def signed(study: Study) -> pd.DataFrame:
-    """The study's answers with the sign: a share SIGNS of their words are SOUND or LOOSE.
+    """Return the study's answers with the sign: a share SIGNS of their words are SOUND or LOOSE.
 
     Each of these is SOUND with the probability (quality - 1) / 9, held within 0.02 and 0.98, where
     the quality is the turn's own: so many words tell it, with the error of a share. Lengths and the
@@ -32,7 +32,7 @@ def signed(study: Study) -> pd.DataFrame:
 
 
 def word_of(text: str) -> str:
-    """The word that stands for an answer; "" where it has none."""
+    """Return the word that stands for an answer; "" where it has none."""
     found = _TOKEN.search(text)
     return found[0].lower() if found else ""
 

@@ -104,7 +104,7 @@ class Study:
         )
 
     def store(self, path: str | Path | None = None) -> Store:
-        """A store in record mode for the simulated judgments, apart from the paid ones.
+        """Return a store in record mode for the simulated judgments, apart from the paid ones.
 
         Without a path it is `simulated`, beside the folder that `Store()` would take.
         """
@@ -112,7 +112,7 @@ class Study:
 
 
 def build(seed: int, plan: Plan) -> Study:
-    """The study that a seed and a plan amount to: the same two give the same bytes."""
+    """Return the study that a seed and a plan amount to: the same two give the same bytes."""
     rng = np.random.default_rng(seed)
     names = [model.name for model in plan.models]
     if plan.baseline not in (None, *names):
@@ -160,7 +160,7 @@ def _question(number: int, category: str, turns: tuple[int, ...]) -> dict[str, A
 
 
 def _token(seed: int, *parts: object) -> str:
-    """A word that says which answer it stands in only to who holds the study."""
+    """Return a word that says which answer it stands in only to who holds the study."""
     digest = hashlib.sha256(repr((seed, *parts)).encode()).digest()
     return "q" + b32encode(digest[:10]).decode().lower()
 

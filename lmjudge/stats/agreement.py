@@ -59,7 +59,7 @@ def agreement(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often two groups of votes agree, or the votes of one group among themselves.
+    """Return how often two groups of votes agree, or the votes of one group among themselves.
 
     Compared are votes on one key: question, turn and unordered pair of models, whichever side
     each was shown on. Between two groups every vote of one meets every vote of the other; within
@@ -149,7 +149,7 @@ def agreements(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often every two kinds of judges agree, with ties (S1) and without (S2).
+    """Return how often every two kinds of judges agree, with ties (S1) and without (S2).
 
     `voters` are votes frames by the name of their kind; `within` names the kinds whose votes are
     also compared among themselves. Columns: x, y (the two, in the order given), setting ("S1" or
@@ -203,7 +203,8 @@ def agreement_by_gap(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often two groups of votes agree on each pair of models, and how far apart the two are.
+    """Return how often two groups of votes agree on each pair of models, and how far apart the two
+    are.
 
     The gap is that of the votes that agree is measured against, `votes_y` (the humans'): the share
     of their votes on the pair that one model won, less the share that the other won; with
@@ -235,7 +236,7 @@ def agreement_by_gap(
 def clusters_of_pairs(
     frames: Sequence[pd.DataFrame], cluster: Cluster, *, by_judge: bool = False
 ) -> list[str]:
-    """The names of the clusters of pairs of votes: by default those of any of the frames.
+    """Return the names of the clusters of pairs of votes: by default those of any of the frames.
 
     With `by_judge` each judge of the first frame is taken alone, and is no sample of voters.
     """
@@ -254,7 +255,7 @@ def comparisons(
     random: bool = False,
     alone: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Each vote of x with each of y on its key; of x alone each unordered pair of its votes.
+    """Return each vote of x with each of y on its key; of x alone each unordered pair of its votes.
 
     A row per key and values of `alone`, further columns of x: its votes with each are taken alone.
     Where `names`, the clusters, hold "judge", also per two judges, judge_x and judge_y: the voters
@@ -302,7 +303,10 @@ def comparisons(
 def _weighed(
     rows: pd.DataFrame, agreed: str, met: str, unit: list[str] | None
 ) -> dict[str, pd.Series]:
-    """What `estimate` takes: comparisons weigh alike, or those of each unit together as one."""
+    """Return what `estimate` takes.
+
+    Comparisons weigh alike, or those of each unit together as one.
+    """
     top, bottom = rows[agreed].where(rows[met] > 0).astype(float), rows[met].astype(float)
     if unit is None:
         return {"top": top, "bottom": bottom, "squares": top}
@@ -344,7 +348,10 @@ def _named(counts: pd.DataFrame) -> np.ndarray:
 def _pairs_of_voters(
     x: pd.DataFrame, y: pd.DataFrame | None = None, *, distinct: bool = False
 ) -> pd.DataFrame:
-    """What comes of the votes of each two voters on a key; of x alone each two of its voters."""
+    """Return what comes of the votes of each two voters on a key.
+
+    Of x alone each two of its voters.
+    """
     sides = [x, x if y is None else y]
     places = [
         counts.index.to_frame(index=False)
@@ -369,7 +376,10 @@ def _pairs_of_voters(
 
 
 def _own(alone: pd.DataFrame, key: list[str], distinct: bool) -> pd.DataFrame:
-    """What comes of each two votes of one voter on a key; if `distinct`, of unnamed ones alone."""
+    """Return what comes of each two votes of one voter on a key.
+
+    If `distinct`, of unnamed ones alone.
+    """
     if distinct:
         alone = alone[~_named(alone)]
     together = _sum(alone, key)
@@ -379,7 +389,10 @@ def _own(alone: pd.DataFrame, key: list[str], distinct: bool) -> pd.DataFrame:
 
 
 def _verdicts(votes: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
-    """A row per vote, by its key, judge and `more`: 1 in the column of its verdict, else 0."""
+    """Return a row per vote, by its key, judge and `more`.
+
+    1 in the column of its verdict, else 0.
+    """
     oriented = by_name(on_questions(votes)[[*KEY, "judge", *more, "winner"]])
     one = {winner: oriented["winner"] == winner for winner in WINNERS}
     made = pd.DataFrame({**one, "missing": oriented["winner"].isna()}).astype("int64")
@@ -388,7 +401,7 @@ def _verdicts(votes: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def label_counts(votes: pd.DataFrame, labels: Sequence[str], key: list[str]) -> pd.DataFrame:
-    """How many votes each key has for each label; keys without any are there, with zeros."""
+    """Return how many votes each key has for each label; keys without any are there, with zeros."""
     more = [name for name in key if name not in (*KEY, "judge")]
     return _sum(_verdicts(votes, more), key)[list(labels)]
 
@@ -406,7 +419,7 @@ def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
 
 
 def _products(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """What comes of each vote counted in a row of x meeting each of the same row of y."""
+    """Return what comes of each vote counted in a row of x meeting each of the same row of y."""
     a, b, tie = WINNERS
     sides_x, sides_y = x[a] + x[b], y[a] + y[b]
     all_x, all_y = sides_x + x[tie], sides_y + y[tie]
@@ -507,7 +520,7 @@ def kappa(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How far votes agree beyond chance: (observed - expected) / (1 - expected).
+    """Return how far votes agree beyond chance: (observed - expected) / (1 - expected).
 
     `coefficient`: "cohen" (two frames, one vote a key in each: the default for two), "fleiss" (any
     number of votes a key, after Gwet 2014 where keys differ in it: the default for one frame),
@@ -634,7 +647,8 @@ def kappa(
 
 
 def _in_parts(frames: list[pd.DataFrame], alone: list[str]) -> list[pd.DataFrame]:
-    """The votes, who cast each in `voter`, and y's once for each part of x that `alone` makes.
+    """Return the votes, who cast each in `voter`, and y's once for each part of x that `alone`
+    makes.
 
     Each judge of x meets all votes of y, each other part those on its questions.
     """
@@ -659,7 +673,9 @@ def _by_voter(
     *,
     random: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each voter adds to each key: the key's place in `parts`, the voter's code, the parts."""
+    """Return what each voter adds to each key: the key's place in `parts`, the voter's code, the
+    parts.
+    """
     key = list(parts.index.names)
     votes = pd.concat(frames, ignore_index=True)
     votes = votes[random | people_of(votes.assign(judge=votes["voter"]))]
@@ -678,7 +694,7 @@ def _by_voter(
 
 
 def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """What each key adds: agreed, both margins; then ties, votes and keys."""
+    """Return what each key adds: agreed, both margins; then ties, votes and keys."""
     for counts in (x, y):
         twice = counts[counts.sum(axis=1) > 1]
         if len(twice):
@@ -699,7 +715,7 @@ def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
 
 
 def _many(counts: pd.DataFrame, labels: int, of: Coefficient) -> pd.DataFrame:
-    """What each key adds: agreed, the margin and its weight; then ties, votes and keys."""
+    """Return what each key adds: agreed, the margin and its weight; then ties, votes and keys."""
     votes = counts.sum(axis=1)
     if of == "alpha":
         counts, votes = counts[votes > 1], votes[votes > 1]
@@ -718,7 +734,7 @@ def _many(counts: pd.DataFrame, labels: int, of: Coefficient) -> pd.DataFrame:
 def _two(
     total: np.ndarray, of: Coefficient, labels: int, sides: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The observed and the expected agreement that sums over keys amount to."""
+    """Return the observed and the expected agreement that sums over keys amount to."""
 
     def margin(start: int) -> np.ndarray:
         part = total[:, start : start + labels].copy()

@@ -66,7 +66,7 @@ class Counts:
 
 
 def read_battles(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """The votes of a Parquet file, their models and winners coded as they are read.
+    """Return the votes of a Parquet file, their models and winners coded as they are read.
 
     Columns: model_a, model_b and winner (categorical) and those of `columns` (strings categorical
     too). Five bytes a row for the three where there are more than 127 models, so that a frame of
@@ -81,7 +81,7 @@ def read_battles(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def in_memory(votes: Votes, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """The frame itself, or the coded votes of a file."""
+    """Return the frame itself, or the coded votes of a file."""
     if not isinstance(votes, pd.DataFrame):
         return read_battles(votes, columns)
     check_columns(
@@ -92,7 +92,7 @@ def in_memory(votes: Votes, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def batches(votes: Votes, models: dict[str, int], *, timed: bool = False) -> Iterator[Battles]:
-    """The votes, coded: a frame in one piece, a file in batches.
+    """Yield the votes, coded: a frame in one piece, a file in batches.
 
     `models` (name to number) takes in every new model as it comes; `timed` asks for a file's column
     `time` where it has one. Raises FrameError for missing columns, winners that are none, and a
@@ -112,7 +112,7 @@ def batches(votes: Votes, models: dict[str, int], *, timed: bool = False) -> Ite
 
 
 def code(rows: pd.DataFrame, models: dict[str, int]) -> Battles:
-    """The votes of a frame, coded; `models` (name to number) takes in those that are new."""
+    """Return the votes of a frame, coded; `models` (name to number) takes in those that are new."""
     with ThreadPoolExecutor(3) as pool:  # Arrow hashes strings without the interpreter's lock
         (a, a_names), (b, b_names), (winner, winners) = pool.map(
             lambda column: _codes(rows[column]), _SIDES
@@ -146,7 +146,7 @@ def code(rows: pd.DataFrame, models: dict[str, int]) -> Battles:
 
 
 def count(votes: Votes) -> Counts:
-    """How often each model met each, from a frame or a Parquet file.
+    """Return how often each model met each, from a frame or a Parquet file.
 
     Raises FrameError as `batches` does, and where no vote has a verdict.
     """
@@ -155,7 +155,10 @@ def count(votes: Votes) -> Counts:
 
 
 def tally(pieces: Iterable[Battles], models: dict[str, int]) -> Counts:
-    """How often each model met each in coded votes; `models` may grow from piece to piece."""
+    """Return how often each model met each in coded votes.
+
+    `models` may grow from piece to piece.
+    """
     cube = np.zeros((0, 0, 4), dtype=np.int64)
     for battles in pieces:
         wider = len(models) - len(cube)
@@ -187,7 +190,7 @@ def tally(pieces: Iterable[Battles], models: dict[str, int]) -> Counts:
 
 
 def compiled() -> Any:
-    """The compiled kernels, or None where numba is not installed."""
+    """Return the compiled kernels, or None where numba is not installed."""
     try:
         return import_module("lmjudge.stats.kernels")
     except ImportError:
@@ -213,7 +216,7 @@ def clusters(column: pd.Series) -> np.ndarray:
 
 
 def _codes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """A number for each row, -1 where it is missing, and what the numbers stand for."""
+    """Return a number for each row, -1 where it is missing, and what the numbers stand for."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), list(column.cat.categories)
     codes, found = pd.factorize(column)

@@ -53,7 +53,7 @@ def position_bias(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """What becomes of pairs judged in both orders: a row per group of `by` and outcome.
+    """Return what becomes of pairs judged in both orders: a row per group of `by` and outcome.
 
     Outcomes: consistent (the same verdict in both orders), biased_first and biased_second (the
     answer shown first, or second, preferred both times), mixed (a side in one order and a tie in
@@ -95,7 +95,7 @@ def in_both_orders(
     rule: Literal["mixed", "lean", "net"] = "mixed",
     more: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
-    """A row per pair of answers shown in both orders, and which of them have each outcome.
+    """Return a row per pair of answers shown in both orders, and which of them have each outcome.
 
     The pairs' columns: those that name a pair (sides in the order of the models' names), `more`, in
     how many of its two games the answer shown first, shown second, of model_a, of model_b won
@@ -144,7 +144,8 @@ def in_both_orders(
 
 
 def order_flips(votes: pd.DataFrame) -> pd.Series | None:
-    """Whether the verdict on each pair changed with the order: 1, 0, or missing where unknown.
+    """Return whether the verdict on each pair changed with the order: 1, 0, or missing where
+    unknown.
 
     None where no vote says so (see `resolve`). Warns OrderFlips of judges whose verdict changed in
     a quarter of their pairs or more.
@@ -179,7 +180,7 @@ def repeatability(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often a judge who was asked the same again said something else.
+    """Return how often a judge who was asked the same again said something else.
 
     Takes games or scores that hold several rows of a judge under one request; `key` names the
     column that says which rows are of one request. `by` may name columns of the frame, "category",
@@ -242,7 +243,7 @@ def attack_failures(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often a padded answer is judged better than the one it was made from.
+    """Return how often a padded answer is judged better than the one it was made from.
 
     `padded` names the models whose answers are the padded ones; each meets its original in both
     orders. A judge fails where it prefers the padded answer in "both" orders, or in "either" (the
@@ -355,7 +356,7 @@ def self_preference(
     own: Mapping[str, str] | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How much more often judges let their own answers win than others do, on the same keys.
+    """Return how much more often judges let their own answers win than others do, on the same keys.
 
     `own` says which model each judge is (by its name in `votes`); without it a judge `gpt-4/pair`
     is the model `gpt-4`. A judge's win rate for itself (ties are half a win) is compared with the
@@ -427,7 +428,7 @@ def self_preference(
 
 
 def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
-    """What changes when the assistants get other names: a row per judge model and outcome.
+    """Return what changes when the assistants get other names: a row per judge model and outcome.
 
     `games` and `renamed` are the same pairs judged in both orders under two prompts that differ in
     the assistants' names; judges are matched by their model (`model/prompt`).
@@ -473,7 +474,7 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
 def _taste(
     rows: pd.DataFrame, theirs: pd.DataFrame, is_model: Mapping[str, str], against: str
 ) -> tuple[float, float]:
-    """How far judges lean to models that are not their own, and the degrees of freedom.
+    """Return how far judges lean to models that are not their own, and the degrees of freedom.
 
     The standard error of a leaning, noise of the questions included: over all judges, of the
     leanings to each model on the keys on which the judge's own model does not take part. Of M

@@ -61,7 +61,7 @@ def compare_models(
     margin: float | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """The difference in mean score of every two models, or of each and the baseline.
+    """Return the difference in mean score of every two models, or of each and the baseline.
 
     Compared are scores on one question and turn by one judge (and sample). Columns: those of `by`,
     model_a, model_b, score_a, score_b, difference (a - b), better_a, better_b (questions on which
@@ -100,7 +100,7 @@ def compare_judges(
     margin: float | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """The difference in agreement with `others` (the humans) of every two judges in `votes`.
+    """Return the difference in agreement with `others` (the humans) of every two judges in `votes`.
 
     A judge's agreement on a key (question, turn, pair of models) is the share of the others' votes
     that agree with it, and every key on which both judges gave a verdict weighs the same; `ties` is
@@ -136,7 +136,7 @@ def paired(
     names: Sequence[str] = ("question_id",),
     margin: float | None = None,
 ) -> pd.DataFrame:
-    """The mean of the column `difference` in each group, its interval, and p values.
+    """Return the mean of the column `difference` in each group, its interval, and p values.
 
     Where rows have a `weight`, several of them are one comparison: their weights sum to 1, their
     differences to its difference. `names` are the clusters.
@@ -183,7 +183,7 @@ def paired(
 def _two_by_two(
     rows: pd.DataFrame, key: list[str], name: str, baseline: str | None
 ) -> pd.DataFrame:
-    """Every two of the column `name` side by side on each key; a baseline is the second."""
+    """Return every two of the column `name` side by side on each key; a baseline is the second."""
     parts = dict(tuple(rows.groupby(name, sort=True)))
     pairs = (
         list(combinations(parts, 2))
@@ -237,7 +237,7 @@ def flips(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often the second version says otherwise than the first: a row per group of `by`.
+    """Return how often the second version says otherwise than the first: a row per group of `by`.
 
     Both are games, or both votes, of one judge in two versions (another model behind the name,
     another prompt, the same asked a month later); items are matched by question, turn, models and,
@@ -270,7 +270,8 @@ def flips(
 
 
 def moves(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """What became of each verdict: a row a verdict of the first version, a column of the second.
+    """Return what became of each verdict: a row a verdict of the first version, a column of the
+    second.
 
     Rows and columns are model_a, model_b, tie and none; in games model_a is the answer shown first.
     Raises FrameError as `flips` does.
@@ -289,7 +290,7 @@ def drift(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """What the flips do to each model's win rate and to the rate of ties, item by item.
+    """Return what the flips do to each model's win rate and to the rate of ties, item by item.
 
     A flip moves a number only where more go one way than the other. Columns: those of `by`,
     measure ("ties", "first shown" in games, and "win rate of <model>", ties half), before, after,
@@ -328,7 +329,7 @@ def drift(
 def _matched(
     before: pd.DataFrame, after: pd.DataFrame, by: By = None, questions: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """A row for each item that stands in both: what names it, `by`, before and after."""
+    """Return a row for each item that stands in both: what names it, `by`, before and after."""
     games = "sample" in before.columns
     key = ["question_id", "turn", "model_a", "model_b", *(["sample"] if games else [])]
     more = own_columns(before.assign(before=before["winner"]), by, questions, [*key, "before"])

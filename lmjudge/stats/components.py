@@ -28,7 +28,7 @@ _NESTED = SOURCES[:5]
 
 
 def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> pd.DataFrame:
-    """The variance of what a game is worth (win 1, tie 1/2, loss 0), by where it comes from.
+    """Return the variance of what a game is worth (win 1, tie 1/2, loss 0), by where it comes from.
 
     Sources, from the innermost: draw (the same request again), order (which answer stands first),
     judge, answers (other samples of both models' answers), question. What never varies here (one
@@ -100,7 +100,7 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
 
 
 def _leaning(rows: pd.DataFrame, meeting: list[str]) -> tuple[float, int]:
-    """The variance between judges of their mean worth of a meeting, and the pairs of judges.
+    """Return the variance between judges of their mean worth of a meeting, and the pairs of judges.
 
     Of the mean squares between judges and of their residuals (two-way, a question a row), over the
     questions that all judges of a meeting judged.
@@ -121,7 +121,7 @@ def _leaning(rows: pd.DataFrame, meeting: list[str]) -> tuple[float, int]:
 
 
 def _flipped(rows: pd.DataFrame) -> float:
-    """The share of the pairs judged in both orders whose mean verdicts in the two differ."""
+    """Return the share of the pairs judged in both orders whose mean verdicts in the two differ."""
     pair = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
     by_order = rows.groupby([*pair, "turned"], dropna=False)["worth"].mean().unstack("turned")
     both = by_order.dropna()
@@ -131,7 +131,9 @@ def _flipped(rows: pd.DataFrame) -> float:
 def _pairs(
     total: np.ndarray, size: np.ndarray, square: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of half the squared differences of all pairs in each part, and how many there are."""
+    """Return the sum of half the squared differences of all pairs in each part, and how many there
+    are.
+    """
     return (size * square - total**2) / 2, size * (size - 1) / 2
 
 
@@ -154,7 +156,9 @@ def _within(
 
 
 def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
-    """An array [3, meeting, question] of what the worths sum to, how many they are, and squares."""
+    """Return an array [3, meeting, question] of what the worths sum to, how many they are, and
+    squares.
+    """
     part = rows.groupby(meeting, dropna=False).ngroup().to_numpy()
     cell, shape = part * questions + rows["question"].to_numpy(), (part.max() + 1, questions)
     weights = (rows["worth"], np.ones(len(rows)), rows["worth"] ** 2)
@@ -165,8 +169,9 @@ def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
 def _split(
     squares: np.ndarray, pairs: np.ndarray, sums: np.ndarray, without: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The variance of each source, and the pairs that it rests on: a column for all questions, or
-    one without each."""
+    """Return the variance of each source, and the pairs that it rests on: a column for all
+    questions, or one without each.
+    """
     kept = sums.sum(axis=2, keepdims=True) - without * sums[:, :, : sums.shape[2] if without else 1]
     half, many = (part.sum(axis=0) for part in _pairs(*kept))
     squares = np.vstack([squares, half - squares.sum(axis=0)])
@@ -200,7 +205,8 @@ def power(
     chance: float = 0.8,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """The smallest gap that each design can see, and what it costs: a row for every combination.
+    """Return the smallest gap that each design can see, and what it costs: a row for every
+    combination.
 
     `variances` is what `components` found. A win rate over n questions has the variance
     (question + (answers + (judge + (order + draw / draws) / orders) / judges) / answers) / n, each
@@ -254,7 +260,7 @@ def power(
 def labels_needed(
     compared: pd.DataFrame, *, chance: float = 0.8, level: float | None = None
 ) -> pd.DataFrame:
-    """How many more human labels would tell each two judges (or models) apart.
+    """Return how many more human labels would tell each two judges (or models) apart.
 
     `compared` is what `compare_judges` or `compare_models` found, at its `level`. The number is
     that with which an interval leaves 0 out with the `chance` given, on average over how large the
@@ -294,7 +300,9 @@ def labels_needed(
 
 
 def _assured(seen: pd.Series, error: pd.Series, chance: float, edge: float) -> np.ndarray:
-    """How many times the labels there are an interval leaves 0 out with, by chance on average."""
+    """Return how many times the labels there are an interval leaves 0 out with, by chance on
+    average.
+    """
     from scipy.special import ndtr
 
     nodes, weights = np.polynomial.hermite_e.hermegauss(81)
@@ -312,7 +320,7 @@ def _assured(seen: pd.Series, error: pd.Series, chance: float, edge: float) -> n
 
 
 def _reach(chance: float, level: float) -> float:
-    """How many standard errors a difference must have to be seen with this chance."""
+    """Return how many standard errors a difference must have to be seen with this chance."""
     if not (0 < chance < 1 and 0 < level < 1):
         raise ValueError(
             f"chance is {chance!r} and level {level!r}; expected numbers between 0 and 1, such as"
@@ -324,7 +332,7 @@ def _reach(chance: float, level: float) -> float:
 
 
 def _variances(found: pd.DataFrame) -> dict[str, float]:
-    """The variance of each source, 0 where it is missing or negative."""
+    """Return the variance of each source, 0 where it is missing or negative."""
     needed = set(SOURCES) - {"leaning"}
     there = set(found["source"]) if {"source", "variance"} <= set(found.columns) else set()
     if there - {"leaning"} != needed:

@@ -65,7 +65,8 @@ class Cast:
     def crossed(
         self, by_question: np.ndarray, pulls: np.ndarray, question: np.ndarray
     ) -> tuple[np.ndarray, int]:
-        """The variance of estimates, crossed, and the voters: of the questions' and these pulls.
+        """Return the variance of estimates, crossed, and the voters: of the questions' and these
+        pulls.
 
         `pulls` has a row for each vote here, `question` the question of each key.
         """
@@ -85,7 +86,7 @@ class Cast:
 def tuned(
     human: np.ndarray, judge: np.ndarray, cluster: np.ndarray, cast: Cast | None = None
 ) -> Corrected:
-    """The mean of `human` over all keys, from its labels on some (missing elsewhere).
+    """Return the mean of `human` over all keys, from its labels on some (missing elsewhere).
 
     `judge` is the judge's label of every key; where it is missing it says nothing, and pulls
     neither way. Missing with fewer than three labelled clusters.
@@ -141,7 +142,7 @@ def corrected_win_rates(
     cluster: Cluster = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's win rate with the humans, by way of each judge: a row a judge and model.
+    """Return each model's win rate with the humans, by way of each judge: a row a judge and model.
 
     `votes` are the judges' (`resolve`), `human` the humans' on some of the same keys (question,
     turn, pair of models). A tie is half a win; every key weighs the same, whoever voted on it how
@@ -169,7 +170,8 @@ def corrected_scores(
     cluster: Cluster = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's mean score with the humans, by way of each judge: a row a judge and model.
+    """Return each model's mean score with the humans, by way of each judge: a row a judge and
+    model.
 
     Both are scores frames; a key is a question, turn and model, on which several scores of one
     judge (or of humans) are averaged. Columns and errors as in `corrected_win_rates`, with
@@ -187,7 +189,9 @@ def corrected_scores(
 def _estimates(
     rows: pd.DataFrame, cast: pd.DataFrame | None, key: list[str], name: str, level: float
 ) -> pd.DataFrame:
-    """A row a judge and model: its estimate, a share or a mean score, and what that rests on."""
+    """Return a row a judge and model: its estimate, a share or a mean score, and what that rests
+    on.
+    """
     measure = name.removeprefix("win_")
     made = []
     for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
@@ -231,8 +235,9 @@ def _estimates(
 
 
 def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
-    """A row for every key of each judge's votes: `said`, what its votes are worth to model_a, and
-    `human`, what the humans' are (missing where none voted). Sides as `by_name` has them.
+    """Return a row for every key of each judge's votes: `said`, what its votes are worth to
+    model_a, and `human`, what the humans' are (missing where none voted). Sides as `by_name` has
+    them.
 
     Raises FrameError where both share no key.
     """
@@ -243,7 +248,8 @@ def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside(said: pd.DataFrame, human: pd.DataFrame, key: list[str], value: str) -> pd.DataFrame:
-    """The mean `value` of each judge on each key, `said`, and people's, `human`, missing for none.
+    """Return the mean `value` of each judge on each key, `said`, and people's, `human`, missing for
+    none.
 
     Raises FrameError where both share no key.
     """
@@ -257,7 +263,7 @@ def beside(said: pd.DataFrame, human: pd.DataFrame, key: list[str], value: str) 
 
 
 def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Every key of `labelled` from both sides: model, other, human and said."""
+    """Return every key of `labelled` from both sides: model, other, human and said."""
     rows = labelled(votes, human)
     sides = [
         rows.assign(model=rows["model_a"], other=rows["model_b"]),
@@ -277,7 +283,8 @@ def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -
 
 
 def voters_of(human: pd.DataFrame, key: list[str], cluster: Cluster) -> pd.DataFrame | None:
-    """What each human said on each key (judge, worth) and its share; None where they are no sample.
+    """Return what each human said on each key (judge, worth) and its share; None where they are no
+    sample.
 
     Raises FrameError for clusters other than the question, or it and the judge.
     """
@@ -300,7 +307,7 @@ def voters_of(human: pd.DataFrame, key: list[str], cluster: Cluster) -> pd.DataF
 
 
 def cast_on(part: pd.DataFrame, cast: pd.DataFrame, key: list[str] = KEY) -> Cast:
-    """The humans' votes on some keys; from the other side where the key is `turned`."""
+    """Return the humans' votes on some keys; from the other side where the key is `turned`."""
     turned = part["turned"] if "turned" in part.columns else False
     places = part[key].assign(place=np.arange(len(part)), turned=turned)
     met = places.merge(cast, on=key)
@@ -322,7 +329,9 @@ def corrected_shares(
     *,
     level: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Shares cut at 0 and 1, their intervals' ends, and the effective rows on the rarer side."""
+    """Return shares cut at 0 and 1, their intervals' ends, and the effective rows on the rarer
+    side.
+    """
     value = np.clip(value, 0, 1)
     # At 0 or 1 a corrected share still varies; the nearest share inside says how much.
     inside = np.clip(value, 0.5 / max(n, 1), 1 - 0.5 / max(n, 1))
@@ -334,7 +343,8 @@ def corrected_shares(
 
 
 def _worth(one: Corrected) -> dict[str, float]:
-    """How many labelled keys the humans alone would have needed, and what a judge's is worth.
+    """Return how many labelled keys the humans alone would have needed, and what a judge's is
+    worth.
 
     The variances are estimates; a judge's key that seems to be worth less than nothing is worth 0.
     """
@@ -356,7 +366,7 @@ def corrected_ratings(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's rating with the humans, by way of each judge: best first within a judge.
+    """Return each model's rating with the humans, by way of each judge: best first within a judge.
 
     What `corrected_win_rates` does to a mean is done here to the score equations of the
     Bradley-Terry fit: their human part over the labelled keys, less weight times the judge's there,
@@ -426,7 +436,7 @@ class _Data:
 
     @classmethod
     def of(cls, part: pd.DataFrame, models: list[str], cast: Cast | None) -> _Data:
-        """The keys of one judge, coded."""
+        """Return the keys of one judge, coded."""
         rows, place = np.arange(len(part)), {model: at for at, model in enumerate(models)}
         design = np.zeros((len(part), len(models)))
         design[rows, part["model_a"].map(place)] = 1.0
@@ -435,7 +445,7 @@ class _Data:
         return cls(design, human, said, pd.factorize(part["question_id"])[0], cast)
 
     def of_judge(self) -> _Data:
-        """The same keys as if what the judge said were the humans' labels."""
+        """Return the same keys as if what the judge said were the humans' labels."""
         return _Data(self.design, self.said, self.said, self.question)
 
     @property
@@ -474,7 +484,10 @@ class _Data:
         return sums[0], sums[1], slopes[0], slopes[1]
 
     def fit(self, weight: float) -> _Fit:
-        """The strengths that solve the corrected score equations; missing where nothing does."""
+        """Return the strengths that solve the corrected score equations.
+
+        They are missing where nothing does.
+        """
         size = self.design.shape[1]
         none = np.full(size, np.nan)
         beta = np.zeros(size)
@@ -503,7 +516,7 @@ class _Data:
         return _Fit(beta - beta.mean(), variance)
 
     def _by_vote(self, beta: np.ndarray, weight: float) -> np.ndarray:
-        """The scores of `fit` at the labelled keys, a row for each human vote."""
+        """Return the scores of `fit` at the labelled keys, a row for each human vote."""
         cast = self.cast
         if cast is None:
             return np.zeros((0, len(beta)))
@@ -516,7 +529,7 @@ class _Data:
         return (share * (mine - weight * theirs))[:, None] * self.design[at]
 
     def weigh(self, start: float) -> float:
-        """The weight between 0 and 1 with the least variance, at the fit of another."""
+        """Return the weight between 0 and 1 with the least variance, at the fit of another."""
         fitted = self.fit(start).beta
         if not np.isfinite(fitted).all():
             return 0.0

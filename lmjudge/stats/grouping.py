@@ -98,7 +98,8 @@ def check_once(rows: pd.DataFrame, key: Sequence[str], otherwise: str) -> None:
 
 
 def from_both_sides(votes: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
-    """Each vote once for each of its models: `model`, and `model_b`, the opponent or the baseline.
+    """Return each vote once for each of its models: `model`, and `model_b`, the opponent or the
+    baseline.
 
     Columns that end in _a are then the model's. Raises FrameError for a baseline that never played.
     """
@@ -111,7 +112,7 @@ def from_both_sides(votes: pd.DataFrame, baseline: str | None = None) -> pd.Data
 def grouped(
     frame: pd.DataFrame, by: By, questions: pd.DataFrame | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The frame, with its questions' categories where `by` names them, and `by` as a list.
+    """Return the frame, with its questions' categories where `by` names them, and `by` as a list.
 
     Verdicts that are labels in no order are left out (see `label_shares`).
     Raises FrameError for a column that is not there, and for questions that hold a question_id
@@ -149,7 +150,8 @@ def grouped(
 def own_columns(
     frame: pd.DataFrame, by: By, questions: pd.DataFrame | None, key: Collection[str]
 ) -> list[str]:
-    """The columns that `by` names beside the key and the questions' category: judge, language ...
+    """Return the columns that `by` names beside the key and the questions' category: judge,
+    language ...
 
     The frame's rows are then compared within each of their values alone. Raises FrameError for
     columns that are not there.
@@ -160,7 +162,10 @@ def own_columns(
 
 
 def totals(rows: pd.DataFrame, columns: list[str], names: list[str]) -> pd.DataFrame:
-    """What `names` sum to in each group of `columns`, in order; in all where there are none."""
+    """Return what `names` sum to in each group of `columns`, in order.
+
+    In all where there are none.
+    """
     if columns:
         sums = rows.groupby(columns, dropna=False, sort=True)[names].sum().reset_index()
         return in_order(sums, columns).reset_index(drop=True)
@@ -168,7 +173,7 @@ def totals(rows: pd.DataFrame, columns: list[str], names: list[str]) -> pd.DataF
 
 
 def how_many(rows: pd.DataFrame, columns: list[str], groups: pd.DataFrame) -> np.ndarray | int:
-    """How many of the rows are in each of some groups of `columns`."""
+    """Return how many of the rows are in each of some groups of `columns`."""
     if not columns:
         return len(rows)
     found = rows.groupby(columns, dropna=False).size().rename("rows").reset_index()
@@ -177,7 +182,7 @@ def how_many(rows: pd.DataFrame, columns: list[str], groups: pd.DataFrame) -> np
 
 
 def by_name(frame: pd.DataFrame) -> pd.DataFrame:
-    """The games or votes with the sides of each pair in the order of the models' names.
+    """Return the games or votes with the sides of each pair in the order of the models' names.
 
     The further column `turned` says which rows were swapped for it. Raises FrameError as
     `two_models` does.
@@ -189,12 +194,12 @@ def by_name(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def worth_of(winner: pd.Series) -> pd.Series:
-    """What each vote is worth to model_a: 1, 1/2 for a tie, 0; missing without a verdict."""
+    """Return what each vote is worth to model_a: 1, 1/2 for a tie, 0; missing without a verdict."""
     return winner.map({"model_a": 1.0, "tie": 0.5, "model_b": 0.0}).astype(float)
 
 
 def on_questions(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows as they are; FrameError for those without a question_id.
+    """Return the rows as they are; FrameError for those without a question_id.
 
     Where what is compared is on one question, rows without one would be taken for one question's.
     """
@@ -209,7 +214,7 @@ def on_questions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def model_of(judge: object, models: Collection[object] = ()) -> str:
-    """The model in a judge's name, `model/prompt` or `model/prompt/parser`.
+    """Return the model in a judge's name, `model/prompt` or `model/prompt/parser`.
 
     A model's name may hold "/" itself; a name that is one of `models` is that model.
 
@@ -223,7 +228,10 @@ def model_of(judge: object, models: Collection[object] = ()) -> str:
 
 
 def two_models(frame: pd.DataFrame) -> pd.DataFrame:
-    """The games or votes as they are; FrameError for a model that is missing or meets itself."""
+    """Return the games or votes as they are.
+
+    FrameError for a model that is missing or meets itself.
+    """
     nobody = frame["model_a"].isna() | frame["model_b"].isna()
     if nobody.any():
         raise FrameError(

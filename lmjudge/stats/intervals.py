@@ -52,7 +52,7 @@ def estimate(
     level: float = 0.95,
     name: str = "value",
 ) -> pd.DataFrame:
-    """One row per group of `by` (in sorted order; one row in all where it is empty).
+    """Return one row per group of `by` (in sorted order; one row in all where it is empty).
 
     Columns: those of `by`, `name` (sum of `top` over sum of `bottom`, 1 where not given), n
     (rows), too_few, low, high, no_verdict (rows whose top or bottom is missing; they are left out),
@@ -117,7 +117,7 @@ def _independent(
     top: np.ndarray,
     bottom: np.ndarray,
 ) -> np.ndarray:
-    """The sum of squares of independent rows about the share of their own pair of models.
+    """Return the sum of squares of independent rows about the share of their own pair of models.
 
     The pairs that met are no sample: how far their shares are apart is no error.
     """
@@ -135,7 +135,7 @@ def _independent(
 def spread(
     group: np.ndarray, count: int, by_way: Ways, pulls: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The variance of each group's estimate, its clusters and its degrees of freedom.
+    """Return the variance of each group's estimate, its clusters and its degrees of freedom.
 
     `pulls` is what each row moves the estimate by, `weights` its share of the denominator. With two
     ways of clustering variances add, less that of both ways together, and the smaller number of
@@ -151,7 +151,7 @@ def spread(
 
 
 def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The clusters of both ways together; `second` may hold two voters a row."""
+    """Return the clusters of both ways together; `second` may hold two voters a row."""
     width = int(second.max(initial=0)) + 1
     by_first = first.astype(np.int64) * width
     return np.where(second < 0, -1, (by_first if second.ndim == 1 else by_first[:, None]) + second)
@@ -204,7 +204,7 @@ def _voters(cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 def _sum_of_squares(
     group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each group's sum of squared pulls of clusters, and each cluster's share and group."""
+    """Return each group's sum of squared pulls of clusters, and each cluster's share and group."""
     owner, pull, cell = _apart(group, count, cluster, pulls)
     h = np.bincount(cell, weights, len(pull))
     # A cluster that holds everything is the estimate, and nothing varies about it.
@@ -213,7 +213,7 @@ def _sum_of_squares(
 
 
 def _of_pairs(way: np.ndarray) -> bool:
-    """Whether rows are pairs of votes by two named voters."""
+    """Return whether rows are pairs of votes by two named voters."""
     return way.ndim == 2 and bool((way.min(axis=1) >= 0).any())
 
 
@@ -227,7 +227,9 @@ def _apart(
 
 
 def skewed(owner: np.ndarray, pull: np.ndarray, count: int) -> np.ndarray:
-    """Whether each group has fewer clusters than 25 times the squared skewness of their pulls."""
+    """Return whether each group has fewer clusters than 25 times the squared skewness of their
+    pulls.
+    """
     scale = np.sqrt(np.bincount(owner, pull**2, count))[owner]
     third = np.bincount(owner, (pull / np.where(scale > 0, scale, 1)) ** 3, count)
     return 25 * third**2 > 1
@@ -236,7 +238,7 @@ def skewed(owner: np.ndarray, pull: np.ndarray, count: int) -> np.ndarray:
 def t_interval(
     value: np.ndarray, variance: np.ndarray, dof: np.ndarray, *, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Student's interval with so many degrees of freedom; missing where nothing varies."""
+    """Return Student's interval with so many degrees of freedom; missing where nothing varies."""
     half = t_quantile(dof, level) * np.sqrt(np.where(variance > 0, variance, np.nan))
     return value - half, value + half
 
@@ -249,7 +251,7 @@ def share_interval(
     *,
     level: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval at the sample size at which one share alone has this variance.
+    """Return Wilson's interval at the sample size at which one share alone has this variance.
 
     Where nothing varies (no row, or every row, has it) each cluster counts as one row, which is
     the least that they can be worth. Missing with fewer than two clusters.
@@ -267,7 +269,10 @@ def share_interval(
 def wilson(
     count: np.ndarray, n: np.ndarray, *, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval for `count` of `n` independent rows; missing where n is 0 or missing."""
+    """Return Wilson's interval for `count` of `n` independent rows.
+
+    Both ends are missing where n is 0 or missing.
+    """
     from statsmodels.stats.proportion import proportion_confint
 
     check_level(level)
@@ -285,7 +290,7 @@ def wilson(
 
 
 def t_quantile(dof: np.ndarray, level: float) -> np.ndarray:
-    """Student's quantile; missing where the degrees of freedom are."""
+    """Return Student's quantile; missing where the degrees of freedom are."""
     from scipy.special import stdtrit
 
     check_level(level)
@@ -299,7 +304,7 @@ def check_level(level: float) -> None:
 
 
 def two_sided(value: np.ndarray, error: np.ndarray, dof: np.ndarray | float) -> np.ndarray:
-    """Student's p value of no difference; missing where the error is 0 or missing."""
+    """Return Student's p value of no difference; missing where the error is 0 or missing."""
     from scipy.special import stdtr
 
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -309,7 +314,7 @@ def two_sided(value: np.ndarray, error: np.ndarray, dof: np.ndarray | float) -> 
 def equivalent(
     value: np.ndarray, error: np.ndarray, dof: np.ndarray | float, margin: float
 ) -> np.ndarray:
-    """The p value of a difference of `margin` or more: the greater of two one-sided tests'.
+    """Return the p value of a difference of `margin` or more: the greater of two one-sided tests'.
 
     Raises ValueError for a margin that is not positive.
     """
@@ -322,7 +327,7 @@ def equivalent(
 
 
 def holm(p_values: np.ndarray | pd.Series) -> np.ndarray:
-    """Holm's correction over the p values that are known."""
+    """Return Holm's correction over the p values that are known."""
     made = np.array(p_values, dtype=float)
     known = np.flatnonzero(np.isfinite(made))
     order = known[np.argsort(made[known], kind="stable")]
@@ -332,7 +337,7 @@ def holm(p_values: np.ndarray | pd.Series) -> np.ndarray:
 
 
 def groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """The distinct values of `by`, in order, and for each row the number of its group."""
+    """Return the distinct values of `by`, in order, and for each row the number of its group."""
     if not by:
         return pd.DataFrame(index=pd.RangeIndex(1)), np.zeros(len(rows), dtype=np.int64)
     number = rows.groupby(by, dropna=False, sort=True).ngroup().to_numpy(np.int64)
@@ -363,7 +368,7 @@ def ways(rows: pd.DataFrame, cluster: Cluster = None, *, by: Collection[str] = (
 def cluster_names(
     rows: pd.DataFrame, cluster: Cluster = None, *, by: Collection[str] = ()
 ) -> list[str]:
-    """The columns that rows are clustered by: those named, else the default.
+    """Return the columns that rows are clustered by: those named, else the default.
 
     The default is question_id, crossed with judge where `voters_repeat`, unless `by` takes judges
     apart. Raises FrameError for a column that is not there, and for more than two.
@@ -384,7 +389,8 @@ def cluster_names(
 
 
 def voters_repeat(votes: pd.DataFrame) -> bool:
-    """Whether five people or more are named and vote on several questions: a sample of voters.
+    """Return whether five people or more are named and vote on several questions: a sample of
+    voters.
 
     People are the judges whose `group` is not "llm". Two raters, or four, are themselves what is
     studied, and too few to tell how others would differ.
@@ -397,13 +403,14 @@ def voters_repeat(votes: pd.DataFrame) -> bool:
 
 
 def people_of(votes: pd.DataFrame) -> pd.Series:
-    """Which votes are of people who are named."""
+    """Return which votes are of people who are named."""
     known = votes["group"].astype(object)
     return votes["judge"].notna() & known.notna() & (known != "llm")
 
 
 def noted(made: pd.DataFrame, *frames: pd.DataFrame) -> pd.DataFrame:
-    """The estimates, with what their intervals do not cover in attrs["not_covered"], if anything.
+    """Return the estimates, with what their intervals do not cover in attrs["not_covered"], if
+    anything.
 
     Where people are unnamed nothing says which votes are one person's: intervals are about other
     questions, and say nothing of how other voters would differ.
@@ -417,7 +424,7 @@ def noted(made: pd.DataFrame, *frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_question(votes: pd.DataFrame, column: str) -> pd.Series:
-    """The value of a column by question; FrameError where it varies within one."""
+    """Return the value of a column by question; FrameError where it varies within one."""
     pairs = votes[["question_id", column]].drop_duplicates()
     if pairs["question_id"].duplicated().any():
         first = pairs.loc[pairs["question_id"].duplicated(), "question_id"].iloc[0]

@@ -14,7 +14,7 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def by_cluster(cell, other, cluster, count):  # type: ignore[no-untyped-def]
-    """The cells and the `other` numbers by cluster, and where each cluster's end; stable."""
+    """Return the cells and the `other` numbers by cluster, and where each cluster's end; stable."""
     ends = np.zeros(count + 1, dtype=np.int64)
     for row in range(len(cell)):
         ends[cluster[row] + 1] += 1
@@ -32,7 +32,7 @@ def by_cluster(cell, other, cluster, count):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def by_both(cell, one, two, ones, twos):  # type: ignore[no-untyped-def]
-    """The cells by `two`, by `one`, and by both (those with several cells), with their ends."""
+    """Return the cells by `two`, by `one`, and by both where several, with their ends."""
     first, owner, two_ends = by_cluster(cell, one, two, twos)
     voter = np.empty_like(two)
     start = 0
@@ -59,7 +59,7 @@ def by_both(cell, one, two, ones, twos):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def outer_products(order, ends, first, last, width, gaps, ties):  # type: ignore[no-untyped-def]
-    """The sum of the clusters' scores' outer products, and how many clusters have a score.
+    """Return the sum of the clusters' scores' outer products, and how many clusters have a score.
 
     Of the clusters from `first` to before `last`. A cell whose gap is missing has no score.
     """
@@ -109,7 +109,7 @@ def outer_products(order, ends, first, last, width, gaps, ties):  # type: ignore
 
 @njit(cache=True, nogil=True)
 def elo_pass(a, b, outcome, ratings, k, unit):  # type: ignore[no-untyped-def]
-    """Ratings after battles in their order, in place; `unit` is ln(base) / scale."""
+    """Return ratings after battles in their order, in place; `unit` is ln(base) / scale."""
     for row in range(len(a)):
         if outcome[row] == 3:
             continue
@@ -123,7 +123,7 @@ def elo_pass(a, b, outcome, ratings, k, unit):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def elo_rounds(uniform, keep, other, first, second, got, ratings, k, unit):  # type: ignore[no-untyped-def]
-    """Ratings (rounds, models) after battles drawn by (rounds, battles) numbers, in place."""
+    """Update ratings (rounds, models) by battles drawn by (rounds, battles) numbers, in place."""
     for at in range(uniform.shape[0]):
         here = ratings[at]
         for step in range(uniform.shape[1]):

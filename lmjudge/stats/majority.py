@@ -30,7 +30,7 @@ def majority(
     rule: Literal["tie", "strict", "half"] = "tie",
     judge: str = "majority",
 ) -> pd.DataFrame:
-    """The votes of the majority, as a votes frame: what most voters said on each key.
+    """Return the votes of the majority, as a votes frame: what most voters said on each key.
 
     A key is a question, turn and unordered pair of models; votes without a verdict don't count.
     `rule` says what becomes of an even split among the most frequent verdicts: "tie" (a plurality;
@@ -80,7 +80,7 @@ def ceiling(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How far a judge could agree with these votes: a row per group of `by` and measure.
+    """Return how far a judge could agree with these votes: a row per group of `by` and measure.
 
     Measures, on keys with two votes or more: "pairs", how often two of the votes agree (pooled,
     each unordered pair once: the papers' human-human); "left_out", how often a vote agrees with
@@ -162,7 +162,8 @@ def ceiling(
 def scores_as_votes(
     scores: pd.DataFrame, *, delta: float = 0.1, group: str = "llm"
 ) -> pd.DataFrame:
-    """The votes that single grades amount to: the higher score wins, on every pair of models.
+    """Return the votes that single grades amount to: the higher score wins, on every pair of
+    models.
 
     A vote for each pair of models graded on one question, turn and sample by one judge; scores no
     further apart than `delta` are a tie (FastChat's common.py, TIE_DELTA). Where either score is

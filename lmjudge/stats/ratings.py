@@ -57,7 +57,8 @@ def bradley_terry(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's rating by maximum likelihood, best first, with its intervals and rank set.
+    """Return each model's rating by maximum likelihood, best first, with its intervals and rank
+    set.
 
     `votes` is a frame or the path of a Parquet file; model_a, model_b and winner are read. The odds
     of one model over another are base ** (difference / scale). `ties` are half a win for each
@@ -150,7 +151,7 @@ def rating_differences(
     base: float = 10,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How far apart every two Bradley-Terry ratings are, or each and the `baseline`'s.
+    """Return how far apart every two Bradley-Terry ratings are, or each and the `baseline`'s.
 
     Arguments as in `bradley_terry`. The error of a difference takes the full covariance of the
     ratings, which two intervals side by side do not. Columns: model_a (the higher), model_b,
@@ -200,7 +201,7 @@ def rating_differences(
 def _fitted(
     votes: Votes, ties: Ties, cluster: Cluster, ridge: float
 ) -> tuple[Counts, Fit, sandwich.Rows | None]:
-    """The counts, the fit, and where there are clusters the rows."""
+    """Return the counts, the fit, and where there are clusters the rows."""
     check_choice("ties", ties, "half", "davidson")
     columns = cluster_columns(votes, cluster)
     names: dict[str, int] = {}
@@ -214,7 +215,10 @@ def _fitted(
 
 
 def cluster_columns(votes: Votes, cluster: Cluster) -> list[str]:
-    """The columns that battles are clustered by: those named, else the default; none for ()."""
+    """Return the columns that battles are clustered by: those named, else the default.
+
+    There are none for ().
+    """
     if cluster is not None:
         return [cluster] if isinstance(cluster, str) else list(cluster)
     if isinstance(votes, pd.DataFrame):
@@ -247,7 +251,7 @@ def rating_frame(
     base: float,
     initial: float,
 ) -> pd.DataFrame:
-    """Strengths (natural log-odds) as the frame of ratings, best first."""
+    """Return strengths (natural log-odds) as the frame of ratings, best first."""
     per_unit = scale / np.log(base)
     made = pd.DataFrame({"model": counts.models, "rating": initial + per_unit * strength})
     made["low"], made["high"] = initial + per_unit * low, initial + per_unit * high
@@ -282,7 +286,9 @@ def rating_frame(
 def surely_apart(
     strength: np.ndarray, found: sandwich.Spread, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How many are surely above each, and surely below: all pairs at once, by Holm's correction."""
+    """Return how many are surely above each, and surely below: all pairs at once, by Holm's
+    correction.
+    """
     i, j = np.triu_indices(len(strength), 1)
     gap = strength[i] - strength[j]
     sure = holm(two_sided(gap, found.of_differences[i, j], found.clusters - 1.0)) < 1 - level
@@ -295,14 +301,17 @@ def surely_apart(
 
 
 def _few(counts: Counts, clusters: int) -> np.ndarray:
-    """Which ratings rest on too little: few clusters, or few wins or losses."""
+    """Return which ratings rest on too little: few clusters, or few wins or losses."""
     won = counts.wins.sum(axis=1) + counts.ties.sum(axis=1) / 2
     lost = counts.wins.sum(axis=0) + counts.ties.sum(axis=1) / 2
     return (np.minimum(won, lost) < 10) | (clusters < FEW_CLUSTERS)
 
 
 def percentiles(rounds: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """The central `level` of each row of rounds; what is missing in a round counts as anything."""
+    """Return the central `level` of each row of rounds.
+
+    What is missing in a round counts as anything.
+    """
     tail = (1 - level) / 2
     if np.isfinite(rounds).all():
         low, high = np.quantile(rounds, [tail, 1 - tail], axis=1)
@@ -314,7 +323,7 @@ def percentiles(rounds: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarra
 
 
 def student(clusters: int, level: float) -> float:
-    """Student's quantile for an interval at `level` from so many clusters."""
+    """Return Student's quantile for an interval at `level` from so many clusters."""
     return float(t_quantile(np.array(clusters - 1.0), level))
 
 
@@ -343,7 +352,8 @@ def _warn(counts: Counts, fitted: Fit) -> None:
 def win_fractions(
     votes: Votes, *, ties: Literal["drop", "half"] = "drop", level: float = 0.95
 ) -> pd.DataFrame:
-    """The share of its battles with each other model that each model won: a row an ordered pair.
+    """Return the share of its battles with each other model that each model won: a row an ordered
+    pair.
 
     `ties` are not counted ("drop", the arena's matrix) or half a win. Columns: model_a, model_b,
     wins, ties, losses (of model_a), win_fraction, n, low, high (Wilson's, as if the votes were
@@ -376,7 +386,8 @@ def win_fractions(
 
 
 def predicted_wins(ratings: pd.DataFrame, *, scale: float = 400, base: float = 10) -> pd.DataFrame:
-    """What each model is expected to win of its battles with each other: a row an ordered pair.
+    """Return what each model is expected to win of its battles with each other: a row an ordered
+    pair.
 
     `ratings` has the columns model and rating; `scale` and `base` are those that they were made
     with. Columns: model_a, model_b, win_rate (a tie counts as half); missing between two that are
@@ -397,7 +408,7 @@ def predicted_wins(ratings: pd.DataFrame, *, scale: float = 400, base: float = 1
 
 
 def separability(ratings: pd.DataFrame) -> pd.DataFrame:
-    """The share of pairs of models whose intervals don't overlap: one row.
+    """Return the share of pairs of models whose intervals don't overlap: one row.
 
     Columns: separable, pairs, separability (missing with one model). A missing limit separates
     nothing. Raises FrameError without the columns model, low, high. Source: Arena-Hard, arXiv
@@ -436,7 +447,7 @@ def elo(
     base: float = 10,
     initial: float = 1000,
 ) -> pd.DataFrame:
-    """Each model's Elo rating after all votes in their order, best first.
+    """Yield each model's Elo rating after all votes in their order, best first.
 
     `votes` is a frame or the path of a Parquet file. They are taken in the order of `time` where it
     is there (a file must be in that order already), else in the order of the rows. Each vote moves
@@ -482,7 +493,7 @@ def elo_bootstrap(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's Elo rating over resampled battles, best median first.
+    """Return each model's Elo rating over resampled battles, best median first.
 
     Each of `n_boot` rounds draws as many battles as there are, with replacement and in random
     order, and rates them from the start, as the arena's boards of 2023 did: so the order in which
@@ -525,7 +536,7 @@ def elo_bootstrap(
 
 
 def _pass(battles: Battles, ratings: np.ndarray, k: float, unit: float) -> None:
-    """Ratings after battles in their order, in place."""
+    """Update ratings by battles in their order, in place."""
     fast = compiled()
     if fast is not None:
         fast.elo_pass(battles.a, battles.b, battles.outcome, ratings, k, unit)
@@ -552,7 +563,10 @@ def _rounds(
     k: float,
     unit: float,
 ) -> None:
-    """The compiled kernel `elo_rounds`, in numpy: all rounds a battle further at a time."""
+    """Do what the compiled kernel `elo_rounds` does, in numpy.
+
+    It takes all rounds a battle further at a time.
+    """
     row = np.arange(len(ratings))
     place = uniform.T * len(keep)
     cells = place.astype(np.int64)
@@ -585,7 +599,9 @@ def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_order(battles: Battles, last: Any) -> tuple[Battles, Any]:
-    """The battles in the order of their time, where they have one, and the last of the times."""
+    """Return the battles in the order of their time, where they have one, and the last of the
+    times.
+    """
     if "time" not in battles.rows.columns:
         return battles, None
     time = battles.rows["time"]

@@ -17,7 +17,7 @@ from lmjudge.stats.text import counts_per_vote
 def clustered_logit(
     design: pd.DataFrame, won: pd.Series, cluster: pd.Series, *, level: float = 0.95
 ) -> pd.DataFrame:
-    """A row per column of `design`: value (log odds), error, dof, low, high, too_few.
+    """Return a row per column of `design`: value (log odds), error, dof, low, high, too_few.
 
     `won` is between 0 and 1 (a tie is 0.5). The fit is statsmodels' GLM; the variance is CR2 over
     clusters with Satterthwaite's degrees of freedom (Pustejovsky and Tipton 2018), which hold where
@@ -67,7 +67,7 @@ def clustered_logit(
 
 
 def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """The coefficients by statsmodels, or None where there is no finite and single best."""
+    """Return the coefficients by statsmodels, or None where there is no finite and single best."""
     import warnings
 
     # statsmodels.api takes a second more.
@@ -161,7 +161,7 @@ def judge_terms(
 def _habits(
     rows: pd.DataFrame, answers: pd.DataFrame | None, own: dict[str, str], models: set[str]
 ) -> dict[tuple[str, str], pd.Series]:
-    """The terms of each habit and judge by (kind, judge): 0 in the other judges' games."""
+    """Return the terms of each habit and judge by (kind, judge): 0 in the other judges' games."""
     made: dict[tuple[str, str], pd.Series] = {}
     ratio = None
     if answers is not None:

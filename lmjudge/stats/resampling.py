@@ -30,7 +30,8 @@ _STEPS = 40
 def bootstrap(
     fit: Fit, models: list[str], *, rounds: int, seed: int, ridge: float, rows: Rows | None = None
 ) -> np.ndarray:
-    """The rated strengths in each round, (models, rounds); over clusters where `rows` are given.
+    """Return the rated strengths in each round, (models, rounds); over clusters where `rows` are
+    given.
 
     Infinite where a model only won or only lost in a round, missing where the round's votes do not
     compare the models at all. The same seed gives the same draws on any machine.
@@ -96,7 +97,7 @@ def _as_drawn(drawn: np.ndarray) -> np.ndarray:
 
 
 def _by_cluster(fit: Fit, rows: Rows) -> tuple[int, Callable[[np.ndarray], np.ndarray]]:
-    """How many clusters there are, and what their weights in each round make of the cells."""
+    """Return the number of clusters, and a function from their weights to the cells' counts."""
     from scipy import sparse
 
     cells = np.arange(1, fit.pairs.outcomes.size + 1).reshape(fit.pairs.outcomes.shape)
@@ -118,7 +119,7 @@ def _by_cluster(fit: Fit, rows: Rows) -> tuple[int, Callable[[np.ndarray], np.nd
 
 
 def _one(fit: Fit, models: list[str], outcomes: np.ndarray, ridge: float) -> np.ndarray:
-    """The strengths in one round, fitted from the start; where it cannot be, missing."""
+    """Return the strengths in one round, fitted from the start; where it cannot be, missing."""
     pairs = replace(fit.pairs, outcomes=outcomes)
     try:
         strength, rated = limits(pairs, models, ridge=ridge)

@@ -27,7 +27,7 @@ def ranking_accuracy(
     pairs: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often the chosen answer has the higher reward: a row per group of `by`.
+    """Return how often the chosen answer has the higher reward: a row per group of `by`.
 
     The chosen reward must be strictly higher: equal rewards count as wrong, as in RewardBench.
     `by` may name "section" where `sections` maps sections to their subsets: a section's accuracy
@@ -73,7 +73,9 @@ def ranking_accuracy(
 def _sized(
     rows: pd.DataFrame, right: pd.Series, columns: list[str], sizes: Mapping[str, float]
 ) -> dict[str, pd.Series]:
-    """What `estimate` takes (top, bottom, squares) where subsets weigh as much as `sizes` says."""
+    """Return what `estimate` takes (top, bottom, squares) where subsets weigh as much as `sizes`
+    says.
+    """
     keys = [rows[name] for name in columns]
     pairs = right.groupby([*keys, rows["subset"]], dropna=False).transform("count")
     weight = (rows["subset"].map(dict(sizes)).astype(float) / pairs).fillna(1.0)
@@ -89,7 +91,7 @@ def _sized(
 def reward_length(
     rewards: pd.DataFrame, pairs: pd.DataFrame, *, by: By = ("model",), level: float = 0.95
 ) -> pd.DataFrame:
-    """How rewards go with length: the correlation of their differences within pairs.
+    """Return how rewards go with length: the correlation of their differences within pairs.
 
     Per group of `by`: correlation (Pearson's, through the origin, of reward_chosen -
     reward_rejected with the difference in words: which answer is called chosen then changes
@@ -140,7 +142,7 @@ def reward_length(
 def reward_calibration(
     votes: pd.DataFrame, rewards: pd.DataFrame, *, bins: int = 5, level: float = 0.95
 ) -> pd.DataFrame:
-    """Whether sigmoid(r_a - r_b) is how often voters prefer a: a row a bin, and one for all.
+    """Return whether sigmoid(r_a - r_b) is how often voters prefer a: a row a bin, and one for all.
 
     `rewards` has question_id, model and reward (see `reward_answers`; sample 0 where it has
     several), `votes` are on first turns; ties count half. Each vote is taken from the side whose
@@ -192,7 +194,10 @@ def reward_calibration(
 
 
 def _with_pairs(rewards: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
-    """The rewards with the columns of their pairs; without pairs each is a prompt of its own."""
+    """Return the rewards with the columns of their pairs.
+
+    Without pairs each is a prompt of its own.
+    """
     if pairs is None:
         return rewards.assign(prompt=rewards["pair_id"])
     known = check(pairs, "pairs").set_index("pair_id")
@@ -209,7 +214,7 @@ _KEY = ["question_id", "model", "sample"]
 
 
 def rank_samples(answers: pd.DataFrame, rewards: pd.DataFrame) -> pd.DataFrame:
-    """The answers with `reward` and `rank`: 1 is the highest reward among a model's samples.
+    """Return the answers with `reward` and `rank`: 1 is the highest reward among a model's samples.
 
     `rewards` has question_id, model, sample and reward. Ranks are within question and model; of
     equal rewards the lower sample comes first. Group r of the paper's Figure 4 (a, b) is the

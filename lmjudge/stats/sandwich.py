@@ -43,7 +43,7 @@ class Rows:
     def of(
         cls, battles: Battles, columns: Sequence[str], names: dict[str, int], models: list[str]
     ) -> Rows:
-        """The rows of coded votes, their clusters in one column of the frame, or in two."""
+        """Return the rows of coded votes, their clusters in one column of the frame, or in two."""
         small = 4 * len(names) ** 2 < 2**31
         cell = np.multiply(battles.a, len(names), dtype=np.int32 if small else np.int64)
         np.add(cell, battles.b, out=cell)
@@ -61,7 +61,7 @@ class Rows:
     def table(
         self, fit: Fit, i_side: np.ndarray, j_side: np.ndarray, unknown: float = 0
     ) -> np.ndarray:
-        """A flat table over cells of (3, pairs) values: as i, and as j, stands first.
+        """Return a flat table over cells of (3, pairs) values: as i, and as j, stands first.
 
         Cells that the fit doesn't know (no verdict, an infinite strength) hold `unknown`.
         """
@@ -74,7 +74,7 @@ class Rows:
         return made.ravel()
 
     def outcomes(self, fit: Fit, cell: np.ndarray) -> np.ndarray:
-        """How many of some cells are of each outcome of each pair that the fit knows."""
+        """Return how many of some cells are of each outcome of each pair that the fit knows."""
         shape = fit.pairs.outcomes.shape
         number = np.arange(1, fit.pairs.outcomes.size + 1).reshape(shape)
         at = self.table(fit, number, number)[cell]
@@ -111,7 +111,7 @@ class Spread:
 
 
 def spread_of(bread: np.ndarray, meats: Sequence[tuple[np.ndarray, int]]) -> Spread:
-    """The sandwich: of each way's sum of outer products and how many clusters it has."""
+    """Return the sandwich: of each way's sum of outer products and how many clusters it has."""
     parts = [
         np.einsum("ij,jk->ik", np.einsum("ij,jk->ik", bread, meat), bread.T)
         * (count / max(count - 1, 1))
@@ -121,14 +121,16 @@ def spread_of(bread: np.ndarray, meats: Sequence[tuple[np.ndarray, int]]) -> Spr
 
 
 def spread(fit: Fit, rows: Rows | None) -> Spread:
-    """The covariance of the rated strengths: of clusters where there are rows, else of battles."""
+    """Return the covariance of the rated strengths: of clusters where there are rows, else of
+    battles.
+    """
     bread = linalg.cho_solve(linalg.cho_factor(fit.information), np.eye(len(fit.information)))
     meats = [of_battles(fit, fit.pairs.outcomes)] if rows is None else of_clusters(fit, rows)
     return spread_of(bread[: len(fit.rated)], meats)
 
 
 def both_ways(ways: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The ways of clustering, and of two both together."""
+    """Return the ways of clustering, and of two both together."""
     if len(ways) == 1:
         return list(ways)
     one, two = ways
@@ -137,7 +139,7 @@ def both_ways(ways: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def of_battles(fit: Fit, outcomes: np.ndarray) -> tuple[np.ndarray, int]:
-    """The sum over battles of the score's outer product, and how many battles there are."""
+    """Return the sum over battles of the score's outer product, and how many battles there are."""
     pairs, (gap, tie) = fit.pairs, residuals(fit)
     size = pairs.size
     made = np.zeros_like(fit.information)
@@ -150,7 +152,7 @@ def of_battles(fit: Fit, outcomes: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def of_clusters(fit: Fit, rows: Rows) -> list[tuple[np.ndarray, int]]:
-    """The sum over clusters of the score's outer product, and how many clusters there are.
+    """Return the sum over clusters of the score's outer product, and the number of clusters.
 
     Of each way of clustering; of two also of both together.
     """
@@ -193,7 +195,7 @@ def of_clusters(fit: Fit, rows: Rows) -> list[tuple[np.ndarray, int]]:
 def _outer_products(
     rows: Rows, owner: np.ndarray, count: int, width: int, gaps: np.ndarray, ties: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """The compiled kernel of this name, in scipy."""
+    """Return the compiled kernel of this name, in scipy."""
     from scipy import sparse
 
     score = gaps[rows.cell]

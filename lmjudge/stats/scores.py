@@ -19,7 +19,7 @@ def mean_scores(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """The mean score of each group of `by`: its columns, score, too_few, n, low,
+    """Return the mean score of each group of `by`: its columns, score, too_few, n, low,
     high, no_verdict.
 
     The mean is over rows (not the mean of the turns' means, which differs where one turn lost
@@ -97,7 +97,8 @@ def score_totals(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """The totals of both sides of two-score games, one row per pair of models (and per `by`).
+    """Return the totals of both sides of two-score games, one row per pair of models (and per
+    `by`).
 
     Columns: model_a, model_b, those of `by`, total_a, total_b, wins_a, ties, wins_b (games in which
     one score is higher, or both are equal), relative (100 * total_a / total_b), too_few, n (games),
@@ -128,7 +129,8 @@ def score_totals(
 def relative_quality(
     games: pd.DataFrame, *, baseline: str, via: str, level: float = 0.95
 ) -> pd.DataFrame:
-    """Each model's scores in percent of the baseline's, by way of the model that all of them met.
+    """Return each model's scores in percent of the baseline's, by way of the model that all of them
+    met.
 
     A model's value is (its total / via's total, in their games) x (via's total / the baseline's,
     in theirs); via's own is the second factor, and the baseline's is 100 by definition, with no
@@ -176,7 +178,7 @@ def relative_quality(
 
 
 def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """The baseline's games with the baseline as model_b; all games as shown without one."""
+    """Return the baseline's games with the baseline as model_b; all games as shown without one."""
     games = two_models(games)
     if baseline is None:
         return games
@@ -186,7 +188,7 @@ def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
 
 
 def _ratio(games: pd.DataFrame) -> tuple[float, pd.Series]:
-    """The first side's total over the second's, and how much each question pulls it."""
+    """Return the first side's total over the second's, and how much each question pulls it."""
     totals = games.groupby("question_id", dropna=False)[["score_a", "score_b"]].sum()
     whole = totals["score_b"].sum() or np.nan
     ratio = totals["score_a"].sum() / whole

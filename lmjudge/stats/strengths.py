@@ -30,7 +30,7 @@ class Pairs:
 
     @classmethod
     def of(cls, wins: np.ndarray, ties: np.ndarray) -> Pairs:
-        """The pairs of a square table of wins and a symmetric one of ties."""
+        """Return the pairs of a square table of wins and a symmetric one of ties."""
         i, j = np.nonzero(np.triu(wins + wins.T + ties, 1))
         return cls(len(wins), i, j, np.array([wins[i, j], wins[j, i], ties[i, j]], dtype=float))
 
@@ -42,7 +42,7 @@ class Pairs:
         return wins, ties + ties.T
 
     def among(self, models: np.ndarray) -> Pairs:
-        """The pairs among some of the models, numbered anew."""
+        """Return the pairs among some of the models, numbered anew."""
         if len(models) == self.size:
             return self
         wins, ties = self.tables
@@ -71,7 +71,7 @@ class Fit:
 
 
 def fit(counts: Counts, *, ties: Ties, ridge: float) -> Fit:
-    """The maximum-likelihood strengths; infinite for models that only won or only lost.
+    """Return the maximum-likelihood strengths; infinite for models that only won or only lost.
 
     Raises FrameError where groups of models cannot be compared: they never met, or no chain of
     wins leads from one to the other and neither is the only one that could be rated.
@@ -92,7 +92,7 @@ def fit(counts: Counts, *, ties: Ties, ridge: float) -> Fit:
 
 
 def limits(pairs: Pairs, models: list[str], *, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """Strengths with the infinite ones filled in, and the models whose strength is finite.
+    """Return strengths with the infinite ones filled in, and the models whose strength is finite.
 
     By Ford (1957) strengths are finite among models that have all won, by some chain, against each
     other (a tie is half a win for both). The largest such group is rated; above it are those that
@@ -134,7 +134,9 @@ def limits(pairs: Pairs, models: list[str], *, ridge: float) -> tuple[np.ndarray
 
 
 def newton(pairs: Pairs, *, with_nu: bool, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """The strengths (and log nu, last) that maximise the likelihood, and the information there."""
+    """Return the strengths (and log nu, last) that maximise the likelihood, and the information
+    there.
+    """
     beta = np.zeros(pairs.size + with_nu)
     value = likelihood(beta, pairs, with_nu, ridge)
     for _ in range(200):
@@ -153,7 +155,7 @@ def newton(pairs: Pairs, *, with_nu: bool, ridge: float) -> tuple[np.ndarray, np
 
 
 def likelihood(beta: np.ndarray, pairs: Pairs, with_nu: bool, ridge: float) -> float:
-    """The log-likelihood of strengths, less the ridge."""
+    """Return the log-likelihood of strengths, less the ridge."""
     won, lost, tied = pairs.outcomes
     gap = beta[pairs.i] - beta[pairs.j]
     penalty = ridge / 2 * float(beta[: pairs.size] @ beta[: pairs.size])
@@ -169,7 +171,7 @@ def likelihood(beta: np.ndarray, pairs: Pairs, with_nu: bool, ridge: float) -> f
 def derivatives(
     beta: np.ndarray, pairs: Pairs, with_nu: bool, ridge: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The score, and the information with the constant direction (which it lacks) added."""
+    """Return the score, and the information with the constant direction (which it lacks) added."""
     won, lost, tied = pairs.outcomes
     n = won + lost + tied
     expected, tie = expectations(beta, pairs, with_nu)
@@ -191,7 +193,8 @@ def derivatives(
 def expectations(
     beta: np.ndarray, pairs: Pairs, with_nu: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """What i is expected to get of a battle with j (a tie is a half), and the chance of a tie.
+    """Return what i is expected to get of a battle with j (a tie is a half), and the chance of a
+    tie.
 
     `beta` may have a second dimension: many fits at once.
     """
@@ -206,13 +209,13 @@ def expectations(
 
 
 def incidence(pairs: Pairs, worth: np.ndarray) -> np.ndarray:
-    """What each model is given where a pair's `worth` goes to i and is taken from j."""
+    """Return what each model is given where a pair's `worth` goes to i and is taken from j."""
     plus = np.bincount(pairs.i, worth, pairs.size)
     return plus - np.bincount(pairs.j, worth, pairs.size)
 
 
 def laplacian(pairs: Pairs, weight: np.ndarray) -> np.ndarray:
-    """The sum over pairs of weight (e_i - e_j)(e_i - e_j)'."""
+    """Return the sum over pairs of weight (e_i - e_j)(e_i - e_j)'."""
     made = np.zeros((pairs.size, pairs.size))
     made[pairs.i, pairs.j] = made[pairs.j, pairs.i] = -weight
     made[np.diag_indices(pairs.size)] = -made.sum(axis=1)
@@ -220,7 +223,7 @@ def laplacian(pairs: Pairs, weight: np.ndarray) -> np.ndarray:
 
 
 def _more_wins_than_ties(pairs: Pairs) -> bool:
-    """Whether some circle of wins and ties (which go both ways) holds more wins than ties.
+    """Return whether some circle of wins and ties (which go both ways) holds more wins than ties.
 
     Along a direction in which log nu grows by e, strengths must differ by 2 e or more for each win
     and by 2 e or less for each tie, if the likelihood is not to fall. Such differences exist

@@ -39,7 +39,7 @@ def style_ratings(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's Bradley-Terry rating with the answers' style held equal, best first.
+    """Return each model's Bradley-Terry rating with the answers' style held equal, best first.
 
     Each covariate c is a count in two columns, c_a and c_b, such as tokens_a and tokens_b; what
     enters the log-odds is (a - b) / (a + b + 1), divided by its root mean square and not centred,
@@ -80,7 +80,7 @@ def style_effects(
     ridge: float = 0.0,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """What style does to the log-odds of a win, the models held equal: a row a covariate.
+    """Return what style does to the log-odds of a win, the models held equal: a row a covariate.
 
     Columns: covariate, effect (natural log-odds per root mean square of the covariate), odds_ratio
     (its exponential), too_few (fewer than 20 clusters), n (votes with a verdict), low, high (of the
@@ -117,7 +117,7 @@ class _Sorted:
     ways: tuple[np.ndarray, ...] = ()
 
     def expected(self, beta: np.ndarray) -> np.ndarray:
-        """What is expected of i in each row."""
+        """Return what is expected of i in each row."""
         size = self.pairs.size
         between = beta[self.pairs.i] - beta[self.pairs.j]
         log_odds = np.repeat(between, np.diff(self.starts))
@@ -127,7 +127,7 @@ class _Sorted:
             return 1 / (1 + np.exp(-log_odds))
 
     def parts(self) -> list[_Sorted]:
-        """The rows in parts that stay in the cache, cut between pairs."""
+        """Return the rows in parts that stay in the cache, cut between pairs."""
         total = self.starts[-1]
         cuts = np.searchsorted(self.starts, np.arange(0, total, _CHUNK))
         edges = np.unique(np.append(cuts, len(self.starts) - 1))
@@ -142,7 +142,7 @@ class _Sorted:
         return made
 
     def derivatives(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The score and the information."""
+        """Return the score and the information."""
         expected = self.expected(beta)
         residual = self.got - expected
         sums = np.add.reduceat(residual, self.starts[:-1])
@@ -151,11 +151,11 @@ class _Sorted:
         return score, self._products(expected * (1 - expected))
 
     def meat(self, beta: np.ndarray) -> np.ndarray:
-        """The sum of the score's outer product if each row is a cluster."""
+        """Return the sum of the score's outer product if each row is a cluster."""
         return self._products((self.got - self.expected(beta)) ** 2)
 
     def _products(self, weight: np.ndarray) -> np.ndarray:
-        """The sum over rows of weight times the outer product of the design's row."""
+        """Return the sum over rows of weight times the outer product of the design's row."""
         size, at = self.pairs.size, self.starts[:-1]
         made = np.zeros((size + len(self.style),) * 2)
         made[:size, :size] = laplacian(self.pairs, np.add.reduceat(weight, at))
@@ -269,7 +269,7 @@ def _newton(data: _Sorted, beta: np.ndarray, ridge: float) -> Styled:
 
 
 def _cluster_meat(data: _Sorted, beta: np.ndarray, way: np.ndarray) -> tuple[np.ndarray, int]:
-    """The sum over clusters of the score's outer product, and how many clusters there are."""
+    """Return the sum over clusters of the score's outer product, and the number of clusters."""
     from scipy import sparse
 
     owner, found = pd.factorize(way)

@@ -39,7 +39,7 @@ COUNTS: dict[str, Callable[[str], int]] = {
 
 
 def rouge_l(reference: str, answer: str, *, stem: bool = False) -> float:
-    """The F-measure of ROUGE-L: of the longest common subsequence of words, between 0 and 1.
+    """Return the F-measure of ROUGE-L: of the longest common subsequence of words, between 0 and 1.
 
     Words are runs of a-z and 0-9 in lower case, as in Google's rouge-score, so that a text without
     any (Chinese, say) has none and scores 0. With `stem` words of more than three letters are
@@ -56,7 +56,7 @@ def rouge_l(reference: str, answer: str, *, stem: bool = False) -> float:
 
 
 def word_counts(texts: Iterable[str]) -> pd.Series:
-    """How many words each text has, words being what white space separates.
+    """Return how many words each text has, words being what white space separates.
 
     >>> word_counts(["one two", "", " three "]).tolist()
     [2, 0, 1]
@@ -136,7 +136,7 @@ def counts_per_vote(
 
 
 def length_histogram(texts: Iterable[str], bins: Sequence[float] | None = None) -> pd.DataFrame:
-    """How many texts have so many words: a row per bin, columns low, high, count.
+    """Return how many texts have so many words: a row per bin, columns low, high, count.
 
     `bins` are the edges, numpy.linspace(0, 512, 100) without (arXiv 2304.03277, Figure 1d); a bin
     holds its lower edge, the last but one its upper edge too. Texts beyond the last edge are the
@@ -219,7 +219,7 @@ def _pipeline(name: str | os.PathLike[str]) -> Any:
 def score_counts(
     scores: pd.DataFrame, *, by: By = ("model",), questions: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """How often each score was given: columns of `by`, score, count, share, n, no_verdict.
+    """Return how often each score was given: columns of `by`, score, count, share, n, no_verdict.
 
     Scores are as they are: zeros and half points that a judge gave stay in the table. n is the
     number of scores in the group, no_verdict that of rows without one. Source: arXiv 2304.03277,
@@ -265,7 +265,9 @@ def _stemmer() -> Callable[[str], str]:
 
 
 def _common(first: list[str], second: list[str]) -> int:
-    """The length of the longest common subsequence, a row of the table being one whole number."""
+    """Return the length of the longest common subsequence, a row of the table being one whole
+    number.
+    """
     places: dict[str, int] = {}
     for i, word in enumerate(first):
         places[word] = places.get(word, 0) | 1 << i

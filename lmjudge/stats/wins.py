@@ -44,7 +44,7 @@ def win_rates(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Each model's win rate over all its votes, or over those against the baseline alone.
+    """Return each model's win rate over all its votes, or over those against the baseline alone.
 
     `ties` says what a tie is worth: "half" a win (FastChat's win_rate_adjusted), "keep" no win but
     a vote (its win_rate), "drop" not counted. `pool`: "votes" pools all votes, so that opponents
@@ -97,7 +97,8 @@ def win_rate_bounds(
     by: By = None,
     ties: Literal["half", "drop", "keep"] = "half",
 ) -> pd.DataFrame:
-    """Each model's win rate with its missing verdicts lost, left out, and won: no assumption.
+    """Return each model's win rate with its missing verdicts lost, left out, and won: no
+    assumption.
 
     Win rates leave missing verdicts out, as if they were missing at random; failures often go with
     long or odd answers. Arguments as in `win_rates`. Columns: those of `by`, model, worst (every
@@ -132,7 +133,7 @@ def vote_shares(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How the votes on each pair of models fell: the shares of both sides and of ties.
+    """Return how the votes on each pair of models fell: the shares of both sides and of ties.
 
     The two models are in the order of their names, from whichever side they were shown. Columns:
     those of `by`, model_a, model_b, outcome (model_a, model_b, tie), count, share, too_few, n
@@ -162,7 +163,10 @@ def vote_shares(
 
 
 def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Series]:
-    """What `estimate` is to be given for the mean over opponents: top, bottom and squares."""
+    """Return what `estimate` is to be given for the mean over opponents.
+
+    These are top, bottom and squares.
+    """
     known = rows[rows["worth"].notna()]
     keys = [known[name] for name in columns]
     per_model = known.groupby(columns, dropna=False)
@@ -301,7 +305,8 @@ def equal_length_win_rates(
 def shares(
     counts: pd.DataFrame, *, count: str = "count", n: str = "n", level: float = 0.95
 ) -> pd.DataFrame:
-    """The frame with the share that each count is of its n: columns share, n, low, high added.
+    """Return the frame with the share that each count is of its n: columns share, n, low, high
+    added.
 
     Shares and intervals are fractions; the intervals are Wilson's (1927), as if the n had been
     drawn independently: a count says nothing of its clusters, so they are the least that is

@@ -29,7 +29,8 @@ def train_answerer(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """The Training of a causal language model on conversations: `LocalEndpoint(out)` then answers.
+    """Return the Training of a causal language model on conversations: `LocalEndpoint(out)` then
+    answers.
 
     `lineup` (see `line_up`) has a conversation a row: the turns of its question, and of its answer;
     `held_out` is another, on other questions. The loss is on the tokens that the assistant said,
@@ -75,7 +76,7 @@ def train_answerer(
 def conversation_items(
     lineup: pd.DataFrame, tokenizer: Any, longest: int
 ) -> tuple[list[Item], int, dict[str, int]]:
-    """Conversations as tokens, and for each token whether the assistant said it.
+    """Return conversations as tokens, and for each token whether the assistant said it.
 
     Items have `ids` and `said` (1 or 0, one a token), and none is longer than `longest`. The second
     is how many exchanges were cut, the third how many were left out, by reason.
@@ -103,7 +104,7 @@ def conversation_items(
 def tokens_said(
     tokenizer: Any, exchanges: Sequence[tuple[str, str]]
 ) -> tuple[list[int], list[int]]:
-    """The tokens of a conversation, and for each 1 where the assistant said it, else 0.
+    """Return the tokens of a conversation, and for each 1 where the assistant said it, else 0.
 
     What it said ends with the mark that ends its turn. A token that joins the template's last space
     to the answer's first word is the assistant's. Raises FrameError for a chat template under which
@@ -140,7 +141,7 @@ def tokens_said(
 
 
 def spoken(lineup: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
-    """Whether the tokens that carry loss are the assistant's, counted by their text.
+    """Return whether the tokens that carry loss are the assistant's, counted by their text.
 
     Columns: tokens ("the assistant's": the answers that are, with the mark that ends their turn,
     exactly the text of a run of tokens with loss; "anything else": the runs that are none), share,
@@ -170,7 +171,10 @@ def spoken(lineup: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
 def _parts(
     exchanges: list[tuple[str, str]], tokenizer: Any, longest: int
 ) -> list[list[tuple[str, str]]]:
-    """The exchanges in as few runs as fit; one that does not fit alone is a run of its own."""
+    """Return the exchanges in as few runs as fit.
+
+    One that does not fit alone is a run of its own.
+    """
     parts: list[list[tuple[str, str]]] = []
     for two in exchanges:
         if parts and len(tokens_said(tokenizer, [*parts[-1], two])[0]) <= longest:

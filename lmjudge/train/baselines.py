@@ -8,7 +8,9 @@ from lmjudge.frames import WINNERS, check, frame, swap
 
 
 def longer_rewards(pairs: pd.DataFrame) -> pd.DataFrame:
-    """A rewards frame in which an answer's reward is its number of words: the longer one wins."""
+    """Return a rewards frame in which an answer's reward is its number of words: the longer one
+    wins.
+    """
     check(pairs, "pairs")
     chosen, rejected = (
         pairs[side].map(lambda text: float(len(text.split()))) for side in ("chosen", "rejected")
@@ -17,7 +19,7 @@ def longer_rewards(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def word_rewards(train: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """A rewards frame of a logistic regression on which words the answers of `train` have.
+    """Return a rewards frame of a logistic regression on which words the answers of `train` have.
 
     The reward is linear in 1 + log of each word's count (words of two pairs or more), scaled to
     length one, and is fitted, with scikit-learn's defaults, to the differences within pairs, each
@@ -44,7 +46,10 @@ def word_rewards(train: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def longer_votes(pairings: pd.DataFrame) -> pd.DataFrame:
-    """A votes frame by a judge that takes the longer first answer; a tie where both are as long."""
+    """Return a votes frame by a judge that takes the longer first answer.
+
+    It is a tie where both are as long.
+    """
     check(pairings, "pairings")
     words = [pairings[f"answer_{side}"].map(lambda turns: len(turns[0].split())) for side in "ab"]
     winner = pd.Series("tie", pairings.index, dtype=object)
@@ -53,7 +58,7 @@ def longer_votes(pairings: pd.DataFrame) -> pd.DataFrame:
 
 
 def majority_votes(votes: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
-    """A votes frame by a judge that says of all pairings what most of the `votes` say.
+    """Return a votes frame by a judge that says of all pairings what most of the `votes` say.
 
     Sides are those in the order of the models' names; ties in number go to the first of model_a,
     model_b, tie.

@@ -136,7 +136,7 @@ def new_base(
     context: int = 512,
     seed: int = 0,
 ) -> Path:
-    """The folder, with a small model in it, and a tokenizer learned from these texts.
+    """Return the folder, with a small model in it, and a tokenizer learned from these texts.
 
     For trying things on any machine. The tokenizer is a byte-level BPE of `texts` alone, so give
     those that are trained on. Of "opt", for classifiers, there is the config alone, and a training

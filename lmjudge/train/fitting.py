@@ -51,7 +51,7 @@ def fit(
     device: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The metrics of a training; model, tokenizer, card and metrics.csv are then in `out`.
+    """Return the metrics of a training; model, tokenizer, card and metrics.csv are then in `out`.
 
     `batch_size` prompts (votes, conversations) on each device, `accumulate` batches a step, a
     cosine schedule after `warmup` of the steps, bfloat16 where the device has it, activations kept
@@ -147,7 +147,7 @@ def _whole(weight: Any) -> Any:
 
 
 def last_whole(folder: Path) -> str | None:
-    """The last checkpoint in a folder that was saved to its end; None where there is none.
+    """Return the last checkpoint in a folder that was saved to its end; None where there is none.
 
     What a kill left unfinished has no trainer_state.json, which is written last; a damaged one
     cannot be read. Raises TrainingError where there are checkpoints and none of them is whole.
@@ -172,7 +172,7 @@ def last_whole(folder: Path) -> str | None:
 
 
 def _state(what: Any) -> str:
-    """A digest of items, or of a model: its config, and a thousand of each weight."""
+    """Return a digest of items, or of a model: its config, and a thousand of each weight."""
     total = hashlib.sha256()
     if isinstance(what, list):
         total.update(json.dumps(what).encode())

@@ -70,7 +70,7 @@ class Fitted(transformers.Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """The batches of a step, and their whole weight in all processes."""
+        """Return the batches of a step, and their whole weight in all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         weight = torch.stack([batch["weight"].sum() for batch in batches] or [torch.zeros(())])
         return batches, self.accelerator.reduce(weight.sum().float().to(device), "sum")
@@ -83,7 +83,7 @@ class Fitted(transformers.Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The batch's part of the step's loss; TrainingError where it is no number."""
+        """Return the batch's part of the step's loss; TrainingError where it is no number."""
         total, _, _ = self.judged(model, inputs)
         # Gradients are averaged over processes, and this is a sum.
         loss = total * self.accelerator.num_processes / num_items_in_batch
@@ -92,7 +92,7 @@ class Fitted(transformers.Trainer):
         return (loss, {}) if return_outputs else loss
 
     def broken(self, what: str) -> TrainingError:
-        """The error of a training whose numbers are no numbers."""
+        """Return the error of a training whose numbers are no numbers."""
         folder = Path(str(self.args.output_dir))
         return TrainingError(
             f"{what} at step {self.state.global_step}; lower the learning rate: the last good"
@@ -101,7 +101,7 @@ class Fitted(transformers.Trainer):
         )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The loss and the accuracy on all that is held out, shared out among the processes."""
+        """Return loss and accuracy on the held-out rows, which the processes share."""
         sharded = self.is_fsdp_enabled
         model: Any = self.model_wrapped if sharded else self.model
         model.eval()
@@ -133,12 +133,12 @@ class Fitted(transformers.Trainer):
         return metrics
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """The weighted loss of a batch, how many of it are right, and of how many."""
+        """Return the weighted loss of a batch, how many of it are right, and of how many."""
         raise NotImplementedError
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Items as a batch."""
+        """Return items as a batch."""
         raise NotImplementedError
 
 
@@ -166,7 +166,7 @@ class Pairwise(Fitted):
     """The pairwise ranking loss: each prompt weighs one, whatever pairs it has."""
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """The loss of a batch, how many pairs the rewards order rightly, and of how many."""
+        """Return the loss of a batch, how many pairs the rewards order rightly, and of how many."""
         rewards = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).logits[:, 0]
@@ -176,7 +176,7 @@ class Pairwise(Fitted):
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Prompts as a batch: all their responses, and their pairs as places in it."""
+        """Return prompts as a batch: all their responses, and their pairs as places in it."""
         batch = _padded(tokenizer, [ids for item in items for ids in item["ids"]])
         better, worse, weight, start = [], [], [], 0
         for item in items:
@@ -195,7 +195,7 @@ class Classified(Fitted):
     """Cross-entropy over the classes of a verdict; a showing weighs as many as voted on it."""
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """The loss of a batch, how many votes its likeliest classes meet, and of how many."""
+        """Return a batch's loss, the votes that its likeliest classes meet, and all its votes."""
         made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         votes = inputs["votes"]
         loss = -(votes * functional.log_softmax(made.logits.float(), dim=-1)).sum()
@@ -204,7 +204,7 @@ class Classified(Fitted):
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Showings as a batch; `votes` is how many said each class."""
+        """Return showings as a batch; `votes` is how many said each class."""
         batch = _padded(tokenizer, [item["ids"] for item in items])
         votes = torch.tensor([item["votes"] for item in items], dtype=torch.float32)
         return batch | {"votes": votes, "weight": votes.sum(dim=1)}
@@ -216,7 +216,9 @@ class Answering(Fitted):
     best = "loss"
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """The loss of a batch, how many of the assistant's tokens were foreseen, of how many."""
+        """Return the loss of a batch, how many of the assistant's tokens were foreseen, of how
+        many.
+        """
         made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         said = inputs["weight"][:, 1:].bool()
         logits, label = made.logits[:, :-1][said].float(), inputs["input_ids"][:, 1:][said]
@@ -225,7 +227,10 @@ class Answering(Fitted):
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Conversations as a batch, padded at the end; `weight` is 1 where the assistant spoke."""
+        """Return conversations as a batch, padded at the end.
+
+        `weight` is 1 where the assistant spoke.
+        """
         batch = _padded(tokenizer, [item["ids"] for item in items])
         weight = torch.zeros(batch["input_ids"].shape)
         for row, item in enumerate(items):

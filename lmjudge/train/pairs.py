@@ -47,7 +47,8 @@ def pairs_from_scores(scores: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFram
 
 
 def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
-    """The pairs that votes amount to, the winner chosen: a pairs frame, one row a decided vote.
+    """Return the pairs that votes amount to, the winner chosen: a pairs frame, one row a decided
+    vote.
 
     Ties and missing verdicts make no pair; the first turn is taken, and sample 0 of each answer.
     Columns besides: question_id, model_chosen, model_rejected. Raises FrameError where an answer is
@@ -71,7 +72,8 @@ def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
 def split_pairs(
     pairs: pd.DataFrame, *, held_out: float = 0.1, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The pairs to train on and those held out: no prompt is in both, and order does not matter.
+    """Return the pairs to train on and those held out: no prompt is in both, and order does not
+    matter.
 
     About `held_out` of the prompts, at least one, are held out: those whose hash with the seed is
     least. Raises FrameError where there are fewer than two prompts.
@@ -93,7 +95,7 @@ def split_pairs(
 
 
 def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The pairs from which something can be learned, and how many were left out, by reason."""
+    """Return the pairs that a model can learn from, and the number left out by reason."""
     check(pairs, "pairs")
     empty = pairs[["prompt", "chosen", "rejected"]].apply(
         lambda texts: texts.isna() | (texts.astype(str).str.strip() == "")
@@ -110,7 +112,8 @@ def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
-    """The pairings, or the lineup, with every answer cut to its first words, both sides alike.
+    """Return the pairings, or the lineup, with every answer cut to its first words, both sides
+    alike.
 
     For judges of a short context: cutting the whole text would cut one side only.
     """
@@ -129,7 +132,7 @@ def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
 
 
 def digest_of(rows: Iterable[Any]) -> str:
-    """The SHA-256 over rows of JSON, in their order."""
+    """Return the SHA-256 over rows of JSON, in their order."""
     total = hashlib.sha256()
     for row in rows:
         total.update(canonical_json(row) + b"\n")

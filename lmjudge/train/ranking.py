@@ -12,7 +12,7 @@ from lmjudge.records import Asks, Failure, Reply, Request
 
 
 def reward_pairs(pairs: pd.DataFrame, model: RewardEndpoint | str, *, store: Asks) -> pd.DataFrame:
-    """The rewards of both responses of each pair: a rewards frame, one row a pair.
+    """Yield the rewards of both responses of each pair: a rewards frame, one row a pair.
 
     `model` is the endpoint that scores what the store lacks, or, to replay, the name that it had.
     Columns: pair_id, subset, model, reward_chosen, reward_rejected (missing where scoring failed),
@@ -48,7 +48,7 @@ def reward_pairs(pairs: pd.DataFrame, model: RewardEndpoint | str, *, store: Ask
 def reward_answers(
     lineup: pd.DataFrame, model: RewardEndpoint | str, *, store: Asks
 ) -> pd.DataFrame:
-    """The reward of each answer of a lineup, to its question's first turn.
+    """Return the reward of each answer of a lineup, to its question's first turn.
 
     Columns: question_id, model, sample, reward_model, reward (missing where scoring failed),
     truncated (tokens lost), key. Raises what the store raises.
@@ -70,7 +70,7 @@ def reward_answers(
 
 
 def reward_request(name: str, prompt: str, response: str) -> Request:
-    """The request for the reward of a response to a prompt."""
+    """Return the request for the reward of a response to a prompt."""
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
     return Request(name, messages, kind="reward")
 

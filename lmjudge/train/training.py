@@ -51,7 +51,8 @@ def train_reward_model(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """The Training of a reward model that gives the chosen response more than the rejected one.
+    """Return the Training of a reward model that gives the chosen response more than the rejected
+    one.
 
     Minimises the mean over prompts of the mean over their pairs of -log sigmoid(r_chosen -
     r_rejected). `pairs` is a pairs frame; all pairs of a prompt are in one batch, in which each
@@ -102,7 +103,10 @@ def train_reward_model(
 
 
 def prompt_items(pairs: pd.DataFrame, tokenizer: Any, longest: int) -> tuple[list[Item], int]:
-    """Each prompt's responses as tokens, once each, its pairs as places among them; texts cut."""
+    """Return each prompt's responses as tokens, once each, its pairs as places among them.
+
+    Texts are cut.
+    """
     from lmjudge.endpoints.scorer import encode
 
     items, cut = [], 0
@@ -136,7 +140,8 @@ def train_judge(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """The Training of a judge that is a classifier: the first answer is better, the second, a tie.
+    """Return the Training of a judge that is a classifier: the first answer is better, the second,
+    a tie.
 
     `votes` is a votes frame, `pairings` (see `pair_up`) has the texts that were voted on, in either
     order; every vote is learned from in both orders. What the model reads is the `prompt` as a
@@ -183,7 +188,8 @@ def _vote_items(
     tokenizer: Any,
     longest: int,
 ) -> tuple[list[Item], int, dict[str, int]]:
-    """Each pair voted on, in both orders, as tokens and votes by class; texts cut; votes left out.
+    """Return each pair voted on, in both orders, as tokens and votes by class; texts cut; votes
+    left out.
 
     A text that many voted on is one item: it is read once, and weighs as many.
     """

@@ -18,7 +18,7 @@ _NEEDED = {"question_id", "model_a", "model_b", "judge"}
 
 
 def read(path: Path) -> list[Vote]:
-    """The votes of a file, in order; none where there is no file.
+    """Return the votes of a file, in order; none where there is no file.
 
     A last line that was cut off is no vote. Raises BadRow for any other line that is none.
     """
@@ -26,7 +26,8 @@ def read(path: Path) -> list[Vote]:
 
 
 def append(path: Path, votes: Sequence[Vote], same: Callable[[Vote], object]) -> bool:
-    """Whether the votes were written: all or none, and none where the file has one the `same` as.
+    """Return whether the votes were written: all or none, and none where the file has one the
+    `same` as.
 
     They are on the disk when this returns. The file is locked meanwhile, so that several may vote
     into it; a line that was cut off before is taken away first.
@@ -54,7 +55,7 @@ def append(path: Path, votes: Sequence[Vote], same: Callable[[Vote], object]) ->
 
 
 def take_back(path: Path, wanted: Callable[[Vote], bool]) -> list[Vote]:
-    """The votes taken off the end of the file: as many of the last as are `wanted`."""
+    """Return the votes taken off the end of the file: as many of the last as are `wanted`."""
     if not path.exists():
         return []
     with _locked(path) as file:
@@ -73,7 +74,10 @@ def take_back(path: Path, wanted: Callable[[Vote], bool]) -> list[Vote]:
 
 
 def pair_of(vote: Mapping[str, Any]) -> tuple[Any, int, frozenset[str]]:
-    """What one vote a voter is cast on: question, turn and the two models, in either order."""
+    """Return what one vote a voter is cast on.
+
+    It is the question, the turn and the two models, in either order.
+    """
     return vote["question_id"], vote.get("turn", 1), frozenset((vote["model_a"], vote["model_b"]))
 
 
@@ -85,7 +89,7 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _mended(path: Path, file: IO[bytes]) -> list[Vote]:
-    """The votes of a file open for writing, whose last line then is whole."""
+    """Return the votes of a file open for writing, whose last line then is whole."""
     file.seek(0)
     body = file.read()
     votes, whole = _votes(path, body)
@@ -96,7 +100,7 @@ def _mended(path: Path, file: IO[bytes]) -> list[Vote]:
 
 
 def _votes(path: Path, body: bytes) -> tuple[list[Vote], int]:
-    """The votes in the bytes of a file, and how many of the bytes are whole lines."""
+    """Return the votes in the bytes of a file, and how many of the bytes are whole lines."""
     votes: list[Vote] = []
     at = 0
     for number, line in enumerate(body.splitlines(keepends=True), 1):

@@ -27,7 +27,8 @@ def browse(
     questions: pd.DataFrame | None = None,
     answers: pd.DataFrame | None = None,
 ) -> Browser:
-    """A Browser of games or scores: a question's answers side by side, their judgments below.
+    """Return a Browser of games or scores: a question's answers side by side, their judgments
+    below.
 
     As a cell's last line it is shown in JupyterLab, with filters and a search; `.find(...)` is the
     same in Python, `.shown` the rows that the filters let through, `.html()` a page of it. The
@@ -88,7 +89,7 @@ class Browser:
         return self.judged.iloc[self._found].reset_index(drop=True)
 
     def find(self, **filters: str) -> pd.DataFrame:
-        """The rows that the filters let through, which are then also what is shown.
+        """Return the rows that the filters let through, which are then also what is shown.
 
         Filters: category, model and other (its opponent), judge, only ("differ": judges disagree on
         the case, "flips": a judge's two orders do, "missing": no verdict was read) and search (text
@@ -121,7 +122,7 @@ class Browser:
         return self.shown
 
     def state(self) -> dict[str, Any]:
-        """What the widget shows: the filters, the cases in view, and one case in full."""
+        """Return what the widget shows: the filters, the cases in view, and one case in full."""
         start = self.at // LISTED * LISTED
         return {
             "view": "browse",
@@ -145,7 +146,8 @@ class Browser:
             self.at = min(max(message["go"], 0), max(len(self.order) - 1, 0))
 
     def html(self, first: int | None = 100) -> str:
-        """The judgments let through as one HTML page of its own: the first cases, or with None all.
+        """Return the judgments let through as one HTML page of its own: the first cases, or with
+        None all.
 
         Nothing is loaded; without JavaScript the cases stand one below the other, with it they can
         be filtered and searched.
@@ -153,7 +155,7 @@ class Browser:
         return page(self.page_cases(first), len(self._found), len(self.order))
 
     def page_cases(self, first: int | None) -> list[dict[str, Any]]:
-        """The first cases let through, in full, each with its category and marks."""
+        """Return the first cases let through, in full, each with its category and marks."""
         cases, held = [], self.case_of[self._found]
         for case in self.order[:first]:
             rows = self._found[held == case]
@@ -163,7 +165,7 @@ class Browser:
         return cases
 
     def label(self, case: int) -> str:
-        """A case in a line: question, turn, category and models."""
+        """Return a case in a line: question, turn, category and models."""
         row = self.judged.iloc[self.first_rows[case]]
         named = [f"{row['question_id']}", f"turn {row['turn']}", str(self._category.iloc[row.name])]
         if self.games:
@@ -171,7 +173,9 @@ class Browser:
         return clean_text(" · ".join(name for name in named if name))
 
     def case(self, case: int, among: np.ndarray) -> dict[str, Any]:
-        """A case in full, as plain JSON, with those of its judgments that are `among` the rows."""
+        """Return a case in full, as plain JSON, with those of its judgments that are `among` the
+        rows.
+        """
         rows = self.judged.iloc[among[self.case_of[among] == case]]
         one = self.judged.iloc[self.first_rows[case]]
         question = self.questions.get(str(one["question_id"]), {})
@@ -283,7 +287,9 @@ class Browser:
         return whole
 
     def _holds(self, words: str) -> np.ndarray:
-        """Which rows hold the words: in the judgment or its key, the question or the answers."""
+        """Return which rows hold the words: in the judgment or its key, the question or the
+        answers.
+        """
         wanted = words.casefold()
         in_case = np.array([wanted in text for text in self._read])
         held: np.ndarray = in_case[self.case_of]
@@ -295,7 +301,7 @@ def _sides(games: bool) -> list[str]:
 
 
 def _turns(cell: object) -> list[str]:
-    """The texts of a cell of turns; none where it is missing."""
+    """Return the texts of a cell of turns; none where it is missing."""
     if isinstance(cell, str) or not isinstance(cell, (list, tuple, np.ndarray)):
         return [cell] if isinstance(cell, str) else []
     return [str(turn) for turn in cell]

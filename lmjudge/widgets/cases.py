@@ -27,7 +27,7 @@ class Case:
 
 
 def cases_of(pairings: pd.DataFrame, turns: tuple[int, ...]) -> list[Case]:
-    """The cases of a pairings frame, as many turns of each as both answered."""
+    """Return the cases of a pairings frame, as many turns of each as both answered."""
     cases = []
     columns = ["question_id", "model_a", "model_b", "question", "answer_a", "answer_b"]
     for of, a, b, asked, said_a, said_b in check(pairings, "pairings")[columns].itertuples(

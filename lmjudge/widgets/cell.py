@@ -9,7 +9,7 @@ class Shows(Protocol):
     """What has a state to show and can be acted upon."""
 
     def state(self) -> dict[str, Any]:
-        """What is to be seen now, as plain JSON."""
+        """Return what is to be seen now, as plain JSON."""
         ...
 
     def act(self, message: dict[str, Any]) -> None:
@@ -18,7 +18,10 @@ class Shows(Protocol):
 
 
 def bundle(shown: Shows, panels: list[Any] | None = None) -> Any:
-    """The mime bundle of a widget, which is added to `panels`; plain text without anywidget."""
+    """Return the mime bundle of a widget, which is added to `panels`.
+
+    Without anywidget it is plain text.
+    """
     try:
         from lmjudge.widgets.panel import panel
     except ImportError as error:

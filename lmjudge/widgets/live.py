@@ -146,7 +146,7 @@ class Arena(Ballot):
         self.talk = further.pair
 
     def cast(self, choice: str | Mapping[str, int]) -> None:
-        """Votes on the current battle, as a Ballot does; ValueError while both are answering."""
+        """Vote on the current battle, as a Ballot does; ValueError while both are answering."""
         case = self.current
         if case is not None and case.pair not in self.said:
             raise ValueError("both models are still answering; vote when their answers are whole")
@@ -159,11 +159,17 @@ class Arena(Ballot):
             raise ValueError("the prompt is empty; ask something")
 
     def ratings(self, **how: Any) -> pd.DataFrame:
-        """The models' Bradley-Terry ratings by the votes in the file; `how` is bradley_terry's."""
+        """Return the models' Bradley-Terry ratings by the votes in the file.
+
+        `how` is bradley_terry's.
+        """
         return bradley_terry(self.votes, **how)
 
     def state(self) -> dict[str, Any]:
-        """What the widget shows; the answers are asked for first, in a cell in the background."""
+        """Return what the widget shows.
+
+        The answers are asked for first, in a cell in the background.
+        """
         if not self.live:
             self._catch_up()
         else:
@@ -181,7 +187,7 @@ class Arena(Ballot):
         return shown
 
     def _seen(self) -> dict[str, Any]:
-        """What there is to see now."""
+        """Return what there is to see now."""
         why = "; ".join(dict.fromkeys(self.failed.values()))
         errors = [f"passed over, without an answer: {len(self.failed)} ({why})"] if why else []
         if self.lost_turn:
@@ -200,7 +206,10 @@ class Arena(Ballot):
         }
 
     def _due(self) -> Case | None:
-        """The case whose answers are to be asked for; where there is none, the thread ends."""
+        """Return the case whose answers are to be asked for.
+
+        If there is none, the thread ends.
+        """
         with self.lock:
             case = None if self.waiting or self.halted else self.current
             if case is None or case.pair in self.said:
@@ -238,7 +247,7 @@ class Arena(Ballot):
                 super().act(message)
 
     def read_by_voter(self, case: Case) -> dict[str, Any]:
-        """The texts of a case, its answers as they came."""
+        """Return the texts of a case, its answers as they came."""
         said = self.said.get(case.pair)
         if said is None:
             earlier = self.before.get(case.pair)

@@ -34,7 +34,8 @@ class Panel(anywidget.AnyWidget):
 
 
 def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> Panel:
-    """A widget that shows `state()` and hands what a person does to `act`, then shows it anew.
+    """Return a widget that shows `state()` and hands what a person does to `act`, then shows it
+    anew.
 
     What was wrong with it stands in the state's `error`; nothing that a browser sends can raise.
     """

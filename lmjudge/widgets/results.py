@@ -70,7 +70,7 @@ def picture(figure: Figure) -> str:
 
 
 def _reasons(judged: pd.DataFrame) -> pd.DataFrame:
-    """How many rows of each judge have no verdict, by reason."""
+    """Return how many rows of each judge have no verdict, by reason."""
     verdict = "winner" if "winner" in judged.columns else "score"
     lost = judged[judged[verdict].isna()]
     counts = lost.assign(reason=lost["reason"].fillna("no_verdict")).groupby(["judge", "reason"])

@@ -43,17 +43,19 @@ class Opinions:
 
     @staticmethod
     def frame(path: Path) -> pd.DataFrame:
-        """The opinions kept beside a file of votes."""
+        """Return the opinions kept beside a file of votes."""
         rows = ballots.read(path.parent / "opinions" / path.name)
         return pd.DataFrame(rows, columns=_COLUMNS.split())
 
     def differs(self, pair: object, vote: dict[str, Any]) -> bool:
-        """Whether the judge has a vote on the pair, and another than this."""
+        """Return whether the judge has a vote on the pair, and another than this."""
         winner = self._winner(pair)
         return winner is not None and winner != _won(vote)
 
     def shown(self, case: Case) -> dict[str, Any]:
-        """The judge's judgments of a case, as plain JSON, with the voter's A and B for models."""
+        """Return the judge's judgments of a case, as plain JSON, with the voter's A and B for
+        models.
+        """
         letters = dict(zip(case.models, ("A", "B"), strict=True))
         return {
             "judge": clean_text(str(self.games[case.pair][0]["judge"])),
@@ -69,7 +71,7 @@ class Opinions:
         }
 
     def keep(self, case: Case, voted: str, *, reasonable: bool, change: bool) -> None:
-        """Writes an opinion down."""
+        """Write an opinion down."""
         row = {
             "question_id": case.question_id,
             "turn": case.turn,
@@ -88,11 +90,11 @@ class Opinions:
         )
 
     def take_back(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Forgets the last opinion, where it is one of the wanted."""
+        """Forget the last opinion, where it is one of the wanted."""
         ballots.take_back(self.path, wanted)
 
     def _winner(self, pair: object) -> str | None:
-        """The model that the judge voted for, or "tie"; None where it has no vote."""
+        """Return the model that the judge voted for, or "tie"; None where it has no vote."""
         return _won(self.votes[pair]) if pair in self.votes else None
 
 

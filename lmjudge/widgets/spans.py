@@ -23,7 +23,7 @@ _LOOKED_FOR = {"json": _FIELD, "vicuna": _FIRST, "threeclass": _LAST, "inspect":
 
 
 def parser_of(judge: str) -> str:
-    """The parser that a judge's name says: its last part, else the prompt's natural one.
+    """Return the parser that a judge's name says: its last part, else the prompt's natural one.
 
     >>> parser_of("gpt-4/fastchat:pair"), parser_of("gpt-4/pair"), parser_of("gpt-4/pair/fastchat")
     ('fastchat', 'strict', 'fastchat')
@@ -34,7 +34,8 @@ def parser_of(judge: str) -> str:
 def verdict_spans(
     text: str, judge: str, *, pairwise: bool, finish_reason: str | None = None
 ) -> list[tuple[int, int]]:
-    """Where the verdict stands in a judgment: (start, end) of each part that decides it, in order.
+    """Return where the verdict stands in a judgment: (start, end) of each part that decides it, in
+    order.
 
     A part decides if the judge's parser reads something else once it is masked, so this follows
     every parser without knowing it. Where the same words stand several times and only masking all
@@ -72,7 +73,7 @@ def verdict_spans(
 
 
 def parted(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
-    """The text in pieces, each with whether it is one of the spans.
+    """Return the text in pieces, each with whether it is one of the spans.
 
     >>> parted("so [[A]]", [(3, 8)])
     [('so ', False), ('[[A]]', True)]

@@ -141,15 +141,15 @@ class Ballot:
         return min(open_cases, key=self._votes_before, default=None)
 
     def _open(self) -> list[Case]:
-        """The cases that this voter has not voted on, in the order drawn."""
+        """Return the cases that this voter has not voted on, in the order drawn."""
         return [case for pair, case in self.cases.items() if pair not in self._voted]
 
     def _votes_before(self, case: Case) -> tuple[int, int]:
-        """How many voters have voted on the case, and how many votes its two models have."""
+        """Return how many voters have voted on the case, and how many votes its two models have."""
         return self._of_case[case.pair], self._of_models[case.pair[2]]
 
     def cast(self, choice: str | Mapping[str, int]) -> None:
-        """Votes on the current case: "a" (the left), "b", "tie" or "both_bad".
+        """Vote on the current case: "a" (the left), "b", "tie" or "both_bad".
 
         With the form "hhh" one of the options 1 (A is much better) to 5 for each of helpful, honest
         and harmless. Raises ValueError for another choice, and where there is nothing to vote on.
@@ -195,14 +195,14 @@ class Ballot:
             self.waiting = case, str(rows[0]["winner"])
 
     def think(self, *, reasonable: bool, change: bool) -> None:
-        """Keeps what the voter thinks of the judgment shown: reasonable, and would they change?"""
+        """Keep what the voter thinks of the judgment shown: reasonable, and would they change?"""
         if self.waiting is None or self.opinions_of is None:
             raise ValueError("no opinion is asked for; vote first")
         self.opinions_of.keep(*self.waiting, reasonable=reasonable, change=change)
         self.waiting = None
 
     def undo(self) -> None:
-        """Takes back this voter's last vote, which is then to be cast again.
+        """Take back this voter's last vote, which is then to be cast again.
 
         Raises ValueError where the file's last vote is another's or on other pairs, and once the
         models were named.
@@ -249,7 +249,9 @@ class Ballot:
         return self.finished or not (self.waiting or self._open())
 
     def state(self) -> dict[str, Any]:
-        """What the widget shows: texts without names, or the judgment that an opinion is due on."""
+        """Return what the widget shows: texts without names, or the judgment that an opinion is due
+        on.
+        """
         case = None if self.waiting else self.current
         shown = case and self.read_by_voter(case)
         review = None
@@ -274,7 +276,7 @@ class Ballot:
         }
 
     def read_by_voter(self, case: Case) -> dict[str, Any]:
-        """The texts of a case, the left answer and the right one."""
+        """Return the texts of a case, the left answer and the right one."""
         texts = (case.question, *(case.answers or ((), ())))
         names = ("question", "a", "b")
         return {name: list(map(clean_text, text)) for name, text in zip(names, texts, strict=True)}
@@ -292,7 +294,7 @@ class Ballot:
             self.cast(message["choice"])
 
     def _named(self) -> list[dict[str, str]]:
-        """Which models each pair showed and what the vote was, for the cell."""
+        """Return which models each pair showed and what the vote was, for the cell."""
         rows = self.finish().to_dict("records")
         return [
             {
@@ -315,7 +317,7 @@ class Ballot:
         self._of_models = Counter(pair[2] for pair, _ in cast)
 
     def _sided(self, case: Case) -> Case:
-        """The case with its sides drawn, alike whichever of the two was given first."""
+        """Return the case with its sides drawn, alike whichever of the two was given first."""
         if case.models[0] == sorted(case.models)[int(self._drawn("left", case), 16) % 2]:
             return case
         a, b = case.models
@@ -331,7 +333,7 @@ class Ballot:
         return self._drawn("place", case)[:16]
 
     def _drawn(self, what: str, case: Case) -> str:
-        """A number in hex, drawn for a case: the same in every session."""
+        """Return a number in hex, drawn for a case: the same in every session."""
         of, turn, models = case.pair
         whole = repr((self.seed, self.voter, what, of, turn, sorted(models)))
         return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()

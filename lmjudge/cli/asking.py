@@ -219,8 +219,8 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
     )
     if store.calls > store.requests:
         say(
-            f"{store.calls - store.requests:,} calls were sent again after a failed attempt"
-            f"{_counts(store.unanswered)}; the server may charge for each"
+            f"{store.calls - store.requests:,} of the calls were retries after failed attempts"
+            f"{_counts(store.unanswered)}; the server may charge for those attempts too"
         )
     if store.served:
         say(f"the server answered as another model than was asked for{_counts(store.served)}")

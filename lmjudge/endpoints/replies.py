@@ -105,17 +105,18 @@ def read_reply(
     A reply that came in pieces (server-sent events) is put together. Faults quote the first 500
     characters of the body, without `secrets` (the API key).
     """
+    success = 200 <= status < 300
     whole = _json(body)
-    if whole is None and status == 200:
+    if whole is None and success:
         whole = _joined(body)
     if isinstance(whole, list):  # Gemini wraps its errors so
         whole = next((item for item in whole if isinstance(item, dict) and "error" in item), None)
     if not isinstance(whole, dict):
         whole = {}
-    error = whole.get("error") or _first(whole).get("error")
+    error = _stated(whole.get("error")) or _stated(_first(whole).get("error"))
     if "choices" not in whole and any(isinstance(whole.get(name), str) for name in _COMPLAINTS):
         error = error or whole  # FastChat's servers tell errors so, with status 200
-    outcome = _chat_reply(whole) if status == 200 and not error else None
+    outcome = _chat_reply(whole) if success and not error else None
     if isinstance(outcome, Reply):
         keys = [secret for secret in secrets if len(secret) >= _SHORTEST_KEY]
         texts = list(_texts(outcome.as_json())) if keys else ()
@@ -129,7 +130,7 @@ def read_reply(
         fault,
         message=f"{redacted(fault.message, *secrets)}; it sent {quote!r}",
         usage=_usage(whole),
-        refused=outcome is None and not (status == 200 and _has_begun(whole)),
+        refused=outcome is None and not (success and _has_begun(whole)),
         alike=f"{fault.reason} {fault.status} {shape}",
     )
 
@@ -137,8 +138,15 @@ def read_reply(
 def _json(body: bytes) -> JSON:
     try:
         return json.loads(body, parse_constant=str)
+    except UnicodeDecodeError:  # servers cut a reply at its longest, in the middle of a character
+        return _json(body.decode("utf-8", "replace").encode())
     except (ValueError, RecursionError):
         return None
+
+
+def _stated(error: JSON) -> JSON:
+    """Return an error field, None where all in it is empty: some servers always send one."""
+    return error if not isinstance(error, dict) or any(error.values()) else None
 
 
 def _first(whole: Mapping[str, JSON]) -> Mapping[str, JSON]:
@@ -303,7 +311,7 @@ def _fault(
     code, kind = (str(fields.get(name) or "").lower() for name in ("code", "type"))
     saying = "; ".join(_words(fields))
     words = saying.lower()
-    if status == 200 and re.fullmatch("[45][0-9][0-9]", code):
+    if 200 <= status < 300 and re.fullmatch("[45][0-9][0-9]", code):
         status = int(code)
     message = f"the server replied {status}"
     if {code, kind} & _NO_CREDIT:
@@ -311,7 +319,8 @@ def _fault(
     if 300 <= status < 400:
         message += f" and redirects to {headers.get('location')!r}, where no prompt is sent"
         return Fault("redirect", f"{message}; give the final address as base_url", status, "stop")
-    blamed = words if status in (200, 400, 403, 413, 422, 500) else f"{code} {kind}"
+    success = 200 <= status < 300
+    blamed = words if success or status in (400, 403, 413, 422, 500) else f"{code} {kind}"
     too_long = status == 413 or _TOO_LONG.search(blamed) or "request too large" in words
     if status not in (401, 402, 404) and too_long:
         return Fault("context_length", message, status, "fail")
@@ -333,7 +342,7 @@ def _fault(
             "; a quota of a day or longer is used up, so run again when it is renewed: what was"
         )
         return Fault("quota", f"{message} answered is kept", status, "stop")
-    reason = {200: "bad_reply", 429: "rate_limited"}.get(status, "server_error")
+    reason = "bad_reply" if success else "rate_limited" if status == 429 else "server_error"
     asked = retry_after(headers, time.time())
     return Fault(reason, message, status, wait=_wait_in(fields, words) if asked is None else asked)
 
@@ -459,8 +468,8 @@ def spellings(secret: str) -> tuple[str, ...]:
 
     As it is, reversed, in JSON, in a URL, in hex, in base64 at any offset.
     """
-    if len(secret) < 8:
-        return (secret,) if secret else ()
+    if len(secret) < 8:  # of a key such as "x" any text is full
+        return (secret,) if len(secret) > 3 else ()
     data = secret.encode()
     in_url = [quote(secret), quote(secret, safe="")]
     found = [secret, secret[::-1], json.dumps(secret)[1:-1], secret.replace("/", "\\/")]

@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.connector import Connection
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -60,6 +61,7 @@ async def connect(
         sent["Accept-Encoding"] = "identity"  # a compressed stream is read at its end only
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, ssl=network.tls),
+        request_class=_OnCleanConnection,
         timeout=aiohttp.ClientTimeout(),  # the endpoint's own limit is for the whole request
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -86,10 +88,29 @@ async def connect(
                         if len(data) > max_bytes:
                             return _too_large(max_bytes, response.status)
                     return Returned(response.status, response.headers, data)
+            except _UnaskedReply:
+                return await post(body)  # nothing was sent; each try closes one connection
             except (aiohttp.ClientError, OSError, zlib.error) as error:
                 return _cut_short(error, base_url, network.proxy_named_by)
 
         yield post
+
+
+class _UnaskedReply(aiohttp.ClientConnectionError):
+    """A kept connection holds a reply that no request asked for."""
+
+
+class _OnCleanConnection(aiohttp.ClientRequest):
+    """A request that refuses a connection on which something already waits.
+
+    A server that replies twice, or says 408 to an idle connection, would else answer the next
+    request with that.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is not None and conn.protocol.should_close:
+            raise _UnaskedReply
+        return await super().send(conn)
 
 
 def _headers(api_key: str, own: Mapping[str, str]) -> dict[str, str]:
@@ -114,10 +135,14 @@ def _decoded(body: bytes, coding: str, most: int) -> bytes:
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise zlib.error(f"a content encoding that was not asked for: {coding[:40]!r}")
     raw = coding == "deflate" and body[:1] and body[0] & 15 != 8  # without zlib's header
-    unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else 32 + zlib.MAX_WBITS)
-    data = unpacker.decompress(body, most + 1)
-    if not unpacker.eof and len(data) <= most:
-        raise zlib.error("the compressed body was cut off")
+    data, members = b"", True
+    while members:
+        unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else 32 + zlib.MAX_WBITS)
+        data += unpacker.decompress(body, most + 1 - len(data))
+        if not unpacker.eof and len(data) <= most:
+            raise zlib.error("the compressed body was cut off")
+        body = unpacker.unused_data
+        members = len(data) <= most and body.startswith(b"\x1f\x8b")
     return data
 
 

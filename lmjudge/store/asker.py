@@ -77,6 +77,7 @@ def record(
                 yield key, reply
 
 
+_SILENCE = 2.0  # seconds that a stop waits for replies in flight before it says so
 _POLL = (0.02, 0.25)  # seconds between looks for what another asker has claimed: first, most
 
 
@@ -125,6 +126,11 @@ class Asker:
     def expect(self, ahead: int) -> None:
         """Tell the bar how many more requests will be looked up, any of which may be missing."""
         self.bar.total = self.submitted + ahead
+
+    def show_stopping(self, flying: int) -> None:
+        """Tell the bar that the run stops once the replies in flight are kept."""
+        if self.bar is not None:
+            self.bar.set_description_str(f"stopping, {flying:,} replies in flight")
 
     def take(self, *, wait: bool) -> dict[str, Reply | Failure]:
         """What has arrived since; with `wait` at least one, or the error that stopped the run."""
@@ -205,6 +211,7 @@ class _Run:
     ) -> None:
         loop = asyncio.get_running_loop()
         writing: asyncio.Future[None] | None = None
+        shown = False
         # What is in flight at a stop may be charged for: its replies are awaited and kept.
         while self.stop is None or self.flying:
             self.asker.wake.clear()
@@ -221,9 +228,15 @@ class _Run:
                 writing = loop.run_in_executor(writer, self._keep, cache, self._drain())
                 writing.add_done_callback(lambda _: self.asker.wake.set())
             timeout = self.poll if self.elsewhere else None
+            if self.stop is not None:
+                timeout = None if shown else _SILENCE
             try:
                 await asyncio.wait_for(self.asker.wake.wait(), timeout)
             except TimeoutError:
+                if self.stop is not None:
+                    self.asker.show_stopping(len(self.flying))
+                    shown = True
+                    continue
                 self.poll = min(2 * self.poll, _POLL[1])
                 self.waiting.extendleft(reversed(self.elsewhere.values()))
                 self.elsewhere.clear()

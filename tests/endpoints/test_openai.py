@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import gzip
 import json
 import logging
 import pickle
@@ -641,6 +642,31 @@ def test_an_error_inside_the_choice_is_an_error(error_, finish, expected):
     assert (fault.reason, fault.then) == expected
 
 
+WHOLE = json.dumps(chat("Paris")).encode()
+ZIPPED = {"content_encoding": "gzip"}
+WRAPPED = {
+    "201": http(201, WHOLE),
+    "206": http(206, WHOLE),
+    "an empty error": http(200, chat("Paris") | {"error": {"message": "", "code": None}}),
+    "half a character": http(200, WHOLE.replace(b"loopback", b"\xe4\xb8", 1)),
+    "gzip in two members": http(200, gzip.compress(WHOLE[:9]) + gzip.compress(WHOLE[9:]), **ZIPPED),
+    "gzip and padding": http(200, gzip.compress(WHOLE) + bytes(8), **ZIPPED),
+}
+
+
+def test_a_key_of_one_letter_blanks_no_error():
+    with Loopback(script=always("401")) as server:
+        [stop] = ask(endpoint(server.url, api_key="k"), question())
+    assert "bad key" in str(stop)
+
+
+@pytest.mark.parametrize("wrapping", WRAPPED)
+def test_a_reply_in_an_odd_wrapping_is_kept(wrapping):
+    with Loopback(script=always([WRAPPED[wrapping]])) as server:
+        [reply] = ask(endpoint(server.url), question())
+    assert (reply.text, len(server.calls)) == ("Paris", 1)
+
+
 # -- Words that servers have for it ---------------------------------------------------------------
 
 REFUSALS = {
@@ -1187,6 +1213,23 @@ def test_connections_are_kept_and_a_closed_one_is_replaced():
 
     with Loopback(script=script) as server:
         assert len(asyncio.run(run())) == 10
+
+
+def test_a_reply_that_no_request_asked_for_answers_none():
+    stray = [0.05, http(200, chat("stray"))]
+    script = lambda body, nth: [http(200, chat(name_of(body))), *stray]  # noqa: E731
+
+    async def run():
+        async with endpoint(server.url).session() as answer:
+            texts = []
+            for name in "abc":
+                texts.append((await answer(question(name))).text)
+                await asyncio.sleep(0.15)
+            return texts
+
+    with Loopback(script=script) as server:
+        assert asyncio.run(run()) == ["a", "b", "c"]
+    assert len(server.calls) == 3
 
 
 def test_nothing_heavy_is_imported_before_a_session():

@@ -96,6 +96,24 @@ def test_a_stopped_endpoint_stops_the_run_and_what_was_paid_for_is_kept(store: S
     assert len(store.look_up(request.key for request in many(100))) == 100
 
 
+def test_a_stop_that_waits_for_replies_in_flight_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Slow(Echo):
+        async def answer(self, request: Request) -> Reply:
+            if request.messages[0]["content"] == "1":
+                raise EndpointStopped("no more money", reason="quota", status=429)
+            return await super().answer(request)
+
+    monkeypatch.setattr("lmjudge.store.asker._SILENCE", 0.05)
+    requests = [Request("m", [{"role": "user", "content": str(n)}]) for n in range(4)]
+    store = Store(tmp_path / "s", mode="record")
+    with pytest.raises(EndpointStopped):
+        list(store.ask(requests, Slow(delay=0.3)))
+    assert capsys.readouterr().err.count("stopping, 3 replies in flight") == 1
+    assert store.kept == 3
+
+
 def test_what_is_in_flight_when_a_run_stops_is_kept(store: Store) -> None:
     """The server works on, and charges for, what it has: three replies come after the stop."""
 

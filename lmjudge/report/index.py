@@ -50,11 +50,13 @@ class Claim:
 
     def __str__(self) -> str:
         rest = self.printed - self.recomputed - self.arithmetic
+        equal = "all" if self.as_printed == self.recomputed else f"{self.as_printed:,}"
         return (
-            f"Of {self.printed:,} numbers printed in the three works and on the Arena's"
-            f" leaderboards, {self.recomputed:,} are recomputed here from released verdicts, and"
-            f" {self.as_printed:,} of these are as printed; {self.arithmetic:,} follow by"
-            f" arithmetic from printed totals; for the other {rest:,} there are no rows here."
+            f"Of {self.printed:,} numbers printed in the Vicuna blog, in arXiv 2306.05685 and"
+            f" 2304.03277 and on the Arena's leaderboards, {self.recomputed:,} are recomputed here"
+            f" from released verdicts, and {equal} of these are as printed; {self.arithmetic:,}"
+            f" follow by arithmetic from printed totals; for the other {rest:,} no rows are here,"
+            " because they were never released or do not ship."
         )
 
 
@@ -63,9 +65,9 @@ def write_index() -> Path:
 
     A sentence says how many printed numbers are recomputed, then each table has an entry: what is
     as printed, what differs, links and a thumbnail. Of a table from shipped rows and the same from
-    original files, the second is shown. A CSV that is no table is named at the top. Equal tables
-    and run cards give equal bytes. manifest.json beside it has each run card and the SHA-256 of its
-    files.
+    original files, the numbers of the second are shown, with the page of the first where the second
+    has none. A CSV that is no table is named at the top. Equal tables and run cards give equal
+    bytes. manifest.json beside it has each run card and the SHA-256 of its files.
     """
     return write_report()[0]
 
@@ -74,14 +76,12 @@ def write_report() -> tuple[Path, Claim | None]:
     """Write the index as `write_index` does; return its path and what it claims of the works."""
     read = {place: readable_tables(place) for place in PLACES}
     shipped, full, own = (tables for tables, _ in read.values())
-    known = {one.stem: one for one in shipped} | {one.stem: one for one in full}
-    # The works first, then what no work printed, then the tutorials (00-...), which repeat cells.
-    ordered = sorted(
-        known.values(),
-        key=lambda one: (one.stem[:1].isdigit(), one.stem not in published_stems(), one.stem),
-    )
+    by_stem = {one.stem: one for one in shipped}
+    known = by_stem | {one.stem: one for one in full}
     titles = places.titles()
-    claimed = claim(list(known.values())) if known else None
+    listed = (_entry(one, titles, by_stem.get(one.stem)) for one in known.values())
+    entries = sorted(listed, key=_place_in_list)
+    claimed = claim([*shipped, *full]) if known else None
     body = page(
         "tables.html.j2",
         "Reproduced tables" if known else "Tables",
@@ -96,7 +96,7 @@ def write_report() -> tuple[Path, Claim | None]:
         ],
         kinds=KINDS,
         groups=[
-            ("Tables of the works", [_entry(one, titles) for one in ordered]),
+            ("Tables of the works", entries),
             ("Your own runs", [_entry(one, titles) for one in own]),
         ],
     )
@@ -136,8 +136,8 @@ def kinds(cells: pd.DataFrame) -> pd.Series:
     return kind.mask(judged & equal, "same").mask(judged & ~equal, "differs")
 
 
-def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
-    """Return what the list shows of one table."""
+def _entry(one: Saved, titles: dict[str, str], shipped: Saved | None = None) -> dict[str, Any]:
+    """Return what the list shows of one table; its page may be that of the `shipped` rows."""
     cells = compared(one)
     kind = kinds(cells)
     counts = {name: int((kind == name).sum()) for name in KINDS}
@@ -145,17 +145,19 @@ def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
     works = pd.DataFrame(columns=["work", "version"])
     if one.source in COMPARED and one.stem in published_stems():
         works = published(one.stem)[["work", "version"]].drop_duplicates()
-    has_page = one.path.with_suffix(".html").exists()
+    paged = [part for part in (one, shipped) if part and part.path.with_suffix(".html").exists()]
+    shown = paged[0] if paged else one
     missing = int(one.table["no_verdict"].fillna(0).max()) if len(one.table) else 0
-    links = {"page": ".html"} if has_page else {}
-    links |= {"CSV": ".csv", "LaTeX": ".tex", "Markdown": ".md"}
-    shown = {
-        name: one.address(one.path.with_suffix(end).name)
-        for name, end in links.items()
-        if one.path.with_suffix(end).exists()
+    ends = {"page": ".html", "CSV": ".csv", "LaTeX": ".tex", "Markdown": ".md"}
+    links = {
+        name: shown.address(shown.path.with_suffix(end).name)
+        for name, end in ends.items()
+        if shown.path.with_suffix(end).exists()
     }
-    if one.card and one.card.get("evidence"):
-        shown["judgments"] = one.address(f"evidence/{one.stem}/index.html")
+    if shown is not one:
+        links["CSV from the original files"] = one.address(one.path.name)
+    if shown.card and shown.card.get("evidence"):
+        links["judgments"] = shown.address(f"evidence/{one.stem}/index.html")
     return {
         "id": one.stem if one.source in COMPARED else f"{one.source}-{one.stem}",
         "title": titles.get(stem, one.stem),
@@ -170,13 +172,19 @@ def _entry(one: Saved, titles: dict[str, str]) -> dict[str, Any]:
         "here": one.here,
         "missing": missing,
         "few": bool(one.table["too_few"].any()),
-        "links": shown,
-        "note": one.card["notes"] if one.card else "",
+        "links": links,
+        "note": shown.card["notes"] if shown.card else "",
         "about": source_notes(row["source"].removesuffix("/original") for row in one.files),
-        "thumbnail": _thumbnail(one.path.with_suffix(".ipynb")),
-        "tables": [] if has_page else _tables(one, stem),
+        "thumbnail": _thumbnail(shown.path.with_suffix(".ipynb")),
+        "tables": [] if paged and shown is one else _tables(one, stem),
         "facts": _provenance(one),
     }
+
+
+def _place_in_list(entry: dict[str, Any]) -> tuple[bool, bool, bool, str]:
+    """Return the sort key: recomputed tables, other published ones, unpublished, tutorials."""
+    stem, recomputed = entry["id"], {"same", "differs"} & set(entry["counts"])
+    return stem[:1].isdigit(), stem not in published_stems(), not recomputed, stem
 
 
 def _tables(one: Saved, stem: str) -> list[str]:

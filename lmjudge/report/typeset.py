@@ -18,7 +18,7 @@ PRINTED = "printed"
 SIGNS = {
     "same": "= as printed",
     "differs": "≠ differs from the printed number",
-    "arithmetic": "(=) or (≠) computed from other printed numbers, not from rows",
+    "arithmetic": "(=), (≠) or grey: computed from other printed numbers, not from rows",
     "missing": "– not computed from these rows",
     "unreleased": "no rows: never released",
 }

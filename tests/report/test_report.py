@@ -223,9 +223,10 @@ def test_the_index_opens_with_what_can_be_quoted(folder: Path) -> None:
     assert html == write_index().read_text()
     first = unescape(re.findall(r'<p class="claim">(.*?)</p>', html)[0])
     assert re.fullmatch(
-        r"Of 1,\d{3} numbers printed in the three works and on the Arena's leaderboards, 1 are"
-        r" recomputed here from released verdicts, and 1 of these are as printed; 0 follow by"
-        r" arithmetic from printed totals; for the other 1,\d{3} there are no rows here\.",
+        r"Of 1,\d{3} numbers printed in the Vicuna blog, in arXiv 2306\.05685 and 2304\.03277 and"
+        r" on the Arena's leaderboards, 1 are recomputed here from released verdicts, and all of"
+        r" these are as printed; 0 follow by arithmetic from printed totals; for the other"
+        r" 1,\d{3} no rows are here, because they were never released or do not ship\.",
         first,
     )
     assert '<span class="badge same">1 as printed</span>' in html
@@ -262,6 +263,23 @@ def test_the_index_shows_the_fuller_table(folder: Path) -> None:
     assert html.count('id="mtbench-agreement"') == 1
     assert "from the original files" in html
     assert 'href="full/mtbench-agreement.csv"' in html
+    # Its page is that of the shipped rows, where the original files were not read here.
+    (folder / "mtbench-agreement.html").touch()
+    html = write_index().read_text()
+    assert '<a href="mtbench-agreement.html">MT-bench, Table 5' in html
+    assert '<a href="full/mtbench-agreement.csv">CSV from the original files</a>' in html
+    assert "<summary>The table from the original files</summary>" in html
+    (folder / "full/mtbench-agreement.html").touch()
+    assert '<a href="full/mtbench-agreement.html">MT-bench, Table 5' in write_index().read_text()
+
+
+def test_the_index_lists_recomputed_tables_first(folder: Path) -> None:
+    lj.save_table(vicuna(), "vicuna-scores", parameters={})
+    lj.save_table(vicuna(), "00-start-here", parameters={})
+    lj.save_table(vicuna().assign(table="T"), "arena-elo", parameters={})
+    lj.save_table(vicuna().assign(table="T"), "judge-audit", parameters={})
+    stems = re.findall(r'<section class="entry[^"]*" id="([^"]*)"', write_index().read_text())
+    assert stems == ["vicuna-scores", "arena-elo", "judge-audit", "00-start-here"]
 
 
 def test_the_index_shows_a_difference(folder: Path) -> None:

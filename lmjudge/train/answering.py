@@ -140,34 +140,6 @@ def tokens_said(
     return list(coded["input_ids"]), said
 
 
-def spoken(lineup: pd.DataFrame, tokenizer: Any) -> pd.DataFrame:
-    """Return whether the tokens that carry loss are the assistant's, counted by their text.
-
-    Columns: tokens ("the assistant's": the answers that are, with the mark that ends their turn,
-    exactly the text of a run of tokens with loss; "anything else": the runs that are none), share,
-    n (answers, or runs).
-    """
-    answers = runs = exact = 0
-    for question, answer in zip(lineup["question"], lineup["answer"], strict=True):
-        exchanges = list(zip(question, answer, strict=False))
-        ids, said = tokens_said(tokenizer, exchanges)
-        heard: list[list[int]] = [[]]
-        for token, mine in zip(ids, said, strict=True):
-            if mine:
-                heard[-1].append(token)
-            elif heard[-1]:
-                heard.append([])
-        texts = [tokenizer.decode(run) for run in heard if run]
-        wanted = [f"{text}{tokenizer.eos_token}" for _, text in exchanges]
-        answers, runs = answers + len(wanted), runs + len(texts)
-        exact += sum(
-            one.lstrip() == other.lstrip() for one, other in zip(texts, wanted, strict=False)
-        )
-    shares = [exact / answers, (runs - exact) / runs] if answers and runs else [0.0, 0.0]
-    named = {"tokens": ["the assistant's", "anything else"], "share": shares}
-    return pd.DataFrame(named).assign(n=[answers, runs])
-
-
 def _parts(
     exchanges: list[tuple[str, str]], tokenizer: Any, longest: int
 ) -> list[list[tuple[str, str]]]:

@@ -184,7 +184,7 @@ def test_the_loss_is_on_the_assistants_tokens_exactly(
     talk: list[tuple[str, str]], ours: bool
 ) -> None:
     """Under a template that ends in a space, which tokens may take along, and under our own."""
-    from lmjudge.train.answering import spoken, tokens_said
+    from lmjudge.train.answering import tokens_said
     from lmjudge.train.bases import TEMPLATE
 
     tokenizer = tiny_tokenizer(["and some of it, some more of them. \n\n some\n"] * 9)
@@ -196,11 +196,8 @@ def test_the_loss_is_on_the_assistants_tokens_exactly(
     assert "".join(both[0].split()) == "".join(heard.split())
     shown = [f"USER:{q}ASSISTANT:" if ours else f"<s>user:{q}</s><s>assistant:" for q, _ in talk]
     assert "".join(both[1].split()) == "".join("".join(shown).split())
-    lineup = lineup_of([talk])
-    assert spoken(lineup, tokenizer)[["share", "n"]].to_numpy().tolist() == [
-        [1.0, len(talk)],
-        [0.0, len(talk)],
-    ]
+    starts = [mine and not before for before, mine in zip([0, *said], said, strict=False)]
+    assert sum(starts) == len(talk)
 
 
 def test_long_conversations_are_split_between_exchanges() -> None:
@@ -426,7 +423,6 @@ def test_a_notebook_fine_tunes_and_has_the_answers_judged(
     table = read_table(found["saved"])
     assert found["saved"].parent.name == "own"
     cells = table.set_index(["table", "row"])["value"]
-    assert cells["Tokens with loss"].to_dict() == {"the assistant's": 100, "anything else": 0}
     assert cells["Loss of a token", "last"] < cells["Loss of a token", "first"]
     assert cells["Your judge, tuned against base"].tolist() == [50]
     # Four questions are held out, and judged in both orders.

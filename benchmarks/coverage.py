@@ -166,7 +166,7 @@ def instruction_data(study: Study, scores: pd.DataFrame) -> Iterator[pd.DataFram
     n = counts[["model", "n", "no_verdict"]].drop_duplicates()
     yield recovered(lj.shares(every.fillna({"count": 0}).merge(n)), grades, "grades")
     bins, said = list(range(0, 121, 20)), study.answers["turns"].explode()
-    words = lj.stats.length_histogram(said, bins)[:-1].rename(columns={"low": "words"})
+    words = lj.stats.length_histogram(said, bins)[:-1].rename(columns={"start": "words"})
     true = planted(study, "length_histogram", bins=bins)
     yield recovered(lj.shares(words.assign(n=len(said), no_verdict=0)), true, "lengths")
 

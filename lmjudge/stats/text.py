@@ -136,7 +136,7 @@ def counts_per_vote(
 
 
 def length_histogram(texts: Iterable[str], bins: Sequence[float] | None = None) -> pd.DataFrame:
-    """Return how many texts have so many words: a row per bin, columns low, high, count.
+    """Return how many texts have so many words: a row per bin, columns start, end, count.
 
     `bins` are the edges, numpy.linspace(0, 512, 100) without (arXiv 2304.03277, Figure 1d); a bin
     holds its lower edge, the last but one its upper edge too. Texts beyond the last edge are the
@@ -152,8 +152,8 @@ def length_histogram(texts: Iterable[str], bins: Sequence[float] | None = None) 
     counts = np.histogram(words, edges)[0]
     return pd.DataFrame(
         {
-            "low": edges,
-            "high": [*edges[1:], np.inf],
+            "start": edges,
+            "end": [*edges[1:], np.inf],
             "count": [*counts, int((words > edges[-1]).sum())],
         }
     )

@@ -1,4 +1,4 @@
-"""The form of every notebook: short, one source, the paper's table first."""
+"""The form of every notebook and of its kept table: short, one source, the paper's table first."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lmjudge.printed import stems
+from lmjudge.report import read_table
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -72,3 +73,13 @@ def test_the_first_output_is_the_papers_table(path: Path) -> None:
         if isinstance(last, ast.Expr):
             shown.append(ast.unparse(last.value))
     assert shown[0].startswith("lj.side_by_side("), shown[0]
+
+
+@pytest.mark.parametrize("folder", ["reports", "reports/full"])
+def test_kept_values_lie_in_their_intervals(folder: str) -> None:
+    """An interval of another quantity beside a value would go unseen."""
+    for path in sorted((ROOT / folder).glob("*.csv")):
+        if path.name != "sources.csv":
+            known = read_table(path).dropna(subset=["value", "low", "high"])
+            inside = known["value"].between(known["low"] - 1e-6, known["high"] + 1e-6)
+            assert inside.all(), (path, known[~inside])

@@ -67,7 +67,9 @@ def test_lengths_and_their_histogram():
     assert len(found) == 100
     assert found["count"].sum() == 7
     assert found["count"].iloc[[0, 1, 98, 99]].tolist() == [3, 1, 1, 2]
-    assert found["high"].iloc[-1] == np.inf
+    assert found["end"].iloc[-1] == np.inf
+    # low and high are the ends of an interval, in every frame of an estimator.
+    assert not {"low", "high"} & set(found.columns)
     assert length_histogram([])["count"].sum() == 0
     for bins in ([0], [0, 0], [1, 2], [2, 1]):
         with pytest.raises(ValueError, match="expected two rising edges"):

@@ -139,8 +139,8 @@ def never_meet(what: str, one: pd.DataFrame, other: pd.DataFrame) -> FrameError:
 
 def _as_text(ids: pd.Series) -> pd.Series:
     """Integral numbers as integer text, other ids as their text, missing ones as None."""
-    found = {name: id_text(name) for name in pd.unique(ids.dropna())}
-    return ids.astype(object).map(found).astype(object).where(ids.notna(), None)
+    texts = {name: id_text(name) for name in pd.unique(ids.dropna())}
+    return ids.astype(object).map(texts).astype(object).where(ids.notna(), None)
 
 
 def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
@@ -168,10 +168,10 @@ def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
 
 def frame(name: str, rows: object = ()) -> pd.DataFrame:
     """Return the frame `name` made of rows (mappings), its columns first and in order, checked."""
-    made = pd.DataFrame(rows)
-    ordered = [*COLUMNS[name], *(column for column in made.columns if column not in COLUMNS[name])]
-    made = made.reindex(columns=ordered) if len(made) == 0 else made[ordered]
-    return check(made, name, by="criterion")
+    table = pd.DataFrame(rows)
+    ordered = [*COLUMNS[name], *(column for column in table.columns if column not in COLUMNS[name])]
+    table = table.reindex(columns=ordered) if len(table) == 0 else table[ordered]
+    return check(table, name, by="criterion")
 
 
 def with_texts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -320,14 +320,14 @@ def _further(
     """Return the further columns of questions and of answers, by their names in a lineup."""
     # The arena's rows are votes too: a model_a of theirs is not the pair's.
     taken = {*COLUMNS["lineup"], *COLUMNS["pairings"], "turns"}
-    made: list[dict[object, str]] = []
+    columns: list[dict[object, str]] = []
     for name, frame in (("questions", questions), ("answers", answers)):
         beside = [column for column in frame.columns if column not in COLUMNS[name]]
         # In a pair an answer's columns end in _a and _b.
         clash = {c for c in beside if not {c, f"{c}_a", f"{c}_b"}.isdisjoint(taken)}
-        made.append({c: f"{name[:-1]}_{c}" if c in clash else str(c) for c in beside})
-        taken |= {*made[-1].values()}
-    return made[0], made[1]
+        columns.append({c: f"{name[:-1]}_{c}" if c in clash else str(c) for c in beside})
+        taken |= {*columns[-1].values()}
+    return columns[0], columns[1]
 
 
 def finished(
@@ -443,16 +443,16 @@ def pair_up(
     shared = ["question_id", "category", "sample", "question", "reference"]
     beside, own = (list(names.values()) for names in _further(questions, answers))
     by_model = dict(tuple(lines.groupby("model", sort=False)))
-    made = []
+    pairs = []
     for a, b in meetings:
         right = by_model[b][["question_id", "sample", "model", "answer", *own]]
         part = by_model[a][[*shared, *beside, "model", "answer", *own]].merge(
             right, on=["question_id", "sample"], suffixes=("_a", "_b")
         )
-        made.append(
+        pairs.append(
             part if voted is None else part[part["question_id"].isin(on[frozenset((a, b))])]
         )
-    pairings = pd.concat(made, ignore_index=True) if made else frame("pairings")
+    pairings = pd.concat(pairs, ignore_index=True) if pairs else frame("pairings")
     sides = [f"{name}_{side}" for name in own for side in "ab"]
     further = [name for name in (*beside, *sides) if name in pairings.columns]
     return pairings[[*COLUMNS["pairings"], *further]]
@@ -516,15 +516,15 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
             rows=odd if len(odd) else games,
         )
     votes = base.loc[first].reset_index(drop=True)
-    one = votes["winner"]
+    verdict = votes["winner"]
     two = base.loc[second, "winner"].replace(_OTHER).reset_index(drop=True)
-    why = votes["reason"].where(one.isna(), base.loc[second, "reason"].reset_index(drop=True))
-    missing = one.isna() | two.isna()
-    differ = ~missing & (one != two)
-    winner = one.where(~differ, "tie" if rule != "drop" else None)
+    why = votes["reason"].where(verdict.isna(), base.loc[second, "reason"].reset_index(drop=True))
+    missing = verdict.isna() | two.isna()
+    differ = ~missing & (verdict != two)
+    winner = verdict.where(~differ, "tie" if rule != "drop" else None)
     if rule == "net":
-        winner = winner.where(~(differ & (one == "tie")), two)
-        winner = winner.where(~(differ & (two == "tie")), one)
+        winner = winner.where(~(differ & (verdict == "tie")), two)
+        winner = winner.where(~(differ & (two == "tie")), verdict)
     votes["winner"] = winner.where(~missing)
     votes["order_flip"] = differ.astype("boolean").mask(missing)
     votes["reason"] = (
@@ -560,7 +560,7 @@ def subset(
         raise ValueError(f"limit is {limit}; expected how many questions, or 0 for all")
     models, categories = as_list(models, "models"), as_list(categories, "categories")
     others = {column: as_list(wanted, column) for column, wanted in others.items()}
-    whole = frame
+    before = frame
     for column, wanted in others.items():
         _known("column", [column], frame.columns, frame)
         _known(column, wanted, pd.unique(frame[column].dropna()), frame)
@@ -582,10 +582,12 @@ def subset(
     if categories or limit:
         first = pd.unique(known["question_id"].dropna())[: limit or None]
         frame = frame[frame["question_id"].isin(first)]
-    if frame.empty and len(whole):
-        told = f"models {list(models)}, categories {list(categories)}, limit {limit}"
-        told = f"none of {len(whole)} rows is left by {told}; choose more (pairs need both models)"
-        raise FrameError(told, rows=whole)
+    if frame.empty and len(before):
+        choice = f"models {list(models)}, categories {list(categories)}, limit {limit}"
+        choice = (
+            f"none of {len(before)} rows is left by {choice}; choose more (pairs need both models)"
+        )
+        raise FrameError(choice, rows=before)
     return frame.reset_index(drop=True)
 
 

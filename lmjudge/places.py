@@ -78,18 +78,18 @@ def notebooks() -> dict[str, Path]:
     """Return the project's notebooks by stem: of the installed package, else of the checkout."""
     package = Path(__file__).parent
     for folder in (package / "nbs", package.parent / "nbs"):
-        if found := {path.stem: path for path in sorted(folder.glob("*.ipynb"))}:
-            return found
+        if paths := {path.stem: path for path in sorted(folder.glob("*.ipynb"))}:
+            return paths
     return {}
 
 
 def titles() -> dict[str, str]:
     """Return the first line of each notebook's first cell, by stem."""
-    found = {}
+    first_lines = {}
     for stem, path in notebooks().items():
         first = json.loads(path.read_bytes())["cells"][0]["source"]
-        found[stem] = "".join(first).partition("\n")[0].lstrip("# ").strip()
-    return found
+        first_lines[stem] = "".join(first).partition("\n")[0].lstrip("# ").strip()
+    return first_lines
 
 
 def file_name(model: str) -> str:
@@ -105,20 +105,21 @@ def file_name(model: str) -> str:
     """
     if not model:
         raise ValueError("a model without a name has no file; give it one")
-    made = ""
+    shown = ""
     for place, char in enumerate(model):
         inner = char == "." and 0 < place < len(model) - 1 and model[place - 1] != "."
         if inner or (char.isascii() and (char.islower() or char.isdigit() or char == "-")):
-            made += char
+            shown += char
         elif char == "_" or (char.isascii() and char.isupper()):
-            made += f"_{char.lower()}"
+            shown += f"_{char.lower()}"
         else:
-            made += "".join(f"~{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
-    if _RESERVED.match(made):
-        made = f"~{ord(made[0]):02x}{made[1:]}"
-    if len(made) > _LONGEST:
-        made = f"{made[:80]}~~{hashlib.sha256(model.encode('utf-8', 'surrogatepass')).hexdigest()}"
-    return made
+            shown += "".join(f"~{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+    if _RESERVED.match(shown):
+        shown = f"~{ord(shown[0]):02x}{shown[1:]}"
+    if len(shown) > _LONGEST:
+        digest = hashlib.sha256(model.encode("utf-8", "surrogatepass")).hexdigest()
+        shown = f"{shown[:80]}~~{digest}"
+    return shown
 
 
 @contextmanager

@@ -36,7 +36,9 @@ class Range:
     def shown(self, form: str) -> str:
         """Return the three as text: "low / expected / high"."""
         numbers = (self.low, self.expected, self.high)
-        return " / ".join("unknown" if one is None else form.format(one) for one in numbers)
+        return " / ".join(
+            "unknown" if number is None else form.format(number) for number in numbers
+        )
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,20 @@ class Plan:
             if self.criteria is None
             else f"{self.criteria} criteria"
         )
-        told = (
+        text = (
             f"{self.title}: {self.requests:,} requests ({self.distinct:,} distinct),"
             f" {self.hits:,} answered in the store, {self.misses:,} not:"
             f" {self.distinct_misses:,} calls to make"
             + ("" if self.criteria == 0 else f", {each} in a call")
         )
         if self.distinct_misses:
-            told += (
+            text += (
                 f"; about {self.read:,.0f} tokens to read, {self.written.shown('{:,.0f}')}"
                 f" tokens to write (low / expected / high); {self._money()}"
             )
         if self.unguided:
             many = "1 question" if self.unguided == 1 else f"{self.unguided:,} questions"
-            told += (
+            text += (
                 f"; without a reference answer {many} of {', '.join(self.unguided_in)} would be"
                 " judged"
             )
@@ -103,8 +105,8 @@ class Plan:
             named = ", ".join(
                 f"turn {turn} of {rows:,} rows" for turn, rows in self.unjudged.items()
             )
-            told += f'; not judged: {named} (turns="all", or --turns all, judges them)'
-        return told
+            text += f'; not judged: {named} (turns="all", or --turns all, judges them)'
+        return text
 
     __repr__ = __str__
 
@@ -170,25 +172,28 @@ def plan(
     unguided: dict[str, str] = {}
     unjudged: Mapping[int, int] = {}
     criteria: int | None = 0
-    made: Iterator[tuple[Row, Request | None, Reply | None]]
+    requests: Iterator[tuple[Row, Request | None, Reply | None]]
     if isinstance(asked, Answerer):
-        made = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
+        requests = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
     elif not isinstance(frame, pd.DataFrame):
-        rows = (({"model": one.model, "sample": one.sample}, one) for one in frame)
-        made = _looked_up(rows, store)
+        rows = (
+            ({"model": request_of.model, "sample": request_of.sample}, request_of)
+            for request_of in frame
+        )
+        requests = _looked_up(rows, store)
     elif asked is None:
         raise TypeError("plan got a frame and no judge; give the judge that would be asked")
     else:
         judging = judge_requests(frame, asked, orders=orders, turns=turns, samples=samples)
-        made = _looked_up(judging, store)
+        requests = _looked_up(judging, store)
         unguided = _unguided(frame, asked)
         unjudged = unjudged_turns(frame, asked, turns)
         criteria = None if isinstance(asked.criteria, str) else len(asked.criteria)
     title = "requests" if asked is None else asked.name
-    whole = _plan(title, made, dict(prices() if table is None else table))
+    estimate = _plan(title, requests, dict(prices() if table is None else table))
     kinds = tuple(sorted(set(unguided.values())))
     return replace(
-        whole,
+        estimate,
         unguided=len(unguided),
         unguided_in=kinds,
         unjudged=unjudged,
@@ -214,7 +219,7 @@ def _held(store: Asks, request: Request) -> bool:
 def _looked_up(
     asked: Iterator[tuple[Row, Request]], store: Asks
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
-    mine = (one for one in asked if _held(store, one[1]))
+    mine = (item for item in asked if _held(store, item[1]))
     while some := list(islice(mine, _AT_ONCE)):
         held = store.look_up({request.key for _, request in some})
         for row, request in some:
@@ -225,22 +230,22 @@ def _turns(
     questions: pd.DataFrame, answerer: Answerer, store: Asks, samples: int
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
     """Yield the turns of each conversation, as far as the store knows what was said in it."""
-    for one in conversations(questions, answerer, samples):
-        if not _held(store, one.request()):
+    for conversation in conversations(questions, answerer, samples):
+        if not _held(store, conversation.request()):
             continue
         row = {
-            "question_id": one.question["question_id"],
+            "question_id": conversation.question["question_id"],
             "model": answerer.name,
-            "sample": one.sample,
+            "sample": conversation.sample,
         }
         known = True
-        for turn in range(1, len(one.question["turns"]) + 1):
-            request = one.request() if known else None
+        for turn in range(1, len(conversation.question["turns"]) + 1):
+            request = conversation.request() if known else None
             reply = store.look_up([request.key]).get(request.key) if request else None
             yield row | {"turn": turn}, request, reply
             if known and reply is not None and request is not None:
-                one.take(request.key, reply)
-                if one.failure is not None:
+                conversation.take(request.key, reply)
+                if conversation.failure is not None:
                     break
             known = known and reply is not None
 
@@ -268,18 +273,22 @@ def _plan(
     calls = len(missed) + later
     each = [tokens(request).read for request in missed.values()]
     known = Tokens(*map(sum, zip(*seen, strict=True))) if seen else Tokens(0.0, 0.0)
-    lengths = [one.written for one in seen]
+    lengths = [tokens_of.written for tokens_of in seen]
     # A later turn reads what its conversation has said; without that, at least what a first does.
     to_read = (sum(each) + later * (sum(each) / len(each) if each else 0.0)) * (
         known.read / ratio if ratio else 1.0
     )
     bounds = {longest(request) for request in missed.values()}
-    most = None if None in bounds or not bounds else max(one for one in bounds if one is not None)
+    most = (
+        None
+        if None in bounds or not bounds
+        else max(tokens_of for tokens_of in bounds if tokens_of is not None)
+    )
     high = None if most is None and calls else calls * (most or 0.0)
     # A server may count more tokens than it was allowed to write.
     low, mean = (
-        calls * (one if most is None else min(one, most))
-        for one in (min(lengths, default=0.0), sum(lengths) / max(len(lengths), 1))
+        calls * (tokens_of if most is None else min(tokens_of, most))
+        for tokens_of in (min(lengths, default=0.0), sum(lengths) / max(len(lengths), 1))
     )
     written = Range(low, mean if lengths or not calls else None, high)
     models = {request.model for request in missed.values()}

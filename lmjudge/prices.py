@@ -130,15 +130,15 @@ def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
     """
     given = path or os.environ.get("LMJUDGE_PRICES")
     file = Path(given) if given else Path(__file__).with_name("prices.csv")
-    found = {}
+    table = {}
     try:
         read = _of_json if file.suffix.lower() == ".json" else _of_csv
         for price in read(file):
             costs = [getattr(price, name) for name in _FIELDS]
             if not all(0 <= cost < math.inf for cost in costs if cost is not None):
                 raise ValueError(f"{price.model} costs {price.input} and {price.output}")
-            found[price.model] = replace(price, table=file.name if given else _OURS)
-        if not found:
+            table[price.model] = replace(price, table=file.name if given else _OURS)
+        if not table:
             raise ValueError("no model has a price")
     except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
         raise PriceError(
@@ -147,7 +147,7 @@ def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
             " model_prices_and_context_window.json",
             model="",
         ) from error
-    return found
+    return table
 
 
 def _of_csv(file: Path) -> Iterator[Price]:
@@ -287,10 +287,10 @@ def charge(attempt: Attempt, table: Mapping[str, Price] | None = None) -> float 
     price, request = price_of(attempt.request.model, table), attempt.request
     if price is None:
         return None
-    told = bool(attempt.usage or (attempt.reply and attempt.reply.usage))
-    if attempt.refused and not told:
+    usage_known = bool(attempt.usage or (attempt.reply and attempt.reply.usage))
+    if attempt.refused and not usage_known:
         return 0.0
-    if attempt.reply is None and not told:
+    if attempt.reply is None and not usage_known:
         return dearest(request, price) * max(attempt.count, 0)
     return price.of(*tokens(request, attempt.reply, attempt.usage))
 

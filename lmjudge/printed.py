@@ -110,20 +110,20 @@ def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFra
     both = ours.reindex(order)
     if "too_few" in both:
         both["too_few"] = both["too_few"].astype("boolean")
-    found = theirs.reindex(order)
-    both[["printed", "n_printed", "status"]] = found[["printed", "n", "status"]]
-    there = both["value"].notna() & found["printed"].notna()
+    rows = theirs.reindex(order)
+    both[["printed", "n_printed", "status"]] = rows[["printed", "n", "status"]]
+    there = both["value"].notna() & rows["printed"].notna()
     both["ours_printed"] = pd.Series(
         [
             as_printed(value, printed, rounding, n) if known else None
             for known, value, printed, rounding, n in zip(
-                there, both["value"], found["printed"], found["rounding"], both["n"], strict=True
+                there, both["value"], rows["printed"], rows["rounding"], both["n"], strict=True
             )
         ],
         index=order,
         dtype="str",
     )
-    firm = there & ~found["status"].isin(STATUSES[3:])
+    firm = there & ~rows["status"].isin(STATUSES[3:])
     fair = firm & (both["basis"] == "rows")
     same = both["ours_printed"] == both["printed"]
     both["same"] = same.astype("boolean").where(fair)

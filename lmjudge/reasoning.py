@@ -183,11 +183,11 @@ def stated(line: str, pattern: re.Pattern[str]) -> list[str]:
     >>> stated("I will not output [[B]].", verdict), stated("It asks for [[B]] twice.", verdict)
     ([], [])
     """
-    found = list(pattern.finditer(line))
-    if len(found) == 1:
-        before, after = line[: found[0].start()], line[found[0].end() :]
+    matches = list(pattern.finditer(line))
+    if len(matches) == 1:
+        before, after = line[: matches[0].start()], line[matches[0].end() :]
         begins = re.search(r"(?:^|[.!?:;])[\s*_(#-]*$", before[-20:])
         ends = not re.search(r"[\w?]", _CLOSING_TAGS.sub("", after))
         if _DENIED.search(before[-200:]) or not (begins or ends):
             return []
-    return [match[1] for match in found]
+    return [match[1] for match in matches]

@@ -93,7 +93,7 @@ class Request:
 
         `provider` and `api` stand in it only where given.
         """
-        whole: dict[str, JSON] = {
+        fields: dict[str, JSON] = {
             "v": 1,
             "kind": self.kind,
             "model": self.model,
@@ -103,8 +103,8 @@ class Request:
         }
         for name in ("provider", "api"):
             if getattr(self, name) is not None:
-                whole[name] = getattr(self, name)
-        return whole
+                fields[name] = getattr(self, name)
+        return fields
 
     @classmethod
     def from_json(cls, whole: Mapping[str, JSON]) -> Request:
@@ -214,9 +214,9 @@ class Record:
         """
         key = check_line(line)
         try:
-            whole = json.loads(line)
-            _sound(whole["reply"], line)
-            record = cls(Request.from_json(whole["request"]), Reply(**whole["reply"]))
+            fields = json.loads(line)
+            _sound(fields["reply"], line)
+            record = cls(Request.from_json(fields["request"]), Reply(**fields["reply"]))
             if record.request.key == key and record.line == line:
                 return record
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -256,14 +256,16 @@ def reply_in(line: bytes) -> Reply:
     Raises DamagedStore where what stands there is no reply: no text, or a field that is no such.
     """
     try:
-        whole, _ = _decoder.raw_decode(line[_REPLY_AT:].decode())
+        fields, _ = _decoder.raw_decode(line[_REPLY_AT:].decode())
     except (ValueError, RecursionError):
-        whole = None
-    _sound(whole, line)
+        fields = None
+    _sound(fields, line)
     try:
-        return Reply(**whole)
+        return Reply(**fields)
     except TypeError:  # a newer lmjudge may keep more of a reply than this one knows
-        return Reply(**{name: whole[name] for name in Reply.__dataclass_fields__ if name in whole})
+        return Reply(
+            **{name: fields[name] for name in Reply.__dataclass_fields__ if name in fields}
+        )
 
 
 def _sound(reply: Any, line: bytes) -> None:
@@ -273,8 +275,8 @@ def _sound(reply: Any, line: bytes) -> None:
         and all(isinstance(reply[name], kind) for name, kind in _KINDS.items() if name in reply)
     ):
         key = line[len(_KEY_PREFIX) : len(_KEY_PREFIX) + 64].decode("ascii", "replace")
-        told = f"the record {key[:12]} holds no reply with a text; it is as good as missing"
-        raise DamagedStore(told, keys=[key])
+        message = f"the record {key[:12]} holds no reply with a text; it is as good as missing"
+        raise DamagedStore(message, keys=[key])
 
 
 def unite(records: Iterable[Record]) -> list[Record]:

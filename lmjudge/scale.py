@@ -34,8 +34,10 @@ class _Actor:
                 try:
                     return Record(request, await answer(request)).line.decode()
                 except RequestFailed as error:
-                    told = {name: getattr(error, name) for name in ("reason", "status", "attempts")}
-                    return json.dumps({"failed": request.key, "message": str(error), **told})
+                    facts = {
+                        name: getattr(error, name) for name in ("reason", "status", "attempts")
+                    }
+                    return json.dumps({"failed": request.key, "message": str(error), **facts})
 
             return list(await asyncio.gather(*map(one, requests)))
 
@@ -79,10 +81,10 @@ def answer_all(
     )
     for batch in answered.iter_batches(batch_size=None):
         lines = [str(line) for line in batch["outcome"]]
-        made = [Record.from_line(line.encode()) for line in lines if line.startswith('{"key"')]
-        total += store.add(made)
+        records = [Record.from_line(line.encode()) for line in lines if line.startswith('{"key"')]
+        total += store.add(records)
         for line in lines:
             if not line.startswith('{"key"'):
-                told = json.loads(line)
-                store.note_attempt(told.pop("failed"), Failure(**told))
+                facts = json.loads(line)
+                store.note_attempt(facts.pop("failed"), Failure(**facts))
     return total

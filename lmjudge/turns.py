@@ -98,7 +98,7 @@ def _spoken(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
         called += [message["function_call"]] if message.get("function_call") else []
         results = []
         parts = [] if said is None or isinstance(said, str) else [*said]
-        if not all(isinstance(one, Mapping) for one in [*called, *parts]):
+        if not all(isinstance(item, Mapping) for item in [*called, *parts]):
             raise FrameError(
                 f"a message is {str(dict(message))[:60]!r}; expected a text or content parts in its"
                 " content, and objects in its tool_calls"

@@ -68,8 +68,8 @@ def versions(judgments: pd.DataFrame, *, store: Shelf | None = None) -> pd.DataF
     """
     records: dict[str, Record] = {}
     if store is not None and "key" in judgments:
-        found = store.records(judgments["key"].dropna().unique())
-        records = {record.request.key: record for record in found}
+        replies = store.records(judgments["key"].dropna().unique())
+        records = {record.request.key: record for record in replies}
     rows = []
     for judge, part in judgments.groupby("judge", sort=True):
         model = model_of(judge)
@@ -110,10 +110,10 @@ def drifts(judgments: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     rows = []
     if "model_a" in judgments.columns:
         parts = dict(tuple(judgments.groupby("judge", sort=True)))
-        for one, two in combinations(parts, 2):
-            if _undated(one) == _undated(two):
-                found = flips(parts[one], parts[two], level=level).iloc[0]
-                rows.append({"before": one, "after": two, **found[columns[2:]].to_dict()})
+        for former, latter in combinations(parts, 2):
+            if _undated(former) == _undated(latter):
+                flip = flips(parts[former], parts[latter], level=level).iloc[0]
+                rows.append({"before": former, "after": latter, **flip[columns[2:]].to_dict()})
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -143,7 +143,7 @@ def choose_judge(
     _check_names(judgments, prices)
     graded = "model_a" not in judgments.columns
     if graded != ("model_a" not in votes.columns):
-        kinds = ["scores" if one else "pairs" for one in (graded, not graded)]
+        kinds = ["scores" if of_scores else "pairs" for of_scores in (graded, not graded)]
         raise FrameError(
             f"the judges gave {kinds[0]} and people gave {kinds[1]}; give two files of one kind, or"
             " turn scores into votes with `scores_as_votes`",

@@ -38,8 +38,8 @@ def parser_lab(frame: pd.DataFrame, parsers: Sequence[str]) -> pd.DataFrame:
     for other in read[1:]:
         same = (other[verdict] == first) | (other[verdict].isna() & first.isna())
         changed |= ~same.astype(bool)
-    made = [
+    tables = [
         part.assign(parser=parser, changed=changed)
         for parser, part in zip(parsers, read, strict=True)
     ]
-    return pd.concat(made, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)

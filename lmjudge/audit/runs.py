@@ -47,14 +47,20 @@ def compare_runs(
     tables: dict[str, pd.DataFrame] = {}
     if "model_a" in old.columns:
         tables["flips"] = pd.concat(
-            [flips(one, two, level=level).assign(judge=judge) for judge, one, two in pairs]
+            [
+                flips(before, after, level=level).assign(judge=judge)
+                for judge, before, after in pairs
+            ]
         )
         tables["drift"] = pd.concat(
-            [drift(one, two, level=level).assign(judge=judge) for judge, one, two in pairs]
+            [
+                drift(before, after, level=level).assign(judge=judge)
+                for judge, before, after in pairs
+            ]
         )
     else:
         tables["flips"], tables["drift"] = _score_changes(pairs, level)
-    tables["flips"]["one_run"] = [_in_one_run(one, two) for _, one, two in pairs]
+    tables["flips"]["one_run"] = [_in_one_run(before, after) for _, before, after in pairs]
     for name in ("flips", "drift"):
         table = tables[name].reset_index(drop=True)
         tables[name] = table[["judge", *table.columns.drop("judge")]]
@@ -122,10 +128,10 @@ def gate(
             share = estimate(part, ["judge"], top=lost, share=True, level=level).iloc[0]
             rows.append((judge, "no verdict", share, max_no_verdict, -1))
     table = []
-    for judge, check, found, threshold, sign in rows:
-        end = found["low"] if sign > 0 else found["high"]
+    for judge, check, value, threshold, sign in rows:
+        end = value["low"] if sign > 0 else value["high"]
         passed = bool(sign * (end - threshold) >= 0) if pd.notna(end) else False
-        ends = (found["value"], found["low"], found["high"], int(found["n"]))
+        ends = (value["value"], value["low"], value["high"], int(value["n"]))
         table.append((judge, check, *ends, threshold, passed))
     columns = "judge check value low high n threshold passed".split()
     return pd.DataFrame(table, columns=columns)
@@ -134,10 +140,10 @@ def gate(
 def _agreement(part: pd.DataFrame, votes: pd.DataFrame, level: float) -> pd.Series:
     if "model_a" not in part.columns:
         table = score_agreement(part, votes, level=level).set_index("measure")
-        found = table.loc["spearman"].copy()
-        if found["value"] > 1 - 1e-9:  # nothing varies about a judge equal to people
-            found["low"] = found["high"] = found["value"]
-        return found
+        correlation = table.loc["spearman"].copy()
+        if correlation["value"] > 1 - 1e-9:  # nothing varies about a judge equal to people
+            correlation["low"] = correlation["high"] = correlation["value"]
+        return correlation
     part = on_keys(part, votes)
     cast = as_votes(part, both_orders(part))
     return agreement(cast, votes, level=level).iloc[0].rename({"agreement": "value"})
@@ -152,10 +158,8 @@ def _position(part: pd.DataFrame, level: float) -> pd.Series:
         )
     pairs, outcomes = in_both_orders(part)
     biased = (outcomes["biased_first"] | outcomes["biased_second"]).astype(float)
-    found = estimate(
-        pairs, ["judge"], top=biased.where(~outcomes["error"]), share=True, level=level
-    )
-    return found.iloc[0]
+    bias = estimate(pairs, ["judge"], top=biased.where(~outcomes["error"]), share=True, level=level)
+    return bias.iloc[0]
 
 
 def _named(run: pd.DataFrame, name: str) -> pd.Series:
@@ -183,12 +187,14 @@ def _score_changes(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return how many scores changed, and each model's mean before and after."""
     rows = []
-    for judge, one, two in pairs:
-        one, two = same_ids(one, two)
+    for judge, earlier, later in pairs:
+        earlier, later = same_ids(earlier, later)
         key = [*GRADED, "sample"]
-        both = one[[*key, "score"]].merge(two[[*key, "score"]], on=key, suffixes=("_old", "_new"))
+        both = earlier[[*key, "score"]].merge(
+            later[[*key, "score"]], on=key, suffixes=("_old", "_new")
+        )
         if both.empty:
-            raise never_meet("No answer was graded in both runs", one, two)
+            raise never_meet("No answer was graded in both runs", earlier, later)
         rows.append(both.assign(judge=judge))
     every = pd.concat(rows, ignore_index=True)
     before, after = every["score_old"].astype(float), every["score_new"].astype(float)
@@ -199,9 +205,9 @@ def _score_changes(
     share["flipped"] = (share["share"] * share["n"]).round().astype("Int64")
     share = share[["judge", "flipped", "share", "too_few", "n", "low", "high", "no_verdict"]]
     every["measure"] = "mean score of " + every["model"].astype(str)
-    whole = pd.concat([every.assign(measure="mean score"), every], ignore_index=True)
-    moved = paired(whole, ["judge", "measure"], level)
-    known = whole[whole["difference"].notna()].groupby(["judge", "measure"])
+    measures = pd.concat([every.assign(measure="mean score"), every], ignore_index=True)
+    moved = paired(measures, ["judge", "measure"], level)
+    known = measures[measures["difference"].notna()].groupby(["judge", "measure"])
     means = known[["score_old", "score_new"]].mean().reset_index()
     moved = moved.merge(means.rename(columns={"score_old": "before", "score_new": "after"}))
     first = ["judge", "measure", "before", "after"]
@@ -223,19 +229,19 @@ def _agreements(
     pairs: list[tuple[str, pd.DataFrame, pd.DataFrame]], votes: pd.DataFrame, level: float
 ) -> pd.DataFrame:
     rows = []
-    for judge, one, two in pairs:
-        runs = [two.assign(judge="new"), one.assign(judge="old")]
+    for judge, before, after in pairs:
+        runs = [after.assign(judge="new"), before.assign(judge="old")]
         if not all(run["winner" if "winner" in run else "score"].notna().any() for run in runs):
             continue
-        if "model_a" in one.columns:
+        if "model_a" in before.columns:
             kept = [on_keys(run, votes) for run in runs]
             cast = [as_votes(run, both_orders(run)) for run in kept]
-            found = compare_judges(pd.concat(cast, ignore_index=True), votes, level=level)
+            compared = compare_judges(pd.concat(cast, ignore_index=True), votes, level=level)
             names = {"agreement_a": "after", "agreement_b": "before"}
         else:
-            found = compare_graders(pd.concat(runs, ignore_index=True), votes, level=level)
+            compared = compare_graders(pd.concat(runs, ignore_index=True), votes, level=level)
             names = {"value_a": "after", "value_b": "before"}
-        rows.append(found.rename(columns=names).assign(judge=judge))
+        rows.append(compared.rename(columns=names).assign(judge=judge))
     columns = "judge before after difference too_few n low high no_verdict".split()
     table = pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
     return table[columns]
@@ -264,11 +270,12 @@ def _sentences(tables: dict[str, pd.DataFrame], level: float) -> list[Finding]:
         row = tables["agreement"].set_index("judge").loc[worst["judge"]]
         moved = f"agreement with people went from {row['before']:.3f} to {row['after']:.3f}"
         unclear = not (row["low"] > 0 or row["high"] < 0)
-        told = ", which these votes cannot tell from no change" if unclear else ""
+        unclear_note = ", which these votes cannot tell from no change" if unclear else ""
         apart = "" if pd.isna(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
         findings.append(
             Finding(
-                f"Its {moved}, a difference of {row['difference']:+.3f}{apart}{told}.", "agreement"
+                f"Its {moved}, a difference of {row['difference']:+.3f}{apart}{unclear_note}.",
+                "agreement",
             )
         )
     own = tables["drift"][tables["drift"]["judge"] == worst["judge"]]

@@ -132,12 +132,12 @@ def _missing(run: _Run) -> list[File]:
 
 def _here(source: Source) -> str:
     """Return the roles of a source whose rows are here all the same, such as in `$LMJUDGE_DATA`."""
-    found = []
+    roles = []
     for role in dict.fromkeys(file.role for file in source.files):
         with suppress(DataError):
             place(source.name, role)
-            found.append(role)
-    return f"; found here all the same: {', '.join(found)}" if found else ""
+            roles.append(role)
+    return f"; found here all the same: {', '.join(roles)}" if roles else ""
 
 
 def _go(run: _Run, missing: list[File], timeout: float) -> None:
@@ -199,8 +199,8 @@ def _download(run: _Run, session: Any, file: File, timeout: float) -> None:
         part = Path(name)
         try:
             with os.fdopen(handle, "wb") as out:
-                found = _copy(run, reply, out, url, timeout)
-            _settle(run, file, url, part, target, found)
+                digest = _copy(run, reply, out, url, timeout)
+            _settle(run, file, url, part, target, digest)
         finally:
             part.unlink(missing_ok=True)
 

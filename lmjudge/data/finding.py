@@ -21,7 +21,7 @@ def find(source: str, file: File | str) -> Path:
     WrongHash where the SHA-256 is not the original's, or not that of the first download.
     """
     entry = source_named(source)
-    known = {one.path: one for one in entry.files}
+    known = {listed.path: listed for listed in entry.files}
     path = file.path if isinstance(file, File) else file
     folders = looked_in()
     for folder in folders:
@@ -111,13 +111,13 @@ def locked() -> dict[str, dict[str, str]]:
 
 def _checked(path: Path, expected: str | None) -> Path:
     """Return the path itself, once its SHA-256 is the expected one, if any; else WrongHash."""
-    if expected and (found := sha256_of(path)) != expected:
+    if expected and (digest := sha256_of(path)) != expected:
         raise WrongHash(
-            f"{path} has the SHA-256 {found}, the published file {expected}: remove it and fetch"
+            f"{path} has the SHA-256 {digest}, the published file {expected}: remove it and fetch"
             " it anew, or give its path as a file of your own",
             path=path,
             expected=expected,
-            found=found,
+            found=digest,
         )
     return path
 

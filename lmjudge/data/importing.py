@@ -196,16 +196,16 @@ def _requests(loaded: Loaded, source: Source, name: str | None = None) -> list[R
         # A DataFrame or a data set has no file: what it holds tells it from another.
         held = json.dumps(loaded.rows, sort_keys=True, default=str).encode()
         content = hashlib.sha256(held).hexdigest()[:8]
-    made: list[Request | None] = []
+    requests: list[Request | None] = []
     for row, (path, line) in zip(loaded.rows, loaded.origins, strict=True):
         provider = name or _provider(source, path, content)
         if "call" in row:
-            made.append(_inspect_request(row, provider))
+            requests.append(_inspect_request(row, provider))
         elif _is_fastchats(row):
-            made.append(_fastchat_request(row, provider, path, line))
+            requests.append(_fastchat_request(row, provider, path, line))
         else:
-            made.append(rendering.request(row, provider) if rendering else None)
-    return made
+            requests.append(rendering.request(row, provider) if rendering else None)
+    return requests
 
 
 def _is_fastchats(row: Row) -> bool:
@@ -243,7 +243,9 @@ def _inspect_request(row: Row, provider: str) -> Request:
     sent = (call.get("call") or {}).get("request") or {}
     beside = sent or call.get("config") or {}
     params = {n: value for n, value in beside.items() if n not in _APART and value is not None}
-    messages = [{"role": one["role"], "content": text(one["content"])} for one in call["input"]]
+    messages = [
+        {"role": message["role"], "content": text(message["content"])} for message in call["input"]
+    ]
     model = str(sent.get("model") or call["model"])
     api = _inspect_api(call)
     return Request(model, messages, params, sample=row["sample"], provider=provider, api=api)
@@ -314,21 +316,21 @@ def answers_from_judgments(source: Source) -> pd.DataFrame:
     """
     questions = load_questions(original(source)).set_index("question_id")
     loaded = read_judged(source, "scores", How())
-    found: dict[tuple[str, object], list[str]] = {}
+    turns_of: dict[tuple[str, object], list[str]] = {}
     for row, origin in zip(loaded.rows, loaded.origins, strict=True):
         if row["question_id"] not in questions.index:
             raise bad_row(*origin, f"judges an unknown question, {row['question_id']!r}")
         question, template = questions.loc[row["question_id"]], row["file_judge"][1]
         prompt = fastchat_prompt(template)
         turns = _cut(row["user_prompt"], prompt, question["turns"], question["reference"])
-        known = found.get((row["model"], row["question_id"]), [])
+        known = turns_of.get((row["model"], row["question_id"]), [])
         if turns is None or any(a != b for a, b in zip(turns, known, strict=False)):
             problem = f"shows no clear answer by the template {template}"
             raise bad_row(*origin, f"{problem}; expected that template, filled once")
-        found[row["model"], row["question_id"]] = max(turns, known, key=len)
+        turns_of[row["model"], row["question_id"]] = max(turns, known, key=len)
     rows = [
         {"question_id": question_id, "model": model, "turns": turns, "sample": 0}
-        for (model, question_id), turns in found.items()
+        for (model, question_id), turns in turns_of.items()
     ]
     return frame("answers", rows).assign(origin="recovered")
 

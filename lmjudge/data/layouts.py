@@ -82,18 +82,18 @@ class Layout:
 
 
 def _question(row: Row, file: File) -> Iterable[Row]:
-    made = {"question_id": question_id(row), "category": row.pop("category", row.get("dataset"))}
+    fields = {"question_id": question_id(row), "category": row.pop("category", row.get("dataset"))}
     named = [name for name in ("turns", *QUESTIONS) if row.get(name) is not None]
     turns = asked(row.pop(named[0])) if named else None
     if turns is None:
         raise ValueError(f"has no question in {', '.join(named or row)}")
     guide = row.pop("reference", None)
-    return [made | {"turns": turns, "reference": texts(guide) if guide else None}]
+    return [fields | {"turns": turns, "reference": texts(guide) if guide else None}]
 
 
 def _question_of_talk(row: Row, file: File) -> Iterable[Row]:
-    made = {"question_id": question_id(row), "turns": _talks(row)["a"][0]}
-    return [made | {"category": row.pop("language", None)}]
+    fields = {"question_id": question_id(row), "turns": _talks(row)["a"][0]}
+    return [fields | {"category": row.pop("language", None)}]
 
 
 def _question_55k(row: Row, file: File) -> Iterable[Row]:
@@ -101,10 +101,10 @@ def _question_55k(row: Row, file: File) -> Iterable[Row]:
 
 
 def _question_inspect(row: Row, file: File) -> Iterable[Row]:
-    made = {"question_id": id_text(row.pop("id")), "category": row.pop("task", None)}
+    fields = {"question_id": id_text(row.pop("id")), "category": row.pop("task", None)}
     target = row.pop("target", None)
     return [
-        made | {"turns": asked(row.pop("input")), "reference": texts(target) if target else None}
+        fields | {"turns": asked(row.pop("input")), "reference": texts(target) if target else None}
     ]
 
 
@@ -115,8 +115,8 @@ def _question_lm_eval(row: Row, file: File) -> Iterable[Row]:
     target = row.get("target")
     if str(target) in map(str, range(len(options))):
         target = options[int(str(target))]
-    made = {"question_id": id_text(row.pop("doc_id")), "category": task[1] if task else None}
-    return [made | {"turns": texts(prompt), "reference": texts(target) if target else None}]
+    fields = {"question_id": id_text(row.pop("doc_id")), "category": task[1] if task else None}
+    return [fields | {"turns": texts(prompt), "reference": texts(target) if target else None}]
 
 
 def _calls_lm_eval(row: Row) -> list[list[Any]]:
@@ -144,7 +144,7 @@ def _question_biggen(row: Row, file: File) -> Iterable[Row]:
 
 
 def _choices(row: Row, file: File) -> Iterator[Row]:
-    made, choices = (
+    fields, choices = (
         {"question_id": question_id(row), "model": _model(row, file)},
         row.pop("choices"),
     )
@@ -153,7 +153,7 @@ def _choices(row: Row, file: File) -> Iterator[Row]:
     for place, choice in enumerate(map(dict, choices[: file.samples])):
         said, index = _said(choice.pop("turns", None)), choice.pop("index", place)
         beside = {name if name in _OURS else f"choice_{name}": choice[name] for name in choice}
-        yield made | said | {"sample": index} | beside
+        yield fields | said | {"sample": index} | beside
 
 
 def _messages(row: Row, file: File) -> Iterable[Row]:
@@ -167,8 +167,8 @@ def _answer(row: Row, file: File) -> Iterable[Row]:
     said = row.pop(named[0])
     if named[0] != "turns" and isinstance(said, list) and len(said) > 1:
         raise ValueError(f"has {len(said)} texts in {named[0]}; expected one answer")
-    made = {"question_id": question_id(row), "model": _model(row, file)} | _said(said)
-    return [made | {"sample": row.pop("sample", None)}]
+    fields = {"question_id": question_id(row), "model": _model(row, file)} | _said(said)
+    return [fields | {"sample": row.pop("sample", None)}]
 
 
 def _answers_of_talks(row: Row, file: File) -> Iterator[Row]:
@@ -206,7 +206,7 @@ def _answer_lm_eval(row: Row, file: File) -> Iterator[Row]:
     calls = _calls_lm_eval(row)
     options = _options_lm_eval(row, calls)
     if len(options) > 1:
-        likelihoods = [_first(one) for one in said[: len(options)]]
+        likelihoods = [_first(option) for option in said[: len(options)]]
         replies = [options[max(range(len(likelihoods)), key=lambda at: float(likelihoods[at]))]]
     elif calls and not isinstance(calls[0][-1], dict):
         raise ValueError("has no answer; the harness measured how likely one text is")
@@ -231,26 +231,26 @@ def _answer_keyed(row: Row, file: File) -> Iterable[Row]:
 
 
 def _score_ours(row: Row, file: File) -> Iterable[Row]:
-    made = {name: _given(row.pop(name)) for name in COLUMNS["scores"] if name != "score"}
-    return [made | _unless(grade(row.pop("score")), made["reason"])]
+    fields = {name: _given(row.pop(name)) for name in COLUMNS["scores"] if name != "score"}
+    return [fields | _unless(grade(row.pop("score")), fields["reason"])]
 
 
 def _single(row: Row, file: File) -> Iterable[Row]:
-    made = {"question_id": question_id(row), "turn": row.pop("turn", 1)}
-    made |= {"model": name_of(row, "model")} | _named_judge(row)
-    made |= {name: row.pop(name) for name in ("sample", "key") if name in row}
+    fields = {"question_id": question_id(row), "turn": row.pop("turn", 1)}
+    fields |= {"model": name_of(row, "model")} | _named_judge(row)
+    fields |= {name: row.pop(name) for name in ("sample", "key") if name in row}
     stated, said = grade(row.pop("score", None)), text(row.pop("judgment"))
-    return [made | _judged(row, said, parser_name(made["judge"]), RATING, stated, "score")]
+    return [fields | _judged(row, said, parser_name(fields["judge"]), RATING, stated, "score")]
 
 
 def _score_row(row: Row, file: File) -> Iterable[Row]:
-    made = {"turn": row.pop("turn", 1), "model": name_of(row, *MODELS)}
-    made |= {"judge": judge_of(take(row, *_JUDGES))[0] or file.model or None}
-    made |= {
+    fields = {"turn": row.pop("turn", 1), "model": name_of(row, *MODELS)}
+    fields |= {"judge": judge_of(take(row, *_JUDGES))[0] or file.model or None}
+    fields |= {
         "text": text(take(row, "feedback", "judgment", "text")),
         "question_id": verdict_id(row),
     }
-    return [made | {"key": row.pop("key", None)} | grade(row.pop("score"))]
+    return [fields | {"key": row.pop("key", None)} | grade(row.pop("score"))]
 
 
 def _score_wildbench(row: Row, file: File) -> Iterable[Row]:
@@ -265,16 +265,16 @@ def _score_biggen(row: Row, file: File) -> Iterable[Row]:
 
 
 def _score_writingbench(row: Row, file: File) -> Iterator[Row]:
-    made = {"question_id": id_text(row.pop("index")), "model": _model(row, file)}
+    fields = {"question_id": id_text(row.pop("index")), "model": _model(row, file)}
     for criterion, graded in row.pop("scores").items():
         for sample, one in enumerate(graded):
             shown = {"criterion": criterion, "sample": sample, "text": one.get("reason")}
-            yield made | grade(one.get("score")) | shown
+            yield fields | grade(one.get("score")) | shown
 
 
 def _score_inspect(row: Row, file: File) -> Iterator[Row]:
-    made = {"question_id": id_text(row.pop("id")), "model": name_of(row, "model")}
-    made["sample"] = integer(row.pop("epoch", 1), "epoch") - 1
+    fields = {"question_id": id_text(row.pop("id")), "model": name_of(row, "model")}
+    fields["sample"] = integer(row.pop("epoch", 1), "epoch") - 1
     calls = row.pop("calls", None) or {}
     for scorer, given in (row.pop("scores", None) or {}).items():
         value = given["value"] if not isinstance(given["value"], bool) else int(given["value"])
@@ -284,7 +284,7 @@ def _score_inspect(row: Row, file: File) -> Iterator[Row]:
             # Each call of a model is a judgment; what the scorer made of them all is its score.
             asked_ = {} if call is None else {"call": call, "judge": f"{call['model']}/{scorer}"}
             said = {} if call is None else {"text": text(_message(call).get("content"))}
-            yield made | graded | asked_ | said
+            yield fields | graded | asked_ | said
 
 
 def _message(call: Row) -> Row:
@@ -292,7 +292,7 @@ def _message(call: Row) -> Row:
 
 
 def _score_lm_eval(row: Row, file: File) -> Iterator[Row]:
-    made = {"question_id": id_text(row.pop("doc_id")), "model": _lm_eval_model(row, file)}
+    fields = {"question_id": id_text(row.pop("doc_id")), "model": _lm_eval_model(row, file)}
     how = row.get("filter") or "none"
     metrics = row.get("metrics") or [name for name in ("acc", "exact_match") if name in row]
     if all(isinstance(row[metric], list) for metric in metrics):
@@ -300,7 +300,7 @@ def _score_lm_eval(row: Row, file: File) -> Iterator[Row]:
     for metric in metrics:
         value = row.pop(metric)
         if not isinstance(value, list):  # what a metric of the whole task is computed from
-            yield made | grade(float(value)) | {"criterion": _criterion_lm_eval(metric, how)}
+            yield fields | grade(float(value)) | {"criterion": _criterion_lm_eval(metric, how)}
 
 
 def _criterion_lm_eval(metric: str, how: str) -> str:
@@ -374,10 +374,10 @@ def _score_prometheus(row: Row, file: File) -> Iterable[Row]:
 
 
 def _game_ours(row: Row, file: File) -> Iterable[Row]:
-    made = {name: _given(row.pop(name)) for name in COLUMNS["games"] if name != "winner"}
+    fields = {name: _given(row.pop(name)) for name in COLUMNS["games"] if name != "winner"}
     for side in ("score_a", "score_b"):
-        made[side] = None if missing(made[side]) else number(made[side], side)
-    return [made | _unless(win(row.pop("winner")), made["reason"])]
+        fields[side] = None if missing(fields[side]) else number(fields[side], side)
+    return [fields | _unless(win(row.pop("winner")), fields["reason"])]
 
 
 def _pair(row: Row, file: File) -> Iterator[Row]:
@@ -396,42 +396,47 @@ def _review(row: Row, file: File) -> Iterable[Row]:
     stated, said = row.pop("score", None), text(row.pop("text"))
     a, b, reviewer = _reviewed(row, file)
     three = file.role == "threeclass" or (not file.role and _is_choice(stated, file))
-    made = {"question_id": question_id(row), "model_a": a, "model_b": b, **_stated(stated)}
-    made["judge"] = f"{reviewer}/{'prd' if three else 'vicuna'}" if reviewer else None
-    return [made | _counted(_parsed(said, "threeclass" if three else "vicuna", RATINGS), made)]
+    fields = {"question_id": question_id(row), "model_a": a, "model_b": b, **_stated(stated)}
+    fields["judge"] = f"{reviewer}/{'prd' if three else 'vicuna'}" if reviewer else None
+    return [fields | _counted(_parsed(said, "threeclass" if three else "vicuna", RATINGS), fields)]
 
 
 def _arena_hard(row: Row, file: File) -> Iterator[Row]:
     against, model = take(row, "baseline") or file.baseline, name_of(row, "model")
     if against is None:
         raise ValueError("names no baseline; give baseline=")
-    made = {"question_id": question_id(row), "judge": f"{name_of(row, 'judge')}/arena-hard"}
+    fields = {"question_id": question_id(row), "judge": f"{name_of(row, 'judge')}/arena-hard"}
     for place, game in enumerate(_at_least_two(row.pop("games"))):
         sides = [str(against), model] if place % 2 == 0 else [model, str(against)]
         shown = win((game or {}).get("score")) | {"verdict": (game or {}).get("score")}
         shown |= {"text": text((game or {}).get("judgment")), "sample": place // 2}
         failed = {"reason": "request_failed"} if game is None else {}
-        yield made | dict(zip(("model_a", "model_b"), sides, strict=True)) | shown | failed
+        yield fields | dict(zip(("model_a", "model_b"), sides, strict=True)) | shown | failed
 
 
 def _game_judgebench(row: Row, file: File) -> Iterator[Row]:
-    made, (a, b) = (
+    fields, (a, b) = (
         {"question_id": row.pop("pair_id"), "judge": name_of(row, "judge_name")},
         _two(row),
     )
-    for place, one in enumerate(_at_least_two(row.pop("judgments"))):
+    for place, judgment in enumerate(_at_least_two(row.pop("judgments"))):
         sides = {"model_a": b, "model_b": a} if place % 2 else {"model_a": a, "model_b": b}
-        said = (one or {}).get("judgment")
+        said = (judgment or {}).get("judgment")
         said = text(said.get("judgment") if isinstance(said, Mapping) else said)
-        yield made | sides | win((one or {}).get("decision")) | {"text": said, "sample": place // 2}
+        yield (
+            fields
+            | sides
+            | win((judgment or {}).get("decision"))
+            | {"text": said, "sample": place // 2}
+        )
 
 
 def _game_by_order(row: Row, file: File) -> Iterator[Row]:
-    made = {"turn": row.pop("turn", 1), "judge": judge_of(take(row, *_JUDGES))[0]}
-    made |= {"question_id": verdict_id(row)}
+    fields = {"turn": row.pop("turn", 1), "judge": judge_of(take(row, *_JUDGES))[0]}
+    fields |= {"question_id": verdict_id(row)}
     sides = [name_of(row, "model_a"), name_of(row, "model_b")]
     for column, (a, b) in zip(file.orders or (), (sides, sides[::-1]), strict=True):
-        yield made | {"model_a": a, "model_b": b} | win(row.pop(column))
+        yield fields | {"model_a": a, "model_b": b} | win(row.pop(column))
 
 
 # ---- votes
@@ -439,20 +444,20 @@ def _game_by_order(row: Row, file: File) -> Iterator[Row]:
 
 def _vote(row: Row, file: File) -> Iterable[Row]:
     judge, group = judge_of(take(row, *_JUDGES))
-    made = {"turn": row.pop("turn", 1), "judge": judge}
-    made |= {"time": seconds(take(row, "tstamp", "timestamp", "time"))}
+    fields = {"turn": row.pop("turn", 1), "judge": judge}
+    fields |= {"time": seconds(take(row, "tstamp", "timestamp", "time"))}
     crowd = "crowd" if {"anony", "conversation_a", "judge_hash"} & {*row} and not group else group
-    made |= {"group": take(row, "group") or crowd, "question_id": verdict_id(row)}
+    fields |= {"group": take(row, "group") or crowd, "question_id": verdict_id(row)}
     for name in {"anony", "is_code", "is_refusal"} & {*row}:
         row[name] = flag(row[name], name)
     for side in "ab":
-        made[f"model_{side}"] = name_of(row, f"model_{side}")
+        fields[f"model_{side}"] = name_of(row, f"model_{side}")
         row.pop(f"conversation_{side}", None)
     won, reason = take(row, "winner", "win"), take(row, "reason")
-    named = {made[side]: side for side in ("model_a", "model_b")}
+    named = {fields[side]: side for side in ("model_a", "model_b")}
     if isinstance(won, str) and won in named:
         won = named[won]
-    return [made | _unless(win(won), reason)]
+    return [fields | _unless(win(won), reason)]
 
 
 def _vote_55k(row: Row, file: File) -> Iterable[Row]:
@@ -469,16 +474,16 @@ def _vote_llmfao(row: Row, file: File) -> Iterable[Row]:
 
 
 def _annotation(row: Row, file: File) -> Iterable[Row]:
-    made, value = lean(row["preference"], 1.5, "preference"), row["preference"]
-    row["preference"] = at = None if made["winner"] is None else number(value, "preference")
+    verdict, value = lean(row["preference"], 1.5, "preference"), row["preference"]
+    row["preference"] = at = None if verdict["winner"] is None else number(value, "preference")
     if at is not None and not (at == 0 or 1 <= at <= 2):
         raise ValueError(f"has preference = {value!r}; expected 1 to 2, or 0 for a tie")
     named = [name_of(row, f"generator_{n}") or f"output_{n}" for n in (1, 2)]
     person = not isinstance(row.get("annotator"), str) or str(row["annotator"]).isdigit()
-    made |= {"question_id": verdict_id(row), "judge": name_of(row, "annotator")}
-    made |= {"winner": "tie"} if at == 0 else {}
+    verdict |= {"question_id": verdict_id(row), "judge": name_of(row, "annotator")}
+    verdict |= {"winner": "tie"} if at == 0 else {}
     return [
-        made | {"model_a": named[0], "model_b": named[1], "group": "crowd" if person else "llm"}
+        verdict | {"model_a": named[0], "model_b": named[1], "group": "crowd" if person else "llm"}
     ]
 
 
@@ -491,9 +496,9 @@ def _choice(row: Row, file: File) -> Iterable[Row]:
 
 
 def _helpsteer(row: Row, file: File) -> Iterable[Row]:
-    made = lean(row["overall_preference"], 0, "overall_preference")
-    made |= {"model_a": "response1", "model_b": "response2", "question_id": question_id(row)}
-    return [made]
+    verdict = lean(row["overall_preference"], 0, "overall_preference")
+    verdict |= {"model_a": "response1", "model_b": "response2", "question_id": question_id(row)}
+    return [verdict]
 
 
 def _label_judgebench(row: Row, file: File) -> Iterable[Row]:
@@ -508,27 +513,27 @@ def _label(row: Row, file: File) -> Iterable[Row]:
     at = None if missing(row["label"]) else integer(row["label"], "label") - first
     if at not in (None, 0, 1, 2 - first):
         raise ValueError(f"has label = {row['label']!r}; expected {first} or {first + 1}")
-    made = {
+    fields = {
         "question_id": question_id(row),
         "model_a": sorted(names)[0],
         "model_b": sorted(names)[1],
     }
     winner = None if at is None else ("model_a", "model_b", "tie")[at]
-    return [made | win(winner)]
+    return [fields | win(winner)]
 
 
 def _pandalm(row: Row, file: File) -> Iterator[Row]:
-    made = {"question_id": question_id(row), "model_a": "response1", "model_b": "response2"}
+    fields = {"question_id": question_id(row), "model_a": "response1", "model_b": "response2"}
     for who in sorted(name for name in row if re.fullmatch(r"annotator\d+", name)):
         mark = row.pop(who)
         said = None if missing(mark) else ("tie", "model_a", "model_b")[integer(mark, who)]
-        yield made | {"judge": who} | win(said)
+        yield fields | {"judge": who} | win(said)
 
 
 def _named_by_file(row: Row, file: File) -> Iterable[Row]:
     a, b = (file.answers.get(f"answer_{name}", name) for name in _names_in(file.path)[:2])
-    made = {"question_id": question_id(row), "model_a": a, "model_b": b, "group": "crowd"}
-    return [made | win(_stated(row.pop("score"))["published"])]
+    fields = {"question_id": question_id(row), "model_a": a, "model_b": b, "group": "crowd"}
+    return [fields | win(_stated(row.pop("score"))["published"])]
 
 
 # ---- pairings and pairs
@@ -569,7 +574,7 @@ def _chosen(row: Row, file: File) -> Iterator[Row]:
         raise ValueError("has no prompt")
     chosen, rejected = map(_offers, sides)
     of = id_text(take(row, "pair_id", "id"))
-    made = {
+    fields = {
         "prompt": "\n\n".join(prompt),
         "subset": row.pop("subset", file.path.name.split(".")[0]),
     }
@@ -577,7 +582,7 @@ def _chosen(row: Row, file: File) -> Iterator[Row]:
         name = (
             {"pair_id": f"{of}-{at + 1}", "item_id": of} if len(chosen) * len(rejected) > 1 else {}
         )
-        yield made | {"pair_id": of, "chosen": better, "rejected": worse} | (name if of else {})
+        yield fields | {"pair_id": of, "chosen": better, "rejected": worse} | (name if of else {})
 
 
 def _better_first(row: Row, file: File) -> Iterable[Row]:
@@ -754,7 +759,7 @@ def _stated(score: Any) -> Row:
     if missing(score):
         return {"published": None}
     if isinstance(score, list):
-        a, b = (None if missing(one) else number(one) for one in score)
+        a, b = (None if missing(value) else number(value) for value in score)
         won = None if a is None or b is None else lean(b - a, 0, "score")["winner"]
         return {"published": won, "published_a": a, "published_b": b}
     side = integer(score, "score")
@@ -793,8 +798,8 @@ def _names_in(path: Path) -> tuple[str, str, str | None]:
     stem = path.name.partition(".json")[0]
     if "-vs-" in stem:
         a, b = (part.removeprefix("answer_") for part in stem.split("-vs-", 1))
-        told = re.fullmatch(r"(.+?)-(gpt-?[\d.]+|[^-]+(?:-\d+b)?)-reviewer(?:[-_]threeclass)?", b)
-        return (a, told[1], told[2]) if told else (a, b, None)
+        match = re.fullmatch(r"(.+?)-(gpt-?[\d.]+|[^-]+(?:-\d+b)?)-reviewer(?:[-_]threeclass)?", b)
+        return (a, match[1], match[2]) if match else (a, b, None)
     parts = stem.removeprefix("review_").split("_")
     if len(parts) != 2:
         raise ValueError(

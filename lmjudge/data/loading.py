@@ -93,14 +93,14 @@ class Loaded:
 
     def framed(self) -> pd.DataFrame:
         """Return the frame, its numbers as numbers, and what was recognised in its attrs."""
-        made = frame(self.kind, self.rows)
-        numbers = [name for name in _FLOATS.get(self.kind, ()) if name in made]
-        made = made.astype(dict.fromkeys(numbers, float))
+        table = frame(self.kind, self.rows)
+        numbers = [name for name in _FLOATS.get(self.kind, ()) if name in table]
+        table = table.astype(dict.fromkeys(numbers, float))
         names = dict.fromkeys(layout.name for layout in self.layouts)
-        made.attrs |= {"layout": " + ".join(names), "rows": self.read, "skipped": self.skipped}
+        table.attrs |= {"layout": " + ".join(names), "rows": self.read, "skipped": self.skipped}
         if self.repeats:
-            made.attrs["repeats"] = self.repeats
-        return made
+            table.attrs["repeats"] = self.repeats
+        return table
 
 
 def load_questions(
@@ -125,11 +125,11 @@ def load_questions(
         return figures
     how = How(columns, labels, None, errors)
     loaded = _load(source, "questions", ("questions",), how)
-    made = _distinct(loaded, how, ("question_id",)).framed()
+    table = _distinct(loaded, how, ("question_id",)).framed()
     guides = _references(source) if references is None else _first_answers(references)
     if guides:
-        made["reference"] = [guides.get(of) for of in made["question_id"]]
-    return made
+        table["reference"] = [guides.get(of) for of in table["question_id"]]
+    return table
 
 
 def load_answers(
@@ -152,19 +152,19 @@ def load_answers(
     """
     how = How(columns, None, None, errors, samples=samples)
     wanted = None if models is None else list(models)
-    made = shipped(source, "answers")
-    if made is None:
+    table = shipped(source, "answers")
+    if table is None:
         loaded = _load(source, "answers", ("answers",), how, wanted)
-        made = _distinct(loaded, how, ("question_id", "model", "sample")).framed()
-    known = list(dict.fromkeys(made["model"]))
+        table = _distinct(loaded, how, ("question_id", "model", "sample")).framed()
+    known = list(dict.fromkeys(table["model"]))
     if unknown := [model for model in wanted or () if model not in known]:
         raise _unknown_model(source, unknown[0], known)
     if samples is not None:
-        made = made[made["sample"] < samples]
+        table = table[table["sample"] < samples]
     if wanted is not None:
-        parts = [made[made["model"] == model] for model in wanted]
-        made = pd.concat(parts) if parts else made[:0]
-    return made.reset_index(drop=True)
+        parts = [table[table["model"] == model] for model in wanted]
+        table = pd.concat(parts) if parts else table[:0]
+    return table.reset_index(drop=True)
 
 
 def load_pairings(
@@ -181,15 +181,15 @@ def load_pairings(
     labels and preferences stay as columns. The same pair again is the next `sample`.
     """
     how = How(columns, labels, None, errors)
-    made = _load(source, "pairings", ("pairings",), how).framed()
-    same = made[made["model_a"] == made["model_b"]]
+    table = _load(source, "pairings", ("pairings",), how).framed()
+    same = table[table["model_a"] == table["model_b"]]
     if len(same):
         raise DataError(
             f"{len(same)} rows compare {same['model_a'].iloc[0]!r} with itself; give the two"
             " answers two names",
             path=Path(str(source)),
         )
-    return made
+    return table
 
 
 def read_judged(
@@ -209,9 +209,9 @@ def _as_games(loaded: Loaded) -> Loaded:
     rows = []
     for row in loaded.rows:
         showing = tuple(str(row.get(name)) for name in _SHOWING["games"])
-        made = {name: value for name, value in row.items() if name not in ("group", "time")}
+        game = {name: value for name, value in row.items() if name not in ("group", "time")}
         empty = dict.fromkeys(("score_a", "score_b", "text", "key"))
-        rows.append(empty | made | {"sample": shown[showing]})
+        rows.append(empty | game | {"sample": shown[showing]})
         shown[showing] += 1
     return replace(loaded, kind="games", rows=rows)
 
@@ -305,8 +305,8 @@ def files_of(source: Any, role: str) -> list[tuple[Path, str]]:
     named = {path for n in ("questions", "prompts") for p in _PLACES[n] for path in own.glob(p)}
     other: list[Path] = sorted(p for p in own.iterdir() if p.suffix in _SUFFIXES and p not in named)
     if not other or role in ("references", "prompts"):
-        told = " or ".join(_PLACES.get(role, ())) or "a data file"
-        raise DataError(f"{own} holds no {role}; expected {told} in it", path=own)
+        places = " or ".join(_PLACES.get(role, ())) or "a data file"
+        raise DataError(f"{own} holds no {role}; expected {places} in it", path=own)
     return [(path, "") for path in other]
 
 
@@ -337,17 +337,17 @@ def _from_hub(address: str) -> Any:
 
     where, _, query = address.removeprefix("hf://").removeprefix("datasets/").partition("?")
     name, _, revision = where.partition("@")
-    told = dict(parse_qsl(query))
-    found = datasets.load_dataset(name, told.get("name"), revision=revision or None)
-    if told.get("split"):
-        return found[told["split"]]
-    if len(found) > 1:
+    options = dict(parse_qsl(query))
+    data_set = datasets.load_dataset(name, options.get("name"), revision=revision or None)
+    if options.get("split"):
+        return data_set[options["split"]]
+    if len(data_set) > 1:
         raise DataError(
-            f"{address} has the splits {', '.join(found)}; name one, as in"
-            f" {address}?split={next(iter(found))}",
+            f"{address} has the splits {', '.join(data_set)}; name one, as in"
+            f" {address}?split={next(iter(data_set))}",
             path=Path(address),
         )
-    return next(iter(found.values()))
+    return next(iter(data_set.values()))
 
 
 def _judged_files(entry: Entry, kinds: Sequence[str]) -> list[File]:
@@ -434,13 +434,13 @@ def _load(
     """Return the rows of every file in one kind of frame; DataError for files of several kinds."""
     several = list(source) if isinstance(source, (list, tuple)) else [source]
     loaded = Loaded()
-    for one in several:
+    for part in several:
         known: dict[str, str] | None = None
-        for file, rows in _tables(one, role, kinds, models):
+        for file, rows in _tables(part, role, kinds, models):
             file.baseline, file.orders, file.samples = how.baseline, how.orders, how.samples
             first = rows[0][1] if rows else {}
             if "games" in kinds and isinstance(first, dict) and "answer1_id" in first:
-                known = _answer_ids(one) if known is None else known
+                known = _answer_ids(part) if known is None else known
                 file.answers = known if _all_known(rows, known) else {}
             _add(loaded, file, rows, kinds, how)
     if not loaded.kind:
@@ -522,21 +522,27 @@ def _skip(loaded: Loaded, error: BadRow, how: How, cause: Exception | None = Non
 
 def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
     """Return the frame's name for each column of the file that the caller named."""
-    told = how.columns or {}
-    if unknown := [theirs for theirs in told.values() if theirs not in names]:
+    columns = how.columns or {}
+    if unknown := [theirs for theirs in columns.values() if theirs not in names]:
         raise DataError(
             f"{file.path} has no column {unknown[0]!r}; it has {', '.join(names)}",
             path=file.path,
             columns=names,
         )
-    mapped = {theirs: ours for ours, theirs in told.items()}
+    mapped = {theirs: ours for ours, theirs in columns.items()}
     # A column that is called as another is now keeps its values under a name of its own.
-    return mapped | {ours: f"file_{ours}" for ours in told if ours in names and ours not in mapped}
+    return mapped | {
+        ours: f"file_{ours}" for ours in columns if ours in names and ours not in mapped
+    }
 
 
 def _is_of_another(names: list[str], kind: str) -> bool:
     """Return whether these columns give away judgments, and none of this kind."""
-    given = {one.kind for one in LAYOUTS if one.kind in VERDICTS and not one.lacks(names)}
+    given = {
+        layout_of.kind
+        for layout_of in LAYOUTS
+        if layout_of.kind in VERDICTS and not layout_of.lacks(names)
+    }
     return kind in VERDICTS and bool(given) and kind not in given
 
 
@@ -554,12 +560,12 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
     needs = {one: len(one.needs.split()) for one in known}
     near = sorted(known, key=lambda one: (len(one.lacks(names)) / needs[one], needs[one]))[:3]
     lacks = {layout.name: layout.lacks(names) for layout in near}
-    told = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
+    lacking = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
     ours = next(iter(lacks.values()))[0].split("|")[0].lstrip("!")
     theirs = (difflib.get_close_matches(ours, names, 1, 0.3) or names or ["..."])[0]
     raise DataError(
         f"{file.path} has the columns {', '.join(names) or '(none)'}, which is no layout of"
-        f" {' or '.join(kinds)} ({told}). Say which column is which, for example"
+        f" {' or '.join(kinds)} ({lacking}). Say which column is which, for example"
         f" columns={{{ours!r}: {theirs!r}}}",
         path=file.path,
         columns=names,
@@ -569,15 +575,15 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
 def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
     """Return the rows of the frame that one row of a file holds, its other columns beside them."""
     if how.labels:
-        told = {str(label): meaning for label, meaning in how.labels.items()}
-        row |= {name: told.get(str(row[name]), row[name]) for name in _LABELLED if name in row}
+        labels = {str(label): meaning for label, meaning in how.labels.items()}
+        row |= {name: labels.get(str(row[name]), row[name]) for name in _LABELLED if name in row}
     columns = COLUMNS[layout.kind]
     rows = []
-    for one in list(layout.read(row, file)):
-        made = dict.fromkeys(columns) | one
-        made |= {f"file_{n}" if n in made else n: value for n, value in row.items()}
-        _finish(made, layout.kind)
-        rows.append(made)
+    for cells in list(layout.read(row, file)):
+        full_row = dict.fromkeys(columns) | cells
+        full_row |= {f"file_{n}" if n in full_row else n: value for n, value in row.items()}
+        _finish(full_row, layout.kind)
+        rows.append(full_row)
     return rows
 
 
@@ -608,8 +614,8 @@ def _finish(row: Row, kind: str) -> None:
 def _integral(rows: list[Row], name: str) -> bool:
     """Return whether a CSV column of ids holds whole numbers, some of them written as floats."""
     filled = [str(row[name]) for row in rows if row.get(name) not in (None, "")]
-    whole_numbers = all(one.removesuffix(".0").isdecimal() for one in filled)
-    return whole_numbers and any(one.endswith(".0") for one in filled)
+    whole_numbers = all(cell.removesuffix(".0").isdecimal() for cell in filled)
+    return whole_numbers and any(cell.endswith(".0") for cell in filled)
 
 
 def _typed(rows: list[Row], kind: str) -> None:

@@ -262,7 +262,7 @@ def _inside(value: Any) -> Iterator[Any]:
 
 def _numbers(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(one, (int, float)) and not isinstance(one, bool) for one in value
+        isinstance(number, (int, float)) and not isinstance(number, bool) for number in value
     )
 
 
@@ -274,13 +274,13 @@ def _inspect_archive(body: bytes) -> Iterator[Row]:
         names = archive.namelist()
         if "header.json" not in names:
             raise ValueError("it is a ZIP archive, and no Inspect log; unpack it first")
-        told = json.loads(_member(archive, body, "header.json"))["eval"]
+        evaluation = json.loads(_member(archive, body, "header.json"))["eval"]
         samples = [
             json.loads(_member(archive, body, name))
             for name in names
             if name.startswith("samples/")
         ]
-    yield from _inspect_samples(told, samples)
+    yield from _inspect_samples(evaluation, samples)
 
 
 def _member(archive: zipfile.ZipFile, body: bytes, name: str) -> bytes:
@@ -324,9 +324,9 @@ def _graders_calls(events: list[Row], pool: list[Row]) -> dict[str, list[Row]]:
             span = spans.get(span.get("parent_id"))
         if span is not None:
             # Inputs that events share stand once, in the pool, and their places here.
-            shared = [one for a, b in event.get("input_refs") or () for one in pool[a:b]]
-            whole = event | {"input": event.get("input") or shared}
-            calls.setdefault(str(span.get("name")), []).append(whole)
+            shared = [message for a, b in event.get("input_refs") or () for message in pool[a:b]]
+            call = event | {"input": event.get("input") or shared}
+            calls.setdefault(str(span.get("name")), []).append(call)
     return calls
 
 
@@ -485,25 +485,29 @@ def asked(value: Any) -> list[str] | None:
     >>> asked("Sing"), asked([{"role": "user", "content": "Sing"}])
     (['Sing'], ['Sing'])
     """
-    if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+    if isinstance(value, list) and value and all(isinstance(message, Mapping) for message in value):
         if "role" in value[0]:
-            return texts([one.get("content") for one in value if one.get("role") == "user"])
+            return texts(
+                [message.get("content") for message in value if message.get("role") == "user"]
+            )
         if "user" in value[0]:
-            return texts([one["user"] for one in value])
+            return texts([message["user"] for message in value])
     return texts(value)
 
 
 def talk(messages: Any) -> tuple[list[str], list[str]]:
     """Return what the user said and what the model said, one text a turn."""
-    if not isinstance(messages, list) or not all(isinstance(one, Mapping) for one in messages):
+    if not isinstance(messages, list) or not all(
+        isinstance(message, Mapping) for message in messages
+    ):
         raise ValueError(f"has a conversation that is no list of messages ({messages!r:.60})")
-    said = [one for one in messages if one.get("role") != "system"]
+    said = [message for message in messages if message.get("role") != "system"]
     if said and said[-1].get("role") == "user":
         said = said[:-1]  # a last question that nobody answered
-    roles = [one.get("role") for one in said]
+    roles = [message.get("role") for message in said]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
         raise ValueError(f"has the roles {roles}; expected user and assistant in turn")
-    spoken = texts([one.get("content") for one in said])
+    spoken = texts([message.get("content") for message in said])
     if spoken is None:
         raise ValueError("has a message without text")
     return spoken[::2], spoken[1::2]
@@ -516,15 +520,20 @@ def sharegpt(messages: Any) -> tuple[list[str], list[str]]:
     """
     roles = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
     roles |= dict.fromkeys(("chatgpt", "bing", "bard"), "assistant") | {"system": "system"}
-    if not isinstance(messages, list) or not all(isinstance(one, Mapping) for one in messages):
+    if not isinstance(messages, list) or not all(
+        isinstance(message, Mapping) for message in messages
+    ):
         raise ValueError(f"has conversations that are no list of messages ({messages!r:.60})")
-    made = [
-        {"role": roles.get(str(one.get("from")), one.get("from")), "content": one.get("value")}
-        for one in messages
+    turns = [
+        {
+            "role": roles.get(str(message.get("from")), message.get("from")),
+            "content": message.get("value"),
+        }
+        for message in messages
     ]
-    while made and made[0]["role"] == "assistant":
-        del made[0]
-    return talk(made)
+    while turns and turns[0]["role"] == "assistant":
+        del turns[0]
+    return talk(turns)
 
 
 def text(value: Any) -> str | None:
@@ -552,8 +561,8 @@ def replies(messages: Any) -> list[Any]:
         elif role in ("assistant", "tool", "function"):
             turns = turns or [[]]
             turns[-1].append(message)
-    said = [(one, _turn(one[0].get("content")) if len(one) == 1 else None) for one in turns if one]
-    return [content(one) if alone is None else alone for one, alone in said]
+    said = [(run, _turn(run[0].get("content")) if len(run) == 1 else None) for run in turns if run]
+    return [content(run) if alone is None else alone for run, alone in said]
 
 
 def texts(value: Any) -> list[Any] | None:
@@ -561,16 +570,16 @@ def texts(value: Any) -> list[Any] | None:
 
     A turn with pictures stays the list of its parts, and an agent's messages become one text.
     """
-    turns = [_turn(one) for one in (value if isinstance(value, list) else [value])]
+    turns = [_turn(part) for part in (value if isinstance(value, list) else [value])]
     return None if not turns or None in turns else [turn for turn in turns if turn is not None]
 
 
 def _turn(value: Any) -> Any:
     parts: list[Any] = value if isinstance(value, list) and value else [None]
-    if all(isinstance(one, Mapping) for one in parts):
-        if any("role" in one for one in parts):
+    if all(isinstance(part, Mapping) for part in parts):
+        if any("role" in part for part in parts):
             return content(value)
-        if any(one.get("type", "text") == "image_url" for one in parts):
+        if any(part.get("type", "text") == "image_url" for part in parts):
             return value
     return text(value)
 
@@ -594,7 +603,7 @@ def missing(value: Any) -> str | None:
         return ("request_failed" if mark in _FAILED else "no_verdict") if mark in _MISSING else None
     if value is None or value == -1 or value == [] or (isinstance(value, float) and value != value):
         return "no_verdict"
-    failed = isinstance(value, list) and all(missing(one) for one in value)
+    failed = isinstance(value, list) and all(missing(item) for item in value)
     return "no_verdict" if failed else None
 
 
@@ -603,22 +612,22 @@ def number(value: Any, name: str = "score") -> float:
     try:
         if isinstance(value, bool):
             raise ValueError
-        made = float(value)
+        parsed = float(value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"has {name} = {value!r:.60}; expected a number") from error
-    if not math.isfinite(made):
+    if not math.isfinite(parsed):
         raise ValueError(f"has {name} = {value!r}; expected a finite number")
-    return made
+    return parsed
 
 
 def integer(value: Any, name: str) -> int:
     """Return an integer, also from a text or a float that is one."""
     if type(value) is int:
         return value
-    made = number(value, name)
-    if not made.is_integer():
+    parsed = number(value, name)
+    if not parsed.is_integer():
         raise ValueError(f"has {name} = {value!r}; expected an integer")
-    return int(made)
+    return int(parsed)
 
 
 def grade(value: Any) -> Row:

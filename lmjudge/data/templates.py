@@ -28,27 +28,27 @@ def load_template(source: str | os.PathLike[str] = "alpaca-prompts") -> dict[str
     path = place(known, "templates")[0][0] if known else Path(source)
     try:
         text = path.read_text(encoding="utf-8")
-        found = _prompts(path, text)
-        made = {
-            ours: found[theirs].replace("{instruction}", "{question}")
+        prompts = _prompts(path, text)
+        templates = {
+            ours: prompts[theirs].replace("{instruction}", "{question}")
             for ours, theirs in (
                 ("template", "prompt_no_input"),
                 ("template_with_input", "prompt_input"),
             )
-            if theirs in found
+            if theirs in prompts
         }
     except (OSError, ValueError, SyntaxError, AttributeError, TypeError) as error:
         raise PromptError(f"{path} holds no template ({error})", name=str(path)) from error
-    if not made:
+    if not templates:
         raise PromptError(
             f"{path} holds neither prompt_no_input nor prompt_input; give a file with one of them,"
             " or a text that shows {instruction}",
             name=str(path),
         )
-    if "template" in made:
-        shown = made["template"].replace("{question}", "{question}\n\n{input}")
-        made.setdefault("template_with_input", shown)
-    return made
+    if "template" in templates:
+        shown = templates["template"].replace("{question}", "{question}\n\n{input}")
+        templates.setdefault("template_with_input", shown)
+    return templates
 
 
 def _prompts(path: Path, text: str) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def _fastchat_questions(rows: list[Row]) -> list[Row]:
 
 def fastchat_answers(rows: list[Row]) -> list[Row]:
     """Return FastChat's rows of answers: one for each model and question, its samples in it."""
-    made: dict[tuple[Any, Any], Row] = {}
+    written: dict[tuple[Any, Any], Row] = {}
     for row in rows:
         if row["turns"] is None:
             continue
@@ -45,7 +45,7 @@ def fastchat_answers(rows: list[Row]) -> list[Row]:
         inner = {n.removeprefix("choice_"): beside.pop(n) for n in [*beside] if n in _CHOICE}
         inner |= {n[7:]: beside.pop(n) for n in [*beside] if n.startswith("choice_")}
         whose = json.dumps([str(row["model"]), str(row["question_id"])]).encode()
-        one = made.setdefault(
+        record = written.setdefault(
             (row["model"], row["question_id"]),
             {
                 "question_id": row["question_id"],
@@ -56,8 +56,8 @@ def fastchat_answers(rows: list[Row]) -> list[Row]:
             },
         )
         inner = {name: value for name, value in inner.items() if value is not None}
-        one["choices"].append({"index": row["sample"], "turns": row["turns"], **inner})
-    return list(made.values())
+        record["choices"].append({"index": row["sample"], "turns": row["turns"], **inner})
+    return list(written.values())
 
 
 def _fastchat_scores(rows: list[Row]) -> list[Row]:
@@ -83,7 +83,7 @@ def _fastchat_games(rows: list[Row]) -> list[Row]:
         sides = frozenset((row["model_a"], row["model_b"]))
         whose = (*(row[name] for name in ("question_id", "turn", "judge", "sample")), sides)
         shown.setdefault(whose, []).append(row)
-    made = []
+    written = []
     for games in shown.values():
         if len(games) != 2 or games[0]["model_a"] != games[1]["model_b"]:
             raise FrameError(
@@ -92,20 +92,20 @@ def _fastchat_games(rows: list[Row]) -> list[Row]:
                 rows=games,
             )
         first = games[0]
-        one = {"question_id": first["question_id"]}
-        one |= {"model_1": first["model_a"], "model_2": first["model_b"]}
-        one["judge"] = first.get("file_judge") or _judge(first["judge"])
+        record = {"question_id": first["question_id"]}
+        record |= {"model_1": first["model_a"], "model_2": first["model_b"]}
+        record["judge"] = first.get("file_judge") or _judge(first["judge"])
         beside = _beside(first, "games", "file_judge", "user_prompt")
         for name, game, names in zip(("g1", "g2"), games, ("12", "21"), strict=True):
             named = {f"model_{s}": f"model_{n}" for s, n in zip("ab", names, strict=True)}
-            one[f"{name}_winner"] = (named | {"tie": "tie"}).get(game["winner"], "error")
-            one[f"{name}_user_prompt"] = game.get("user_prompt") or ""
-            one[f"{name}_judgment"] = "$ERROR$" if game["text"] is None else game["text"]
+            record[f"{name}_winner"] = (named | {"tie": "tie"}).get(game["winner"], "error")
+            record[f"{name}_user_prompt"] = game.get("user_prompt") or ""
+            record[f"{name}_judgment"] = "$ERROR$" if game["text"] is None else game["text"]
             own = _ours(game)
-            one |= {f"{name}_{what}": own[what] for what in ("key", "reason") if what in own}
+            record |= {f"{name}_{what}": own[what] for what in ("key", "reason") if what in own}
         sample = {"sample": first["sample"]} if "published" not in first else {}
-        made.append(one | {"turn": first["turn"]} | beside | sample)
-    return made
+        written.append(record | {"turn": first["turn"]} | beside | sample)
+    return written
 
 
 def _ours(row: Row) -> Row:
@@ -167,24 +167,24 @@ def _arena_hard_questions(rows: list[Row]) -> list[Row]:
 
 
 def _arena_hard_answers(rows: list[Row]) -> list[Row]:
-    made = []
+    written = []
     for row in rows:
         asked = row.get("question") or [""] * len(row["turns"] or ())
         talk: list[Row] = []
         for question, turn in zip(asked, row["turns"] or (), strict=False):
             talk += [{"role": "user", "content": question}]
             talk += [{"role": "assistant", "content": {"answer": turn}}]
-        one = {"uid": str(row["question_id"]), "model": row["model"], "messages": talk}
-        made.append(one | _beside(row, "answers", "question", "reason"))
-    return made
+        record = {"uid": str(row["question_id"]), "model": row["model"], "messages": talk}
+        written.append(record | _beside(row, "answers", "question", "reason"))
+    return written
 
 
 def _arena_hard_games(rows: list[Row]) -> list[Row]:
-    made: dict[tuple[Any, ...], Row] = {}
+    written: dict[tuple[Any, ...], Row] = {}
     labels = {"model_a": "A>B", "model_b": "B>A", "tie": "A=B"}
     for row in rows:
         first = (row["question_id"], frozenset((row["model_a"], row["model_b"])), row["judge"])
-        one = made.setdefault(
+        record = written.setdefault(
             first,
             {
                 "uid": str(row["question_id"]),
@@ -198,8 +198,8 @@ def _arena_hard_games(rows: list[Row]) -> list[Row]:
         verdict = row.get("verdict") or labels.get(row["winner"])
         game = {"score": verdict, "judgment": {"answer": row["text"]}}
         failed = row["text"] is None and verdict is None
-        one["games"].append(None if failed else game)
-    return list(made.values())
+        record["games"].append(None if failed else game)
+    return list(written.values())
 
 
 def _trl_pairs(rows: list[Row]) -> list[Row]:

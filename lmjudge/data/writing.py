@@ -97,7 +97,7 @@ def add_answers(answers: pd.DataFrame, path: str | os.PathLike[str]) -> list[Add
     for row in rows:
         own = file / f"{file_name(str(row['model_id']))}.jsonl"
         files.setdefault(file if file in files else own, []).append(row)
-    return [_added(one, fresh) for one, fresh in files.items()]
+    return [_added(name, fresh) for name, fresh in files.items()]
 
 
 def _added(file: Path, fresh: list[Row]) -> Added:
@@ -210,8 +210,8 @@ def _body(file: Path, rows: pd.DataFrame | pd.Series) -> bytes:
     packed = suffixes.pop() if suffixes[-1:] and suffixes[-1] in (".gz", ".zst") else ""
     suffix = suffixes[-1] if suffixes else ""
     if suffix not in _SUFFIXES:
-        told = f"{', '.join(_SUFFIXES)}, or one of them and .gz or .zst"
-        raise DataError(f"{file} ends in none of {told}; name one", path=file)
+        expected = f"{', '.join(_SUFFIXES)}, or one of them and .gz or .zst"
+        raise DataError(f"{file} ends in none of {expected}; name one", path=file)
     if suffix in (".csv", ".tsv"):
         body = _csv(_table(rows), "\t" if suffix == ".tsv" else ",")
     elif suffix == ".parquet":

@@ -56,9 +56,10 @@ class Answerer:
         for name, wanted in shows.items():
             text = getattr(self, name)
             if text is not None and _placeholders(text, name) != wanted:
+                expected = " and ".join(f"{{{placeholder}}}" for placeholder in sorted(wanted))
                 raise PromptError(
-                    f"the {name} shows {sorted(_placeholders(text, name))}; expected"
-                    f" {' and '.join(f'{{{one}}}' for one in sorted(wanted))}, each once or more",
+                    f"the {name} shows {sorted(_placeholders(text, name))}; expected {expected},"
+                    " each once or more",
                     name=name,
                 )
 
@@ -102,23 +103,23 @@ class Conversation:
 
     def request(self) -> Request:
         """Return the request for its next turn: all turns before it, with the answers given."""
-        one, turns = self.answerer, [content(turn) for turn in self.question["turns"]]
+        answerer, turns = self.answerer, [content(turn) for turn in self.question["turns"]]
         material = self.question.get("input")
-        turns[0] = one.first(turns[0], material if isinstance(material, str) else None)
+        turns[0] = answerer.first(turns[0], material if isinstance(material, str) else None)
         own = self.question.get("system")
-        system = own if isinstance(own, str) and own else one.system
+        system = own if isinstance(own, str) and own else answerer.system
         messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for asked, reply in zip(turns, self.replies, strict=False):
             messages.append({"role": "user", "content": asked})
-            text = reply.text if one.reasoning else answer_text(reply.text)
+            text = reply.text if answerer.reasoning else answer_text(reply.text)
             messages.append({"role": "assistant", "content": text})
         messages.append({"role": "user", "content": turns[len(self.replies)]})
-        params = dict(one.params)
-        if self.question["category"] in one.temperatures:
-            params["temperature"] = one.temperatures[self.question["category"]]
+        params = dict(answerer.params)
+        if self.question["category"] in answerer.temperatures:
+            params["temperature"] = answerer.temperatures[self.question["category"]]
         if isinstance(params.get("seed"), int):
             params["seed"] += self.sample
-        return Request(one.model, messages, params, self.sample, one.provider)
+        return Request(answerer.model, messages, params, self.sample, answerer.provider)
 
     def take(self, key: str, reply: Reply | Failure) -> None:
         """Go on by a reply; a failure, a refusal without text and a filter end it."""
@@ -206,11 +207,13 @@ def generate(
         answerer = Answerer(answerer)
     led = list(conversations(questions, answerer, samples))
     still = led
-    while still := [one for one in still if one.open]:
-        replies = store.ask(Counted((one.request() for one in still), len(still)), endpoint)
-        for one, (key, reply) in zip(still, replies, strict=True):
-            one.take(key, reply)
-    rows = [one.row() for one in led]
+    while still := [conversation for conversation in still if conversation.open]:
+        replies = store.ask(
+            Counted((conversation.request() for conversation in still), len(still)), endpoint
+        )
+        for conversation, (key, reply) in zip(still, replies, strict=True):
+            conversation.take(key, reply)
+    rows = [conversation.row() for conversation in led]
     return make_frame("answers", rows)
 
 
@@ -222,14 +225,14 @@ def next_requests(
     What a batch of OpenAI's holds: second turns follow when the first are collected. Raises what
     `conversations` raises.
     """
-    for one in conversations(questions, answerer, samples):
-        while one.open:
-            request = one.request()
+    for conversation in conversations(questions, answerer, samples):
+        while conversation.open:
+            request = conversation.request()
             held = store.look_up([request.key]).get(request.key)
             if held is None:
                 yield request
                 break
-            one.take(request.key, held)
+            conversation.take(request.key, held)
 
 
 def _placeholders(template: str, name: str) -> set[str]:

@@ -77,7 +77,7 @@ def kinds(count: int = 10, of: Mapping[str, str] | pd.DataFrame | None = None) -
         asked = of
     else:
         like = (KINDS if of is None else of).items()
-        rows = [{"question_id": one, "category": one, "turns": [told]} for one, told in like]
+        rows = [{"question_id": kind, "category": kind, "turns": [prompt]} for kind, prompt in like]
         asked = frame("questions", [row | {"reference": None} for row in rows])
     named = asked["category"].where(asked["category"].notna(), asked["question_id"])
     wanted = [
@@ -140,8 +140,8 @@ def translate(
     References are not translated and are dropped. A question of which any part has no reply, or
     one that was cut off, is left out.
     """
-    made = generate(parts(questions), answerer, store=store, endpoint=endpoint)
-    return translated(questions, made)
+    answers = generate(parts(questions), answerer, store=store, endpoint=endpoint)
+    return translated(questions, answers)
 
 
 def parts(questions: pd.DataFrame) -> pd.DataFrame:
@@ -162,8 +162,8 @@ def parts(questions: pd.DataFrame) -> pd.DataFrame:
 
 def translated(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Return the questions in the words of the answers to their `parts`, for `translate`."""
-    whole = answers[answers["turns"].notna() & (answers["finish_reason"] != "length")]
-    said = dict(zip(whole["question_id"], whole["turns"], strict=True))
+    finished = answers[answers["turns"].notna() & (answers["finish_reason"] != "length")]
+    said = dict(zip(finished["question_id"], finished["turns"], strict=True))
     rows = []
     for at, row in enumerate(questions.to_dict("records")):
         count = len(row["turns"])

@@ -57,19 +57,19 @@ def find_list(text: str) -> NumberedList | None:
     >>> find_list("Two things:\\n1. Rest.\\n   A lot.\\n2. Eat, then rest.").items
     ('Rest.', 'Eat, then rest.')
     """
-    found: NumberedList | None = None
+    first: NumberedList | None = None
     at, fenced = 0, False
     for line in text.splitlines(keepends=True):
         if _FENCE.match(line):
             fenced = not fenced
         elif not fenced and (item := _ITEM.match(line)):
             number, mark, said = int(item[1]), item[2], item[3].rstrip()
-            if found and (number, mark) == (len(found.items) + 1, found.mark):
-                found = NumberedList(found.start, mark, (*found.items, said))
-            elif number == 1 and (found is None or len(found.items) < 2):
-                found = NumberedList(at, mark, (said,))
+            if first and (number, mark) == (len(first.items) + 1, first.mark):
+                first = NumberedList(first.start, mark, (*first.items, said))
+            elif number == 1 and (first is None or len(first.items) < 2):
+                first = NumberedList(at, mark, (said,))
         at += len(line)
-    return found if found and len(found.items) > 1 else None
+    return first if first and len(first.items) > 1 else None
 
 
 def turn_around(item: str) -> str:
@@ -103,7 +103,7 @@ def rewordings(answers: pd.DataFrame, paraphraser: str) -> list[Request]:
     They are what `repetitive_list` asks of a `paraphraser`: give them to `plan` first.
     """
     lists = (find_list(turns[0]) for turns in answers["turns"].dropna())
-    return [_request(found, paraphraser) for found in lists if found]
+    return [_request(numbered, paraphraser) for numbered in lists if numbered]
 
 
 def repetitive_list(
@@ -151,25 +151,27 @@ def repetitive_list(
     lists = [find_list(text) for text in texts]
     replies: list[Reply | Failure | None] = [None] * len(lists)
     if paraphraser and store is not None:
-        places = [place for place, found in enumerate(lists) if found]
-        asked = [_request(found, paraphraser) for found in lists if found]
+        places = [place for place, numbered in enumerate(lists) if numbered]
+        asked = [_request(numbered, paraphraser) for numbered in lists if numbered]
         for place, (_, reply) in zip(places, store.ask(asked, endpoint), strict=True):
             replies[place] = reply
-    again = [_reworded(found, reply) for found, reply in zip(lists, replies, strict=True)]
+    again = [_reworded(numbered, reply) for numbered, reply in zip(lists, replies, strict=True)]
     padded = [
-        [f"{text[: found.start]}{new}\n\n{text[found.start :]}"]
-        if found and isinstance(new, NumberedList)
+        [f"{text[: numbered.start]}{new}\n\n{text[numbered.start :]}"]
+        if numbered and isinstance(new, NumberedList)
         else None
-        for text, found, new in zip(texts, lists, again, strict=True)
+        for text, numbered, new in zip(texts, lists, again, strict=True)
     ]
-    made = {
+    rows = {
         "model_b": lines["model"] + "+list",
         "answer_a": pd.Series([[text] for text in texts], dtype=object),
         "answer_b": pd.Series(padded, dtype=object),
-        "items": pd.Series([len(found.items) if found else 0 for found in lists], dtype="int64"),
+        "items": pd.Series(
+            [len(numbered.items) if numbered else 0 for numbered in lists], dtype="int64"
+        ),
         "reason": pd.Series([new if isinstance(new, str) else None for new in again], dtype=object),
     }
-    pairs = lines.rename(columns={"model": "model_a"}).assign(**made)
+    pairs = lines.rename(columns={"model": "model_a"}).assign(**rows)
     return pairs[[*COLUMNS["pairings"], "items", "reason"]]
 
 

@@ -91,13 +91,13 @@ class Criterion:
     def words(self) -> tuple[str, ...]:
         """The words that the judge chooses from; none where it gives a number or a letter."""
         scale = tuple(self.scale or ())
-        return self.labels or (scale if all(isinstance(one, str) for one in scale) else ())
+        return self.labels or (scale if all(isinstance(step, str) for step in scale) else ())
 
     @property
     def numbers(self) -> Scale | None:
         """The least and the greatest number; None where the verdict is a word or a letter."""
         scale: tuple[Any, ...] = tuple(self.scale or ())
-        plain = all(isinstance(one, (int, float)) and not isinstance(one, bool) for one in scale)
+        plain = all(isinstance(step, (int, float)) and not isinstance(step, bool) for step in scale)
         return (scale[0], scale[1]) if plain and len(scale) == 2 else None
 
     def on(self, scale: Scale) -> Criterion:
@@ -123,10 +123,11 @@ class Criterion:
 
 def listed(criteria: Sequence[Criterion], pairwise: bool) -> str:
     """Return the criteria as the judge reads them, in this order."""
-    return "\n\n".join(
-        f"{one.name}{f': {one.text}' if one.text else ''}\n(verdict: {one.asks(pairwise)})"
-        for one in criteria
-    )
+    lines = []
+    for criterion in criteria:
+        text = f": {criterion.text}" if criterion.text else ""
+        lines.append(f"{criterion.name}{text}\n(verdict: {criterion.asks(pairwise)})")
+    return "\n\n".join(lines)
 
 
 def criteria_format(criteria: Iterable[Criterion], *, pairwise: bool = False) -> dict[str, JSON]:
@@ -177,8 +178,8 @@ def read_criteria(
     if inner:
         fields = inner[0] if len(inner) == 1 and isinstance(inner[0], tuple) else ()
     return [
-        _verdict([value for name, value in fields if name == one.name], one, pairwise)
-        for one in criteria
+        _verdict([value for name, value in fields if name == criterion.name], criterion, pairwise)
+        for criterion in criteria
     ]
 
 
@@ -269,8 +270,8 @@ def criteria_of(rubric: object) -> tuple[Criterion, ...]:
         cell = [cell]
     elif isinstance(cell, Mapping):
         cell = [
-            {"name": name, **(one if isinstance(one, Mapping) else {"text": one})}
-            for name, one in cell.items()
+            {"name": name, **(value if isinstance(value, Mapping) else {"text": value})}
+            for name, value in cell.items()
         ]
     items = list(cell) if isinstance(cell, Iterable) else []
     if not items:
@@ -282,10 +283,10 @@ def criteria_of(rubric: object) -> tuple[Criterion, ...]:
     alone = len(items) == 1
     names = ["rubric" if alone else f"criterion_{n}" for n in range(1, len(items) + 1)]
     criteria = tuple(map(_criterion, items, names))
-    if len({one.name for one in criteria}) < len(criteria):
+    if len({value.name for value in criteria}) < len(criteria):
         raise PromptError(
-            f"of the criteria {[one.name for one in criteria]} two have one name; give each a name"
-            " of its own",
+            f"of the criteria {[value.name for value in criteria]} two have one name; give each a"
+            " name of its own",
             name="criteria",
         )
     return criteria
@@ -321,14 +322,14 @@ def _criterion(item: object, name: str) -> Criterion:
 
 def digest_of(criteria: Sequence[Criterion]) -> str:
     """Return eight hex digits by which criteria are told apart in a judge's name."""
-    whole: Any = [
+    content: Any = [
         {
             key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(one).items()
+            for key, value in asdict(criterion).items()
         }
-        for one in criteria
+        for criterion in criteria
     ]
-    return hashlib.sha256(canonical_json(whole)).hexdigest()[:8]
+    return hashlib.sha256(canonical_json(content)).hexdigest()[:8]
 
 
 def weighted_total(

@@ -209,7 +209,9 @@ class Judge:
         }
         if self.criteria:
             own = self.criteria
-            rows["criteria"] = own if isinstance(own, str) else ", ".join(one.name for one in own)
+            rows["criteria"] = (
+                own if isinstance(own, str) else ", ".join(criterion.name for criterion in own)
+            )
         rows |= {"judges": "pairs" if self.pairwise else "single answers", "params": self.params}
         return as_table(f"Judge {self.name}", rows)
 
@@ -225,7 +227,7 @@ class Judge:
     def rubric(self, cell: object) -> tuple[Criterion, ...]:
         """Return a question's criteria: the judge's own, or those in the cell of its column."""
         own = criteria_of(cell) if isinstance(self.criteria, str) else self.criteria
-        return tuple(one if self.pairwise else one.on(self.scale) for one in own)
+        return tuple(criterion if self.pairwise else criterion.on(self.scale) for criterion in own)
 
     def choose(self, category: object, turn: int, has_reference: bool) -> Prompt:
         """Return the prompt for a question of a category and a turn.
@@ -291,11 +293,11 @@ class Judge:
             if many
             else RATING
         )
-        whole: list[JSON] = [self.system, template, form, list(self.scale)]
+        content: list[JSON] = [self.system, template, form, list(self.scale)]
         if self.criteria:
             own = self.criteria
-            whole.append(own if isinstance(own, str) else digest_of(own))
-        digest = hashlib.sha256(canonical_json(whole)).hexdigest()[:8]
+            content.append(own if isinstance(own, str) else digest_of(own))
+        digest = hashlib.sha256(canonical_json(content)).hexdigest()[:8]
         short = "pair" if pairwise else "many" if many else "single"
         return Prompt(
             f"own-{OWN.get(form, short)}-{stem}{digest}",

@@ -241,7 +241,7 @@ def _showings(
         line = lines[0]
         question = _turns(line, "question")
         given = [
-            (one[f"model{side}"], _turns(one, f"answer{side}")) for one in lines for side in sides
+            (row[f"model{side}"], _turns(row, f"answer{side}")) for row in lines for side in sides
         ]
         reference = _turns(line, "reference") if _given(line["reference"]) else ()
         criteria = _criteria(line, judge) if judge.criteria else ()
@@ -324,7 +324,7 @@ def _criteria(line: Row, judge: Judge) -> tuple[Criterion, ...]:
 def _further(lines: list[Row], columns: list[str]) -> dict[str, Content]:
     """Return the text of each further column that has one, the same in all rows shown together."""
     cells = {name: lines[0][name] for name in columns if _given(lines[0][name])}
-    alike = {name for name in cells if all(str(one[name]) == str(cells[name]) for one in lines)}
+    alike = {name for name in cells if all(str(line[name]) == str(cells[name]) for line in lines)}
     return {name: _shown(cell) for name, cell in cells.items() if name in alike}
 
 
@@ -336,9 +336,9 @@ def _shown(cell: Any) -> Content:
         return cell
     cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
     if isinstance(cell, (list, tuple)) and cell:
-        if all(isinstance(one, str) for one in cell):
-            return "\n".join(f"- {one}" for one in cell)
-        if all(isinstance(one, Mapping) and {"role", "type"} & {*one} for one in cell):
+        if all(isinstance(text, str) for text in cell):
+            return "\n".join(f"- {text}" for text in cell)
+        if all(isinstance(text, Mapping) and {"role", "type"} & {*text} for text in cell):
             return content(cell)
     if isinstance(cell, (Mapping, list, tuple)):
         return json.dumps(cell, ensure_ascii=False, default=_python)
@@ -444,7 +444,10 @@ def _judged(
         # All rows of one request show the same reply: a judge of many grades them together.
         lost = {row["key"] for at, _ in again for row in groups[at] if row["reason"] in redo}
         again = [(at, request) for at, request in again if groups[at][0]["key"] in lost]
-        drawn = [replace(one, sample=one.sample + draw * samples) for _, one in again]
+        drawn = [
+            replace(again_shown, sample=again_shown.sample + draw * samples)
+            for _, again_shown in again
+        ]
         for (at, _), (key, reply) in zip(again, store.ask(drawn, endpoint), strict=True):
             if isinstance(reply, Reply):
                 row = groups[at][0] | {"key": key}
@@ -474,9 +477,15 @@ def _rows(
     if not criteria:
         return [row]
     rows = []
-    for place, (one, verdict) in enumerate(zip(criteria, verdicts, strict=True), 1):
-        about = {"criterion": one.name, "label": verdict.label, "weight": float(one.weight)}
-        about |= {"place": place} | ({"scaled": scaled(verdict, one)} if kind == "scores" else {})
+    for place, (criterion, verdict) in enumerate(zip(criteria, verdicts, strict=True), 1):
+        about = {
+            "criterion": criterion.name,
+            "label": verdict.label,
+            "weight": float(criterion.weight),
+        }
+        about |= {"place": place} | (
+            {"scaled": scaled(verdict, criterion)} if kind == "scores" else {}
+        )
         rows.append(row | _fields(kind, verdict, row) | about)
     return rows
 
@@ -499,8 +508,8 @@ def _fields(kind: str, verdict: Verdict, row: Row) -> Row:
 
 def _typed(kind: str, rows: list[Row]) -> pd.DataFrame:
     """Return the frame, its numbers as floats also where no row has one."""
-    made = make_frame(kind, rows)
-    return made.astype({name: float for name in _NUMBERS if name in made.columns})
+    table = make_frame(kind, rows)
+    return table.astype({name: float for name in _NUMBERS if name in table.columns})
 
 
 def _given(cell: object) -> bool:

@@ -136,12 +136,12 @@ def strict(
     """
     if cut := cut_short(finish_reason):
         return Verdict(reason=cut)
-    found = stated(last_line(after_reasoning(text)), STRICT[output_format])
-    if len(found) != 1:
-        return Verdict(reason="ambiguous" if found else "no_verdict")
+    verdicts = stated(last_line(after_reasoning(text)), STRICT[output_format])
+    if len(verdicts) != 1:
+        return Verdict(reason="ambiguous" if verdicts else "no_verdict")
     if output_format in (LETTERS, EXCHANGED, FIVE):
-        return _lettered(found[0], output_format)
-    return _within([float(number) for number in found[0].split(",")], output_format, scale)
+        return _lettered(verdicts[0], output_format)
+    return _within([float(number) for number in verdicts[0].split(",")], output_format, scale)
 
 
 def schema(
@@ -164,11 +164,15 @@ def schema(
     """
     if cut := cut_short(finish_reason):
         return Verdict(reason=cut)
-    whole = json_object(text) or json_object(after_reasoning(text)) or ()
-    found = [[value for name, value in whole if name == field] for field in FIELDS[output_format]]
-    if any(len(values) != 1 for values in found):
-        return Verdict(reason="ambiguous" if all(found) else "no_verdict")
-    values = found[0][0] if output_format == LISTED else [value for (value,) in found]
+    fields = json_object(text) or json_object(after_reasoning(text)) or ()
+    stated_values = [
+        [value for name, value in fields if name == field] for field in FIELDS[output_format]
+    ]
+    if any(len(values) != 1 for values in stated_values):
+        return Verdict(reason="ambiguous" if all(stated_values) else "no_verdict")
+    values = (
+        stated_values[0][0] if output_format == LISTED else [value for (value,) in stated_values]
+    )
     if output_format in (LETTERS, EXCHANGED, FIVE):
         if values[0] not in (LABELS if output_format == FIVE else ("A", "B", "C")):
             return Verdict(reason="no_verdict")
@@ -255,8 +259,8 @@ def threeclass(
     'tie'
     """
     line = last_line(text).strip()
-    found = (pattern.search(line) for pattern in _CHOICES)
-    choice = line if line in ("1", "2", "3") else next((m[1] for m in found if m), "")
+    choices = (pattern.search(line) for pattern in _CHOICES)
+    choice = line if line in ("1", "2", "3") else next((m[1] for m in choices if m), "")
     winner = {"1": "model_a", "2": "model_b", "3": "tie"}.get(choice)
     return Verdict(winner=winner) if winner else Verdict(reason="no_verdict")
 
@@ -305,8 +309,8 @@ def inspect(
     >>> inspect("GRADE: C or GRADE: CI").reason
     'no_verdict'
     """
-    found = _GRADE.findall(text) if output_format == RATING else []
-    score = _GRADES.get(found[-1].lower()) if found else None
+    grades = _GRADE.findall(text) if output_format == RATING else []
+    score = _GRADES.get(grades[-1].lower()) if grades else None
     return Verdict(reason="no_verdict") if score is None else Verdict(score=score)
 
 
@@ -388,10 +392,10 @@ def json_object(text: str) -> tuple[tuple[str, Any], ...] | None:
     body = fenced[1] if fenced else text
     for said in (body, _TRAILING_COMMA.sub(lambda match: match[1] or "", body)):
         try:
-            whole = json.loads(said, object_pairs_hook=tuple, strict=False)
+            parsed = json.loads(said, object_pairs_hook=tuple, strict=False)
         except (ValueError, RecursionError):
             continue
-        return whole if isinstance(whole, tuple) else None
+        return parsed if isinstance(parsed, tuple) else None
     return None
 
 

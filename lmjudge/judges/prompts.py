@@ -191,7 +191,7 @@ def find_prompts(name: str) -> tuple[Prompt, ...]:
     fastchat = name.startswith("fastchat:")
     known = _read(_fastchat_file(name), "fastchat:") if fastchat else _ours()
     wanted = FAMILIES.get(name, (name,))
-    missing = [one for one in wanted if one not in known]
+    missing = [name_of for name_of in wanted if name_of not in known]
     if missing:
         families = [family for family in FAMILIES if family.startswith("fastchat:") == fastchat]
         raise PromptError(
@@ -199,7 +199,7 @@ def find_prompts(name: str) -> tuple[Prompt, ...]:
             + ("" if fastchat else ", FastChat's as fastchat:<name>, or your own template"),
             name=name,
         )
-    return tuple(known[one] for one in wanted)
+    return tuple(known[name_of] for name_of in wanted)
 
 
 def names() -> list[str]:
@@ -215,7 +215,7 @@ def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Pro
     file lacks takes "general". Read their judgments with the parser `vicuna` or `threeclass`.
     Raises BadRow for a line that is not such a row. Source: the Vicuna blog's prompt.jsonl; PRD's.
     """
-    found = {}
+    prompts = {}
     for line, row in _rows(Path(path)):
         try:
             template = row["prompt_template"]
@@ -225,7 +225,7 @@ def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Pro
                 "{prompt}": row["defaults"]["prompt"].replace("{", "{{").replace("}", "}}"),
             }.items():
                 template = template.replace(old, new)
-            found[row["category"]] = Prompt(
+            prompts[row["category"]] = Prompt(
                 f"{name}:{row['category']}",
                 "pairwise",
                 row["system_prompt"],
@@ -236,7 +236,7 @@ def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Pro
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise _bad_row(Path(path), line, f"lacks {error}") from error
-    return found
+    return prompts
 
 
 def output_format(name: str, pairwise: bool) -> str:

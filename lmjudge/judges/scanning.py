@@ -67,7 +67,7 @@ def scan(frame: pd.DataFrame) -> pd.DataFrame:
         for column in columns:
             side = "model" + column.removeprefix("answer") if "model_a" in line else "model"
             for turn, text in enumerate(_turns(line[column]), 1):
-                for what, found in _finds(text):
+                for what, excerpt in _finds(text):
                     rows.append(
                         {
                             "question_id": line.get("question_id"),
@@ -75,7 +75,7 @@ def scan(frame: pd.DataFrame) -> pd.DataFrame:
                             "column": column,
                             "turn": turn,
                             "what": what,
-                            "found": found[:80],
+                            "found": excerpt[:80],
                         }
                     )
     return pd.DataFrame(rows, columns=["question_id", "model", "column", "turn", "what", "found"])
@@ -89,8 +89,8 @@ def _turns(cell: Any) -> list[str]:
 
 def _finds(text: str) -> Iterator[tuple[str, str]]:
     for what, pattern in _LOOKS_FOR.items():
-        for found in pattern.finditer(text):
-            yield what, found.group().strip()
+        for match in pattern.finditer(text):
+            yield what, match.group().strip()
     unseen = {
         f"U+{ord(char):04X}"
         for char in set(text) - set(_PLAIN)

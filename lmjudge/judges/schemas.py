@@ -13,7 +13,7 @@ def shape(explanation: str = "explanation", **fields: JSON) -> dict[str, JSON]:
 
     The verdict then follows from the explanation.
     """
-    whole: dict[str, JSON] = {explanation: {"type": "string"}, **fields}
+    properties: dict[str, JSON] = {explanation: {"type": "string"}, **fields}
     return {
         "type": "json_schema",
         "json_schema": {
@@ -21,8 +21,8 @@ def shape(explanation: str = "explanation", **fields: JSON) -> dict[str, JSON]:
             "strict": True,
             "schema": {
                 "type": "object",
-                "properties": whole,
-                "required": list(whole),
+                "properties": properties,
+                "required": list(properties),
                 "additionalProperties": False,
             },
         },

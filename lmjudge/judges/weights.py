@@ -53,10 +53,12 @@ def weigh(frame: pd.DataFrame, store: Asks, *, scale: Scale = (1, 10)) -> pd.Dat
         for row in some:
             reply, (parser, form) = replies.get(row["key"]), names.get(row["judge"], ("", ""))
             said = row["winner"] if kind == "games" else row["score"]
-            found = {} if reply is None else _weights(reply, parser, form, said, scale)
-            mass = sum(found.values())
+            weights = {} if reply is None else _weights(reply, parser, form, said, scale)
+            mass = sum(weights.values())
             masses.append(min(mass, 1.0) if mass else math.nan)
-            means.append(sum(at * one for at, one in found.items()) / mass if mass else math.nan)
+            means.append(
+                sum(at * weight for at, weight in weights.items()) / mass if mass else math.nan
+            )
     name = "preference" if kind == "games" else "expected"
     return frame.assign(**{name: pd.Series(means, frame.index, dtype=float)}).assign(
         mass=pd.Series(masses, frame.index, dtype=float)
@@ -102,11 +104,11 @@ def _at(
         return {}
     before, after = token[: start - begun], text[end:]
     options = {token: odds} | dict(rivals)  # a server may tell a token's odds among them alone
-    rests = {one[len(before) :]: one for one in options if one.startswith(before)}
+    rests = {option[len(before) :]: option for option in options if option.startswith(before)}
     long = any(re.match(r"\d\d", rest) for rest in rests)
-    found: dict[float, float] = {}
-    for rest, one in rests.items():
-        if one == token:
+    weights: dict[float, float] = {}
+    for rest, option in rests.items():
+        if option == token:
             at = value
         elif form == RATING:
             match = _NUMBER.match(rest)
@@ -121,8 +123,8 @@ def _at(
             at = _value(rest[:1], form)
         else:
             continue
-        found[at] = found.get(at, 0.0) + math.exp(min(options[one], 0.0))
-    return found
+        weights[at] = weights.get(at, 0.0) + math.exp(min(options[option], 0.0))
+    return weights
 
 
 def _value(said: Any, form: str) -> float:
@@ -142,7 +144,7 @@ def _content(logprobs: Any) -> list[tuple[str, float, list[tuple[str, float]]]]:
     if not isinstance(content, list):
         return []
     try:
-        return [(*_told(_known(one)), list(_rivals(one))) for one in content]
+        return [(*_told(_known(token)), list(_rivals(token))) for token in content]
     except (KeyError, TypeError, AttributeError):
         return []
 

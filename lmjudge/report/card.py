@@ -13,25 +13,25 @@ def facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     >>> facts(card)[-1]
     ('cite as', 'lmjudge 1, table t, SHA-256 abababababab')
     """
-    told = []
+    lines = []
     if asked := card["store"]:
-        told.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**asked)))
+        lines.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**asked)))
         if asked["digest"]:
-            told.append((f"digest of {asked['requests']} requests' records", asked["digest"]))
+            lines.append((f"digest of {asked['requests']} requests' records", asked["digest"]))
         if "spent" in asked:
-            told.append(("spent in this run", _dollars(asked["spent"])))
+            lines.append(("spent in this run", _dollars(asked["spent"])))
             if asked["requests"]:
-                told.append(("the same without the store", _dollars(asked["rerun"])))
+                lines.append(("the same without the store", _dollars(asked["rerun"])))
             if asked["requests"] and None not in (asked["spent"], asked["rerun"]):
-                told.append(("saved", _dollars(max(asked["rerun"] - asked["spent"], 0.0))))
+                lines.append(("saved", _dollars(max(asked["rerun"] - asked["spent"], 0.0))))
     if "parameters" in card:
         given = "".join(f" -p {name}={value}" for name, value in card["parameters"].items())
-        told.append(("command", f"lmjudge run {card['stem']}{given}"))
+        lines.append(("command", f"lmjudge run {card['stem']}{given}"))
     versions, digest = card["versions"], card["table_sha256"]
-    told.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
-    told.append(("SHA-256 of the CSV", digest))
+    lines.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
+    lines.append(("SHA-256 of the CSV", digest))
     cited = f"lmjudge {versions.get('lmjudge', '')}, table {card['stem']}, SHA-256 {digest[:12]}"
-    return [*told, ("cite as", cited)]
+    return [*lines, ("cite as", cited)]
 
 
 def _dollars(amount: float | None) -> str:

@@ -75,8 +75,8 @@ def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
     difference. `stems` None means all; a table that no paper printed is passed over. Raises
     ReportError for a stem that has no CSV there.
     """
-    saved = [one for place in COMPARED for one in saved_tables(place)]
-    known = list(dict.fromkeys(one.stem for one in saved))
+    saved = [table_of for place in COMPARED for table_of in saved_tables(place)]
+    known = list(dict.fromkeys(table_of.stem for table_of in saved))
     chosen = known if stems is None else list(stems)
     if unknown := [stem for stem in chosen if stem not in known]:
         raise ReportError(
@@ -85,9 +85,11 @@ def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
             name=unknown[0],
         )
     parts = [pd.DataFrame(columns=CHECKED)]
-    for one in saved:
-        if one.stem in chosen and one.stem in published_stems():
-            cells = compare(one.table, one.stem).assign(stem=one.stem, place=one.source)
+    for table_of in saved:
+        if table_of.stem in chosen and table_of.stem in published_stems():
+            cells = compare(table_of.table, table_of.stem).assign(
+                stem=table_of.stem, place=table_of.source
+            )
             parts.append(cells.loc[cells["same"].notna(), CHECKED])
     return pd.concat(parts[1:] or parts, ignore_index=True)
 

@@ -30,10 +30,10 @@ def records_of(store: Store, keys: Iterable[str]) -> dict[str, list[Record]]:
 
     A key that the store lacks is left out.
     """
-    found: dict[str, list[Record]] = {}
+    records: dict[str, list[Record]] = {}
     for record in store.records(keys):
-        found.setdefault(record.request.key, []).append(record)
-    return found
+        records.setdefault(record.request.key, []).append(record)
+    return records
 
 
 def gather(
@@ -52,28 +52,31 @@ def gather(
             name="evidence",
         )
     names = [name for name in _TOLD.split() if name in rows.columns]
-    told = rows[[*names, "key"]].astype("string").fillna("").reset_index(drop=True)
-    order = in_order(told, list(told.columns)).index
+    cells_as_text = rows[[*names, "key"]].astype("string").fillna("").reset_index(drop=True)
+    order = in_order(cells_as_text, list(cells_as_text.columns)).index
     texts = rows[list(by)].astype("string").fillna("").reset_index(drop=True).loc[order]
-    told, texts = told.loc[order].reset_index(drop=True), texts.reset_index(drop=True)
+    cells_as_text, texts = (
+        cells_as_text.loc[order].reset_index(drop=True),
+        texts.reset_index(drop=True),
+    )
     known = {name: set(texts[name]) for name in by}
     sets: dict[tuple[int, ...], dict[str, Any]] = {}
-    found: dict[tuple[Any, ...], str] = {}
+    keys: dict[tuple[Any, ...], str] = {}
     cells = []
     for cell in table.to_dict("records"):
         if cell["basis"] not in _OURS:
             continue
         of = cell.get("of") if isinstance(cell.get("of"), tuple) else ()
         where = tuple((name, item) for name, item in of if item in known.get(name, ()))
-        if where not in found:
+        if where not in keys:
             chosen = tuple(map(int, _among(texts, dict(where))))
-            digest = digest_of({told["key"][row] for row in chosen}, records)
+            digest = digest_of({cells_as_text["key"][row] for row in chosen}, records)
             # Rows without a record have no part in the digest, but in the page's name.
             name = hashlib.sha256(as_json([digest, chosen])).hexdigest()[:12]
             sets.setdefault(chosen, {"page": name, "digest": digest, "rows": list(chosen)})
-            found[where] = sets[chosen]["page"]
-        cells.append([cell["table"], cell["row"], cell["column"], found[where]])
-    return {"rows": told.to_dict("records"), "sets": list(sets.values()), "cells": cells}
+            keys[where] = sets[chosen]["page"]
+        cells.append([cell["table"], cell["row"], cell["column"], keys[where]])
+    return {"rows": cells_as_text.to_dict("records"), "sets": list(sets.values()), "cells": cells}
 
 
 def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:
@@ -81,9 +84,9 @@ def _among(texts: pd.DataFrame, where: dict[str, str]) -> pd.Index:
     held = pd.Series(True, index=texts.index)
     pair = {"model_a", "model_b"} <= set(where)
     if pair:
-        one, two = where["model_a"], where["model_b"]
+        first, second = where["model_a"], where["model_b"]
         a, b = texts["model_a"], texts["model_b"]
-        held &= ((a == one) & (b == two)) | ((a == two) & (b == one))
+        held &= ((a == first) & (b == second)) | ((a == second) & (b == first))
     for name, item in where.items():
         if not (pair and name in ("model_a", "model_b")):
             held &= texts[name] == item
@@ -124,8 +127,8 @@ def evidence_of(table: Path) -> dict[str, Any] | None:
     body = path.read_bytes()
     if card.get("evidence") != hashlib.sha256(body).hexdigest():
         return None
-    found: dict[str, Any] = json.loads(body)
-    return found
+    evidence: dict[str, Any] = json.loads(body)
+    return evidence
 
 
 def check_evidence(stems: Iterable[str] | None = None, store: Store | None = None) -> pd.DataFrame:
@@ -136,18 +139,18 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
     none. Raises ReportError for a stem that has no CSV.
     """
     held = Store() if store is None else store
-    tables = [one for place in ("published", "full", "own") for one in saved_tables(place)]
-    chosen = {one.stem for one in tables} if stems is None else set(stems)
-    if unknown := sorted(chosen - {one.stem for one in tables}):
+    tables = [table for place in ("published", "full", "own") for table in saved_tables(place)]
+    chosen = {table.stem for table in tables} if stems is None else set(stems)
+    if unknown := sorted(chosen - {table.stem for table in tables}):
         raise ReportError(
             f"there is no table {unknown[0]}.csv in {reports()}: make it with lmjudge run"
             f" {unknown[0]}",
             name=unknown[0],
         )
-    found = []
-    for one in tables:
-        path = one.path
-        if one.stem not in chosen or one.card is None or not one.card.get("evidence"):
+    results = []
+    for table in tables:
+        path = table.path
+        if table.stem not in chosen or table.card is None or not table.card.get("evidence"):
             continue
         evidence = evidence_of(path) or {"rows": [], "sets": [], "cells": []}
         records = records_of(held, {row["key"] for row in evidence["rows"]})
@@ -161,12 +164,12 @@ def check_evidence(stems: Iterable[str] | None = None, store: Store | None = Non
             there = path.parent / "evidence" / path.stem / name
             if not there.exists() or there.read_bytes() != body:
                 wrong.append(name)
-        ours = one.table[one.table["basis"].isin(_OURS)]
+        ours = table.table[table.table["basis"].isin(_OURS)]
         cells = ours[["table", "row", "column"]].itertuples(index=False, name=None)
         led = {tuple(cell[:3]) for cell in evidence["cells"]}
         wrong += [" / ".join(cell) for cell in cells if cell not in led]
-        found.append((one.stem, len(led), len(evidence["rows"]), wrong))
-    return pd.DataFrame(found, columns=["stem", "cells", "judgments", "wrong"])
+        results.append((table.stem, len(led), len(evidence["rows"]), wrong))
+    return pd.DataFrame(results, columns=["stem", "cells", "judgments", "wrong"])
 
 
 def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str, bytes]:
@@ -187,18 +190,18 @@ def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str,
         body = page(f"evidence/{template}.html.j2", title, heading=heading, **place, **values)
         pages[name] = body.encode()
 
-    counts = {one["page"]: len(one["rows"]) for one in evidence["sets"]}
+    counts = {rows_of["page"]: len(rows_of["rows"]) for rows_of in evidence["sets"]}
     cells = [[*cell, counts[cell[-1]]] for cell in evidence["cells"]]
     add("index.html", "cells", "Evidence", cells=cells)
     of: dict[str, list[str]] = {}
     for *cell, set_page in evidence["cells"]:
         of.setdefault(set_page, []).append(" / ".join(map(plain, cell)))
-    for one in evidence["sets"]:
-        named, here = of[one["page"]], one["rows"]
+    for rows_of in evidence["sets"]:
+        named, here = of[rows_of["page"]], rows_of["rows"]
         more = f" and {len(named) - 1} more cells" if len(named) > 1 else ""
         chunks = range(0, max(len(here), 1), _LINES_A_PAGE)
-        names = [f"{one['page']}{f'-{n + 1}' if n else ''}.html" for n in range(len(chunks))]
-        shared = {"cells": named, "pages": names, "count": len(here), "digest": one["digest"]}
+        names = [f"{rows_of['page']}{f'-{n + 1}' if n else ''}.html" for n in range(len(chunks))]
+        shared = {"cells": named, "pages": names, "count": len(here), "digest": rows_of["digest"]}
         for name, first in zip(names, chunks, strict=True):
             lines = [_line(rows[at], at) for at in here[first : first + _LINES_A_PAGE]]
             heading = f"Judgments behind {named[0]}{more}"
@@ -248,5 +251,5 @@ def _licence(provider: str | None) -> str:
 def _verdict(row: dict[str, str]) -> str:
     scores = [row[name] for name in ("score", "score_a", "score_b") if row.get(name)]
     winner = row.get("winner", "")
-    told = [row.get(winner, winner), " and ".join(scores), row.get("reason", "")]
-    return ", ".join(item for item in told if item) or "none"
+    parts = [row.get(winner, winner), " and ".join(scores), row.get("reason", "")]
+    return ", ".join(item for item in parts if item) or "none"

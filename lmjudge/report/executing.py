@@ -66,8 +66,8 @@ def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping
 
 
 def _not_run(failure: Exception) -> str:
-    told = f"could not be run: {type(failure).__name__}: {plain(failure)[:500]}"
-    return str(without_secrets(told))
+    message = f"could not be run: {type(failure).__name__}: {plain(failure)[:500]}"
+    return str(without_secrets(message))
 
 
 def _executed(
@@ -108,8 +108,8 @@ def _executed(
                 run()
         except PapermillExecutionError as failure:
             starts = plain(failure.source.strip().partition("\n")[0])[:60]
-            told = f"{failure.ename}: {plain(failure.evalue)[:500]}"
-            error = without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {told}")
+            message = f"{failure.ename}: {plain(failure.evalue)[:500]}"
+            error = without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {message}")
         except Exception as failure:
             error = _not_run(failure)
         done = nbformat.read(out, as_version=4) if out.exists() else None
@@ -139,9 +139,9 @@ def _kept(
     write(page.with_suffix(".ipynb"), (nbformat.writes(done) + "\n").encode())
     if table is not None and not error:
         card = table.with_suffix(".run.json")
-        told = json.loads(card.read_bytes()) | {"inputs": dict(inputs)}
-        told["parameters"] = told["parameters"] or dict(parameters)
-        write(card, as_json(told))
+        facts = json.loads(card.read_bytes()) | {"inputs": dict(inputs)}
+        facts["parameters"] = facts["parameters"] or dict(parameters)
+        write(card, as_json(facts))
     write(page, page_of(done, page.stem, source, error).encode())
     if not error:
         for old in (failed, failed.with_suffix(".ipynb")):
@@ -208,10 +208,10 @@ def secrets() -> list[str]:
     """Return the environment's values that are named like secrets, in every spelling, longest
     first.
     """
-    found = {
+    values = {
         spelling
         for name, value in os.environ.items()
         if SECRET_NAME.search(name) and len(value) > 7
         for spelling in spellings(value)
     }
-    return sorted(found, key=len, reverse=True)
+    return sorted(values, key=len, reverse=True)

@@ -90,8 +90,8 @@ def number(item: Any) -> str:
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Return the text cells of a CSV of ours, without the apostrophes before formulas."""
-    whole = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    return whole.map(lambda cell: cell[1:] if re.match(rf"'{_FORMULA.pattern}", cell) else cell)
+    cells = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    return cells.map(lambda cell: cell[1:] if re.match(rf"'{_FORMULA.pattern}", cell) else cell)
 
 
 def to_csv(rows: Iterable[Iterable[object]]) -> bytes:

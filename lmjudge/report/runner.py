@@ -29,8 +29,8 @@ _ONE_AT_A_TIME = Lock()
 
 def notebooks() -> dict[str, Path]:
     """Return the project's notebooks by stem; ReportError where there are none."""
-    if found := places.notebooks():
-        return found
+    if paths := places.notebooks():
+        return paths
     raise ReportError(
         "no notebooks were found beside the package or in it; reinstall lmjudge, or give the path"
         " of a notebook",
@@ -100,10 +100,10 @@ def run(
             if each is not None:
                 each(done)
     ordered = [runs[stem] for stem in chosen]
-    failed = [one for one in ordered if one.error]
+    failed = [failure for failure in ordered if failure.error]
     if failed:
         raise ReportError(
-            "; ".join(f"{one.stem}: {one.error}" for one in failed),
+            "; ".join(f"{failure.stem}: {failure.error}" for failure in failed),
             name=failed[0].stem,
             runs=ordered,
             failed=failed,
@@ -154,9 +154,9 @@ def _forked(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
                         f" code {server.wait()}; what it said stands above: run again",
                         name=tasks[0]["stem"],
                     )
-                told = json.loads(line)
-                paths = {name: Path(told[name]) for name in ("table", "page") if told.get(name)}
-                yield Run(**told | paths)
+                facts = json.loads(line)
+                paths = {name: Path(facts[name]) for name in ("table", "page") if facts.get(name)}
+                yield Run(**facts | paths)
         except BaseException:
             _server.cache_clear()
             _end(server)

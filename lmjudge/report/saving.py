@@ -84,8 +84,8 @@ def save_table(
     table = pd.concat(frames, ignore_index=True)
     to = _destination(stem, parameters)
     names = [*sources, *_sources_in(parameters or {})]
-    whole = checked(table.drop(columns="of", errors="ignore"), stem, to.basis)
-    written = whole.assign(too_few=whole["too_few"].map({True: FLAGGED}))
+    cells = checked(table.drop(columns="of", errors="ignore"), stem, to.basis)
+    written = cells.assign(too_few=cells["too_few"].map({True: FLAGGED}))
     body = to_csv([list(written.columns), *written.itertuples(index=False)])
     hashes = _hashes(names)
     behind_keys = keys if evidence is None else evidence["key"]
@@ -97,7 +97,7 @@ def save_table(
     records = {} if store is None else records_of(store, used)
     behind = None
     if evidence is not None and records:
-        groups = whole.assign(of=list(table["of"]) if "of" in table else None)
+        groups = cells.assign(of=list(table["of"]) if "of" in table else None)
         behind = gather(groups, evidence, list(by), records)
     card = {
         "stem": stem,
@@ -112,7 +112,7 @@ def save_table(
     path = to.path
     claim_reports()
     write(path, body)
-    write_typeset(path, whole, stem if to.place in ("published", "full") else None)
+    write_typeset(path, cells, stem if to.place in ("published", "full") else None)
     if behind is not None:
         card["evidence"] = write_evidence(path, behind, records)
     write(path.with_suffix(".run.json"), as_json(card))
@@ -264,10 +264,10 @@ def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
     """Return the versions of Python and of these packages, by default those that every table rests
     on.
     """
-    found = {"python": platform.python_version()}
+    by_name = {"python": platform.python_version()}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            by_name[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_name

@@ -94,16 +94,16 @@ def _labels(frame: pd.DataFrame, names: Sequence[str], labels: Mapping[str, str]
 def read_table(path: Path | str) -> pd.DataFrame:
     """Return the table in a CSV that `save_table` wrote; ReportError where it is not one."""
     path = Path(path)
-    whole = read_csv(path)
-    if tuple(whole.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
+    cells = read_csv(path)
+    if tuple(cells.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
         raise ReportError(
-            f"{path} has the columns {', '.join(whole.columns)}; expected"
+            f"{path} has the columns {', '.join(cells.columns)}; expected"
             f" {', '.join(TABLE_COLUMNS)}: run its notebook again if it is ours, or move it away",
             name=path.name,
         )
-    made = _with_numbers(whole.replace("", None), path.stem).fillna({"row": "", "column": ""})
-    made["too_few"] = made["too_few"] == FLAGGED
-    return made.astype({"n": "Int64", "no_verdict": "Int64"})
+    table = _with_numbers(cells.replace("", None), path.stem).fillna({"row": "", "column": ""})
+    table["too_few"] = table["too_few"] == FLAGGED
+    return table.astype({"n": "Int64", "no_verdict": "Int64"})
 
 
 def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
@@ -121,34 +121,34 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
             f" its columns can be {', '.join(TABLE_COLUMNS)}",
             name=stem,
         )
-    whole = _with_numbers(table.reindex(columns=[*TABLE_COLUMNS]), stem)
-    whole["too_few"] = whole["too_few"].eq(True) & whole["low"].notna()
-    whole["basis"] = whole["basis"].where(whole["basis"].notna(), basis)
-    if odd := sorted(set(whole["basis"]) - set(BASES)):
+    cells = _with_numbers(table.reindex(columns=[*TABLE_COLUMNS]), stem)
+    cells["too_few"] = cells["too_few"].eq(True) & cells["low"].notna()
+    cells["basis"] = cells["basis"].where(cells["basis"].notna(), basis)
+    if odd := sorted(set(cells["basis"]) - set(BASES)):
         raise ReportError(
             f"table {stem} has cells of basis {', '.join(odd)}; use {', '.join(BASES)}", name=stem
         )
-    if valued := int((whole["value"].notna() & (whole["basis"] == "unreleased")).sum()):
+    if valued := int((cells["value"].notna() & (cells["basis"] == "unreleased")).sum()):
         raise ReportError(
             f"table {stem} has {valued} cell{'s' * (valued > 1)} of basis unreleased with a value;"
             " there are no rows that it could be ours from: leave the value out",
             name=stem,
         )
-    twice = whole.duplicated(["table", "row", "column"])
+    twice = cells.duplicated(["table", "row", "column"])
     if twice.any():
-        first = whole[twice].iloc[0]
+        first = cells[twice].iloc[0]
         raise ReportError(
             f"table {stem} has {int(twice.sum())} cells twice, such as {first['table']} /"
             f" {first['row']} / {first['column']}",
             name=stem,
         )
     titles = {title for name in stems() for title in published(name)["table"]}
-    if shared := sorted(titles & set(whole.loc[whole["basis"] == "demo", "table"])):
+    if shared := sorted(titles & set(cells.loc[cells["basis"] == "demo", "table"])):
         raise ReportError(
             f"table {shared[0]!r} of a demo judge has the title of a paper's table; rename it",
             name=stem,
         )
-    return whole
+    return cells
 
 
 def _with_numbers(whole: pd.DataFrame, stem: str) -> pd.DataFrame:
@@ -157,5 +157,5 @@ def _with_numbers(whole: pd.DataFrame, stem: str) -> pd.DataFrame:
     try:
         return whole.assign(**{name: whole[name].astype("float64") for name in numbers})
     except (TypeError, ValueError) as error:
-        told = f"table {stem} has a value that is no number ({error})"
-        raise ReportError(told, name=stem) from error
+        message = f"table {stem} has a value that is no number ({error})"
+        raise ReportError(message, name=stem) from error

@@ -41,8 +41,8 @@ def surroundings() -> dict[str, str]:
 def _code() -> str:
     """Return the digest of lmjudge's own files, as they are when it is first asked for."""
     package = Path(__file__).parents[1]
-    made = {".ipynb", ".pyc", ".nbi", ".nbc"}
-    return _of_files(package, [path for path in package.rglob("*") if path.suffix not in made])
+    suffixes = {".ipynb", ".pyc", ".nbi", ".nbc"}
+    return _of_files(package, [path for path in package.rglob("*") if path.suffix not in suffixes])
 
 
 def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -> dict[str, str]:

@@ -120,8 +120,8 @@ def _make_a_page() -> None:
     shown = {"text/plain": "x", "text/html": "<table><tr><td>1</td></tr></table>"}
     outputs = [new_output("stream", text="1"), new_output("display_data", data=shown)]
     cells = [new_markdown_cell("# A\n\n- `b` *c* [d](e)"), new_code_cell("1 + 1", outputs=outputs)]
-    made = nbformat.reads(nbformat.writes(new_notebook(cells=cells)), as_version=4)
-    page_of(made, "example", None)
+    notebook = nbformat.reads(nbformat.writes(new_notebook(cells=cells)), as_version=4)
+    page_of(notebook, "example", None)
     Image.preinit()
 
 

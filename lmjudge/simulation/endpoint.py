@@ -202,10 +202,10 @@ def _written(prompt: str, text: str, verdict: dict[str, Any]) -> str:
     if '"reasoning"' in prompt:
         return json.dumps({"reasoning": text, **verdict})
     (first, *_) = verdict.values()
-    told = first if isinstance(first, list) else list(verdict.values())
+    scores = first if isinstance(first, list) else list(verdict.values())
     if "score_b" in verdict and not _TWO_GRADES.search(prompt):
-        return f"{' '.join(map(str, told))}\n{text}"
-    return f"{text}\n[[{','.join(map(str, told))}]]"
+        return f"{' '.join(map(str, scores))}\n{text}"
+    return f"{text}\n[[{','.join(map(str, scores))}]]"
 
 
 def _exchanged(prompt: str) -> bool:

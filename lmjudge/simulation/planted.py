@@ -94,12 +94,12 @@ class SimulatedJudge:
         """Return the judge as it is under a prompt that calls the first answer B, that has
         examples, that has it solve the question first, or that shows a reference answer.
         """
-        told = self.guided if guided else self.reasoned if solves else None
+        habit = self.guided if guided else self.reasoned if solves else None
         return replace(
             self,
             name_bias=-self.name_bias if exchanged else self.name_bias,
             position_bias=self.position_bias * (1 - self.steadied * examples),
-            accuracy=self.accuracy if told is None else told,
+            accuracy=self.accuracy if habit is None else habit,
         )
 
     def liked(self, model_a: str, model_b: str) -> Side | None:
@@ -196,12 +196,12 @@ class Voters:
 
     def choices(self, best: Side, liked: Side | None = None) -> dict[Side, float]:
         """Return the probability of each vote: of a voter who likes one better, or of any voter."""
-        told = {}
+        chances = {}
         for side in ("model_a", "model_b", "tie"):
             seen = 1 - self.noise if side == best else self.noise / 2
             tasted = 0.5 * (side != "tie") if liked is None else 1.0 * (side == liked)
-            told[side] = (1 - self.taste) * seen + self.taste * tasted
-        return told
+            chances[side] = (1 - self.taste) * seen + self.taste * tasted
+        return chances
 
 
 @dataclass(frozen=True)

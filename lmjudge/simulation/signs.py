@@ -33,8 +33,8 @@ def signed(study: Study) -> pd.DataFrame:
 
 def word_of(text: str) -> str:
     """Return the word that stands for an answer; "" where it has none."""
-    found = _TOKEN.search(text)
-    return found[0].lower() if found else ""
+    match = _TOKEN.search(text)
+    return match[0].lower() if match else ""
 
 
 def _signed(study: Study, text: str, rng: np.random.Generator) -> str:

@@ -51,8 +51,8 @@ class Study:
     endpoint: SimulatedEndpoint
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{value} {name}" for name, value in self._counts().items())
-        return f"simulated Study of seed {self.seed}: {told}; judges {', '.join(self.judges)}"
+        counts = ", ".join(f"{value} {name}" for name, value in self._counts().items())
+        return f"simulated Study of seed {self.seed}: {counts}; judges {', '.join(self.judges)}"
 
     def _repr_html_(self) -> str:
         rows: dict[str, object] = {**self._counts(), "judges": ", ".join(self.judges)}
@@ -143,9 +143,11 @@ def build(seed: int, plan: Plan) -> Study:
                 answers.append(
                     {"question_id": number, "model": model.name, "turns": said, "sample": 0}
                 )
-    made = frame("questions", questions), frame("answers", answers)
-    votes = _votes(rng, plan, pair_up(*made, baseline=plan.baseline), facts)
-    return Study(seed, plan, *made, votes, SimulatedEndpoint(seed, plan.judges, facts, said=texts))
+    frames = frame("questions", questions), frame("answers", answers)
+    votes = _votes(rng, plan, pair_up(*frames, baseline=plan.baseline), facts)
+    return Study(
+        seed, plan, *frames, votes, SimulatedEndpoint(seed, plan.judges, facts, said=texts)
+    )
 
 
 def _question(number: int, category: str, turns: tuple[int, ...]) -> dict[str, Any]:
@@ -188,14 +190,14 @@ def _votes(
     place = {model.name: at for at, model in enumerate(plan.models)}
     answered = {(fact.question_id, fact.turn, fact.model): fact for fact in facts.values()}
     rows: list[dict[str, Any]] = []
-    for question, one, two, asked in pairings[
+    for question, first, second, asked in pairings[
         ["question_id", "model_a", "model_b", "question"]
     ].itertuples(index=False):
         for turn in range(1, len(asked) + 1):
             for voters in plan.voters:
                 for voter in rng.choice(voters.pool, voters.each, replace=False):
                     # Sides are drawn, so that reading a vote from the wrong side shows up.
-                    a, b = (one, two) if rng.random() < 0.5 else (two, one)
+                    a, b = (first, second) if rng.random() < 0.5 else (second, first)
                     best = answered[question, turn, a].best(answered[question, turn, b])
                     liked = None
                     if voters.taste:

@@ -112,7 +112,7 @@ def agreement(
     bottom, agreed = ("met_s2", "agreed_s2") if ties == "drop" else ("met_s1", "agreed_s1")
     sums = totals(rows, columns, COMPARED)
     unit = {"votes": None, "questions": [*columns, "question_id"], "keys": [*columns, *KEY]}[pool]
-    made = estimate(
+    estimates = estimate(
         rows,
         columns,
         **_weighed(rows, agreed, bottom, unit),
@@ -122,21 +122,21 @@ def agreement(
     )
     tie = sums[["tie_x", "tie_y"]].div(sums["met_s1"].where(sums["met_s1"] > 0), axis=0)
     marginal = tie["tie_x"] * tie["tie_y"] + (1 - tie["tie_x"]) * (1 - tie["tie_y"]) / 2
-    found = made[columns].assign(
-        agreement=made["value"],
+    table = estimates[columns].assign(
+        agreement=estimates["value"],
         agreed=sums[agreed].round().astype(int),
         ties=(sums["met_s1"] - sums["met_s2"]).astype(int),
         tie_rate_x=tie["tie_x"],
         tie_rate_y=tie["tie_y"],
         random_uniform=1 / 2 if ties == "drop" else 1 / 3,
         random_marginal=1 / 2 if ties == "drop" else marginal,
-        too_few=made["too_few"],
+        too_few=estimates["too_few"],
         n=sums[bottom].astype(int),
-        low=made["low"],
-        high=made["high"],
+        low=estimates["low"],
+        high=estimates["high"],
         no_verdict=sums["missed"].astype(int),
     )
-    return noted(found, *frames)
+    return noted(table, *frames)
 
 
 def agreements(
@@ -169,7 +169,7 @@ def agreements(
             f"`within` names {', '.join(unknown)}; there are votes of {', '.join(voters)}",
             columns=unknown,
         )
-    made = []
+    tables = []
     for x, y in combinations_with_replacement(voters, 2):
         if x == y and x not in within:
             continue
@@ -188,8 +188,8 @@ def agreements(
             part.insert(0, "x", x)
             part.insert(1, "y", y)
             part.insert(2, "setting", setting)
-            made.append(part)
-    return pd.concat(made, ignore_index=True)
+            tables.append(part)
+    return pd.concat(tables, ignore_index=True)
 
 
 @by_criterion
@@ -228,9 +228,9 @@ def agreement_by_gap(
     rows = rows.assign(gap=(rows["winner"] == "model_a") * 1.0 - (rows["winner"] == "model_b"))
     gaps = rows.groupby(columns, dropna=False)["gap"].agg(["mean", "size"]).reset_index()
     gaps = gaps.rename(columns={"mean": "gap", "size": "gap_n"}).assign(gap=gaps["mean"].abs())
-    made = met.merge(gaps, on=columns, how="left").sort_values("gap", ignore_index=True)
+    table = met.merge(gaps, on=columns, how="left").sort_values("gap", ignore_index=True)
     ends = [name for name in met.columns if name not in columns]
-    return made[[*columns, "gap", "gap_n", *ends]]
+    return table[[*columns, "gap", "gap_n", *ends]]
 
 
 def clusters_of_pairs(
@@ -366,13 +366,13 @@ def _pairs_of_voters(
         counts.iloc[both[f"place_{side}"].to_numpy()].set_axis(both.index)
         for counts, side in zip(sides, "xy", strict=True)
     ]
-    made = _products(*met)
+    pairs = _products(*met)
     if y is not None and distinct:
-        made = made.mask(both["judge_x"] == both["judge_y"], 0)
+        pairs = pairs.mask(both["judge_x"] == both["judge_y"], 0)
     if y is None:  # either may be called x
-        half = (made["tie_x"] + made["tie_y"]) / 2
-        made = made.assign(tie_x=half, tie_y=half)
-    return pd.concat([both.drop(columns=["place_x", "place_y"]), made], axis=1)
+        half = (pairs["tie_x"] + pairs["tie_y"]) / 2
+        pairs = pairs.assign(tie_x=half, tie_y=half)
+    return pd.concat([both.drop(columns=["place_x", "place_y"]), pairs], axis=1)
 
 
 def _own(alone: pd.DataFrame, key: list[str], distinct: bool) -> pd.DataFrame:
@@ -383,9 +383,9 @@ def _own(alone: pd.DataFrame, key: list[str], distinct: bool) -> pd.DataFrame:
     if distinct:
         alone = alone[~_named(alone)]
     together = _sum(alone, key)
-    made = (_products(together, together) - _sum(_products(alone, alone), key)) / 2
-    made = made[(made != 0).any(axis=1)].reset_index()
-    return made.rename(columns={"judge": "judge_x"}).assign(judge_y=made["judge"])
+    pairs = (_products(together, together) - _sum(_products(alone, alone), key)) / 2
+    pairs = pairs[(pairs != 0).any(axis=1)].reset_index()
+    return pairs.rename(columns={"judge": "judge_x"}).assign(judge_y=pairs["judge"])
 
 
 def _verdicts(votes: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
@@ -394,10 +394,10 @@ def _verdicts(votes: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     1 in the column of its verdict, else 0.
     """
     oriented = by_name(on_questions(votes)[[*KEY, "judge", *more, "winner"]])
-    one = {winner: oriented["winner"] == winner for winner in WINNERS}
-    made = pd.DataFrame({**one, "missing": oriented["winner"].isna()}).astype("int64")
-    made.index = pd.MultiIndex.from_frame(oriented[[*KEY, "judge", *more]])
-    return made
+    indicators = {winner: oriented["winner"] == winner for winner in WINNERS}
+    counts = pd.DataFrame({**indicators, "missing": oriented["winner"].isna()}).astype("int64")
+    counts.index = pd.MultiIndex.from_frame(oriented[[*KEY, "judge", *more]])
+    return counts
 
 
 def label_counts(votes: pd.DataFrame, labels: Sequence[str], key: list[str]) -> pd.DataFrame:
@@ -498,10 +498,10 @@ def gold_accuracy(
         "lucky": ((pairs["right"] > 0) & (pairs["right"] < n)).astype(float).where(~one_order),
     }
     table = pairs.assign(**{name: share.where(known) for name, share in shares.items()})
-    made = estimate(table, ["judge", *columns], top=table["accuracy"], share=True, level=level)
+    estimates = estimate(table, ["judge", *columns], top=table["accuracy"], share=True, level=level)
     means = table.groupby(["judge", *columns], dropna=False)[list(shares)].mean().reset_index()
-    made = made.merge(means, on=["judge", *columns])
-    return made[["judge", *columns, *shares, *ENDS]]
+    estimates = estimates.merge(means, on=["judge", *columns])
+    return estimates[["judge", *columns, *shares, *ENDS]]
 
 
 Coefficient = Literal["cohen", "fleiss", "ac1", "alpha"]
@@ -593,7 +593,7 @@ def kappa(
     with np.errstate(invalid="ignore", divide="ignore"):
         observed, expected = _two(total, of, len(labels), sides)
         value = 1 - (1 - observed) / (1 - expected)
-        found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
+        jackknives: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
         for owner_of, part, code in entries:
             cells, cell = np.unique(
                 owner_of * (int(code.max(initial=0)) + 1) + code, return_inverse=True
@@ -607,30 +607,30 @@ def kappa(
             # Leaving out a share h of the comparisons moves the value by 1 / (1 - h) too much: h is
             # 1 / C of C clusters alike, and twice the share of the votes that a voter has.
             rest = ((clusters - 1) / clusters)[owner]
-            if found:
+            if jackknives:
                 sides_of = 1 if of == "cohen" else 2
                 rest = np.clip(1 - sides_of * apart[:, -2] / total[owner, -2], 0, 1)
             spread = np.bincount(owner, np.where(lost, 0, moved**2 * rest), count)
             spread = np.where(np.bincount(owner, lost, count) > 0, np.nan, spread)
-            found.append((spread, clusters, owner, np.where(lost, 0, moved)))
-        variance, clusters = found[0][:2]
-        if len(found) == 3:
-            one, two, cross = (spread for spread, *_ in found)
+            jackknives.append((spread, clusters, owner, np.where(lost, 0, moved)))
+        variance, clusters = jackknives[0][:2]
+        if len(jackknives) == 3:
+            one, two, cross = (spread for spread, *_ in jackknives)
             # A pair of votes is in both its voters' part, so that theirs alone is no lower bound.
             variance = np.maximum(one + two - cross, np.maximum(one, two) if of == "cohen" else one)
-            clusters = np.minimum(clusters, found[1][1])
+            clusters = np.minimum(clusters, jackknives[1][1])
         off = 1 - expected
         scaled = np.where(variance < 1e-24, 0, variance * off**2)
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
         few = ~(rarer * observed * (1 - observed) / scaled >= 10)
         # Where chance agrees oftener than not, what it disagrees on is rare, and known poorly.
-        rare = ~(total[:, -1] * off / 2 >= 10) | skewed(found[0][2], found[0][3], count)
+        rare = ~(total[:, -1] * off / 2 >= 10) | skewed(jackknives[0][2], jackknives[0][3], count)
         few |= (~(off >= 0.5 - 1e-9) & rare) | (clusters < FEW_CLUSTERS)
         known = np.isfinite(value) & ~np.isnan(scaled)
         low, high = (np.where(known, 1 - (1 - end) / off, np.nan) for end in (low, high))
     unread = pd.concat([by_name(votes)[lambda rows: rows["winner"].isna()] for votes in frames])
-    made = keys.assign(
+    result = keys.assign(
         coefficient=of,
         kappa=value,
         observed=observed,
@@ -643,7 +643,7 @@ def kappa(
         high=high,
         no_verdict=how_many(grouped(unread, by, questions)[0], columns, keys),
     )
-    return noted(made, votes_x if votes_y is None else votes_y)
+    return noted(result, votes_x if votes_y is None else votes_y)
 
 
 def _in_parts(frames: list[pd.DataFrame], alone: list[str]) -> list[pd.DataFrame]:
@@ -708,10 +708,10 @@ def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     x, y = x.loc[common], y.loc[common]
     both = (x.sum(axis=1) == 1) & (y.sum(axis=1) == 1)
     x, y = x[both], y[both]
-    made = pd.DataFrame({"agreed": (x * y).sum(axis=1)}, index=x.index)
-    made = made.join(x.add_prefix("x_")).join(y.add_prefix("y_"))
+    sums = pd.DataFrame({"agreed": (x * y).sum(axis=1)}, index=x.index)
+    sums = sums.join(x.add_prefix("x_")).join(y.add_prefix("y_"))
     tie = (x["tie"] + y["tie"]) if "tie" in x else 0
-    return made.assign(ties=tie, votes=2, keys=1)
+    return sums.assign(ties=tie, votes=2, keys=1)
 
 
 def _many(counts: pd.DataFrame, labels: int, of: Coefficient) -> pd.DataFrame:
@@ -724,11 +724,11 @@ def _many(counts: pd.DataFrame, labels: int, of: Coefficient) -> pd.DataFrame:
     several = votes > 1
     pairs = (counts * (counts - 1)).sum(axis=1)
     apart = votes - 1 if of == "alpha" else votes * (votes - 1)
-    made = pd.DataFrame({"agreed": (pairs / apart.where(several, 1)).where(several, 0.0)})
+    sums = pd.DataFrame({"agreed": (pairs / apart.where(several, 1)).where(several, 0.0)})
     margin = counts if of == "alpha" else counts.div(votes, axis=0)
-    made = made.join(margin.add_prefix("m_")).assign(weight=votes if of == "alpha" else 1)
+    sums = sums.join(margin.add_prefix("m_")).assign(weight=votes if of == "alpha" else 1)
     tie = counts.get("tie", 0)
-    return made.assign(ties=tie, votes=votes, keys=several.astype(int))
+    return sums.assign(ties=tie, votes=votes, keys=several.astype(int))
 
 
 def _two(

@@ -104,9 +104,9 @@ def batches(votes: Votes, models: dict[str, int], *, timed: bool = False) -> Ite
     from pyarrow import parquet
 
     with parquet.ParquetFile(votes, read_dictionary=_SIDES, memory_map=True) as file:
-        found = file.schema_arrow.names
-        check_columns(found, _SIDES, str(votes), _NEED)
-        columns = [*_SIDES, "time"] if timed and "time" in found else _SIDES
+        names = file.schema_arrow.names
+        check_columns(names, _SIDES, str(votes), _NEED)
+        columns = [*_SIDES, "time"] if timed and "time" in names else _SIDES
         for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
             yield code(batch.to_pandas(), models)
 
@@ -207,11 +207,11 @@ def clusters(column: pd.Series) -> np.ndarray:
         if int(column.max()) - least < 4 * len(column):  # numbers already, or nearly
             small = np.int32 if 4 * len(column) < 2**31 else np.int64
             return np.subtract(column.to_numpy(), least, dtype=small, casting="unsafe")
-    codes, found = _codes(column)
+    codes, values = _codes(column)
     alone = codes < 0
     if alone.any():
         codes = codes.astype(np.int64)
-        codes[alone] = len(found) + np.arange(alone.sum())
+        codes[alone] = len(values) + np.arange(alone.sum())
     return codes
 
 
@@ -219,8 +219,8 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, list[str]]:
     """Return a number for each row, -1 where it is missing, and what the numbers stand for."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(), list(column.cat.categories)
-    codes, found = pd.factorize(column)
-    return codes, list(found)
+    codes, values = pd.factorize(column)
+    return codes, list(values)
 
 
 def _renumber(codes: np.ndarray, names: list[str], models: dict[str, int]) -> np.ndarray:

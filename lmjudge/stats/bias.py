@@ -76,18 +76,18 @@ def position_bias(
         pairs[name] = pairs["question_id"].map(by_question(games, name))
     rows, columns = grouped(pairs, by, questions)
     readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
-    made = []
+    tables = []
     for outcome, fits in outcomes.items():
         part = estimate(
             rows, columns, top=fits, share=True, cluster=names, level=level, name="share"
         )
         part["outcome"], part["tie_rate"] = outcome, readable["value"]
         part["pairs"] = (part["share"] * part["n"]).fillna(0).round().astype(int)
-        made.append(part)
-    whole = pd.concat(made)
-    whole["no_verdict"] = made[-1]["pairs"].reindex(whole.index)
-    whole = whole.sort_index(kind="stable").reset_index(drop=True)
-    return whole[[*columns, "outcome", "pairs", "share", "tie_rate", *ENDS]]
+        tables.append(part)
+    shares = pd.concat(tables)
+    shares["no_verdict"] = tables[-1]["pairs"].reindex(shares.index)
+    shares = shares.sort_index(kind="stable").reset_index(drop=True)
+    return shares[[*columns, "outcome", "pairs", "share", "tie_rate", *ENDS]]
 
 
 def in_both_orders(
@@ -210,9 +210,9 @@ def repeatability(
         )
     rows, columns = grouped(frame.assign(verdict=frame[verdict]), by, questions)
     # One request under two judges' names was read by two parsers, not asked again.
-    one = rows.groupby([key, "judge"], sort=False, dropna=False).ngroup().rename("request")
-    requests = rows.groupby(one, sort=False)
-    asked = rows.assign(request=one).drop_duplicates("request")
+    request = rows.groupby([key, "judge"], sort=False, dropna=False).ngroup().rename("request")
+    requests = rows.groupby(request, sort=False)
+    asked = rows.assign(request=request).drop_duplicates("request")
     key, asked = "request", asked[list(dict.fromkeys(["request", "question_id", *columns]))]
     again = asked[key].map(requests.size()) > 1
     readable = asked[key].map(requests["verdict"].count()) > 1
@@ -225,12 +225,12 @@ def repeatability(
     )
     counted = ["requests", "asked_again", "different_text", "other_verdict"]
     top = changed.astype(float).where(readable)
-    made = estimate(asked, columns, top=top, share=True, level=level, name="share")
-    made[counted] = totals(asked, columns, counted)[counted].to_numpy()
-    made["no_verdict"] = made["asked_again"] - made["n"]
+    table = estimate(asked, columns, top=top, share=True, level=level, name="share")
+    table[counted] = totals(asked, columns, counted)[counted].to_numpy()
+    table["no_verdict"] = table["asked_again"] - table["n"]
     if frame["text"].isna().all() and frame[verdict].notna().any():
-        made["different_text"] = float("nan")  # shipped rows hold no texts to compare
-    return made[[*columns, *counted, "share", *ENDS]]
+        table["different_text"] = float("nan")  # shipped rows hold no texts to compare
+    return table[[*columns, *counted, "share", *ENDS]]
 
 
 @by_criterion
@@ -270,12 +270,12 @@ def attack_failures(
     rows, columns = grouped(counted, by, questions)
     fails = wins >= (2 if rule == "both" else 1)
     top = (fails * 1.0).where(read)
-    made = estimate(rows, columns, top=top, share=True, level=level, name="failure_rate")
+    table = estimate(rows, columns, top=top, share=True, level=level, name="failure_rate")
     readable = estimate(rows, columns, top=pairs["tie"], bottom=2 - pairs["missing"], level=level)
-    made["tie_rate"] = readable["value"]
+    table["tie_rate"] = readable["value"]
     names = ["failed", "failed_once"]
-    made[names] = totals(rows, columns, names)[names].to_numpy()
-    return made[[*columns, *names, "failure_rate", "tie_rate", *ENDS]]
+    table[names] = totals(rows, columns, names)[names].to_numpy()
+    return table[[*columns, *names, "failure_rate", "tie_rate", *ENDS]]
 
 
 @by_criterion
@@ -321,7 +321,7 @@ def length_bias(
         rows, held = rows.merge(liked, on=KEY, how="left"), ["human"]
     rows, columns = grouped(rows, by, questions)
     keys, number = groups(rows, columns)
-    made = []
+    tables = []
     for place, part in rows.groupby(number):
         read = part[part["winner"].notna()]
         tie = read["winner"] == "tie"
@@ -333,7 +333,7 @@ def length_bias(
         design = pd.get_dummies(used["two"], dtype=float).assign(**used[["ratio", *held]])
         fit = clustered_logit(design, used["won"], used["question_id"], level=level)
         effect = fit.loc["ratio"]
-        made.append(
+        tables.append(
             {
                 **keys.loc[place],
                 "odds": np.exp(effect["value"]),
@@ -346,7 +346,7 @@ def length_bias(
                 "no_verdict": len(part) - len(read),
             }
         )
-    return pd.DataFrame(made)
+    return pd.DataFrame(tables)
 
 
 def self_preference(
@@ -386,7 +386,7 @@ def self_preference(
     groups = {"judges": rows.assign(as_model=model)}
     if said is not None:
         groups["human"] = said.assign(as_model=None)
-    made = []
+    tables = []
     for judge in sorted(set(rows["judge"][model.isin(taking)]), key=str):
         me = is_model[judge]
         mine = _of_own(rows[rows["judge"] == judge], me)
@@ -398,7 +398,7 @@ def self_preference(
             both["difference"] = both["worth"] - both["worth_other"]
             both = both.assign(judge=judge, model=me, against=against)
             known = both[both["difference"].notna()]
-            made.append(
+            tables.append(
                 both.assign(
                     own=known["worth"].mean(),
                     other=known["worth_other"].mean(),
@@ -406,7 +406,7 @@ def self_preference(
                     other_tie_rate=known["tie_other"].mean(),
                 )
             )
-    if not made:
+    if not tables:
         raise FrameError(
             f"no judge's own answers were voted on by it and by others; judges are the models"
             f" {sorted(set(is_model.values()))}, models here {sorted(taking)}: say in `own` which"
@@ -415,16 +415,16 @@ def self_preference(
         )
     firsts = ["judge", "model", "against", "own", "other"]
     ties = ["tie_rate", "other_tie_rate"]
-    found = paired(pd.concat(made, ignore_index=True), [*firsts, *ties], level)
+    differences = paired(pd.concat(tables, ignore_index=True), [*firsts, *ties], level)
     for against, theirs in groups.items():
-        here = found["against"] == against
+        here = differences["against"] == against
         error, dof = _taste(rows.assign(as_model=model.to_numpy()), theirs, is_model, against)
-        found.loc[here, "p_value"] = two_sided(
-            found.loc[here, "difference"].to_numpy(), np.full(here.sum(), error), dof
+        differences.loc[here, "p_value"] = two_sided(
+            differences.loc[here, "difference"].to_numpy(), np.full(here.sum(), error), dof
         )
-    found["p_holm"] = holm(found["p_value"])
+    differences["p_holm"] = holm(differences["p_value"])
     ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
-    return found[[*firsts, "difference", *ties, *ends]]
+    return differences[[*firsts, "difference", *ties, *ends]]
 
 
 def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
@@ -450,25 +450,25 @@ def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95
     if both.empty and len(sides[0]):
         raise never_meet("No pair of one judge model stands in both frames", games, renamed)
     both["error"] = (both["missing"] + both["missing_renamed"]) > 0
-    made = []
+    tables = []
     for outcome in ("consistent", "biased_first", "biased_second", "mixed", "error"):
         one, two = both[f"is_{outcome}"] * 1.0, both[f"is_{outcome}_renamed"] * 1.0
-        made.append(
+        tables.append(
             both.assign(outcome=outcome, share=one, share_renamed=two, difference=two - one)
         )
-    rows = pd.concat(made, ignore_index=True)
+    rows = pd.concat(tables, ignore_index=True)
     keys = ["judge", "outcome"]
-    found = paired(rows, keys, level).drop(columns="no_verdict")
+    differences = paired(rows, keys, level).drop(columns="no_verdict")
     sums = rows.groupby(keys)[["tie", "tie_renamed", "missing", "missing_renamed"]].sum()
     games = 2 * rows.groupby(keys).size()
     more = rows.groupby(keys)[["share", "share_renamed"]].mean()
     more["tie_rate"] = sums["tie"] / (games - sums["missing"])
     more["tie_rate_renamed"] = sums["tie_renamed"] / (games - sums["missing_renamed"])
     more["no_verdict"] = rows.groupby(keys)["error"].sum()
-    found = found.merge(more.reset_index(), on=keys)
+    differences = differences.merge(more.reset_index(), on=keys)
     shares = ["share", "share_renamed", "difference", "tie_rate", "tie_rate_renamed"]
     ends = ["too_few", "n", "low", "high", "p_value", "p_sign", "p_holm", "no_verdict"]
-    return found[[*keys, *shares, *ends]]
+    return differences[[*keys, *shares, *ends]]
 
 
 def _taste(

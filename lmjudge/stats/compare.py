@@ -148,7 +148,7 @@ def paired(
     from scipy.stats import binom
 
     weight = rows["weight"] if "weight" in rows.columns else None
-    made = estimate(
+    table = estimate(
         rows,
         columns,
         top=rows["difference"],
@@ -160,24 +160,26 @@ def paired(
     if weight is not None:
         known = rows["difference"].notna()
         sizes = rows.assign(n=weight * known, no_verdict=weight * ~known)
-        made[["n", "no_verdict"]] = (
+        table[["n", "no_verdict"]] = (
             totals(sizes, columns, ["n", "no_verdict"])[["n", "no_verdict"]].round().astype(int)
         ).to_numpy()
     sums = rows.groupby(list(dict.fromkeys([*columns, "question_id"])), dropna=False, sort=True)
     signs = np.sign(sums["difference"].sum().round(9)).rename("sign").reset_index()
     signs = signs.assign(better_a=signs["sign"] == 1, better_b=signs["sign"] == -1)
     names = ["better_a", "better_b"]
-    made[names] = totals(signs, columns, names)[names].to_numpy()
-    made["p_value"] = two_sided(made["difference"], made["error"], made["dof"])
-    better = made[names]
+    table[names] = totals(signs, columns, names)[names].to_numpy()
+    table["p_value"] = two_sided(table["difference"], table["error"], table["dof"])
+    better = table[names]
     p_sign = np.minimum(2 * binom.cdf(better.min(axis=1), better.sum(axis=1), 0.5), 1.0)
-    made["p_sign"] = np.where(made["n"] > 0, p_sign, np.nan)
-    made["p_holm"] = holm(made["p_value"])
+    table["p_sign"] = np.where(table["n"] > 0, p_sign, np.nan)
+    table["p_holm"] = holm(table["p_value"])
     ends = ["difference", *names, *ENDS[:-1], "p_value", "p_sign", "p_holm"]
     if margin is not None:
-        made["p_equivalent"] = equivalent(made["difference"], made["error"], made["dof"], margin)
+        table["p_equivalent"] = equivalent(
+            table["difference"], table["error"], table["dof"], margin
+        )
         ends.append("p_equivalent")
-    return made[[*columns, *ends, "no_verdict"]]
+    return table[[*columns, *ends, "no_verdict"]]
 
 
 def _two_by_two(
@@ -196,8 +198,8 @@ def _two_by_two(
             " takes two",
             rows=rows,
         )
-    made = [parts[a].merge(parts[b], on=key, suffixes=("_a", "_b")) for a, b in pairs]
-    return pd.concat(made, ignore_index=True)
+    tables = [parts[a].merge(parts[b], on=key, suffixes=("_a", "_b")) for a, b in pairs]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _differences(
@@ -212,17 +214,17 @@ def _differences(
     a, b = both[f"{what}_a"].astype(float), both[f"{what}_b"].astype(float)
     rows = both.assign(difference=a - b)
     keys = [*columns, f"{name}_a", f"{name}_b"]
-    made = paired(rows, keys, level, names, margin)
+    table = paired(rows, keys, level, names, margin)
     sides = [f"{what}_a", f"{what}_b"]
     known = rows[rows["difference"].notna()]
     known = known.assign(weight=known["weight"] if "weight" in known.columns else 1.0)
     sums = known.groupby(keys, dropna=False)[[*sides, "weight"]].sum()
     means = sums[sides].div(sums["weight"], axis=0).reset_index()
-    made = made.merge(means, on=keys, how="left")
-    ends = [column for column in made.columns if column not in (*keys, *means.columns)]
-    made = made[[*keys, f"{what}_a", f"{what}_b", *ends]]
-    made.attrs["level"] = level
-    return made
+    table = table.merge(means, on=keys, how="left")
+    ends = [column for column in table.columns if column not in (*keys, *means.columns)]
+    table = table[[*keys, f"{what}_a", f"{what}_b", *ends]]
+    table.attrs["level"] = level
+    return table
 
 
 _NONE = "none"
@@ -256,7 +258,7 @@ def flips(
     differ = (rows["before"] != rows["after"]) & read
     sides = rows[["before", "after"]].isin(["model_a", "model_b"]).all(axis=1)
     top = differ.astype(float).where(read)
-    made = estimate(rows, columns, top=top, share=True, level=level, name="share")
+    table = estimate(rows, columns, top=top, share=True, level=level, name="share")
     counts = rows.assign(
         flipped=differ,
         reversed=differ & sides,
@@ -264,9 +266,9 @@ def flips(
         found=rows["before"].isna() & rows["after"].notna(),
     )
     names = ["flipped", "reversed", "lost", "found"]
-    made[names] = totals(counts, columns, names)[names].astype(int).to_numpy()
+    table[names] = totals(counts, columns, names)[names].astype(int).to_numpy()
     ends = ["flipped", "reversed", "share", *ENDS[:-1], "lost", "found", "no_verdict"]
-    return made[[*columns, *ends]]
+    return table[[*columns, *ends]]
 
 
 def moves(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
@@ -277,9 +279,9 @@ def moves(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     Raises FrameError as `flips` does.
     """
     rows = _matched(before, after).fillna({"before": _NONE, "after": _NONE})
-    made = pd.crosstab(rows["before"], rows["after"])
+    table = pd.crosstab(rows["before"], rows["after"])
     every = [*WINNERS, _NONE]
-    return made.reindex(index=every, columns=every, fill_value=0)
+    return table.reindex(index=every, columns=every, fill_value=0)
 
 
 def drift(
@@ -310,20 +312,20 @@ def drift(
     every = pd.concat(parts, ignore_index=True)
     every["difference"] = every["two"] - every["one"]
     keys = [*columns, "measure"]
-    made = paired(every, keys, level)
+    table = paired(every, keys, level)
     # Between two models one's win rate mirrors the other's: one hypothesis, counted once.
     models = sorted({*rows["model_a"], *rows["model_b"]}, key=str)
     if len(models) == 2:
-        mirror = made["measure"] == f"win rate of {models[1]}"
-        made["p_holm"] = np.nan
-        made.loc[~mirror, "p_holm"] = holm(made.loc[~mirror, "p_value"])
-        first = made[made["measure"] == f"win rate of {models[0]}"]
-        made.loc[mirror, "p_holm"] = first["p_holm"].to_numpy()
+        mirror = table["measure"] == f"win rate of {models[1]}"
+        table["p_holm"] = np.nan
+        table.loc[~mirror, "p_holm"] = holm(table.loc[~mirror, "p_value"])
+        first = table[table["measure"] == f"win rate of {models[0]}"]
+        table.loc[mirror, "p_holm"] = first["p_holm"].to_numpy()
     known = every[every["difference"].notna()].groupby(keys, dropna=False)[["one", "two"]].mean()
-    made = made.merge(known.reset_index(), on=keys, how="left")
-    made = made.rename(columns={"one": "before", "two": "after"})
-    ends = [name for name in made.columns if name not in (*keys, *_TWO)]
-    return made[[*keys, *_TWO, *ends]]
+    table = table.merge(known.reset_index(), on=keys, how="left")
+    table = table.rename(columns={"one": "before", "two": "after"})
+    ends = [name for name in table.columns if name not in (*keys, *_TWO)]
+    return table[[*keys, *_TWO, *ends]]
 
 
 def _matched(
@@ -351,7 +353,7 @@ def _matched(
     both = sides[0].merge(sides[1], on=key, suffixes=("_before", "_after"))
     if both.empty:
         raise never_meet("No item stands in both versions", before, after)
-    found = both.rename(columns={"winner_before": "before", "winner_after": "after"})
-    return found.assign(
-        **{name: found[name].astype(object).replace({np.nan: None}) for name in _TWO}
+    matched = both.rename(columns={"winner_before": "before", "winner_after": "after"})
+    return matched.assign(
+        **{name: matched[name].astype(object).replace({np.nan: None}) for name in _TWO}
     )

@@ -51,11 +51,11 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     worth = worth_of(shown["winner"])
     rows = shown.assign(worth=worth, answers=shown["sample"].astype(int) // draws)[worth.notna()]
     meeting = ["model_a", "model_b", "turn"]
-    number, found = pd.factorize(rows["question_id"])
-    if len(found) < 3:
+    number, questions_seen = pd.factorize(rows["question_id"])
+    if len(questions_seen) < 3:
         raise FrameError(
-            f"the games with a verdict are on {len(found)} questions; variances between questions"
-            " take three or more",
+            f"the games with a verdict are on {len(questions_seen)} questions; variances between"
+            " questions take three or more",
             rows=games,
         )
     leaning, judges = _leaning(rows, meeting)
@@ -67,10 +67,10 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
         [*meeting, "question", "answers"],
         [*meeting, "question"],
     ]
-    count = len(found)
+    count = len(questions_seen)
     squares, pairs = _within(rows, nested, count)
     sums = _sums(rows, meeting, count)
-    whole = _split(squares.sum(axis=1, keepdims=True), pairs.sum(axis=1, keepdims=True), sums, 0)
+    estimate = _split(squares.sum(axis=1, keepdims=True), pairs.sum(axis=1, keepdims=True), sums, 0)
     # Each column is what remains without one question.
     left, _ = _split(
         squares.sum(axis=1, keepdims=True) - squares,
@@ -81,9 +81,9 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
     spread = ((left - left.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
     error = np.sqrt((count - 1) / count * spread)
     half = t_quantile(np.array(count - 1), level) * error
-    variance = np.append(whole[0][:, 0], leaning)
+    variance = np.append(estimate[0][:, 0], leaning)
     half = np.append(half, np.nan)
-    number_of = np.append(whole[1][:, 0].round().astype(int), judges)
+    number_of = np.append(estimate[1][:, 0].round().astype(int), judges)
     known = np.maximum(variance, 0)
     return pd.DataFrame(
         {
@@ -115,8 +115,8 @@ def _leaning(rows: pd.DataFrame, meeting: list[str]) -> tuple[float, int]:
         residual = known - known.mean(axis=0) - known.mean(axis=1, keepdims=True) + known.mean()
         within = (residual**2).sum() / ((questions - 1) * (judges - 1))
         pairs += judges * (judges - 1) // 2
-        found = known.mean(axis=0).var(ddof=1) - within / questions
-        total += found * (judges * (judges - 1) // 2)
+        variance = known.mean(axis=0).var(ddof=1) - within / questions
+        total += variance * (judges * (judges - 1) // 2)
     return (total / pairs if pairs else np.nan), pairs
 
 
@@ -162,8 +162,8 @@ def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
     part = rows.groupby(meeting, dropna=False).ngroup().to_numpy()
     cell, shape = part * questions + rows["question"].to_numpy(), (part.max() + 1, questions)
     weights = (rows["worth"], np.ones(len(rows)), rows["worth"] ** 2)
-    made = [np.bincount(cell, weight, shape[0] * questions).reshape(shape) for weight in weights]
-    return np.array(made)
+    sums = [np.bincount(cell, weight, shape[0] * questions).reshape(shape) for weight in weights]
+    return np.array(sums)
 
 
 def _split(
@@ -249,12 +249,12 @@ def power(
         error = np.nan if powerless else np.sqrt(each / n + part["leaning"] / j)
         rows.append((n, s, j, o, r, error, calls, dollars))
     names = ["questions", "answers", "judges", "orders", "draws", "error", "calls", "dollars"]
-    made = pd.DataFrame(rows, columns=names).astype({"error": float, "dollars": float})
-    made.insert(6, "smallest_gap", made["error"] * _reach(chance, level))
-    spent = made["calls"] if per_call is None else made["dollars"]
+    table = pd.DataFrame(rows, columns=names).astype({"error": float, "dollars": float})
+    table.insert(6, "smallest_gap", table["error"] * _reach(chance, level))
+    spent = table["calls"] if per_call is None else table["dollars"]
     with np.errstate(divide="ignore", invalid="ignore"):
-        bought = 1 / (made["error"] ** 2 * spent)
-    return made.assign(information=bought / bought.max())
+        bought = 1 / (table["error"] ** 2 * spent)
+    return table.assign(information=bought / bought.max())
 
 
 def labels_needed(

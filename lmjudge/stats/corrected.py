@@ -193,45 +193,45 @@ def _estimates(
     on.
     """
     measure = name.removeprefix("win_")
-    made = []
+    estimates = []
     for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
-        one = tuned(
+        share = tuned(
             part["human"].to_numpy(float),
             part["said"].to_numpy(float),
             pd.factorize(part["question_id"])[0],
             None if cast is None else cast_on(part, cast, key),
         )
-        value = np.array([one.value, one.human])
-        variance = np.array([one.variance, one.human_variance])
-        dof = np.array([one.clusters - 2.0, one.clusters - 1.0])
-        few = one.clusters < FEW_CLUSTERS
+        value = np.array([share.value, share.human])
+        variance = np.array([share.variance, share.human_variance])
+        dof = np.array([share.clusters - 2.0, share.clusters - 1.0])
+        few = share.clusters < FEW_CLUSTERS
         if measure == "rate":
             value, low, high, rarer = corrected_shares(
-                value, variance, one.clusters, dof, one.n, level=level
+                value, variance, share.clusters, dof, share.n, level=level
             )
             few |= not rarer[0] >= 10
         else:
             low, high = t_interval(value, variance, dof, level=level)
-        made.append(
+        estimates.append(
             {
                 "judge": judge,
                 "model": model,
-                f"judge_{measure}": one.judged,
-                f"human_{measure}": one.human,
+                f"judge_{measure}": share.judged,
+                f"human_{measure}": share.human,
                 "human_low": low[1],
                 "human_high": high[1],
                 name: value[0],
-                "weight": one.weight,
-                "n_human": one.n_human,
-                **_worth(one),
+                "weight": share.weight,
+                "n_human": share.n_human,
+                **_worth(share),
                 "too_few": few,
-                "n": one.n,
+                "n": share.n,
                 "low": low[0],
                 "high": high[0],
                 "no_verdict": int(part["said"].isna().sum()),
             }
         )
-    return pd.DataFrame(made)
+    return pd.DataFrame(estimates)
 
 
 def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
@@ -383,7 +383,7 @@ def corrected_ratings(
     Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453), section 6, for generalised linear models.
     """
     unit = scale / np.log(10)
-    made = []
+    tables = []
     cast = voters_of(human, KEY, cluster)
     for judge, part in labelled(votes, human).groupby("judge", sort=True):
         models = sorted({*part["model_a"], *part["model_b"]}, key=str)
@@ -395,7 +395,7 @@ def corrected_ratings(
         low, high = t_interval(unit * both.beta, unit**2 * both.variance, dof, level=level)
         spread = both.variance.sum()
         gain = alone.variance.sum() / spread if spread > 0 else np.nan
-        one = pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "judge": judge,
                 "model": models,
@@ -412,8 +412,8 @@ def corrected_ratings(
                 "no_verdict": int(part["said"].isna().sum()),
             }
         )
-        made.append(one.sort_values("rating", ascending=False, kind="stable"))
-    return pd.concat(made, ignore_index=True)
+        tables.append(table.sort_values("rating", ascending=False, kind="stable"))
+    return pd.concat(tables, ignore_index=True)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def score_agreement(
     judges and people on one scale. Raises FrameError where both share no answer.
     Source: Cohen 1968; Shrout and Fleiss 1979; intervals by Fisher's z with the jackknife's error.
     """
-    made: list[pd.DataFrame] = []
+    tables: list[pd.DataFrame] = []
     columns = ["judge", "measure", "value", *ENDS]
     if human is None:
         pairs = _every_two(on_questions(check(scores, "scores")))
@@ -73,26 +73,28 @@ def score_agreement(
     for judge, part, lost in parts:
         if part.empty:
             empty = {"judge": judge, "measure": _MEASURES, "value": np.nan, "too_few": True, "n": 0}
-            made.append(pd.DataFrame({**empty, "low": np.nan, "high": np.nan, "no_verdict": lost}))
+            tables.append(
+                pd.DataFrame({**empty, "low": np.nan, "high": np.nan, "no_verdict": lost})
+            )
             continue
         x, y = part["said"].to_numpy(float), part["human"].to_numpy(float)
-        found = _Jackknife.of(part, lambda x, y: _coefficients(x, y, weights), x, y)
-        low, high = found.by_fisher(level)
+        jackknife = _Jackknife.of(part, lambda x, y: _coefficients(x, y, weights), x, y)
+        low, high = jackknife.by_fisher(level)
         error = estimate(
             part.assign(judge=judge), ["judge"], top=part["said"] - part["human"], level=level
         ).iloc[0]
         measures = {
             "judge": judge,
             "measure": _MEASURES,
-            "value": [*found.value, error["value"]],
-            "too_few": found.clusters < FEW_CLUSTERS,
+            "value": [*jackknife.value, error["value"]],
+            "too_few": jackknife.clusters < FEW_CLUSTERS,
             "n": len(part) if human is not None else len(part) // 2,
             "low": [*low, error["low"]],
             "high": [*high, error["high"]],
             "no_verdict": lost,
         }
-        made.append(pd.DataFrame(measures))
-    table = pd.concat(made, ignore_index=True) if made else pd.DataFrame(columns=columns)
+        tables.append(pd.DataFrame(measures))
+    table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     table.attrs["level"] = level
     return table
 
@@ -120,23 +122,25 @@ def compare_graders(
     of = coefficients[measure]
     wide = _side_by_side(graded(scores, human))
     judges = [name for name in wide.columns if name not in (*KEY, "human")]
-    made = []
-    for place, one in enumerate(judges):
+    tables = []
+    for place, first in enumerate(judges):
         for two in judges[place + 1 :]:
-            part = wide[wide[one].notna() & wide[two].notna()]
+            part = wide[wide[first].notna() & wide[two].notna()]
 
             def both(a: np.ndarray, b: np.ndarray, y: np.ndarray) -> np.ndarray:
-                one, two = of(a, y), of(b, y)
-                return np.array([one, two, one - two])
+                first, two = of(a, y), of(b, y)
+                return np.array([first, two, first - two])
 
-            columns = [part[name].to_numpy(float) for name in (one, two, "human")]
-            found = _Jackknife.of(part, both, *columns)
-            low, high = t_interval(found.value[2:], found.variance[2:], found.dof[2:], level=level)
-            few = found.clusters < FEW_CLUSTERS
+            columns = [part[name].to_numpy(float) for name in (first, two, "human")]
+            jackknife = _Jackknife.of(part, both, *columns)
+            low, high = t_interval(
+                jackknife.value[2:], jackknife.variance[2:], jackknife.dof[2:], level=level
+            )
+            few = jackknife.clusters < FEW_CLUSTERS
             ends = (few, len(part), low[0], high[0], len(wide) - len(part))
-            made.append((one, two, *found.value, *ends))
+            tables.append((first, two, *jackknife.value, *ends))
     names = "judge_a judge_b value_a value_b difference too_few n low high no_verdict".split()
-    table = pd.DataFrame(made, columns=names)
+    table = pd.DataFrame(tables, columns=names)
     table.attrs["level"] = level
     return table
 
@@ -164,12 +168,12 @@ def score_levels(
     keys = ["judge", "level"]
     rows = rows.rename(columns={"said": "judge_score", "human": "human_score"})
     error = rows["judge_score"] - rows["human_score"]
-    made = estimate(rows, keys, top=error, level=level).drop(columns="error")
-    made = made.rename(columns={"value": "error"})
+    table = estimate(rows, keys, top=error, level=level).drop(columns="error")
+    table = table.rename(columns={"value": "error"})
     means = rows.groupby(keys)[["judge_score", "human_score"]].mean().reset_index()
-    made["no_verdict"] = made["judge"].map(lost).fillna(0).astype(int)
-    made = made.merge(means, on=keys)
-    return made[[*keys, "judge_score", "human_score", "error", *ENDS]]
+    table["no_verdict"] = table["judge"].map(lost).fillna(0).astype(int)
+    table = table.merge(means, on=keys)
+    return table[[*keys, "judge_score", "human_score", "error", *ENDS]]
 
 
 def pass_rates(
@@ -192,7 +196,7 @@ def pass_rates(
     value, threshold, too_few, n (answers that the measure rests on), low, high, no_verdict.
     """
     rows = labelled_passes(scores, human)
-    made = []
+    tables = []
     for judge, every in rows.groupby("judge", sort=True):
         lost = int(every["said"].isna().sum())
         part = every[every["said"].notna()]
@@ -211,17 +215,17 @@ def pass_rates(
             ("true positive rate", part[part["human"] == 1], part["passes"]),
             ("false positive rate", part[part["human"] == 0], part["passes"]),
         ):
-            found = estimate(kept, ["judge"], top=top[kept.index], share=True, level=level)
-            row = found.iloc[0] if len(found) else pd.Series({"n": 0, "too_few": True})
+            rates = estimate(kept, ["judge"], top=top[kept.index], share=True, level=level)
+            row = rates.iloc[0] if len(rates) else pd.Series({"n": 0, "too_few": True})
             ends = (row.get("too_few"), row["n"], row.get("low"), row.get("high"), lost)
-            made.append((judge, measure, row.get("value", np.nan), threshold, *ends))
+            tables.append((judge, measure, row.get("value", np.nan), threshold, *ends))
         x, y = part["passes"].to_numpy(float), part["human"].to_numpy(float)
         beyond = _Jackknife.of(part, lambda x, y: np.array([_kappa(x, y)]), x, y)
         low, high = beyond.by_fisher(level)
         ends = (beyond.clusters < FEW_CLUSTERS, len(part), low[0], high[0], lost)
-        made.append((judge, "kappa", beyond.value[0], threshold, *ends))
+        tables.append((judge, "kappa", beyond.value[0], threshold, *ends))
     columns = "judge measure value threshold too_few n low high no_verdict".split()
-    return pd.DataFrame(made, columns=columns)
+    return pd.DataFrame(tables, columns=columns)
 
 
 def pass_shares(
@@ -243,13 +247,13 @@ def pass_shares(
     Source: Rogan and Gladen 1978; Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453).
     """
     rows = labelled_passes(scores, human, unlabelled=True)
-    made = []
+    tables = []
     for judge, every in rows.groupby("judge", sort=True):
         part = every[every["said"].notna()]
         if part.empty:
             empty = {"judge": judge, "estimate": _ESTIMATES, "value": np.nan, "too_few": True}
             empty |= {"n": 0, "n_human": 0, "low": np.nan, "high": np.nan}
-            made.append(pd.DataFrame({**empty, "no_verdict": len(every)}))
+            tables.append(pd.DataFrame({**empty, "no_verdict": len(every)}))
             continue
         f = (part["said"] >= thresholds[str(judge)]).to_numpy(float)
         y = part["human"].to_numpy(float)
@@ -278,8 +282,8 @@ def pass_shares(
             "high": [alone["high"], *high],
             "no_verdict": len(every) - len(part),
         }
-        made.append(pd.DataFrame(table))
-    return pd.concat(made, ignore_index=True)
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True)
 
 
 def rogan_gladen(judge: np.ndarray, human: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
@@ -341,10 +345,10 @@ def icc(ratings: np.ndarray) -> float:
     0.29
     """
     n, k = ratings.shape
-    whole = ratings.mean()
-    rows = k * ((ratings.mean(axis=1) - whole) ** 2).sum() / (n - 1)
-    columns = n * ((ratings.mean(axis=0) - whole) ** 2).sum() / (k - 1)
-    rest = ratings - ratings.mean(axis=1, keepdims=True) - ratings.mean(axis=0) + whole
+    mean = ratings.mean()
+    rows = k * ((ratings.mean(axis=1) - mean) ** 2).sum() / (n - 1)
+    columns = n * ((ratings.mean(axis=0) - mean) ** 2).sum() / (k - 1)
+    rest = ratings - ratings.mean(axis=1, keepdims=True) - ratings.mean(axis=0) + mean
     error = (rest**2).sum() / ((n - 1) * (k - 1))
     below = rows + (k - 1) * error + k * (columns - error) / n
     return float((rows - error) / below) if below > 1e-12 else np.nan
@@ -473,7 +477,10 @@ class _Jackknife:
         if count < 2:
             return cls(value, np.full(len(value), np.nan), clusters)
         less = np.array(
-            [function(*(column[group != one] for column in columns)) for one in range(count)]
+            [
+                function(*(column[group != left_out] for column in columns))
+                for left_out in range(count)
+            ]
         )
         variance = ((less - less.mean(axis=0)) ** 2).sum(axis=0) * (count - 1) / count
         return cls(value, variance, min(clusters, count))
@@ -489,9 +496,9 @@ class _Jackknife:
 
 def _level(values: pd.Series) -> pd.Series:
     """Return the level of each grade: whole points, or the middles of ten bins of one width."""
-    whole = values.round()
-    if whole.nunique() <= _LEVELS and (values.max() - values.min()) >= 1:
-        return whole
+    rounded = values.round()
+    if rounded.nunique() <= _LEVELS and (values.max() - values.min()) >= 1:
+        return rounded
     low, high = values.min(), values.max()
     if low == high:
         return values

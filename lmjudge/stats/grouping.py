@@ -176,8 +176,8 @@ def how_many(rows: pd.DataFrame, columns: list[str], groups: pd.DataFrame) -> np
     """Return how many of the rows are in each of some groups of `columns`."""
     if not columns:
         return len(rows)
-    found = rows.groupby(columns, dropna=False).size().rename("rows").reset_index()
-    counts = groups[columns].merge(found, on=columns, how="left")["rows"]
+    sizes = rows.groupby(columns, dropna=False).size().rename("rows").reset_index()
+    counts = groups[columns].merge(sizes, on=columns, how="left")["rows"]
     return counts.fillna(0).astype(int).to_numpy()
 
 
@@ -189,8 +189,8 @@ def by_name(frame: pd.DataFrame) -> pd.DataFrame:
     """
     frame = two_models(frame)
     turned = frame["model_a"] > frame["model_b"]
-    made = frame.where(~turned, swap(frame)) if turned.any() else frame
-    return made.assign(turned=turned)
+    ordered = frame.where(~turned, swap(frame)) if turned.any() else frame
+    return ordered.assign(turned=turned)
 
 
 def worth_of(winner: pd.Series) -> pd.Series:

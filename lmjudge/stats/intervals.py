@@ -85,27 +85,27 @@ def estimate(
         variance, clusters, dof = spread(group, count, by_way, pulls, weights)
         # What is left of exact zeros after floating-point sums is no variance.
         variance[variance < 1e-24 * value**2] = 0
-        made = keys.assign(**{name: value}, n=n)
+        table = keys.assign(**{name: value}, n=n)
         if share:
             each = upper**2 if squares is None else squares.to_numpy(float)[known]
             alone = _independent(rows[known], by, group, count, each, upper, over) / below**2
             variance = np.maximum(variance, alone)
             low, high = share_interval(value, variance, clusters, dof, level=level)
             rarer = np.minimum(value, 1 - value)
-            made["too_few"] = ~(rarer * (value * (1 - value) / variance) >= FEW_ROWS)
+            table["too_few"] = ~(rarer * (value * (1 - value) / variance) >= FEW_ROWS)
         else:
             low, high = t_interval(value, variance, dof, level=level)
-            made["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
+            table["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
         few = clusters < FEW_CLUSTERS
         if share and len(by_way) == 2 and by_way[0].ndim == 1 and not _of_pairs(by_way[1]):
             first = _apart(group, count, by_way[0], pulls)[0]
             few = np.bincount(first, minlength=count) < FEW_CLUSTERS
             few |= clusters < FEW_VOTERS
-        made["too_few"] |= few
+        table["too_few"] |= few
         error = np.sqrt(variance)
-    made = made.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
-    made.attrs["level"] = level
-    return made
+    table = table.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
+    table.attrs["level"] = level
+    return table
 
 
 def _independent(
@@ -124,8 +124,8 @@ def _independent(
     names = [name for name in ("model_a", "model_b") if name in rows.columns and name not in by]
     pair = group
     if names and len(rows):
-        found = rows.groupby(names, dropna=False, sort=False).ngroup().to_numpy()
-        pair = np.unique(group * (int(found.max()) + 1) + found, return_inverse=True)[1]
+        pairs = rows.groupby(names, dropna=False, sort=False).ngroup().to_numpy()
+        pair = np.unique(group * (int(pairs.max()) + 1) + pairs, return_inverse=True)[1]
     size = int(pair.max(initial=-1)) + 1
     over = np.bincount(pair, bottom, size)
     share = np.divide(np.bincount(pair, top, size), over, out=np.zeros(size), where=over != 0)
@@ -279,13 +279,13 @@ def wilson(
     known = np.isfinite(count) & (np.asarray(n, float) > 0)
     low, high = np.full(np.shape(n), np.nan), np.full(np.shape(n), np.nan)
     if known.any():
-        found = proportion_confint(
+        ends = proportion_confint(
             np.asarray(count, float)[known],
             np.asarray(n, float)[known],
             alpha=1 - level,
             method="wilson",
         )
-        low[known], high[known] = np.clip(found[0], 0, 1), np.clip(found[1], 0, 1)
+        low[known], high[known] = np.clip(ends[0], 0, 1), np.clip(ends[1], 0, 1)
     return low, high
 
 
@@ -328,12 +328,12 @@ def equivalent(
 
 def holm(p_values: np.ndarray | pd.Series) -> np.ndarray:
     """Return Holm's correction over the p values that are known."""
-    made = np.array(p_values, dtype=float)
-    known = np.flatnonzero(np.isfinite(made))
-    order = known[np.argsort(made[known], kind="stable")]
+    adjusted = np.array(p_values, dtype=float)
+    known = np.flatnonzero(np.isfinite(adjusted))
+    order = known[np.argsort(adjusted[known], kind="stable")]
     left = np.arange(len(order), 0, -1)
-    made[order] = np.minimum(np.maximum.accumulate(made[order] * left), 1)
-    return made
+    adjusted[order] = np.minimum(np.maximum.accumulate(adjusted[order] * left), 1)
+    return adjusted
 
 
 def groups(rows: pd.DataFrame, by: list[str]) -> tuple[pd.DataFrame, np.ndarray]:
@@ -352,17 +352,17 @@ def ways(rows: pd.DataFrame, cluster: Cluster = None, *, by: Collection[str] = (
     A row without a name is a cluster of its own. Where rows are pairs of votes, with the columns
     voter_x and voter_y, the way "judge" holds both voters, -1 for none.
     """
-    found = []
+    numbers = []
     for name in cluster_names(rows, cluster, by=by):
         if name == "judge" and "voter_x" in rows.columns:
             two = pd.concat([rows["voter_x"], rows["voter_y"]], ignore_index=True)
-            found.append(pd.factorize(two)[0].reshape(2, len(rows)).T)
+            numbers.append(pd.factorize(two)[0].reshape(2, len(rows)).T)
             continue
         number, names = pd.factorize(rows[name])
         alone = number < 0
         number[alone] = len(names) + np.arange(alone.sum())
-        found.append(number)
-    return found
+        numbers.append(number)
+    return numbers
 
 
 def cluster_names(

@@ -79,13 +79,13 @@ def outer_products(order, ends, first, last, width, gaps, ties):  # type: ignore
             if math.isnan(score):
                 continue
             pair = cell >> 2
-            one = pair // (width - 1)
-            two = pair - one * (width - 1)
+            row = pair // (width - 1)
+            two = pair - row * (width - 1)
             # Written each time, counted once: cheaper than a branch that is taken at random.
-            touched[reached] = one
-            reached += not seen[one]
-            seen[one] = True
-            total[one] += score
+            touched[reached] = row
+            reached += not seen[row]
+            seen[row] = True
+            total[row] += score
             touched[reached] = two
             reached += not seen[two]
             seen[two] = True

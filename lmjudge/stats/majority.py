@@ -59,15 +59,19 @@ def majority(
         split = leads.sum(axis=1) > 1
         leads[split] = [winner == "tie" for winner in WINNERS]
     long = leads.stack()
-    made = long[long].index.to_frame(index=False, name=[*KEY, "winner"])
+    votes_of_most = long[long].index.to_frame(index=False, name=[*KEY, "winner"])
     none = leads[~leads.any(axis=1)].index.to_frame(index=False, name=KEY)
     none["reason"] = "no_verdict"
     none.loc[(total[~leads.any(axis=1)] > 0).to_numpy(), "reason"] = "no_majority"
-    made = pd.concat([made.assign(reason=None), none.assign(winner=None)], ignore_index=True)
+    votes_of_most = pd.concat(
+        [votes_of_most.assign(reason=None), none.assign(winner=None)], ignore_index=True
+    )
     groups = votes["group"].dropna().unique()
-    made = made.assign(judge=judge, group=groups[0] if len(groups) == 1 else None, time=None)
-    made = in_order(made, KEY).reset_index(drop=True)
-    return check(made[list(COLUMNS["votes"])], "votes")
+    votes_of_most = votes_of_most.assign(
+        judge=judge, group=groups[0] if len(groups) == 1 else None, time=None
+    )
+    votes_of_most = in_order(votes_of_most, KEY).reset_index(drop=True)
+    return check(votes_of_most[list(COLUMNS["votes"])], "votes")
 
 
 @by_criterion
@@ -135,7 +139,7 @@ def ceiling(
         said = pd.MultiIndex.from_frame(cast[[*key, "winner"]])
         each = share.stack().reindex(said).to_numpy(float)
         measures[measure] = cast.assign(top=each * cast["bottom"])
-    made = []
+    tables = []
     for measure, each in measures.items():
         for name in set(names) - {*each.columns, "judge"}:
             each[name] = each["question_id"].map(by_question(votes, name))
@@ -152,11 +156,11 @@ def ceiling(
             name="agreement",
         )
         part["n"] = totals(rows, columns, ["bottom"])["bottom"].to_numpy()
-        made.append(part.assign(measure=measure))
-    whole = pd.concat(made).sort_index(kind="stable").reset_index(drop=True)
-    whole["no_verdict"] = how_many(unread, columns, whole)
-    whole["n"] = whole["n"].astype(int)
-    return noted(whole[[*columns, "measure", "agreement", *ENDS]], votes)
+        tables.append(part.assign(measure=measure))
+    result = pd.concat(tables).sort_index(kind="stable").reset_index(drop=True)
+    result["no_verdict"] = how_many(unread, columns, result)
+    result["n"] = result["n"].astype(int)
+    return noted(result[[*columns, "measure", "agreement", *ENDS]], votes)
 
 
 def scores_as_votes(
@@ -186,10 +190,10 @@ def scores_as_votes(
     winner = pd.Series("tie", both.index, dtype=object)
     winner = winner.mask(gap > delta, "model_a").mask(gap < -delta, "model_b")
     lost = both["reason_a"].where(both["score_a"].isna(), both["reason_b"])
-    made = both.assign(
+    table = both.assign(
         winner=winner.where(gap.notna(), None),
         reason=lost.where(gap.isna(), None),
         group=group,
         time=float("nan"),
     )
-    return check(made[list(COLUMNS["votes"])], "votes")
+    return check(table[list(COLUMNS["votes"])], "votes")

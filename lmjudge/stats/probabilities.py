@@ -44,10 +44,10 @@ def calibration(
     at = np.minimum((rows["probability"] * bins).astype(int), bins - 1)
     rows = rows.assign(bin=((at + 0.5) / bins).round(6))
     keys = ["judge", "bin"]
-    made = estimate(rows, keys, top=rows["people"], share=True, level=level, name="observed")
-    made["no_verdict"] = made["judge"].map(lost).astype(int)
-    made = made.merge(rows.groupby(keys)["probability"].mean().rename("predicted"), on=keys)
-    return made[[*keys, "predicted", "observed", *ENDS]]
+    table = estimate(rows, keys, top=rows["people"], share=True, level=level, name="observed")
+    table["no_verdict"] = table["judge"].map(lost).astype(int)
+    table = table.merge(rows.groupby(keys)["probability"].mean().rename("predicted"), on=keys)
+    return table[[*keys, "predicted", "observed", *ENDS]]
 
 
 def brier_scores(
@@ -61,14 +61,14 @@ def brier_scores(
     """
     rows = forecasts(judged, people)
     squared = (rows["probability"] - rows["people"]) ** 2
-    made = estimate(rows, ["judge"], top=squared, level=level, name="brier")
+    table = estimate(rows, ["judge"], top=squared, level=level, name="brier")
     known = rows[rows["probability"].notna()]
     pairs = "model_a" in rows.columns
     guess = 0.5 if pairs else known.groupby("judge")["people"].transform("mean")
     guessing = ((known["people"] - guess) ** 2).groupby(known["judge"]).mean()
-    made["guessing"] = made["judge"].map(guessing)
-    made["skill"] = 1 - made["brier"] / made["guessing"].where(made["guessing"] > 0)
-    return made[["judge", "brier", "guessing", "skill", *ENDS]]
+    table["guessing"] = table["judge"].map(guessing)
+    table["skill"] = 1 - table["brier"] / table["guessing"].where(table["guessing"] > 0)
+    return table[["judge", "brier", "guessing", "skill", *ENDS]]
 
 
 def cascade(

@@ -110,11 +110,11 @@ def bradley_terry(
             clusters = min(len(np.unique(way)) for way in rows.ways)
         known = np.isfinite(rounds).all()
         part = np.cov(rounds) if known else np.full((len(rounds), len(rounds)), np.nan)
-        found = sandwich.Spread((part,), clusters)
+        spread = sandwich.Spread((part,), clusters)
         low[fitted.rated], high[fitted.rated] = percentiles(rounds, level)
     else:
-        found = sandwich.spread(fitted, rows)
-        half = found.errors * student(found.clusters, level)
+        spread = sandwich.spread(fitted, rows)
+        half = spread.errors * student(spread.clusters, level)
         finite = fitted.strength[fitted.rated]
         low[fitted.rated], high[fitted.rated] = finite - half, finite + half
     _warn(counts, fitted)
@@ -123,13 +123,13 @@ def bradley_terry(
         pairs = Pairs.of(counts.wins, counts.ties)
         drawn, _ = newton(pairs, with_nu=False, ridge=1.0)
         shift = float(drawn[fitted.rated].mean())
-    made = rating_frame(
+    table = rating_frame(
         counts,
         fitted.strength + shift,
         low + shift,
         high + shift,
         fitted.rated,
-        found,
+        spread,
         ridge=ridge,
         level=level,
         anchor=anchor,
@@ -137,7 +137,7 @@ def bradley_terry(
         base=base,
         initial=initial,
     )
-    return noted(made, votes) if isinstance(votes, pd.DataFrame) else made
+    return noted(table, votes) if isinstance(votes, pd.DataFrame) else table
 
 
 def rating_differences(
@@ -167,7 +167,7 @@ def rating_differences(
     [['x', 'y', 147.2]]
     """
     counts, fitted, rows = _fitted(votes, ties, cluster, 0.0)
-    found = sandwich.spread(fitted, rows)
+    spread = sandwich.spread(fitted, rows)
     order = fitted.rated[np.argsort(-fitted.strength[fitted.rated], kind="stable")]
     names = np.array(counts.models, dtype=object)
     i, j = (order[side] for side in np.triu_indices(len(order), 1))
@@ -183,19 +183,19 @@ def rating_differences(
     place = np.full(len(names), -1)
     place[fitted.rated] = np.arange(len(fitted.rated))
     unit = scale / np.log(base)
-    error = found.of_differences[place[i], place[j]] * unit
+    error = spread.of_differences[place[i], place[j]] * unit
     difference = (fitted.strength[i] - fitted.strength[j]) * unit
-    half = error * student(found.clusters, level)
-    few = _few(counts, found.clusters)
-    made = pd.DataFrame({"model_a": names[i], "model_b": names[j], "difference": difference})
-    made["too_few"] = few[i] | few[j]
-    made["n"] = (counts.wins + counts.wins.T + counts.ties)[i, j]
-    made["low"], made["high"] = difference - half, difference + half
-    made["p_value"] = two_sided(difference, error, found.clusters - 1.0)
-    made["p_holm"] = holm(made["p_value"])
+    half = error * student(spread.clusters, level)
+    few = _few(counts, spread.clusters)
+    table = pd.DataFrame({"model_a": names[i], "model_b": names[j], "difference": difference})
+    table["too_few"] = few[i] | few[j]
+    table["n"] = (counts.wins + counts.wins.T + counts.ties)[i, j]
+    table["low"], table["high"] = difference - half, difference + half
+    table["p_value"] = two_sided(difference, error, spread.clusters - 1.0)
+    table["p_holm"] = holm(table["p_value"])
     if margin is not None:
-        made["p_equivalent"] = equivalent(difference, error, found.clusters - 1.0, margin)
-    return made.assign(no_verdict=counts.missing[i, j])
+        table["p_equivalent"] = equivalent(difference, error, spread.clusters - 1.0, margin)
+    return table.assign(no_verdict=counts.missing[i, j])
 
 
 def _fitted(
@@ -253,34 +253,34 @@ def rating_frame(
 ) -> pd.DataFrame:
     """Return strengths (natural log-odds) as the frame of ratings, best first."""
     per_unit = scale / np.log(base)
-    made = pd.DataFrame({"model": counts.models, "rating": initial + per_unit * strength})
-    made["low"], made["high"] = initial + per_unit * low, initial + per_unit * high
+    table = pd.DataFrame({"model": counts.models, "rating": initial + per_unit * strength})
+    table["low"], table["high"] = initial + per_unit * low, initial + per_unit * high
     joint = found.errors * student(found.clusters, 1 - (1 - level) / max(len(rated), 1))
     for name, sign in (("joint_low", -1), ("joint_high", 1)):
-        made[name] = np.nan
-        made.loc[rated, name] = initial + per_unit * (strength[rated] + sign * joint)
+        table[name] = np.nan
+        table.loc[rated, name] = initial + per_unit * (strength[rated] + sign * joint)
     if anchor is not None:
-        at = made["model"] == anchor[0]
-        if not np.isfinite(made.loc[at, "rating"]).any():
+        at = table["model"] == anchor[0]
+        if not np.isfinite(table.loc[at, "rating"]).any():
             raise FrameError(
                 f"the anchor {anchor[0]!r} has no finite rating here; the models are"
                 f" {counts.models}",
-                rows=made,
+                rows=table,
             )
         moved = ["rating", "low", "high", "joint_low", "joint_high"]
-        made[moved] += anchor[1] - made.loc[at, "rating"].iloc[0]
-    made["too_few"] = _few(counts, found.clusters)
-    made["n"] = counts.battles
-    made["no_verdict"] = counts.no_verdict
+        table[moved] += anchor[1] - table.loc[at, "rating"].iloc[0]
+    table["too_few"] = _few(counts, found.clusters)
+    table["n"] = counts.battles
+    table["no_verdict"] = counts.no_verdict
     above, below = surely_apart(strength[rated], found, level)
     for name, ranks in (("rank_low", 1 + above), ("rank_high", len(rated) - below)):
-        made[name] = pd.array([pd.NA] * len(made), dtype="Int64")
+        table[name] = pd.array([pd.NA] * len(table), dtype="Int64")
         if np.isfinite(found.errors).all() and not ridge:
             higher = int((strength == np.inf).sum())
-            made.loc[rated, name] = ranks + higher
+            table.loc[rated, name] = ranks + higher
     if ridge:  # shrunk ratings are biased by an unknown amount
-        made[["low", "high", "joint_low", "joint_high"]] = np.nan
-    return made.sort_values(["rating", "model"], ascending=[False, True], ignore_index=True)
+        table[["low", "high", "joint_low", "joint_high"]] = np.nan
+    return table.sort_values(["rating", "model"], ascending=[False, True], ignore_index=True)
 
 
 def surely_apart(
@@ -366,7 +366,7 @@ def win_fractions(
     counts = count(votes)
     met = counts.wins + counts.wins.T + counts.ties + counts.missing > 0
     i, j = np.nonzero(met)
-    made = pd.DataFrame(
+    table = pd.DataFrame(
         {
             "model_a": np.array(counts.models)[i],
             "model_b": np.array(counts.models)[j],
@@ -376,13 +376,13 @@ def win_fractions(
         }
     )
     half = ties == "half"
-    worth = made["wins"] + half * made["ties"] / 2
-    n = made["wins"] + made["losses"] + half * made["ties"]
-    made["win_fraction"] = worth / n.where(n > 0)
-    made["n"] = n
-    made["low"], made["high"] = wilson(worth.to_numpy(float), n.to_numpy(float), level=level)
-    made["no_verdict"] = counts.missing[i, j]
-    return made
+    worth = table["wins"] + half * table["ties"] / 2
+    n = table["wins"] + table["losses"] + half * table["ties"]
+    table["win_fraction"] = worth / n.where(n > 0)
+    table["n"] = n
+    table["low"], table["high"] = wilson(worth.to_numpy(float), n.to_numpy(float), level=level)
+    table["no_verdict"] = counts.missing[i, j]
+    return table
 
 
 def predicted_wins(ratings: pd.DataFrame, *, scale: float = 400, base: float = 10) -> pd.DataFrame:
@@ -401,10 +401,10 @@ def predicted_wins(ratings: pd.DataFrame, *, scale: float = 400, base: float = 1
     rating = ratings["rating"].to_numpy(float)
     i, j = np.nonzero(~np.eye(len(rating), dtype=bool))
     names = ratings["model"].to_numpy()
-    made = pd.DataFrame({"model_a": names[i], "model_b": names[j]})
+    table = pd.DataFrame({"model_a": names[i], "model_b": names[j]})
     with np.errstate(invalid="ignore", over="ignore"):
-        made["win_rate"] = 1 / (1 + base ** ((rating[j] - rating[i]) / scale))
-    return made
+        table["win_rate"] = 1 / (1 + base ** ((rating[j] - rating[i]) / scale))
+    return table
 
 
 def separability(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -517,12 +517,12 @@ def elo_bootstrap(
 
     def block(seeds: np.random.SeedSequence, width: int) -> np.ndarray:
         rng = np.random.Generator(np.random.SFC64(seeds))
-        made = np.full((width, pairs.size), initial * 1.0)
+        ratings = np.full((width, pairs.size), initial * 1.0)
         advance = getattr(compiled(), "elo_rounds", _rounds)
         for start in range(0, battles, _STEPS):
             uniform = rng.random((width, min(_STEPS, battles - start)))
-            advance(uniform, keep, other, first, second, got, made, k, unit)
-        return made
+            advance(uniform, keep, other, first, second, got, ratings, k, unit)
+        return ratings
 
     widths = [_ROUNDS] * (n_boot // _ROUNDS) + [n_boot % _ROUNDS] * (n_boot % _ROUNDS > 0)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -530,9 +530,9 @@ def elo_bootstrap(
         rounds = np.vstack(list(blocks))
     tail = (1 - level) / 2
     low, median, high = np.quantile(rounds, [tail, 0.5, 1 - tail], axis=0)
-    made = pd.DataFrame({"model": counts.models, "median": median})
-    made["spread_low"], made["spread_high"] = low, high
-    return _best_first(made, counts)
+    ratings = pd.DataFrame({"model": counts.models, "median": median})
+    ratings["spread_low"], ratings["spread_high"] = low, high
+    return _best_first(ratings, counts)
 
 
 def _pass(battles: Battles, ratings: np.ndarray, k: float, unit: float) -> None:

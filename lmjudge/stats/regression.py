@@ -27,12 +27,12 @@ def clustered_logit(
     """
     check_level(level)
     names, X, y = list(design.columns), design.to_numpy(float), won.to_numpy(float)
-    made = pd.DataFrame(np.nan, index=names, columns=["value", "error", "dof", "low", "high"])
+    table = pd.DataFrame(np.nan, index=names, columns=["value", "error", "dof", "low", "high"])
     (number,) = ways(cluster.to_frame("question_id"), "question_id")
-    made["too_few"] = len(np.unique(number)) < FEW_CLUSTERS
+    table["too_few"] = len(np.unique(number)) < FEW_CLUSTERS
     beta = _fit(X, y)
     if beta is None:
-        return made
+        return table
     mean = 1 / (1 + np.exp(-X @ beta))
     root = np.sqrt(mean * (1 - mean))
     weighted, residual = X * root[:, None], (y - mean) / root
@@ -50,10 +50,10 @@ def clustered_logit(
         meat += np.outer(score, score)
         norms.append(((adjusted @ bread) ** 2).sum(axis=0))
         pulls.append(mine.T @ adjusted @ bread)
-    made["value"] = beta
+    table["value"] = beta
     if len(norms) < 2:
-        return made
-    made["error"] = np.sqrt(np.diag(bread @ meat @ bread))
+        return table
+    table["error"] = np.sqrt(np.diag(bread @ meat @ bread))
     norm, pull = np.array(norms), np.array(pulls)
     for j, name in enumerate(names):
         u = pull[:, :, j]
@@ -61,9 +61,9 @@ def clustered_logit(
         cross = bread @ (u.T @ u)
         trace = (norm[:, j] - lever).sum()
         square = (norm[:, j] ** 2).sum() - 2 * (norm[:, j] * lever).sum() + (cross * cross.T).sum()
-        made.loc[name, "dof"] = trace**2 / square
-    half = t_quantile(made["dof"].to_numpy(), level) * made["error"]
-    return made.assign(low=made["value"] - half, high=made["value"] + half)
+        table.loc[name, "dof"] = trace**2 / square
+    half = t_quantile(table["dof"].to_numpy(), level) * table["error"]
+    return table.assign(low=table["value"] - half, high=table["value"] + half)
 
 
 def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
@@ -140,10 +140,10 @@ def judge_terms(
     ratings = pd.DataFrame(dict(enumerate(terms.values())), index=rows.index)
     plain = clustered_logit(ratings, won, rows["question_id"], level=level)
     terms |= _habits(rows, answers, dict(own or {}), set(models))
-    whole = pd.DataFrame(dict(enumerate(terms.values())), index=rows.index)
-    fit = clustered_logit(whole, won, rows["question_id"], level=level)
+    design = pd.DataFrame(dict(enumerate(terms.values())), index=rows.index)
+    fit = clustered_logit(design, won, rows["question_id"], level=level)
     few = bool(fit["too_few"].any())
-    made = []
+    tables = []
     unit = scale / np.log(10)
     for at, (kind, name) in enumerate(terms):
         ends = fit.loc[at, ["value", "low", "high"]].to_numpy(float)
@@ -151,30 +151,30 @@ def judge_terms(
         value, low, high = initial + unit * ends if rating else np.exp(ends)
         before = initial + unit * plain.loc[at, "value"] if rating else np.nan
         n = int((terms[kind, name] != 0).sum())
-        made.append((kind, name, value, before, value - before, few, n, low, high))
+        tables.append((kind, name, value, before, value - before, few, n, low, high))
     alone = int(((rows["model_a"] == first) | (rows["model_b"] == first)).sum())
     zero = ("rating", first, initial, initial, 0.0, few, alone, np.nan, np.nan)
     columns = ["kind", "name", "value", "plain", "moved", "too_few", "n", "low", "high"]
-    return pd.DataFrame([zero, *made], columns=columns).assign(no_verdict=unread)
+    return pd.DataFrame([zero, *tables], columns=columns).assign(no_verdict=unread)
 
 
 def _habits(
     rows: pd.DataFrame, answers: pd.DataFrame | None, own: dict[str, str], models: set[str]
 ) -> dict[tuple[str, str], pd.Series]:
     """Return the terms of each habit and judge by (kind, judge): 0 in the other judges' games."""
-    made: dict[tuple[str, str], pd.Series] = {}
+    columns: dict[tuple[str, str], pd.Series] = {}
     ratio = None
     if answers is not None:
         words = words_per_vote(rows, answers).clip(lower=1)
         ratio = np.log2(words["words_a"] / words["words_b"])
     for judge in sorted(rows["judge"].unique(), key=str):
         mine = rows["judge"] == judge
-        made["position", judge] = mine * 1.0
+        columns["position", judge] = mine * 1.0
         if ratio is not None and ratio[mine].abs().max() > 0:
-            made["length", judge] = ratio.where(mine, 0.0)
+            columns["length", judge] = ratio.where(mine, 0.0)
         me = own.get(judge, model_of(judge, models))
         if me in models:
             side = 1.0 * (rows["model_a"] == me) - (rows["model_b"] == me)
             if side[mine].any():
-                made["own", judge] = side.where(mine, 0.0)
-    return made
+                columns["own", judge] = side.where(mine, 0.0)
+    return columns

@@ -80,10 +80,10 @@ def bootstrap(
             left = left[(size >= 1e-9) & (size < 10)]
             if not len(left):
                 break
-        found = beta[: pairs.size]
+        strengths = beta[: pairs.size]
         for at in np.flatnonzero(~done):
-            found[:, at] = _one(fit, models, outcomes[:, :, at], ridge)
-        return found
+            strengths[:, at] = _one(fit, models, outcomes[:, :, at], ridge)
+        return strengths
 
     wide = min(max(_DRAWS // max(draw.size, 3 * len(count)), 32), 1024)
     widths = [wide] * (rounds // wide) + [rounds % wide] * (rounds % wide > 0)
@@ -159,12 +159,12 @@ class Poisson:
 
     def draws(self, rng: np.random.Generator, rounds: int) -> np.ndarray:
         """(cells, rounds) draws."""
-        made = np.zeros((self.size, rounds))
+        counts = np.zeros((self.size, rounds))
         for cells, least, distribution, guide in self.tables:
             uniform = rng.random(len(cells) * rounds)
-            found = guide[(uniform * _GUIDE).astype(np.int32)]
-            found += uniform >= distribution[found]
-            late = np.flatnonzero(uniform >= distribution[found])
-            found[late] = np.searchsorted(distribution, uniform[late], side="right")
-            made[cells] = found.reshape(len(cells), rounds) + least
-        return made
+            drawn = guide[(uniform * _GUIDE).astype(np.int32)]
+            drawn += uniform >= distribution[drawn]
+            late = np.flatnonzero(uniform >= distribution[drawn])
+            drawn[late] = np.searchsorted(distribution, uniform[late], side="right")
+            counts[cells] = drawn.reshape(len(cells), rounds) + least
+        return counts

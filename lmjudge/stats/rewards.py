@@ -63,11 +63,11 @@ def ranking_accuracy(
     weighed = {"top": right}
     if "section" in columns:
         weighed = _sized(rows, right, columns, sizes)
-    made = estimate(
+    table = estimate(
         rows, columns, **weighed, share=True, cluster=["prompt"], level=level, name="accuracy"
     )
-    made["ties"] = totals(rows.assign(ties=gap == 0), columns, ["ties"])["ties"].astype(int)
-    return made[[*columns, "accuracy", "ties", *ENDS]]
+    table["ties"] = totals(rows.assign(ties=gap == 0), columns, ["ties"])["ties"].astype(int)
+    return table[[*columns, "accuracy", "ties", *ENDS]]
 
 
 def _sized(
@@ -107,28 +107,31 @@ def reward_length(
         words=words[0] - words[1],
     )
     rows, columns = grouped(rows, by, None)
-    made = []
+    tables = []
     keys, number = groups(rows, columns)
     for place, part in rows.groupby(number):
         known = part[part["reward"].notna()]
         x, y = known["words"].to_numpy(float), known["reward"].to_numpy(float)
-        told = known[(x != 0) & (y != 0)]
+        informative = known[(x != 0) & (y != 0)]
         sums = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y})
         sums = sums.groupby(known["prompt"].to_numpy()).sum().to_numpy()
         with np.errstate(invalid="ignore", divide="ignore"):
             total = sums.sum(axis=0)
-            found = total[0] / np.sqrt(total[1] * total[2])
+            correlation = total[0] / np.sqrt(total[1] * total[2])
             less = total - sums
             scale = np.arctanh(less[:, 0] / np.sqrt(less[:, 1] * less[:, 2]))
             count = len(sums)
             error = np.sqrt((count - 1) / count * ((scale - scale.mean()) ** 2).sum())
             half = t_quantile(np.array(count - 1), level) * error
-            low, high = np.tanh(np.arctanh(found) - half), np.tanh(np.arctanh(found) + half)
-        made.append(
+            low, high = (
+                np.tanh(np.arctanh(correlation) - half),
+                np.tanh(np.arctanh(correlation) + half),
+            )
+        tables.append(
             keys.loc[place].to_dict()
             | {
-                "correlation": found,
-                "longer": float((told["words"] * told["reward"] > 0).mean()),
+                "correlation": correlation,
+                "longer": float((informative["words"] * informative["reward"] > 0).mean()),
                 "too_few": count < FEW_CLUSTERS,
                 "n": len(known),
                 "low": low,
@@ -136,7 +139,7 @@ def reward_length(
                 "no_verdict": len(part) - len(known),
             }
         )
-    return pd.DataFrame(made)
+    return pd.DataFrame(tables)
 
 
 def reward_calibration(
@@ -181,15 +184,15 @@ def reward_calibration(
     rows["bin"] = (
         (gap.rank(method="average") * bins / (len(gap) + 1e-9)).astype(int).clip(0, bins - 1)
     )
-    made = estimate(rows, ["bin"], top=won, share=True, level=level, name="preferred")
-    made["predicted"] = made["bin"].map(rows[won.notna()].groupby("bin")["predicted"].mean())
-    made["bin"] = (made["bin"] + 1).astype(object)
-    whole = estimate(rows, [], top=won, share=True, level=level, name="preferred")
+    table = estimate(rows, ["bin"], top=won, share=True, level=level, name="preferred")
+    table["predicted"] = table["bin"].map(rows[won.notna()].groupby("bin")["predicted"].mean())
+    table["bin"] = (table["bin"] + 1).astype(object)
+    overall = estimate(rows, [], top=won, share=True, level=level, name="preferred")
     cast = rows[won.notna()]
     line = clustered_logit(cast[["gap"]], won[won.notna()], cast["question_id"], level=level)
-    whole = whole.assign(bin="all", predicted=cast["predicted"].mean())
-    whole[["slope", "low", "high"]] = line.loc["gap", ["value", "low", "high"]].to_numpy(float)
-    both = pd.concat([made.assign(slope=np.nan), whole], ignore_index=True)
+    overall = overall.assign(bin="all", predicted=cast["predicted"].mean())
+    overall[["slope", "low", "high"]] = line.loc["gap", ["value", "low", "high"]].to_numpy(float)
+    both = pd.concat([table.assign(slope=np.nan), overall], ignore_index=True)
     return both[["bin", "predicted", "preferred", "slope", *ENDS]]
 
 

@@ -65,13 +65,13 @@ class Rows:
 
         Cells that the fit doesn't know (no verdict, an infinite strength) hold `unknown`.
         """
-        made = np.full(self.shape, unknown, dtype=i_side.dtype)
+        filled = np.full(self.shape, unknown, dtype=i_side.dtype)
         rated = self.place[fit.rated]
         i, j = rated[fit.pairs.i], rated[fit.pairs.j]
         for outcome, turned in ((0, 1), (1, 0), (2, 2)):
-            made[i, j, outcome] = i_side[outcome]
-            made[j, i, turned] = j_side[outcome]
-        return made.ravel()
+            filled[i, j, outcome] = i_side[outcome]
+            filled[j, i, turned] = j_side[outcome]
+        return filled.ravel()
 
     def outcomes(self, fit: Fit, cell: np.ndarray) -> np.ndarray:
         """Return how many of some cells are of each outcome of each pair that the fit knows."""
@@ -101,13 +101,13 @@ class Spread:
         )
 
     def _root(self, variances: list[np.ndarray]) -> np.ndarray:
-        made = variances[0].copy()
+        covariance = variances[0].copy()
         if len(variances) == 3:
             one, two, both = variances
-            made = np.maximum(one + two - both, np.maximum(one, two))
+            covariance = np.maximum(one + two - both, np.maximum(one, two))
         # What is left of exact zeros after floating-point sums is no variance.
-        made[made < 1e-20] = np.nan
-        return np.sqrt(made) if self.clusters > 1 else made * np.nan
+        covariance[covariance < 1e-20] = np.nan
+        return np.sqrt(covariance) if self.clusters > 1 else covariance * np.nan
 
 
 def spread_of(bread: np.ndarray, meats: Sequence[tuple[np.ndarray, int]]) -> Spread:
@@ -142,13 +142,13 @@ def of_battles(fit: Fit, outcomes: np.ndarray) -> tuple[np.ndarray, int]:
     """Return the sum over battles of the score's outer product, and how many battles there are."""
     pairs, (gap, tie) = fit.pairs, residuals(fit)
     size = pairs.size
-    made = np.zeros_like(fit.information)
-    made[:size, :size] = laplacian(pairs, (outcomes * gap**2).sum(axis=0))
+    meat = np.zeros_like(fit.information)
+    meat[:size, :size] = laplacian(pairs, (outcomes * gap**2).sum(axis=0))
     if tie is not None:
-        made[:size, -1] = incidence(pairs, (outcomes * gap * tie).sum(axis=0))
-        made[-1, :size] = made[:size, -1]
-        made[-1, -1] = (outcomes * tie**2).sum()
-    return made, int(outcomes.sum())
+        meat[:size, -1] = incidence(pairs, (outcomes * gap * tie).sum(axis=0))
+        meat[-1, :size] = meat[:size, -1]
+        meat[-1, -1] = (outcomes * tie**2).sum()
+    return meat, int(outcomes.sum())
 
 
 def of_clusters(fit: Fit, rows: Rows) -> list[tuple[np.ndarray, int]]:
@@ -166,8 +166,8 @@ def of_clusters(fit: Fit, rows: Rows) -> list[tuple[np.ndarray, int]]:
 
     def summed(order: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, int]:
         def part(span: tuple[int, int]) -> tuple[np.ndarray, int]:
-            made, clusters = fast.outer_products(order, ends, *span, width, gaps, ties)
-            return made[np.ix_(place, place)], clusters
+            meats, clusters = fast.outer_products(order, ends, *span, width, gaps, ties)
+            return meats[np.ix_(place, place)], clusters
 
         if len(order) < _MANY:
             return part((0, len(ends)))
@@ -178,8 +178,10 @@ def of_clusters(fit: Fit, rows: Rows) -> list[tuple[np.ndarray, int]]:
 
     if fast is None:
         every = both_ways(rows.ways)
-        found = [_outer_products(rows, way, int(way.max()) + 1, width, gaps, ties) for way in every]
-        return [(made[np.ix_(place, place)], clusters) for made, clusters in found]
+        products = [
+            _outer_products(rows, way, int(way.max()) + 1, width, gaps, ties) for way in every
+        ]
+        return [(meats[np.ix_(place, place)], clusters) for meats, clusters in products]
     if len(rows.ways) == 1:
         (way,) = rows.ways
         order, _, ends = fast.by_cluster(rows.cell, way[:0], way, counts[0])

@@ -39,8 +39,8 @@ def mean_scores(
     """
     rows, columns = grouped(check(scores, "scores", by), by, questions)
     names = cluster_names(rows, cluster, by=columns)
-    made = estimate(rows, columns, top=rows["score"], cluster=names, level=level, name="score")
-    return made[[*columns, "score", *ENDS]]
+    table = estimate(rows, columns, top=rows["score"], cluster=names, level=level, name="score")
+    return table[[*columns, "score", *ENDS]]
 
 
 def label_shares(
@@ -83,10 +83,10 @@ def label_shares(
         names = cluster_names(within, cluster, by=columns)
         table = estimate(within, columns, top=given, share=True, cluster=names, level=level)
         tables.append(table.assign(label=label))
-    made = pd.concat(tables) if tables else pd.DataFrame(columns=[*columns, "label", "value"])
-    made = made.rename(columns={"value": "share"}).sort_values([*columns, "label"])
+    result = pd.concat(tables) if tables else pd.DataFrame(columns=[*columns, "label", "value"])
+    result = result.rename(columns={"value": "share"}).sort_values([*columns, "label"])
     ends = ["label", "share", "too_few", "n", "low", "high", "no_verdict"]
-    return made.reindex(columns=[*columns, *ends]).reset_index(drop=True)
+    return result.reindex(columns=[*columns, *ends]).reset_index(drop=True)
 
 
 def score_totals(
@@ -190,6 +190,6 @@ def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
 def _ratio(games: pd.DataFrame) -> tuple[float, pd.Series]:
     """Return the first side's total over the second's, and how much each question pulls it."""
     totals = games.groupby("question_id", dropna=False)[["score_a", "score_b"]].sum()
-    whole = totals["score_b"].sum() or np.nan
-    ratio = totals["score_a"].sum() / whole
-    return ratio, (totals["score_a"] - ratio * totals["score_b"]) / whole
+    total = totals["score_b"].sum() or np.nan
+    ratio = totals["score_a"].sum() / total
+    return ratio, (totals["score_a"] - ratio * totals["score_b"]) / total

@@ -216,10 +216,10 @@ def incidence(pairs: Pairs, worth: np.ndarray) -> np.ndarray:
 
 def laplacian(pairs: Pairs, weight: np.ndarray) -> np.ndarray:
     """Return the sum over pairs of weight (e_i - e_j)(e_i - e_j)'."""
-    made = np.zeros((pairs.size, pairs.size))
-    made[pairs.i, pairs.j] = made[pairs.j, pairs.i] = -weight
-    made[np.diag_indices(pairs.size)] = -made.sum(axis=1)
-    return made
+    matrix = np.zeros((pairs.size, pairs.size))
+    matrix[pairs.i, pairs.j] = matrix[pairs.j, pairs.i] = -weight
+    matrix[np.diag_indices(pairs.size)] = -matrix.sum(axis=1)
+    return matrix
 
 
 def _more_wins_than_ties(pairs: Pairs) -> bool:

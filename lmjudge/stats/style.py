@@ -89,13 +89,13 @@ def style_effects(
     counts, fitted = _fit(votes, covariates, cluster, ridge)
     effect, error = fitted.beta[len(counts.models) :], fitted.spread.errors[len(counts.models) :]
     half = error * student(fitted.spread.clusters, level) * (np.nan if ridge else 1)
-    made = pd.DataFrame({"covariate": list(covariates), "effect": effect})
-    made["odds_ratio"] = np.exp(effect)
-    made["too_few"] = fitted.spread.clusters < FEW_CLUSTERS
-    made["n"] = int(counts.battles.sum()) // 2
-    made["low"], made["high"] = effect - half, effect + half
-    made["no_verdict"] = int(counts.no_verdict.sum()) // 2
-    return made
+    table = pd.DataFrame({"covariate": list(covariates), "effect": effect})
+    table["odds_ratio"] = np.exp(effect)
+    table["too_few"] = fitted.spread.clusters < FEW_CLUSTERS
+    table["n"] = int(counts.battles.sum()) // 2
+    table["low"], table["high"] = effect - half, effect + half
+    table["no_verdict"] = int(counts.no_verdict.sum()) // 2
+    return table
 
 
 @dataclass(frozen=True)
@@ -131,15 +131,15 @@ class _Sorted:
         total = self.starts[-1]
         cuts = np.searchsorted(self.starts, np.arange(0, total, _CHUNK))
         edges = np.unique(np.append(cuts, len(self.starts) - 1))
-        made = []
+        pieces = []
         for one, two in pairwise(edges):
             rows = slice(self.starts[one], self.starts[two])
             pairs = Pairs(
                 self.pairs.size, self.pairs.i[one:two], self.pairs.j[one:two], np.zeros((3, 0))
             )
             starts = self.starts[one : two + 1] - self.starts[one]
-            made.append(_Sorted(pairs, starts, self.got[rows], self.style[:, rows]))
-        return made
+            pieces.append(_Sorted(pairs, starts, self.got[rows], self.style[:, rows]))
+        return pieces
 
     def derivatives(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the score and the information."""
@@ -157,13 +157,13 @@ class _Sorted:
     def _products(self, weight: np.ndarray) -> np.ndarray:
         """Return the sum over rows of weight times the outer product of the design's row."""
         size, at = self.pairs.size, self.starts[:-1]
-        made = np.zeros((size + len(self.style),) * 2)
-        made[:size, :size] = laplacian(self.pairs, np.add.reduceat(weight, at))
+        products = np.zeros((size + len(self.style),) * 2)
+        products[:size, :size] = laplacian(self.pairs, np.add.reduceat(weight, at))
         weighted = self.style * weight
         for column, sums in enumerate(np.add.reduceat(weighted, at, axis=1), start=size):
-            made[:size, column] = made[column, :size] = incidence(self.pairs, sums)
-        made[size:, size:] = np.einsum("kn,ln->kl", weighted, self.style)
-        return made
+            products[:size, column] = products[column, :size] = incidence(self.pairs, sums)
+        products[size:, size:] = np.einsum("kn,ln->kl", weighted, self.style)
+        return products
 
 
 def _fit(
@@ -224,12 +224,12 @@ def _style(
             " 0 or more: leave these votes out or count again",
             rows=bad,
         )
-    made = a - b
-    made /= a + b + 1
-    size = np.sqrt(np.einsum("n,n->", made, made) / len(made))
+    difference = a - b
+    difference /= a + b + 1
+    size = np.sqrt(np.einsum("n,n->", difference, difference) / len(difference))
     if not size:
         raise FrameError(f"{name}_a and {name}_b never differ; leave {name} out", columns=[name])
-    np.take(made, order, out=into)
+    np.take(difference, order, out=into)
     into *= turned
     into /= size
 
@@ -272,7 +272,7 @@ def _cluster_meat(data: _Sorted, beta: np.ndarray, way: np.ndarray) -> tuple[np.
     """Return the sum over clusters of the score's outer product, and the number of clusters."""
     from scipy import sparse
 
-    owner, found = pd.factorize(way)
+    owner, names = pd.factorize(way)
     residual = data.got - data.expected(beta)
     lengths = np.diff(data.starts)
     scores = [residual, -residual, *(residual * column for column in data.style)]
@@ -280,6 +280,6 @@ def _cluster_meat(data: _Sorted, beta: np.ndarray, way: np.ndarray) -> tuple[np.
     places += [np.full(len(owner), data.pairs.size + at) for at in range(len(data.style))]
     total = sparse.coo_matrix(
         (np.concatenate(scores), (np.tile(owner, len(scores)), np.concatenate(places))),
-        shape=(len(found), len(beta)),
+        shape=(len(names), len(beta)),
     ).tocsr()
-    return (total.T.tocsr() @ total).toarray(), len(found)
+    return (total.T.tocsr() @ total).toarray(), len(names)

@@ -25,8 +25,8 @@ _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 
 def _outside_code(pattern: str) -> Callable[[str], int]:
     """Return a function that counts what the pattern finds outside of code blocks."""
-    found = re.compile(pattern, re.MULTILINE)
-    return lambda text: len(found.findall(_CODE.sub("", text)))
+    compiled = re.compile(pattern, re.MULTILINE)
+    return lambda text: len(compiled.findall(_CODE.sub("", text)))
 
 
 COUNTS: dict[str, Callable[[str], int]] = {
@@ -113,16 +113,16 @@ def counts_per_vote(
         "answers are of one model to one question and turn; give one sample, for a vote does not"
         " say which it is on",
     )
-    whole = table.groupby(["question_id", "model"])[list(names)].sum()
+    all_answers = table.groupby(["question_id", "model"])[list(names)].sum()
     by_turn = table.set_index(["question_id", "model", "turn"])[list(names)]
-    made: dict[str, np.ndarray] = {}
+    columns: dict[str, np.ndarray] = {}
     for side in ("a", "b"):
         name = [votes["question_id"], votes[f"model_{side}"]]
         exact = by_turn.reindex(pd.MultiIndex.from_arrays([*name, votes["turn"]])).to_numpy()
-        all_turns = whole.reindex(pd.MultiIndex.from_arrays(name)).to_numpy()
-        found = np.where(votes[["turn"]].isna(), all_turns, exact)
-        made |= {f"{count}_{side}": found[:, at] for at, count in enumerate(names)}
-    counts = pd.DataFrame(made, index=votes.index).astype(float)
+        all_turns = all_answers.reindex(pd.MultiIndex.from_arrays(name)).to_numpy()
+        values = np.where(votes[["turn"]].isna(), all_turns, exact)
+        columns |= {f"{count}_{side}": values[:, at] for at, count in enumerate(names)}
+    counts = pd.DataFrame(columns, index=votes.index).astype(float)
     lost = votes[counts.isna().any(axis=1)]
     if len(lost):
         first = lost.iloc[0]
@@ -185,8 +185,8 @@ def verb_objects(texts: Iterable[str], nlp: Any, *, processes: int = 1) -> pd.Da
 def _first(text: str) -> str:
     """Return the beginning of a text, which holds its first sentence."""
     begun = text.strip()[:_MOST]
-    found = _FIRST.match(begun)
-    return found[0] if found else begun
+    match = _FIRST.match(begun)
+    return match[0] if match else begun
 
 
 _UNUSED = ("ner", "senter", "entity_linker", "entity_ruler", "textcat", "textcat_multilabel")
@@ -235,16 +235,16 @@ def score_counts(
         score=rows["score"].astype(float),
     )
     known = rows[rows["score"].notna()]
-    made = (
+    table = (
         known.groupby([*columns, "score"], dropna=False)
         .agg(count=("score", "size"), n=("n", "first"), no_verdict=("no_verdict", "first"))
         .reset_index()
     )
-    made["no_verdict"] -= made["n"]
-    made["share"] = made["count"] / made["n"]
-    made = in_order(made, columns).reset_index(drop=True)
+    table["no_verdict"] -= table["n"]
+    table["share"] = table["count"] / table["n"]
+    table = in_order(table, columns).reset_index(drop=True)
     ends = ["score", "count", "share", "n", "no_verdict"]
-    return made[[*(column for column in columns if column != "all"), *ends]]
+    return table[[*(column for column in columns if column != "all"), *ends]]
 
 
 def _words(text: str, stem: bool) -> list[str]:

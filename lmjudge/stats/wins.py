@@ -81,13 +81,13 @@ def win_rates(
     if pool == "opponents":
         weighed = _even_opponents(rows.assign(worth=worth), columns)
     names = cluster_names(rows, cluster, by=columns)
-    made = estimate(
+    table = estimate(
         rows, columns, **weighed, share=True, cluster=names, level=level, name="win_rate"
     )
-    made[counted] = counts.to_numpy()
+    table[counted] = counts.to_numpy()
     if ties == "drop":
-        made["no_verdict"] -= made["ties"]
-    return noted(made[[*columns, *counted, "win_rate", *ENDS]], votes)
+        table["no_verdict"] -= table["ties"]
+    return noted(table[[*columns, *counted, "win_rate", *ENDS]], votes)
 
 
 def win_rate_bounds(
@@ -112,16 +112,16 @@ def win_rate_bounds(
     >>> win_rate_bounds(votes)[["model", "worst", "win_rate", "best"]].round(2).values.tolist()
     [['x', 0.5, 0.67, 0.75], ['y', 0.25, 0.33, 0.5]]
     """
-    found = win_rates(votes, baseline=baseline, by=by, ties=ties)
-    names = [*found.columns[: list(found.columns).index("model") + 1]]
-    sum_of_wins = found["win_rate"].fillna(0) * found["n"]
-    total = (found["n"] + found["no_verdict"]).where(lambda n: n > 0)
-    return found[names].assign(
+    observed = win_rates(votes, baseline=baseline, by=by, ties=ties)
+    names = [*observed.columns[: list(observed.columns).index("model") + 1]]
+    sum_of_wins = observed["win_rate"].fillna(0) * observed["n"]
+    total = (observed["n"] + observed["no_verdict"]).where(lambda n: n > 0)
+    return observed[names].assign(
         worst=sum_of_wins / total,
-        win_rate=found["win_rate"],
-        best=(sum_of_wins + found["no_verdict"]) / total,
-        n=found["n"],
-        no_verdict=found["no_verdict"],
+        win_rate=observed["win_rate"],
+        best=(sum_of_wins + observed["no_verdict"]) / total,
+        n=observed["n"],
+        no_verdict=observed["no_verdict"],
     )
 
 
@@ -157,9 +157,9 @@ def vote_shares(
             rows, columns, top=top, share=True, cluster=names, level=level, name="share"
         )
         parts.append(part.assign(outcome=outcome))
-    made = in_order(pd.concat(parts, ignore_index=True), columns).reset_index(drop=True)
-    made["count"] = (made["share"] * made["n"]).round().astype("Int64")
-    return noted(made[[*columns, "outcome", "count", "share", *ENDS]], votes)
+    table = in_order(pd.concat(parts, ignore_index=True), columns).reset_index(drop=True)
+    table["count"] = (table["share"] * table["n"]).round().astype("Int64")
+    return noted(table[[*columns, "outcome", "count", "share", *ENDS]], votes)
 
 
 def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Series]:
@@ -174,16 +174,16 @@ def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Seri
     rate, met = against.transform("mean"), against.transform("size")
     opponents = per_model["model_b"].transform("nunique")
     bottom = per_model["worth"].transform("size") / (opponents * met)
-    whole = (rate * bottom).groupby(keys, dropna=False).transform("sum")
-    whole = whole / bottom.groupby(keys, dropna=False).transform("sum")
+    total = (rate * bottom).groupby(keys, dropna=False).transform("sum")
+    total = total / bottom.groupby(keys, dropna=False).transform("sum")
     # Each opponent's own rate is what its votes vary about: the opponents met are not a sample.
     pull = bottom * (known["worth"] - rate)
-    made = {
-        "top": pull + bottom * whole,
+    sums = {
+        "top": pull + bottom * total,
         "bottom": bottom,
-        "squares": pull**2 + bottom * whole**2,
+        "squares": pull**2 + bottom * total**2,
     }
-    return {name: part.reindex(rows.index) for name, part in made.items()}
+    return {name: part.reindex(rows.index) for name, part in sums.items()}
 
 
 def weighted_win_rates(
@@ -230,12 +230,12 @@ def weighted_win_rates(
     columns = [*columns, "model"]
     names = cluster_names(rows, cluster, by=columns)
     top, bottom = rows["worth_a"] * rows["weight"], rows["weight"]
-    made = estimate(
+    table = estimate(
         rows, columns, top=top, bottom=bottom, cluster=names, level=level, name="win_rate"
     )
     plain = estimate(rows, columns, top=worth_of(rows["winner"]), cluster=names, level=level)
-    made = made.assign(discrete=plain["value"], standard_error=made["error"])
-    return made[[*columns, "win_rate", "discrete", "standard_error", *ENDS]]
+    table = table.assign(discrete=plain["value"], standard_error=table["error"])
+    return table[[*columns, "win_rate", "discrete", "standard_error", *ENDS]]
 
 
 def equal_length_win_rates(
@@ -269,7 +269,7 @@ def equal_length_win_rates(
     rows = from_both_sides(two_models(check(votes, "votes")), baseline)
     words = words_per_vote(rows.rename(columns={"model": "model_a"}), answers)
     rows = rows.assign(**{side: words[side] for side in words})
-    made = []
+    tables = []
     for model, mine in rows.groupby("model", sort=True):
         read = mine[mine["winner"].notna()]
         tie = read["winner"] == "tie"
@@ -283,7 +283,7 @@ def equal_length_win_rates(
         fit = clustered_logit(design, won, used["question_id"], level=level)
         fit.loc[fit["error"].isna(), ["value", "low", "high"]] = np.nan  # one question says nothing
         logit = fit.loc["even"]
-        made.append(
+        tables.append(
             {
                 "model": model,
                 "win_rate": won.mean(),
@@ -299,7 +299,7 @@ def equal_length_win_rates(
                 "no_verdict": len(mine) - len(read),
             }
         )
-    return pd.DataFrame(made)
+    return pd.DataFrame(tables)
 
 
 def shares(
@@ -320,20 +320,20 @@ def shares(
     there = list(counts.columns)
     check_columns(there, (count, n), "the table", "name the columns by `count` and `n`")
     check_level(level)
-    made, of = (counts[name].to_numpy(float, na_value=np.nan) for name in (count, n))
-    known = np.isfinite(made) & np.isfinite(of)
-    whole = (made >= 0) & (made <= of) & (made == np.floor(made)) & (of == np.floor(of))
-    if not whole[known].all():
-        bad = counts[known & ~whole]
+    top, of = (counts[name].to_numpy(float, na_value=np.nan) for name in (count, n))
+    known = np.isfinite(top) & np.isfinite(of)
+    valid = (top >= 0) & (top <= of) & (top == np.floor(top)) & (of == np.floor(of))
+    if not valid[known].all():
+        bad = counts[known & ~valid]
         raise FrameError(
             f"{len(bad)} rows have a count that is no whole number from 0 to its n, such as"
             f" {bad[count].iloc[0]} of {bad[n].iloc[0]}; give counts, not percentages",
             rows=bad,
         )
     known &= of > 0
-    made, of = np.where(known, made, np.nan), np.where(known, of, np.nan)
-    low, high = wilson(made, of, level=level)
+    top, of = np.where(known, top, np.nan), np.where(known, of, np.nan)
+    low, high = wilson(top, of, level=level)
     # The formula leaves rounding where the interval ends at 0 or 1.
-    low[known & (made == 0)], high[known & (made == of)] = 0.0, 1.0
+    low[known & (top == 0)], high[known & (top == of)] = 0.0, 1.0
     rest = counts.drop(columns=[n])
-    return rest.assign(share=made / of, n=counts[n], low=low, high=high)
+    return rest.assign(share=top / of, n=counts[n], low=low, high=high)

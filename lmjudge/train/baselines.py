@@ -75,14 +75,14 @@ def majority_votes(votes: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
 
 def _votes(pairings: pd.DataFrame, judge: str, winner: pd.Series) -> pd.DataFrame:
     rest = {"turn": 1, "judge": judge, "group": "llm", "reason": None, "time": float("nan")}
-    made = pairings[["question_id", "model_a", "model_b"]].assign(winner=winner, **rest)
-    return frame("votes", made.reset_index(drop=True))
+    votes = pairings[["question_id", "model_a", "model_b"]].assign(winner=winner, **rest)
+    return frame("votes", votes.reset_index(drop=True))
 
 
 def _rewards(
     pairs: pd.DataFrame, name: str, chosen: pd.Series, rejected: pd.Series
 ) -> pd.DataFrame:
-    made = pairs[["pair_id", "subset"]].assign(
+    rewards = pairs[["pair_id", "subset"]].assign(
         model=name, reward_chosen=chosen, reward_rejected=rejected
     )
-    return frame("rewards", made.reset_index(drop=True))
+    return frame("rewards", rewards.reset_index(drop=True))

@@ -50,7 +50,7 @@ def open_base(
     import transformers
 
     transformers.set_seed(seed)
-    made: Any = (
+    kind: Any = (
         transformers.AutoModelForSequenceClassification
         if outputs
         else transformers.AutoModelForCausalLM
@@ -68,7 +68,7 @@ def open_base(
         how = {"attn_implementation": attention} if attention else {}
         if list(folder.glob("*.safetensors")):
             with without_bars():
-                model, told = made.from_pretrained(
+                model, loading = kind.from_pretrained(
                     folder,
                     config=config,
                     **READING,
@@ -77,9 +77,9 @@ def open_base(
                     **how,
                     output_loading_info=True,
                 )
-            _refuse_another_shape(folder, model, told)
+            _refuse_another_shape(folder, model, loading)
         else:
-            model = made.from_config(config, **how)
+            model = kind.from_config(config, **how)
     except TrainingError:
         raise
     except unusable as error:

@@ -142,8 +142,8 @@ def fit(
 
 def _whole(weight: Any) -> Any:
     """Return a weight of which this process may hold a part, or which may be on its way still."""
-    whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-    return whole.wait() if hasattr(whole, "wait") else whole
+    full = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+    return full.wait() if hasattr(full, "wait") else full
 
 
 def last_whole(folder: Path) -> str | None:
@@ -152,8 +152,8 @@ def last_whole(folder: Path) -> str | None:
     What a kill left unfinished has no trainer_state.json, which is written last; a damaged one
     cannot be read. Raises TrainingError where there are checkpoints and none of them is whole.
     """
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for path in reversed(found):
+    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in reversed(checkpoints):
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
             for weights in path.glob("*.safetensors"):
@@ -162,10 +162,10 @@ def last_whole(folder: Path) -> str | None:
         except (OSError, ValueError, SafetensorError):
             continue
         return str(path)
-    if len(found) > 1:
+    if len(checkpoints) > 1:
         raise TrainingError(
-            f"none of the {len(found)} checkpoints in {folder} is whole; remove the folder to begin"
-            " anew",
+            f"none of the {len(checkpoints)} checkpoints in {folder} is whole; remove the folder to"
+            " begin anew",
             folder=folder,
         )
     return None
@@ -196,8 +196,8 @@ def _metrics(history: list[dict[str, float]]) -> pd.DataFrame:
     for line in history:
         row = by_step.setdefault(line["step"], {"step": line["step"]})
         row.update({names[name]: value for name, value in line.items() if name in names})
-    made = pd.DataFrame(list(by_step.values())).reindex(columns=["step", *names.values()])
-    return made[made[["loss", "held_out_accuracy"]].notna().any(axis=1)].reset_index(drop=True)
+    table = pd.DataFrame(list(by_step.values())).reindex(columns=["step", *names.values()])
+    return table[table[["loss", "held_out_accuracy"]].notna().any(axis=1)].reset_index(drop=True)
 
 
 def _card(

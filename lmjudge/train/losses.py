@@ -46,12 +46,14 @@ class ByLength(torch.utils.data.Sampler[int]):
         for start in range(0, len(order), many):
             some = sorted(order[start : start + many], key=self.lengths.__getitem__)
             steps += [some[at : at + self.step] for at in range(0, len(some), self.step)]
-        short = [one for one in steps if len(one) < self.step]  # stays last: batches are cut alike
-        full = [one for one in steps if len(one) == self.step]
+        short = [
+            step for step in steps if len(step) < self.step
+        ]  # stays last: batches are cut alike
+        full = [step for step in steps if len(step) == self.step]
         for at in torch.randperm(len(full), generator=drawn).tolist():
             yield from full[at]
-        for one in short:
-            yield from one
+        for step in short:
+            yield from step
 
 
 def tokens_of(item: Item) -> int:
@@ -196,10 +198,10 @@ class Classified(Fitted):
 
     def judged(self, model: Any, inputs: Any) -> Judged:
         """Return a batch's loss, the votes that its likeliest classes meet, and all its votes."""
-        made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         votes = inputs["votes"]
-        loss = -(votes * functional.log_softmax(made.logits.float(), dim=-1)).sum()
-        right = votes.gather(1, made.logits.argmax(dim=-1, keepdim=True)).sum()
+        loss = -(votes * functional.log_softmax(output.logits.float(), dim=-1)).sum()
+        right = votes.gather(1, output.logits.argmax(dim=-1, keepdim=True)).sum()
         return loss, float(right), int(votes.sum())
 
     @staticmethod
@@ -219,9 +221,9 @@ class Answering(Fitted):
         """Return the loss of a batch, how many of the assistant's tokens were foreseen, of how
         many.
         """
-        made = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         said = inputs["weight"][:, 1:].bool()
-        logits, label = made.logits[:, :-1][said].float(), inputs["input_ids"][:, 1:][said]
+        logits, label = output.logits[:, :-1][said].float(), inputs["input_ids"][:, 1:][said]
         loss = functional.cross_entropy(logits, label, reduction="sum")
         return loss, float((logits.argmax(dim=-1) == label).sum()), len(label)
 
@@ -241,6 +243,6 @@ class Answering(Fitted):
 
 def _padded(tokenizer: Any, ids: list[list[int]]) -> dict[str, torch.Tensor]:
     longest, pad = max(map(len, ids)), tokenizer.pad_token_id
-    rows = [one + [pad] * (longest - len(one)) for one in ids]
-    mask = [[1] * len(one) + [0] * (longest - len(one)) for one in ids]
+    rows = [tokens + [pad] * (longest - len(tokens)) for tokens in ids]
+    mask = [[1] * len(tokens) + [0] * (longest - len(tokens)) for tokens in ids]
     return {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)}

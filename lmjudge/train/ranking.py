@@ -60,8 +60,8 @@ def reward_answers(
         for question, answer in zip(lineup["question"], lineup["answer"], strict=True)
     )
     got = [(key, *_read(reply)) for key, reply in store.ask(asked, endpoint)]
-    made = lineup[["question_id", "model", "sample"]].reset_index(drop=True)
-    return made.assign(
+    table = lineup[["question_id", "model", "sample"]].reset_index(drop=True)
+    return table.assign(
         reward_model=name,
         reward=pd.Series([reward for _, reward, _ in got], dtype=float),
         truncated=pd.Series([cut for *_, cut in got], dtype=int),

@@ -167,8 +167,8 @@ def train_judge(
     )
     # A classifier need not be asked for a letter.
     judge = Judge(prompt, "being trained", output_format="[[A]]" if "{" in prompt else None)
-    told = [_vote_items(some, pairings, judge, tokenizer, most) for some in (votes, held_out)]
-    (items, cut, excluded), (held_items, _, _) = told
+    parts = [_vote_items(some, pairings, judge, tokenizer, most) for some in (votes, held_out)]
+    (items, cut, excluded), (held_items, _, _) = parts
     if sum(any(item["votes"][at] for item in items) for at in range(3)) < 2:
         raise TrainingError(
             f"the {len(votes)} votes to learn from all say the same; give votes of two kinds",

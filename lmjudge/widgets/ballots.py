@@ -92,9 +92,9 @@ def _mended(path: Path, file: IO[bytes]) -> list[Vote]:
     """Return the votes of a file open for writing, whose last line then is whole."""
     file.seek(0)
     body = file.read()
-    votes, whole = _votes(path, body)
-    os.ftruncate(file.fileno(), whole)
-    if whole and not body[:whole].endswith(b"\n"):
+    votes, size = _votes(path, body)
+    os.ftruncate(file.fileno(), size)
+    if size and not body[:size].endswith(b"\n"):
         file.write(b"\n")
     return votes
 

@@ -177,10 +177,12 @@ class Browser:
         rows.
         """
         rows = self.judged.iloc[among[self.case_of[among] == case]]
-        one = self.judged.iloc[self.first_rows[case]]
-        question = self.questions.get(str(one["question_id"]), {})
-        models = [one["model_a"], one["model_b"]] if self.games else list(pd.unique(rows["model"]))
-        turn = int(one["turn"]) if pd.notna(one["turn"]) else 1
+        first = self.judged.iloc[self.first_rows[case]]
+        question = self.questions.get(str(first["question_id"]), {})
+        models = (
+            [first["model_a"], first["model_b"]] if self.games else list(pd.unique(rows["model"]))
+        )
+        turn = int(first["turn"]) if pd.notna(first["turn"]) else 1
         return {
             "label": self.label(case),
             "question": _shown_turns(question.get("turns"), turn),
@@ -188,7 +190,9 @@ class Browser:
             "answers": [
                 {
                     "model": clean_text(str(model)),
-                    "turns": _shown_turns(self.answers.get((str(one["question_id"]), model)), turn),
+                    "turns": _shown_turns(
+                        self.answers.get((str(first["question_id"]), model)), turn
+                    ),
                 }
                 for model in models
             ],
@@ -264,18 +268,18 @@ class Browser:
     @cached_property
     def _said(self) -> list[str]:
         """What is each row's own, for the search: judgment, key, and of a score its answer."""
-        whole = []
+        texts_of_cases = []
         for row in self.judged[
             ["text", "key", "question_id", *_sides(self.games)[:1]]
         ].itertuples():
-            texts = [one for one in (row.text, row.key) if isinstance(one, str)]
+            texts = [text for text in (row.text, row.key) if isinstance(text, str)]
             own = [] if self.games else self.answers.get((str(row.question_id), row.model), [])
-            whole.append("\n".join([*texts, *own]).casefold())
-        return whole
+            texts_of_cases.append("\n".join([*texts, *own]).casefold())
+        return texts_of_cases
 
     @cached_property
     def _read(self) -> list[str]:
-        whole = []
+        texts_of_cases = []
         for case in range(len(self.first_rows)):
             row = self.judged.iloc[self.first_rows[case]]
             asked = self.questions.get(str(row["question_id"]), {})
@@ -283,8 +287,8 @@ class Browser:
             if self.games:
                 for model in (row["model_a"], row["model_b"]):
                     texts += self.answers.get((str(row["question_id"]), model), [])
-            whole.append("\n".join(texts).casefold())
-        return whole
+            texts_of_cases.append("\n".join(texts).casefold())
+        return texts_of_cases
 
     def _holds(self, words: str) -> np.ndarray:
         """Return which rows hold the words: in the judgment or its key, the question or the

@@ -36,7 +36,7 @@ def cases_of(pairings: pd.DataFrame, turns: tuple[int, ...]) -> list[Case]:
         for turn in turns:
             if turn > min(len(asked), len(said_a), len(said_b)):
                 continue
-            one, two = tuple(said_a[:turn]), tuple(said_b[:turn])
+            left, right = tuple(said_a[:turn]), tuple(said_b[:turn])
             known = of.item() if hasattr(of, "item") else of
-            cases.append(Case(known, turn, tuple(asked[:turn]), (str(a), str(b)), (one, two)))
+            cases.append(Case(known, turn, tuple(asked[:turn]), (str(a), str(b)), (left, right)))
     return cases

@@ -28,8 +28,8 @@ def bundle(shown: Shows, panels: list[Any] | None = None) -> Any:
         add = f"pip install jupyterlab ipywidgets anywidget ({error.name} is missing)"
         text = f"{shown!r}\nto see it here: {add}"
         return {"text/plain": text}
-    made = panel(shown.state, shown.act)
+    widget = panel(shown.state, shown.act)
     if panels is not None:
-        panels.append(made)
-    data, rest = made._repr_mimebundle_() or ({}, {})
+        panels.append(widget)
+    data, rest = widget._repr_mimebundle_() or ({}, {})
     return data | {"text/plain": repr(shown)}, rest

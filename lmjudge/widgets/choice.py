@@ -56,7 +56,7 @@ def choice_page(choice: Choice, *, title: str = "Choose a judge") -> str:
 
 def choice_markdown(choice: Choice, *, title: str = "Choose a judge") -> str:
     """Return the answer as Markdown: the sentences, then every table under its heading."""
-    lines = [f"# {title}\n", *(f"- {in_markdown(found.text)}" for found in choice.findings), ""]
+    lines = [f"# {title}\n", *(f"- {in_markdown(finding.text)}" for finding in choice.findings), ""]
     lines += [f"{in_markdown(note.text)}\n" for note in choice.notes]
     for name, table in choice.tables.items():
         if len(table):

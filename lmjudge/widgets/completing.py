@@ -22,9 +22,9 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
     @context_matcher()
     def matcher(context: CompletionContext) -> dict[str, Any]:
-        found = _OPEN.search(context.text_until_cursor)
-        begun = found[3] if found else ""
-        known = [] if found is None else names_for(found[1])
+        match = _OPEN.search(context.text_until_cursor)
+        begun = match[3] if match else ""
+        known = [] if match is None else names_for(match[1])
         fits = [SimpleCompletion(name, type="param") for name in known if name.startswith(begun)]
         return {"completions": fits, "suppress": bool(fits), "matched_fragment": begun}
 

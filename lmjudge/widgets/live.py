@@ -61,8 +61,10 @@ class Arena(Ballot):
         path: str | os.PathLike[str],
         seed: int = 0,
     ) -> None:
-        answerers = [Answerer(one) if isinstance(one, str) else one for one in endpoints]
-        self.answerers = {one.name: one for one in answerers}
+        answerers = [
+            Answerer(answerer) if isinstance(answerer, str) else answerer for answerer in endpoints
+        ]
+        self.answerers = {answerer.name: answerer for answerer in answerers}
         self.endpoints = dict(zip(self.answerers, endpoints.values(), strict=False))
         if len(self.answerers) < 2 or len(self.answerers) < len(endpoints):
             raise ValueError(
@@ -253,8 +255,8 @@ class Arena(Ballot):
             earlier = self.before.get(case.pair)
             before = self.said[earlier.pair] if earlier else ((), ())
             said = ((*before[0], self.partial[0]), (*before[1], self.partial[1]))
-        whole = Case(case.question_id, case.turn, case.question, case.models, said)
-        return super().read_by_voter(whole)
+        case_of_talk = Case(case.question_id, case.turn, case.question, case.models, said)
+        return super().read_by_voter(case_of_talk)
 
     def _add(
         self, question: dict[Any, Any], pairs: Sequence[tuple[str, str]] | None = None
@@ -281,9 +283,9 @@ class Arena(Ballot):
             if self.panels and hasattr(endpoint, "heard"):
                 endpoint = replace(endpoint, heard=heard)
             answerer = self.answerers[case.models[side]]
-            made = generate(question, answerer, store=self.store, endpoint=endpoint)
-            self.partial[side] = (made["turns"].iloc[0] or [""])[-1]
-            return dict(made.iloc[0])
+            answers = generate(question, answerer, store=self.store, endpoint=endpoint)
+            self.partial[side] = (answers["turns"].iloc[0] or [""])[-1]
+            return dict(answers.iloc[0])
 
         try:
             with ThreadPoolExecutor(2) as both:

@@ -39,7 +39,7 @@ def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> 
 
     What was wrong with it stands in the state's `error`; nothing that a browser sends can raise.
     """
-    made = Panel(state=state())
+    widget = Panel(state=state())
 
     def told(_: object, message: object, buffers: object) -> None:
         error = {}
@@ -48,9 +48,9 @@ def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> 
         except _WRONG as wrong:
             error = {"error": str(wrong)}
         try:
-            made.show(lambda: state() | error)
+            widget.show(lambda: state() | error)
         except _WRONG as wrong:  # what a person did stands; it cannot be shown how it goes on
-            made.state = made.state | {"error": str(wrong)}
+            widget.state = widget.state | {"error": str(wrong)}
 
-    made.on_msg(told)
-    return made
+    widget.on_msg(told)
+    return widget

@@ -74,8 +74,8 @@ def _reasons(judged: pd.DataFrame) -> pd.DataFrame:
     verdict = "winner" if "winner" in judged.columns else "score"
     lost = judged[judged[verdict].isna()]
     counts = lost.assign(reason=lost["reason"].fillna("no_verdict")).groupby(["judge", "reason"])
-    found = counts.size().reset_index(name="rows")
-    return found.assign(of=found["judge"].map(judged["judge"].value_counts()))
+    table = counts.size().reset_index(name="rows")
+    return table.assign(of=table["judge"].map(judged["judge"].value_counts()))
 
 
 def table_html(title: str, table: pd.DataFrame) -> str:

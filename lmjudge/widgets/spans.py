@@ -55,20 +55,28 @@ def verdict_spans(
             masked = masked[:start] + filler * (end - start) + masked[end:]
         return read(parser, masked, finish_reason, form, (1, 10))
 
-    found = [match.span() for match in _LOOKED_FOR.get(parser, _BRACKETS).finditer(text)]
+    candidates = [match.span() for match in _LOOKED_FOR.get(parser, _BRACKETS).finditer(text)]
     # A judgment that repeats itself for pages is looked through at its ends.
-    found = found if len(found) <= _MOST else [*found[: _MOST // 2], *found[-_MOST // 2 :]]
-    whole = verdict_without([])
-    if deciding := [span for span in found if verdict_without([span]) != whole]:
+    candidates = (
+        candidates
+        if len(candidates) <= _MOST
+        else [*candidates[: _MOST // 2], *candidates[-_MOST // 2 :]]
+    )
+    verdict = verdict_without([])
+    if deciding := [span for span in candidates if verdict_without([span]) != verdict]:
         return deciding
     alike: dict[str, list[tuple[int, int]]] = {}
-    for start, end in found:
+    for start, end in candidates:
         alike.setdefault(text[start:end], []).append((start, end))
-    if deciding := [spans[0] for spans in alike.values() if verdict_without(spans) != whole]:
+    if deciding := [spans[0] for spans in alike.values() if verdict_without(spans) != verdict]:
         return deciding[:1]
-    if verdict_without(found) == whole:
+    if verdict_without(candidates) == verdict:
         return []
-    enough = (span for span in found if verdict_without([s for s in found if s != span]) == whole)
+    enough = (
+        span
+        for span in candidates
+        if verdict_without([s for s in candidates if s != span]) == verdict
+    )
     return list(islice(enough, 1))
 
 

@@ -106,8 +106,8 @@ class Ballot:
         self._read_votes()
 
     def __repr__(self) -> str:
-        told = f"{self.done} of {len(self.cases)} voted on, in {self.path.name}"
-        return f"Ballot of {self.voter}: {told}"
+        text = f"{self.done} of {len(self.cases)} voted on, in {self.path.name}"
+        return f"Ballot of {self.voter}: {text}"
 
     def _repr_mimebundle_(self, **_: object) -> Any:
         return bundle(self)
@@ -288,8 +288,8 @@ class Ballot:
         elif message.get("finish"):
             self.finish()
         elif "opinion" in message and self.waiting:
-            told = message["opinion"]
-            self.think(reasonable=bool(told["reasonable"]), change=bool(told["change"]))
+            opinion = message["opinion"]
+            self.think(reasonable=bool(opinion["reasonable"]), change=bool(opinion["change"]))
         elif (case := self.current) and message.get("place") == self._place(case):
             self.cast(message["choice"])
 
@@ -335,8 +335,8 @@ class Ballot:
     def _drawn(self, what: str, case: Case) -> str:
         """Return a number in hex, drawn for a case: the same in every session."""
         of, turn, models = case.pair
-        whole = repr((self.seed, self.voter, what, of, turn, sorted(models)))
-        return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+        seed = repr((self.seed, self.voter, what, of, turn, sorted(models)))
+        return hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _same(vote: Mapping[str, Any]) -> object:

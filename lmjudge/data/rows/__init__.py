@@ -54,14 +54,14 @@ def shipped(source: Any, kind: str) -> pd.DataFrame | None:
     if name is None or str(source) != name or path.name not in digests():
         return None
     content = path.read_bytes()
-    expected, found = digests()[path.name], hashlib.sha256(content).hexdigest()
-    if found != expected:
+    expected, digest = digests()[path.name], hashlib.sha256(content).hexdigest()
+    if digest != expected:
         raise WrongHash(
-            f"{path} has the SHA-256 {found}, not {expected} as shipped; reinstall lmjudge, or"
+            f"{path} has the SHA-256 {digest}, not {expected} as shipped; reinstall lmjudge, or"
             " restore the file",
             path=path,
             expected=expected,
-            found=found,
+            found=digest,
         )
     return _read(content, kind, name)
 
@@ -69,7 +69,7 @@ def shipped(source: Any, kind: str) -> pd.DataFrame | None:
 def sources(kind: str | None = None) -> list[str]:
     """Return the names of the sources that ship rows, or rows of this kind, sorted."""
     parts = [name.removesuffix(".csv").rpartition(".") for name in digests()]
-    return sorted({stem for stem, _, found in parts if kind in (None, found)})
+    return sorted({stem for stem, _, kind_of_file in parts if kind in (None, kind_of_file)})
 
 
 @cache
@@ -92,6 +92,6 @@ def _read(content: bytes, kind: str, source: str) -> pd.DataFrame:
         table["published"] = pd.to_numeric(table["published"])
     if "key" in table.columns:
         table["asked"] = table["asked"].fillna(table["key"]) if "asked" in table else table["key"]
-    made = frame(kind, table)
-    made.attrs["source"] = source
-    return made
+    rows = frame(kind, table)
+    rows.attrs["source"] = source
+    return rows

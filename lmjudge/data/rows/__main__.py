@@ -76,9 +76,9 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sums = []
     for name, table in sorted(tables(), key=lambda item: item[0]):
-        made = content(name, table)
-        (folder / f"{name}.csv").write_bytes(made)
-        sums.append(f"{hashlib.sha256(made).hexdigest()}  {name}.csv\n")
+        body = content(name, table)
+        (folder / f"{name}.csv").write_bytes(body)
+        sums.append(f"{hashlib.sha256(body).hexdigest()}  {name}.csv\n")
     (folder / "SHA256SUMS").write_text("".join(sums), encoding="utf-8", newline="\n")
 
 

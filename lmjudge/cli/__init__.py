@@ -1,4 +1,4 @@
-"""The command line: it only parses, calls and prints."""
+"""The command line: parse arguments, call the library, print."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ notebooks:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code of `lmjudge ...`: 0, 1 where something failed or differs, 2 for usage."""
+    """Run `lmjudge ...` and return its exit code: 1 if something failed or differs, 2 for usage."""
     parsed = _parser().parse_args(arguments)
     parsed.command = shlex.join(["lmjudge", *(sys.argv[1:] if arguments is None else arguments)])
     try:
@@ -63,11 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"lmjudge: {error}", sys.stderr)
         return 1
     except BrokenPipeError:
-        # The reader (head, less) has closed: nothing is left to say, nor to complain about.
+        # The reader of the pipe (head, less) has closed it, which is no error.
         sys.stdout = None
         return 1
     except KeyboardInterrupt:
-        say("lmjudge: interrupted; what was finished is kept", sys.stderr)
+        say("lmjudge: interrupted; finished replies and files are kept", sys.stderr)
         return 130
 
 
@@ -115,15 +115,15 @@ def _parser() -> argparse.ArgumentParser:
     def verb(
         name: str, call: Any, says: str, parent: Any = verbs, epilog: str = ""
     ) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = parent.add_parser(
+        command: argparse.ArgumentParser = parent.add_parser(
             name,
             help=says,
             description=says,
             epilog=epilog,
             formatter_class=options.Help,
         )
-        made.set_defaults(call=call, wrong=made.error)
-        return made
+        command.set_defaults(call=call, wrong=command.error)
+        return command
 
     again = verb(
         "reproduce",
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         "-p",
         action="append",
         default=[],
-        type=_pair,
+        type=_parameter,
         metavar="name=value",
         help="Set a notebook parameter. Repeat for several.",
     )
@@ -173,8 +173,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="Skip notebooks whose cells, parameters, data, records and code did not change.",
     )
-    for one in (again, run):
-        one.add_argument("--open", action="store_true", help="Open the report in the browser.")
+    for command in (again, run):
+        command.add_argument("--open", action="store_true", help="Open the report in the browser.")
     check = verb(
         "check", reporting.check, "Compare the tables in reports/ with the published numbers."
     )
@@ -186,34 +186,37 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan = verb("plan", None, "Show the calls a run would make and their cost. Makes no call.")
     batch = verb("batch", None, "Use OpenAI's Batch API: half the price, within a day.")
-    deeds = batch.add_subparsers(metavar="command", required=True)
-    export = verb("export", None, "Write the requests that the store lacks to a file.", deeds)
+    batches = batch.add_subparsers(metavar="command", required=True)
+    export = verb("export", None, "Write the requests that the store lacks to a file.", batches)
     export.add_argument("file", type=Path, help=".jsonl file to write. Further files are numbered.")
     parents = {"plan": plan, "export": export}
     shared = {
-        deed: one.add_subparsers(metavar="command", required=True) for deed, one in parents.items()
+        deed: parser.add_subparsers(metavar="command", required=True)
+        for deed, parser in parents.items()
     }
     for deed, parent in {"ask": verbs, **shared}.items():
         says = "Ask a model to answer questions."
         generate = verb("generate", judging.generate, says, parent, options.GENERATING)
         options.generating(generate)
-        # Twenty lines of options would bury the one that says what is wrong.
+        # A usage of twenty lines of options would hide the error below it.
         generate.usage = "%(prog)s [questions] (--model | --local) NAME [options: --help]"
         says = "Ask judges for verdicts on answers."
         judge = verb("judge", judging.judge, says, parent, options.JUDGING)
         options.judging(judge)
         judge.usage = "%(prog)s questions [answers ...] (--judge | --local) NAME [options: --help]"
-        for one in (generate, judge):
-            one.set_defaults(deed=deed)
-    submit = verb("submit", batching.submit, "Send files of requests. Sends each file once.", deeds)
+        for command in (generate, judge):
+            command.set_defaults(deed=deed)
+    submit = verb(
+        "submit", batching.submit, "Send files of requests. Sends each file once.", batches
+    )
     submit.add_argument("files", nargs="+", type=Path, metavar="file")
-    collect = verb("collect", batching.collect, "Add a batch's results to the store.", deeds)
+    collect = verb("collect", batching.collect, "Add a batch's results to the store.", batches)
     collect.add_argument("file", type=Path, help="File that was sent.")
     collect.add_argument(
         "results", nargs="*", type=Path, help="Results that you downloaded already."
     )
-    for one in (submit, collect):
-        options.serving(one)
+    for command in (submit, collect):
+        options.serving(command)
     show = verb("show", showing.show, "Show judgments as tables.", epilog=options.SHOWING)
     options.showing(show)
     says = "Recommend one of several judges, from people's votes."
@@ -272,7 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _parameter(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not name=value")

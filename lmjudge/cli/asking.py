@@ -1,4 +1,4 @@
-"""One run of asking: planned, asked through the store, written, and told of, however it ends."""
+"""One run of a command that asks: plan, ask through the store, write, and report."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from lmjudge.store import Store
 
 _AT_ONCE = 500
-_ELSEWHERE = ("not_asked", "other_shard")  # rows that are no failures: they are yet to be asked
+_ELSEWHERE = ("not_asked", "other_shard")  # rows without a reply so far, which are no failures
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a command would ask of a store: its plans, its requests, the asking, the writing."""
+    """The four steps of a command: plan, list the requests, ask for replies, write files."""
 
     plans: Callable[[Any], Sequence[Plan]]
     requests: Callable[[Any], Iterable[Request]]
@@ -41,7 +41,7 @@ class Run:
 
 
 class Held:
-    """A store that gives what it has, and a Failure (`not_asked`) for all else."""
+    """A store that returns the replies it holds, and a Failure (`not_asked`) for the others."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -49,17 +49,17 @@ class Held:
     def ask(
         self, requests: Iterable[Request], endpoint: Endpoint | None = None
     ) -> Iterator[tuple[str, Reply | Failure]]:
-        """The (key, reply) of each request; nobody is asked."""
+        """Yield the (key, reply) of each request. Make no call."""
         from lmjudge.records import Failure
 
         missing, source = Failure("not_asked", "not asked yet", attempts=0), iter(requests)
         while some := list(islice(source, _AT_ONCE)):
-            found = self.store.look_up(request.key for request in some)
-            yield from ((request.key, found.get(request.key, missing)) for request in some)
+            replies = self.store.look_up(request.key for request in some)
+            yield from ((request.key, replies.get(request.key, missing)) for request in some)
 
 
 def endpoint_of(parsed: argparse.Namespace) -> Any:
-    """The endpoint that the arguments name: a model on this machine, or a server."""
+    """Return the endpoint that the arguments name: a local model or a server."""
     most = parsed.concurrency
     if parsed.local:
         from lmjudge.endpoints.local import LocalEndpoint
@@ -82,12 +82,12 @@ def text_of(file: Path) -> str:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataMissing(
-            f"{file} cannot be read ({error}); give a text file", source=str(file), path=file
+            f"cannot read {file} ({error}); give a text file in UTF-8", source=str(file), path=file
         ) from error
 
 
 def provider_of(parsed: argparse.Namespace) -> str | None:
-    """Return what sets apart the requests to a local model under a chat template of your own."""
+    """Return the provider of a local model with your own chat template, None without one."""
     if not parsed.chat_template:
         return None
     digest = hashlib.sha256(text_of(parsed.chat_template).encode()).hexdigest()
@@ -108,7 +108,7 @@ def server_of(parsed: argparse.Namespace, **options: Any) -> OpenAIEndpoint:
 
 
 def planned(parsed: argparse.Namespace, run: Run) -> int:
-    """Tells what a run would ask; nothing is asked."""
+    """Print the plan of a run. Make no call."""
     from lmjudge.store import Store
 
     with closing(Store(parsed.store)) as store:
@@ -121,7 +121,7 @@ def planned(parsed: argparse.Namespace, run: Run) -> int:
 
 
 def exported(parsed: argparse.Namespace, run: Run) -> int:
-    """Writes the requests that the store lacks as files of OpenAI's Batch API."""
+    """Write the requests that the store lacks to files for OpenAI's Batch API."""
     from lmjudge.endpoints.batch import export_batch
     from lmjudge.store import Shard, Store
 
@@ -135,47 +135,47 @@ def exported(parsed: argparse.Namespace, run: Run) -> int:
     for file in files:
         say(f"written: {file}; send it with: lmjudge batch submit {shlex.quote(str(file))}")
     if not files:
-        say("nothing is missing in the store: no file is written")
+        say("the store has all replies; no file written")
     return 0
 
 
 def asked(parsed: argparse.Namespace, run: Run) -> int:
-    """Asks for what is missing, writes what there is, and tells of it; 1 unless all is there."""
+    """Ask for the missing replies, write the rows, and report; return 1 if a row has no reply."""
     from lmjudge.endpoints.budget import Budget
     from lmjudge.errors import EndpointStopped
     from lmjudge.store import Store
 
     with closing(Store(parsed.store, mode="record")) as store:
-        # All that is wrong with questions, answers and prompts shows here, before the first call.
+        # Planning finds what is wrong with questions, answers and prompts before the first call.
         for plan in run.plans(_part(parsed, store)):
             say(str(plan))
-        purse = Budget(endpoint_of(parsed), dollars=parsed.budget, calls=parsed.max_calls)
+        endpoint = Budget(endpoint_of(parsed), dollars=parsed.budget, calls=parsed.max_calls)
         code = 0
         try:
             with _until_terminated():
-                made = run.ask(_part(parsed, store), purse)
-        except (EndpointStopped, KeyboardInterrupt) as stop:
-            code = 130 if isinstance(stop, KeyboardInterrupt) else 1
-            code = 143 if isinstance(stop, _Terminated) else code
-            say(f"lmjudge: stopped: {str(stop) or 'interrupted'}", sys.stderr)
-            made = run.ask(_part(parsed, Held(store)), None)
-        there = made[~made["reason"].isin(_ELSEWHERE)]
-        files = run.write(there, store) if len(there) else []
-        _tell(store, made, there, files)
-        waits = "not_asked" in set(made["reason"])
+                rows = run.ask(_part(parsed, store), endpoint)
+        except (EndpointStopped, KeyboardInterrupt) as error:
+            code = 130 if isinstance(error, KeyboardInterrupt) else 1
+            code = 143 if isinstance(error, _Terminated) else code
+            say(f"lmjudge: stopped: {str(error) or 'interrupted'}", sys.stderr)
+            rows = run.ask(_part(parsed, Held(store)), None)
+        finished = rows[~rows["reason"].isin(_ELSEWHERE)]
+        files = run.write(finished, store) if len(finished) else []
+        _tell(store, rows, finished, files)
+        waits = "not_asked" in set(rows["reason"])
         if code or store.failures or waits:
-            stuck = code == 1 and not store.kept  # the same command would stop where this did
+            stuck = code == 1 and not store.kept  # the same command would stop at the same place
             say(f"{'once that is mended, ' if stuck else ''}to go on: {_shareable(parsed)}")
         return code or int(bool(store.failures) or waits)
 
 
 class _Terminated(KeyboardInterrupt):
-    """The process was told to end (SIGTERM), as job queues do."""
+    """The process received SIGTERM, as from a job queue."""
 
 
 @contextmanager
 def _until_terminated() -> Iterator[None]:
-    """Take SIGTERM as an interrupt: what is kept is written, and the way to go on is printed."""
+    """Handle SIGTERM as an interrupt: write the replies so far, and print how to go on."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -191,7 +191,7 @@ def _until_terminated() -> Iterator[None]:
 
 
 def _shareable(parsed: argparse.Namespace) -> str:
-    """Return the command that was given, without the values of its headers and without secrets."""
+    """Return the command line without the values of its headers and without secrets."""
     from lmjudge.report.executing import SECRET_NAME, without_secrets
 
     command = str(parsed.command)
@@ -209,10 +209,10 @@ def _part(parsed: argparse.Namespace, store: Any) -> Any:
     return Shard(store, *parsed.shard) if parsed.shard else store
 
 
-def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence[Path]) -> None:
+def _tell(store: Store, rows: pd.DataFrame, finished: pd.DataFrame, files: Sequence[Path]) -> None:
     failed = store.failures
-    flying = store.requests - store.kept - failed.total()  # when the run stopped
-    cut = f", {flying:,} stopped without a reply, {store.kept:,} kept" if flying > 0 else ""
+    unanswered = store.requests - store.kept - failed.total()  # when the run stopped
+    cut = f", {unanswered:,} stopped without a reply, {store.kept:,} kept" if unanswered > 0 else ""
     say(
         f"asked for {store.hits + store.misses:,} replies: {store.hits:,} from the store,"
         f" {store.calls:,} calls, {failed.total():,} failed{_counts(failed)}{cut}; {_spent(store)}"
@@ -223,49 +223,55 @@ def _tell(store: Store, made: pd.DataFrame, there: pd.DataFrame, files: Sequence
             f"{_counts(store.unanswered)}; the server may charge for those attempts too"
         )
     if store.served:
-        say(f"the server answered as another model than was asked for{_counts(store.served)}")
+        say(f"the server reports another model than you asked for{_counts(store.served)}")
     if store.cut_prompts:
         say(
-            f"the server counts too few prompt tokens in {store.cut_prompts:,} replies; it may have"
-            " cut the prompts: raise its context length (Ollama: num_ctx)"
+            f"the server counts too few prompt tokens in {store.cut_prompts:,} replies and may"
+            " have cut the prompts; raise its context length (Ollama: num_ctx)"
         )
     if store.last_failure is not None:
-        say(f"the last that failed: {store.last_failure.message}")
-    from lmjudge.frames import without_labels
-
-    column = next((name for name in ("winner", "score", "turns") if name in made), "turns")
-    lost = there[there[column].isna()]
-    lost = (lost if column == "turns" else without_labels(lost))["reason"].fillna("no_verdict")
-    if len(lost):
-        what = "answer" if column == "turns" else "verdict"
-        say(f"{len(lost):,} of {len(there):,} rows without {what}{_counts(Counter(lost))}")
-    if column == "turns" and "length" in set(there["finish_reason"]):
-        count = int((there["finish_reason"] == "length").sum())
-        say(
-            f"{count:,} of {len(there):,} answers were cut off at the longest reply; raise"
-            " --max-tokens: judge leaves them out unless --include-unfinished"
-        )
-    if "no_verdict" in set(lost):
-        say(
-            "no_verdict: the parser reads none in the reply; see `text`, take another --parser, or"
-            " draw again with --redo no_verdict"
-        )
-    other = "other_shard" in set(made["reason"])
-    for reason, told in zip(_ELSEWHERE, ("not answered yet", "of other shards"), strict=True):
-        if rest := int((made["reason"] == reason).sum()):
-            say(f"{rest:,} of {len(made):,} rows are {told}")
+        say(f"last failure: {store.last_failure.message}")
+    _tell_of_rows(finished)
+    for reason, state in zip(_ELSEWHERE, ("not answered yet", "of other shards"), strict=True):
+        if rest := int((rows["reason"] == reason).sum()):
+            say(f"{rest:,} of {len(rows):,} rows are {state}")
     for file in files:
         say(f"written: {file}")
-    if other and not files:
-        say("a shard writes where --out says; merge the stores, then run without --shard")
+    if "other_shard" in set(rows["reason"]) and not files:
+        say("a shard writes a file only with --out; merge the stores, then run without --shard")
+
+
+def _tell_of_rows(finished: pd.DataFrame) -> None:
+    """Print how many rows lack an answer or a verdict, and why."""
+    from lmjudge.frames import without_labels
+
+    column = next((name for name in ("winner", "score", "turns") if name in finished), "turns")
+    missing = finished[finished[column].isna()]
+    if column != "turns":
+        missing = without_labels(missing)
+    missing = missing["reason"].fillna("no_verdict")
+    if len(missing):
+        what = "answer" if column == "turns" else "verdict"
+        say(f"{len(missing):,} of {len(finished):,} rows without {what}{_counts(Counter(missing))}")
+    if column == "turns" and "length" in set(finished["finish_reason"]):
+        count = int((finished["finish_reason"] == "length").sum())
+        say(
+            f"{count:,} of {len(finished):,} answers were cut off at the longest reply; raise"
+            " --max-tokens: judge leaves them out unless --include-unfinished"
+        )
+    if "no_verdict" in set(missing):
+        say(
+            "no_verdict: the parser found no verdict in the reply; read `text`, try another"
+            " --parser, or ask again with --redo no_verdict"
+        )
 
 
 def _spent(store: Store) -> str:
     if store.spent is None:
-        return "what they cost is unknown (give a table of prices in LMJUDGE_PRICES)"
+        return "cost unknown (set LMJUDGE_PRICES to a table of prices)"
     return f"${store.spent:,.4f} spent"
 
 
 def _counts(of: Counter[str]) -> str:
-    told = ", ".join(f"{reason} {number:,}" for reason, number in of.most_common())
-    return f" ({told})" if told else ""
+    counts = ", ".join(f"{reason} {number:,}" for reason, number in of.most_common())
+    return f" ({counts})" if counts else ""

@@ -1,4 +1,4 @@
-"""The verbs about judges: which one to use, whether a run passes, and what a new run changed."""
+"""The commands about judges: audit, gate and compare."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lmjudge.cli.options import read
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _SHOWN = "judge agreement spearman accuracy kappa error low high n guessing cove
 
 
 def audit(parsed: argparse.Namespace) -> int:
-    """Say which judge to use: print the answer and its table, and write a page where asked."""
+    """Recommend a judge: print the answer and its table, and write the page of --out."""
     from lmjudge.audit import choose_judge
     from lmjudge.data import load_answers
 
@@ -46,7 +47,7 @@ def audit(parsed: argparse.Namespace) -> int:
 
 
 def compare(parsed: argparse.Namespace) -> int:
-    """Say what a new run changed: flips, agreement with people, drift and cost."""
+    """Print what a new run changed: flips, agreement with people, drift and cost."""
     from lmjudge.audit import compare_runs
 
     old, new = (_judged(parsed, [run]) for run in (parsed.old, parsed.new))
@@ -58,7 +59,7 @@ def compare(parsed: argparse.Namespace) -> int:
 
 
 def gate(parsed: argparse.Namespace) -> int:
-    """Print a check a line in Markdown; 1 where one fails."""
+    """Print one check per line in Markdown; return 1 if one fails."""
     from lmjudge.audit import gate
     from lmjudge.report.files import write
     from lmjudge.widgets.choice import markdown_table
@@ -71,8 +72,6 @@ def gate(parsed: argparse.Namespace) -> int:
         parsed.wrong("give --min-agreement, --max-position-bias or --max-no-verdict")
     if parsed.min_agreement is not None and parsed.votes is None:
         parsed.wrong("--min-agreement needs people's votes: --votes FILE")
-    if parsed.out and parsed.out.suffix != ".md":
-        parsed.wrong(f"--out {parsed.out}: a gate writes Markdown, a .md file")
     judged = _judged(parsed, parsed.files)
     table = gate(judged, _people(parsed, judged) if parsed.votes else None, **thresholds)
     text = markdown_table(table.assign(passed=table["passed"].map({True: "yes", False: "NO"})))
@@ -121,20 +120,9 @@ def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(
-    parsed: argparse.Namespace, load: Callable[..., pd.DataFrame], source: Any, **how: Any
+    parsed: argparse.Namespace, load: Callable[..., pd.DataFrame], source: Any, **options: Any
 ) -> pd.DataFrame:
-    """Return a frame of files; of --column, each file takes the columns that it has."""
-    from lmjudge.errors import DataError
-
-    columns, labels = dict(parsed.column), dict(parsed.label)
-    try:
-        return load(source, columns=columns, labels=labels, **how)
-    except DataError as error:
-        there = getattr(error, "columns", [])
-        part = {ours: theirs for ours, theirs in columns.items() if theirs in there}
-        if not there or len(part) == len(columns):
-            raise
-        return load(source, columns=part, labels=labels, **how)
+    return read(parsed, load, source, labels=dict(parsed.label), **options)
 
 
 def _store(parsed: argparse.Namespace) -> Store | None:
@@ -144,7 +132,7 @@ def _store(parsed: argparse.Namespace) -> Store | None:
 
 
 def _prices(judged: pd.DataFrame, store: Store | None) -> dict[str, float] | None:
-    """Return what a call of each judge has cost, of those whose price is known."""
+    """Return the mean cost of a call of each judge whose price is known, in dollars."""
     from lmjudge.audit import call_costs
 
     if store is None or judged["key"].isna().all():
@@ -155,8 +143,8 @@ def _prices(judged: pd.DataFrame, store: Store | None) -> dict[str, float] | Non
 
 def _tell(choice: Choice, table: str) -> None:
     """Print the sentences, the notes and one table."""
-    for found in (*choice.findings, *choice.notes):
-        say(f"- {found.text}")
+    for finding in (*choice.findings, *choice.notes):
+        say(f"- {finding.text}")
     say("")
     rows = choice.tables[table]
     names = [name for name in _SHOWN.split() if name in rows] if table == "ranking" else [*rows]

@@ -1,4 +1,4 @@
-"""The verbs of OpenAI's Batch API: submit and collect (for export, see `asking`)."""
+"""The commands of OpenAI's Batch API: submit and collect (`asking` has export)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lmjudge.cli.saying import say
 
 
 def submit(parsed: argparse.Namespace) -> int:
-    """Sends files of requests, each once."""
+    """Send files of requests, each once."""
     from lmjudge.endpoints.batch import submit_batch
     from lmjudge.store import Store
 
@@ -22,16 +22,16 @@ def submit(parsed: argparse.Namespace) -> int:
 
 
 def collect(parsed: argparse.Namespace) -> int:
-    """Keeps the results of a batch in the store; 1 while some are open or failed."""
+    """Add the results of a batch to the store; return 1 if some are open or failed."""
     from lmjudge.endpoints.batch import collect_batch
     from lmjudge.store import Store
 
     with closing(Store(parsed.store, mode="record")) as store:
-        came = collect_batch(parsed.file, store, server_of(parsed), results=parsed.results)
-    failed = ", ".join(f"{reason} {number:,}" for reason, number in came.failed.items())
+        result = collect_batch(parsed.file, store, server_of(parsed), results=parsed.results)
+    failed = ", ".join(f"{reason} {number:,}" for reason, number in result.failed.items())
     say(
-        f"{parsed.file}: {came.status}; {came.new:,} new replies, {came.known:,} known,"
-        f" {sum(came.failed.values()):,} failed{f' ({failed})' if failed else ''},"
-        f" {came.open:,} open"
+        f"{parsed.file}: {result.status}; {result.new:,} new replies, {result.known:,} known,"
+        f" {sum(result.failed.values()):,} failed{f' ({failed})' if failed else ''},"
+        f" {result.open:,} open"
     )
-    return int(bool(came.open or came.failed))
+    return int(bool(result.open or result.failed))

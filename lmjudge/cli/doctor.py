@@ -1,4 +1,4 @@
-"""The verb that says what is installed, where files are, and what is wrong."""
+"""The command that shows what is installed, where files are, and what is wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WAIT = 5.0  # seconds
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Print what is here, then each fault with the command that mends it; 1 if there is one."""
+    """Print the state, then each fault with the command that fixes it; return 1 if there is one."""
     faults = []
     for name, state, fault in [*_software(), *_folders(), *_data(), *_prices(), *_server(parsed)]:
         say(f"{name:10} {state}")
@@ -144,7 +144,7 @@ def _server(parsed: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
 
 
 def _answers(url: str, key: str, parsed: argparse.Namespace) -> tuple[str, str]:
-    """Return what the server says to a request for its list of models, and what is wrong."""
+    """Return the server's answer to a request for its list of models, and the fault."""
     import httpx2
 
     from lmjudge.endpoints.network import Network
@@ -164,7 +164,7 @@ def _answers(url: str, key: str, parsed: argparse.Namespace) -> tuple[str, str]:
     if status in (401, 403):
         return f"status {status}", f"{url} refuses the key; set OPENAI_API_KEY to a valid one"
     if status == 404:
-        return "answers, and lists no models", ""
+        return "answers, but lists no models", ""
     if status != 200:
         return f"status {status}", f"{url} answers with status {status}; check OPENAI_BASE_URL"
-    return "answers" + (", and takes the key" if key else ""), ""
+    return "answers" + (" and accepts the key" if key else ""), ""

@@ -1,4 +1,4 @@
-"""The verbs that ask models: generate and judge, and what they would ask."""
+"""The commands that ask models: generate and judge, and their plan and batch export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmjudge.cli.asking import Run, asked, endpoint_of, exported, planned, provider_of
-from lmjudge.cli.options import baseline_of, opponents
+from lmjudge.cli.options import baseline_of, opponents, read
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _DEEDS = {"ask": asked, "plan": planned, "export": exported}
 
 
 def generate(parsed: argparse.Namespace) -> int:
-    """Asks a model to answer questions; 1 where some have no answer."""
+    """Ask a model to answer questions; return 1 if some have no answer."""
     from lmjudge.data import save
     from lmjudge.data.writing import held_answers
     from lmjudge.generation import generate, next_requests
@@ -34,9 +34,9 @@ def generate(parsed: argparse.Namespace) -> int:
     from lmjudge.places import file_name
     from lmjudge.planning import plan
 
-    given = _questions(parsed)
-    parts, made = MAKING.get(parsed.recipe, (None, None))
-    questions = given if parts is None else parts(given)
+    source = _questions(parsed)
+    parts, assemble = MAKING.get(parsed.recipe, (None, None))
+    questions = source if parts is None else parts(source)
     answerer = _answerer(parsed)
 
     def plans(store: Any) -> Sequence[Plan]:
@@ -49,14 +49,14 @@ def generate(parsed: argparse.Namespace) -> int:
         return generate(questions, answerer, store=store, endpoint=endpoint, samples=parsed.samples)
 
     def write(answers: pd.DataFrame, store: Store) -> Sequence[Path]:
-        if made is not None:
-            whole = made(given, answers)
-            if whole.empty:
+        if assemble is not None:
+            produced = assemble(source, answers)
+            if produced.empty:
                 return _unusable(answers, parsed.recipe)
-            counts = whole["category"].value_counts(sort=False, dropna=False)
+            counts = produced["category"].value_counts(sort=False, dropna=False)
             say(f"questions: {', '.join(f'{name} {n:,}' for name, n in counts.items()) or 'none'}")
             _tell_replaced(file := parsed.out or Path(f"questions-{parsed.recipe}.jsonl"))
-            return [save(whole, file)]
+            return [save(produced, file)]
         if out and out.suffix == ".json":
             _tell_replaced(out)
             return [save(_instructions(questions, answers), out, "alpaca")]
@@ -65,30 +65,31 @@ def generate(parsed: argparse.Namespace) -> int:
     usual = "instructions-gpt4llm.json" if parsed.recipe == "gpt4llm" else "model_answer"
     out = parsed.out or (None if parsed.shard else Path(usual))
     if (
-        out and made is None and out.suffix != ".json" and parsed.deed == "ask"
-    ):  # what cannot be written to costs nothing
+        out and assemble is None and out.suffix != ".json" and parsed.deed == "ask"
+    ):  # find a file that cannot be written before paying
         own = out / f"{file_name(answerer.name)}.jsonl"
         held_answers(out if out.suffix == ".jsonl" else own)
     return _DEEDS[parsed.deed](parsed, Run(plans, requests, ask, write))
 
 
 def _instructions(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Return the answers that came, with the instruction and the input of each."""
+    """Return the answers that exist, with the instruction and the input of each."""
     from lmjudge.frames import COLUMNS
 
-    asked = _asked(questions).drop_duplicates("question_id")
-    came = answers.loc[answers["turns"].notna(), list(COLUMNS["answers"])]
-    return came.assign(turns=came["turns"].str[:1]).merge(asked, on="question_id", how="left")
+    instructions = _first_turns(questions).drop_duplicates("question_id")
+    answered = answers.loc[answers["turns"].notna(), list(COLUMNS["answers"])]
+    answered = answered.assign(turns=answered["turns"].str[:1])
+    return answered.merge(instructions, on="question_id", how="left")
 
 
-def _asked(questions: pd.DataFrame) -> pd.DataFrame:
+def _first_turns(questions: pd.DataFrame) -> pd.DataFrame:
     """Return the first turn of each question as its instruction, and its input."""
-    made = questions[["question_id"]].assign(instruction=questions["turns"].str[0], input="")
-    return made.assign(input=questions["input"].fillna("")) if "input" in questions else made
+    inputs = questions["input"].fillna("") if "input" in questions else ""
+    return questions[["question_id"]].assign(instruction=questions["turns"].str[0], input=inputs)
 
 
 def _save_pairs(parsed: argparse.Namespace, judgments: pd.DataFrame, lineup: pd.DataFrame) -> Path:
-    """Write the pairs that scores amount to, in Alpaca's format if the file is .json."""
+    """Write pairs of answers with unequal scores, in Alpaca's format if the file is .json."""
     from lmjudge.data import save
     from lmjudge.errors import FrameError
     from lmjudge.train import pairs_from_scores
@@ -103,13 +104,13 @@ def _save_pairs(parsed: argparse.Namespace, judgments: pd.DataFrame, lineup: pd.
         )
     if parsed.pairs.suffix != ".json":
         return save(pairs, parsed.pairs)
-    asked = _asked(_read(parsed, "load_questions", parsed.questions))
-    pairs = pairs.merge(asked.drop_duplicates("question_id"), on="question_id")
+    instructions = _first_turns(_read(parsed, "load_questions", parsed.questions))
+    pairs = pairs.merge(instructions.drop_duplicates("question_id"), on="question_id")
     return save(pairs, parsed.pairs, "alpaca")
 
 
 def judge(parsed: argparse.Namespace) -> int:
-    """Asks judges for their verdicts on answers; 1 where some requests failed."""
+    """Ask judges for verdicts on answers; return 1 if some requests failed."""
     import pandas as pd
 
     from lmjudge.data import save
@@ -161,11 +162,11 @@ def judge(parsed: argparse.Namespace) -> int:
 
 
 def _turns(parsed: argparse.Namespace, judge: Judge) -> Any:
-    """The turns to judge: as given, else those that the prompts show by number, else the last."""
+    """Return --turns, else the turns that the prompts show by number, else the last."""
     if parsed.turns and not set(parsed.turns) <= {"last", "all"}:
         numbers = [turn for turn in parsed.turns if isinstance(turn, int)]
         if len(numbers) < len(parsed.turns):
-            parsed.wrong("--turns takes numbers, or one of last and all")
+            parsed.wrong("--turns takes numbers, or last, or all")
         return tuple(numbers)
     if parsed.turns:
         return parsed.turns[-1]
@@ -175,7 +176,7 @@ def _turns(parsed: argparse.Namespace, judge: Judge) -> Any:
 
 def _tell_replaced(out: Path) -> None:
     if out.exists():
-        say(f"replaced: {out}, which was there before; --out names another file")
+        say(f"overwriting {out}; use --out for another file")
 
 
 def _add_answers(answers: pd.DataFrame, out: Path) -> list[Path]:
@@ -191,12 +192,12 @@ def _add_answers(answers: pd.DataFrame, out: Path) -> list[Path]:
 def _unusable(answers: pd.DataFrame, recipe: str) -> Sequence[Path]:
     from lmjudge.errors import FrameError
 
-    said = answers["turns"].dropna()
-    if said.empty:
-        return []  # that they failed is told of elsewhere
+    turns = answers["turns"].dropna()
+    if turns.empty:
+        return []  # the report of the run names the failures
     raise FrameError(
-        f"no question can be read in the {len(said)} replies to --recipe {recipe}, and no file is"
-        f" written; the first begins {said.iloc[0][0][:200]!r}; try another model, or --max-tokens",
+        f"found no question in the {len(turns)} replies to --recipe {recipe}; the first begins"
+        f" {turns.iloc[0][0][:200]!r}. Try another model or a larger --max-tokens.",
         rows=answers,
     )
 
@@ -207,38 +208,31 @@ def _questions(parsed: argparse.Namespace) -> pd.DataFrame:
 
     devises = parsed.recipe == "devise"
     if (parsed.questions is None and not devises) or (parsed.count and not devises):
-        parsed.wrong("QUESTIONS are needed; --recipe devise alone makes them, --count of each kind")
+        parsed.wrong(
+            "give QUESTIONS; only --recipe devise works without, and only it takes --count"
+        )
     if parsed.recipe in MAKING and (parsed.samples > 1 or parsed.shard):
-        parsed.wrong(f"--recipe {parsed.recipe} makes one set of questions: no --samples, --shard")
-    whole = _read(parsed, "load_questions", parsed.questions) if parsed.questions else None
+        parsed.wrong(
+            f"--recipe {parsed.recipe} writes one set of questions; leave out --samples and --shard"
+        )
+    questions = _read(parsed, "load_questions", parsed.questions) if parsed.questions else None
     if devises:
-        whole = kinds(parsed.count or 10, whole)
-    return subset(whole, categories=parsed.categories or (), limit=parsed.limit)
+        questions = kinds(parsed.count or 10, questions)
+    return subset(questions, categories=parsed.categories or (), limit=parsed.limit)
 
 
-def _read(parsed: argparse.Namespace, loader: str, source: Any, **how: Any) -> pd.DataFrame:
-    """The frame of files, or of a source's released ones, their columns named by the options."""
+def _read(parsed: argparse.Namespace, loader: str, source: Any, **options: Any) -> pd.DataFrame:
+    """Return the frame of files, or of a source's released ones."""
     from lmjudge import data
     from lmjudge.data.sources import original
-    from lmjudge.errors import DataError
 
-    given = [original(one) for one in (source if isinstance(source, list) else [source])]
-    load, columns = getattr(data, loader), dict(parsed.column)
-    try:
-        frame: pd.DataFrame = load(given, columns=columns, **how)
-    except DataError as error:
-        # A command may read questions and answers: each file takes the columns that it has.
-        there = getattr(error, "columns", [])
-        part = {ours: theirs for ours, theirs in columns.items() if theirs in there}
-        if not there or len(part) == len(columns):
-            raise
-        frame = load(given, columns=part, **how)
-    return frame
+    sources = [original(item) for item in (source if isinstance(source, list) else [source])]
+    return read(parsed, getattr(data, loader), sources, **options)
 
 
 def _params(parsed: argparse.Namespace, defaults: dict[str, Any]) -> dict[str, Any]:
-    whole = defaults | dict(parsed.param)
-    return {name: value for name, value in whole.items() if value is not None}
+    params = defaults | dict(parsed.param)
+    return {name: value for name, value in params.items() if value is not None}
 
 
 def _answerer(parsed: argparse.Namespace) -> Answerer:
@@ -246,8 +240,8 @@ def _answerer(parsed: argparse.Namespace) -> Answerer:
 
     recipe = dict(RECIPES[parsed.recipe]) if parsed.recipe else {}
     params = dict(recipe.pop("params", {"temperature": 0.7, "max_tokens": 1024}))
-    given = {name: getattr(parsed, name) for name in ("temperature", "max_tokens", "seed")}
-    params |= {name: value for name, value in given.items() if value is not None}
+    options = {name: getattr(parsed, name) for name in ("temperature", "max_tokens", "seed")}
+    params |= {name: value for name, value in options.items() if value is not None}
     if parsed.temperature is not None:
         recipe.pop("temperatures", None)
     model = endpoint_of(parsed).name if parsed.local else parsed.model
@@ -277,7 +271,7 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
     own["criteria"] = _criteria(parsed) if parsed.criteria else None
     own_prompt = "{" in prompt or prompt.startswith("@")
     models = [endpoint_of(parsed).name] if parsed.local else list(dict.fromkeys(parsed.judge))
-    made = [
+    judges = [
         Judge(
             prompt,
             model,
@@ -289,19 +283,19 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
         )
         for model in models
     ]
-    if made[0].pairwise == single:
+    if judges[0].pairwise == single:
         fits, answers = ("single", "{answer}") if single else ("pair", "{answer_a} and {answer_b}")
         raise PromptError(
             f"the prompt {prompt!r} {'compares two answers' if single else 'grades one answer'},"
-            f" which --mode {parsed.mode} does not; take another mode, --prompt {fits}, or a"
-            f" template that shows {answers}",
+            f" which --mode {parsed.mode} does not; use another mode, --prompt {fits}, or a"
+            f" template with {answers}",
             name=prompt,
         )
-    return made
+    return judges
 
 
 def _criteria(parsed: argparse.Namespace) -> Any:
-    """The name of a column, or the criteria in a JSON file."""
+    """Return the name of a column, or the criteria in a JSON file."""
     from lmjudge.errors import PromptError
     from lmjudge.judges.criteria import criteria_of
 
@@ -311,33 +305,31 @@ def _criteria(parsed: argparse.Namespace) -> Any:
     try:
         return criteria_of(json.loads(file.read_text(encoding="utf-8-sig")))
     except (OSError, ValueError, TypeError, PromptError) as error:
-        parsed.wrong(f"--criteria {file} is no JSON list of criteria ({error})")
+        parsed.wrong(f"--criteria {file} is not a JSON list of criteria ({error})")
 
 
 def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
-    """The lineup or the pairings that are to be judged; all that is wrong with them is said."""
+    """Return the lineup or the pairings to judge, and print which answers are left out."""
     from lmjudge.errors import FrameError
     from lmjudge.frames import finished, line_up, pair_up, subset
 
     which = {"unfinished": parsed.include_unfinished, "reasoning": parsed.include_reasoning}
     if (parsed.mode == "pairwise-baseline") != (parsed.baseline is not None):
-        parsed.wrong("--baseline MODEL goes with --mode pairwise-baseline, and is needed there")
+        parsed.wrong("use --baseline MODEL with --mode pairwise-baseline, and only with it")
     if (parsed.mode == "pairs") != (not parsed.answers):
-        parsed.wrong("give files of ANSWERS; --mode pairs alone reads them in QUESTIONS")
+        parsed.wrong("give files of ANSWERS; only --mode pairs reads the answers from QUESTIONS")
     chosen = {"categories": parsed.categories or (), "limit": parsed.limit}
     if parsed.mode == "pairs":
         pairs = _read(parsed, "load_pairings", parsed.questions)
         return finished(subset(pairs, models=parsed.models or (), **chosen), **which)
-    whole = _read(parsed, "load_questions", parsed.questions, references=parsed.references)
+    all_questions = _read(parsed, "load_questions", parsed.questions, references=parsed.references)
     answers = _read(parsed, "load_answers", parsed.answers, samples=None)
     baseline = baseline_of(parsed)
     wanted = [*(parsed.models or ()), *opponents(baseline)]
     if parsed.models:
         answers = subset(answers, models=dict.fromkeys(wanted))
-    line_up(
-        whole, answers, unfinished=True
-    )  # answers to questions that are none here are not left out unsaid
-    questions = subset(whole, **chosen)
+    line_up(all_questions, answers, unfinished=True)  # warns of answers to unknown questions
+    questions = subset(all_questions, **chosen)
     answers = answers[answers["question_id"].isin(questions["question_id"])]
     lacking = _lacking(questions, answers)
     if lacking and not parsed.allow_missing:
@@ -345,11 +337,11 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
         raise FrameError(
             f"{model!r} has no answer to {len(absent)} of {len(questions)} questions, such as"
             f" {absent[0]!r}{f', and {len(others)} more models lack some' if others else ''};"
-            " generate them, or judge what there is with --allow-missing",
+            " generate them, or leave these questions out with --allow-missing",
             rows=answers,
         )
     for model, absent in lacking.items():
-        say(f"{model}: {len(absent)} questions without an answer are left out")
+        say(f"{model}: left out {len(absent)} questions without an answer")
     _tell_of_turns(questions, answers)
     if parsed.mode == "single":
         return line_up(questions, answers, **which)
@@ -357,18 +349,18 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
 
 
 def _lacking(questions: pd.DataFrame, answers: pd.DataFrame) -> dict[str, list[Any]]:
-    """The questions that each model has no answer to, of the models that lack any."""
-    given = answers[answers["turns"].notna()]
+    """Return the questions without an answer, by model."""
+    answered = answers[answers["turns"].notna()]
     lacking = {}
-    for model, part in given.groupby("model", sort=False):
+    for model, part in answered.groupby("model", sort=False):
         known = set(part["question_id"])
-        lacking[str(model)] = [one for one in questions["question_id"] if one not in known]
+        lacking[str(model)] = [name for name in questions["question_id"] if name not in known]
     return {model: absent for model, absent in lacking.items() if absent}
 
 
 def _tell_of_turns(questions: pd.DataFrame, answers: pd.DataFrame) -> None:
-    asked = questions.set_index("question_id")["turns"].map(len)
-    given = answers[answers["turns"].notna()]
-    short = given["turns"].map(len) < given["question_id"].map(asked)
-    for model, rows in given[short].groupby("model", sort=False):
+    expected = questions.set_index("question_id")["turns"].map(len)
+    answered = answers[answers["turns"].notna()]
+    shorter = answered["turns"].map(len) < answered["question_id"].map(expected)
+    for model, rows in answered[shorter].groupby("model", sort=False):
         say(f"{model}: {len(rows)} answers have fewer turns than their questions")

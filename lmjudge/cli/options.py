@@ -1,12 +1,18 @@
-"""What generate, judge and show can be told: their arguments, and no more."""
+"""The options of the commands that ask models and of those that read judgments."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GENERATING = """\
 examples:
@@ -19,12 +25,12 @@ examples:
   lmjudge generate alpaca.json --recipe gpt4llm --model gpt-4 --out alpaca-gpt4.json
   lmjudge generate questions.jsonl --local vicuna/ --chat-template vicuna.jinja --device-map auto
 
-Two recipes write questions: `devise` has a model make a question set, by category (the Vicuna
-blog's, or QUESTIONS: a category and what its questions are like in each row), `translate-zh` has it
-put questions into Chinese.
+Two recipes write questions. `devise` has a model write questions for each category: the Vicuna
+blog's, or those in QUESTIONS, with a category and its description in each row. `translate-zh`
+translates questions into Chinese.
 
 Questions are FastChat's, AlpacaEval's, Arena-Hard's, or a CSV, Parquet or JSON lines with a
-`question`. What the store holds is not asked again: the same command goes on after a stop.
+`question`. Replies in the store are not asked for again: after a stop, run the same command.
 """
 JUDGING = """\
 examples:
@@ -47,6 +53,113 @@ examples:
                                                  --answers model_answer
   lmjudge show annotations.json                  AlpacaEval's; FastChat's and Arena-Hard's too
 """
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help that says what type an option takes: N, NUMBER, PATH or TEXT."""
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        if isinstance(action.type, partial):
+            return "PATH"
+        names = {int: "N", count: "N", float: "NUMBER", Path: "PATH"}
+        return names.get(action.type, "TEXT")
+
+
+def count(text: str) -> int:
+    """Return a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def number(expected: str, fits: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return a type of numbers that fit; an error says what is expected."""
+
+    def value_of(text: str) -> float:
+        try:
+            value = float(text.removeprefix("$"))
+        except ValueError:
+            value = math.nan
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+        return value
+
+    return value_of
+
+
+share = number("a share from 0 to 1, such as 0.7", lambda value: 0 <= value <= 1)
+_DOLLARS = number("a sum of dollars, such as 5.00", lambda value: 0 <= value < math.inf)
+_SECONDS = number("a number of seconds above 0", lambda value: 0 < value < math.inf)
+
+
+def _suffixed(text: str, suffixes: Sequence[str]) -> Path:
+    if Path(text).suffix not in suffixes:
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {' or '.join(suffixes)}")
+    return Path(text)
+
+
+def _file(*suffixes: str) -> Callable[[str], Path]:
+    """Return the type of a file to write, whose name ends in one of the suffixes."""
+    return partial(_suffixed, suffixes=suffixes)
+
+
+def named(text: str, *, last: bool = False) -> tuple[str, str]:
+    """Return the name and the value of name=value, split at the first or the last =."""
+    name, equals, value = text.rpartition("=") if last else text.partition("=")
+    if not equals or not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return name, value
+
+
+def _column_or_label(text: str) -> tuple[str, str]:
+    return named(text, last=">" in text)
+
+
+def _price(text: str) -> tuple[str, float]:
+    judge, dollars = named(text, last=True)
+    return judge, _DOLLARS(dollars)
+
+
+def _header(text: str) -> tuple[str, str]:
+    try:
+        return named(text)
+    except argparse.ArgumentTypeError:  # its message would quote the value, which is secret
+        raise argparse.ArgumentTypeError("expected a header as name=value") from None
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _turn(text: str) -> int | str:
+    return text if text in ("last", "all") else count(text)
+
+
+def _scale(text: str) -> tuple[float, float]:
+    ends = re.fullmatch(r"(-?[\d.]+),(-?[\d.]+)", text)
+    try:
+        low, high = (float(ends[1]), float(ends[2])) if ends else (1.0, 0.0)
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH, such as 1,5")
+    return low, high
+
+
+def _shard(text: str) -> tuple[int, int]:
+    parts = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not i/n, such as 1/4")
+    return int(parts[1]), int(parts[2])
+
+
+_REPEATED: dict[str, Any] = {"action": "append", "default": [], "type": _column_or_label}
 
 
 def generating(parser: argparse.ArgumentParser) -> None:
@@ -182,7 +295,7 @@ def judging(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=_table,
+        type=_file(".jsonl", ".csv", ".parquet"),
         help=".jsonl, .csv or .parquet file to write (default: judgments-MODE.jsonl; for a shard:"
         " none).",
     )
@@ -217,9 +330,8 @@ def showing(parser: argparse.ArgumentParser) -> None:
         choices=("tie", "net", "drop", "given"),
         help="Verdict if the two orders disagree (default: tie, as in FastChat).",
     )
-    _mapping(parser)
-    _labels(parser)
-    parser.add_argument("--out", type=_tables_file, help=".csv file to write the tables to.")
+    _columns(parser)
+    parser.add_argument("--out", type=_file(".csv"), help=".csv file to write the tables to.")
     parser.add_argument(
         "--html", type=Path, help="Page to write: tables, a figure, and the judgments with filters."
     )
@@ -244,7 +356,7 @@ def auditing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judgments", nargs="+", default=[], metavar="FILE", help="The same, as an option."
     )
-    _people(parser, default=None, said="People's votes or scores (default: the source prd).")
+    _people(parser, "People's votes or scores (default: the source prd).")
     parser.add_argument(
         "--gold",
         action="store_true",
@@ -262,10 +374,10 @@ def auditing(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_price,
         metavar="judge=dollars",
-        help="Price of one call of a judge. Repeat for several (default: what the calls in --store"
-        " cost).",
+        help="Price of one call of a judge. Repeat for several (default: the cost of the calls in"
+        " --store).",
     )
-    parser.add_argument("--out", type=_answer_file, help="Page (.html) or Markdown (.md) to write.")
+    _answer(parser)
 
 
 def gating(parser: argparse.ArgumentParser) -> None:
@@ -273,7 +385,7 @@ def gating(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="judgments", help="Judgments of one or more judges."
     )
-    _people(parser, default=None, said="People's votes or scores, for --min-agreement.")
+    _people(parser, "People's votes or scores, for --min-agreement.")
     for name, says in (
         ("--min-agreement", "Least agreement with people: the interval's low end must reach it."),
         (
@@ -282,61 +394,33 @@ def gating(parser: argparse.ArgumentParser) -> None:
         ),
         ("--max-no-verdict", "Greatest share of judgments without a verdict, by the high end."),
     ):
-        parser.add_argument(name, type=_share, metavar="SHARE", help=says)
-    parser.add_argument("--out", type=_answer_file, help="Markdown (.md) file to write as well.")
+        parser.add_argument(name, type=share, metavar="SHARE", help=says)
+    parser.add_argument("--out", type=_file(".md"), help="Markdown (.md) file to write as well.")
 
 
 def comparing(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `lmjudge compare`."""
     parser.add_argument("old", help="Judgments of the old run.")
     parser.add_argument("new", help="Judgments of the new run, on the same items.")
-    _people(parser, default=None, said="People's votes or scores, for the change in agreement.")
-    parser.add_argument("--out", type=_answer_file, help="Page (.html) or Markdown (.md) to write.")
+    _people(parser, "People's votes or scores, for the change in agreement.")
+    _answer(parser)
 
 
-def _people(parser: argparse.ArgumentParser, *, default: str | None, said: str) -> None:
-    """Add what audit, gate and compare share: votes, what columns and labels mean, the store."""
-    parser.add_argument("--votes", default=default, metavar="FILE", help=said)
-    _mapping(parser)
-    _labels(parser)
+def _people(parser: argparse.ArgumentParser, help: str) -> None:
+    """Add what audit, gate and compare share: people's votes, and what columns and labels mean."""
+    parser.add_argument("--votes", metavar="FILE", help=help)
+    _columns(parser)
+
+
+def _answer(parser: argparse.ArgumentParser) -> None:
+    """Add what audit and compare share: the store, and the file with the answer."""
     parser.add_argument(
         "--store",
         type=Path,
         help="Store of the judgments: adds which model answered, when, and what calls cost.",
     )
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1, such as 0.7")
-    return share
-
-
-def _price(text: str) -> tuple[str, float]:
-    name, equals, value = text.rpartition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not judge=dollars")
-    return name, _dollars(value)
-
-
-def _answer_file(text: str) -> Path:
-    if Path(text).suffix not in (".html", ".md"):
-        raise argparse.ArgumentTypeError(f"{text!r} must end in .html or .md")
-    return Path(text)
-
-
-def _labels(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--label",
-        action="append",
-        default=[],
-        type=_named,
-        metavar="label=verdict",
-        help="Meaning of a label in the file, such as A>>B=model_a. Repeat for several.",
+        "--out", type=_file(".html", ".md"), help="Page (.html) or Markdown (.md) to write."
     )
 
 
@@ -361,15 +445,21 @@ examples:
 """
 
 
-def _mapping(parser: argparse.ArgumentParser) -> None:
+def _columns(parser: argparse.ArgumentParser, *, labels: bool = True) -> None:
+    """Add what the columns of a file, and the labels in it, mean."""
     parser.add_argument(
         "--column",
-        action="append",
-        default=[],
-        type=_named,
+        **_REPEATED,
         metavar="name=column",
         help="Column of the file, such as model_a=generator_1. Repeat for several.",
     )
+    if labels:
+        parser.add_argument(
+            "--label",
+            **_REPEATED,
+            metavar="label=verdict",
+            help="Meaning of a label in the file, such as A>>B=model_a. Repeat for several.",
+        )
 
 
 def _local(parser: argparse._ActionsContainer) -> None:
@@ -394,7 +484,7 @@ def _local(parser: argparse._ActionsContainer) -> None:
 
 
 def _asking(parser: argparse.ArgumentParser) -> None:
-    _mapping(parser)
+    _columns(parser, labels=False)
     requests = parser.add_argument_group("requests")
     _local(requests)
     requests.add_argument("--system", help="System prompt.")
@@ -424,11 +514,15 @@ def _asking(parser: argparse.ArgumentParser) -> None:
     )
     limits.add_argument(
         "--timeout",
-        type=_seconds,
+        type=_SECONDS,
+        metavar="SECONDS",
         help="Seconds to wait for a reply to a sent request (default: 120).",
     )
     limits.add_argument(
-        "--budget", type=_dollars, help="Maximum to spend, in dollars. Stops before it is exceeded."
+        "--budget",
+        type=_DOLLARS,
+        metavar="DOLLARS",
+        help="Maximum to spend, in dollars. Stops before it is exceeded.",
     )
     limits.add_argument(
         "--max-calls", type=count, help="Maximum number of calls. Stops before it is exceeded."
@@ -477,31 +571,15 @@ def serving(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class Help(argparse.RawDescriptionHelpFormatter):
-    """Help that says what type an option takes: N, NUMBER, PATH, DOLLARS, SECONDS, TEXT."""
-
-    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        names = {int: "N", count: "N", float: "NUMBER", _dollars: "DOLLARS", _seconds: "SECONDS"}
-        paths = (Path, _table, _tables_file, _answer_file)
-        return "PATH" if action.type in paths else names.get(action.type, "TEXT")
-
-
-def count(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
-
-
 def baseline_of(parsed: argparse.Namespace) -> str | dict[str, str] | None:
     """Return the baseline, or one by category."""
-    given = parsed.baseline or []
-    named = dict(part.split("=", 1) for part in given if "=" in part)
-    if given and len(named) == len(given):
-        return named
-    if len(given) > 1:
-        parsed.wrong("--baseline is given more than once; write each as category=model")
-    return given[0] if given else None
+    baselines = parsed.baseline or []
+    by_category = dict(part.split("=", 1) for part in baselines if "=" in part)
+    if baselines and len(by_category) == len(baselines):
+        return by_category
+    if len(baselines) > 1:
+        parsed.wrong("use --baseline once, or write each as category=model")
+    return baselines[0] if baselines else None
 
 
 def opponents(baseline: str | dict[str, str] | None) -> list[str]:
@@ -510,81 +588,21 @@ def opponents(baseline: str | dict[str, str] | None) -> list[str]:
     return list(dict.fromkeys(model for model in models if model))
 
 
-def _turn(text: str) -> int | str:
-    return text if text in ("last", "all") else count(text)
+def read(
+    parsed: argparse.Namespace, load: Callable[..., pd.DataFrame], source: Any, **options: Any
+) -> pd.DataFrame:
+    """Return a frame of files; of --column, each file takes the columns that it has.
 
+    A command may read files of several kinds: questions and answers, judgments and votes.
+    """
+    from lmjudge.errors import DataError
 
-def _table(text: str) -> Path:
-    path = Path(text)
-    if path.suffix not in (".jsonl", ".csv", ".parquet"):
-        raise argparse.ArgumentTypeError(f"{text!r} ends in none of .jsonl, .csv and .parquet")
-    return path
-
-
-def _dollars(text: str) -> float:
+    columns = dict(parsed.column)
     try:
-        dollars = float(text.removeprefix("$"))
-    except ValueError:
-        dollars = -1.0
-    if not 0 <= dollars < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no sum of dollars, such as 5.00")
-    return dollars
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return seconds
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (equals and name and value):
-        raise argparse.ArgumentTypeError("a header is given as name=value")  # its value is secret
-    return name, value
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, equals, value = text.rpartition("=") if ">" in text else text.partition("=")
-    if not equals or not name or not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    return name, value
-
-
-def _tables_file(text: str) -> Path:
-    path = Path(text)
-    if path.suffix != ".csv":
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .csv; --html writes a page")
-    return path
-
-
-def _param(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
-
-
-def _scale(text: str) -> tuple[float, float]:
-    ends = re.fullmatch(r"(-?[\d.]+),(-?[\d.]+)", text)
-    try:
-        low, high = (float(ends[1]), float(ends[2])) if ends else (1.0, 0.0)
-    except ValueError:
-        low, high = 1.0, 0.0
-    if not low < high:
-        raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH, such as 1,5")
-    return low, high
-
-
-def _shard(text: str) -> tuple[int, int]:
-    parts = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not parts or not 1 <= int(parts[1]) <= int(parts[2]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not i/n, such as 1/4")
-    return int(parts[1]), int(parts[2])
+        return load(source, columns=columns, **options)
+    except DataError as error:
+        present = getattr(error, "columns", [])
+        part = {ours: theirs for ours, theirs in columns.items() if theirs in present}
+        if not present or len(part) == len(columns):
+            raise
+        return load(source, columns=part, **options)

@@ -1,4 +1,4 @@
-"""The verbs that make reports: reproduce, fetch, run, check."""
+"""The commands that make reports: reproduce, fetch, run, check."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
 
 
 def fetch(parsed: argparse.Namespace) -> int:
-    """Downloads published sources; 1 where one is missing."""
+    """Download published sources; return 1 if one is missing."""
     from lmjudge.data import fetch
 
     rows = fetch(parsed.names or None, progress=sys.stderr.isatty()).to_dict("records")
@@ -46,14 +46,14 @@ def fetch(parsed: argparse.Namespace) -> int:
 
 
 def _fetched(source: dict[str, Any]) -> str:
-    told = f"{source['source']}: {source['status']}"
+    state = f"{source['source']}: {source['status']}"
     if source["status"] in ("present", "fetched"):
-        return f"{told}, {source['files']} files ({source['licence']})"
-    return f"{told}: {source['reason']}"
+        return f"{state}, {source['files']} files ({source['licence']})"
+    return f"{state}: {source['reason']}"
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Runs notebooks; 1 where one failed."""
+    """Run notebooks; return 1 if one failed."""
     failed = _run(
         parsed.stems or None,
         parameters=dict(parsed.p),
@@ -65,7 +65,7 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def _run(stems: Sequence[str] | None, **how: Any) -> str:
-    """Run notebooks, tell of each as it ends, and return which of them failed, in a sentence."""
+    """Run notebooks, print each as it ends, and return a sentence on those that failed."""
     from lmjudge.errors import ReportError
     from lmjudge.report import run
 
@@ -74,21 +74,21 @@ def _run(stems: Sequence[str] | None, **how: Any) -> str:
     except ReportError as error:
         if not (hasattr(error, "failed") and hasattr(error, "runs")):
             raise
-        names = ", ".join(one.stem for one in error.failed)
+        names = ", ".join(failed.stem for failed in error.failed)
         return f"{len(error.failed)} of {len(error.runs)} failed: {names}"
     return ""
 
 
 def _report(failed: Sequence[str], *, show: bool) -> int:
-    """Write the page of all tables, even if some runs failed, and say where it is and its claim."""
+    """Write the page of all tables, even if some runs failed, and print where it is."""
     from lmjudge.report.index import write_report
 
     index, claimed = write_report()
     if claimed is not None:
         say(str(claimed))
     say(f"the report: {index.resolve()}")
-    for told in filter(None, failed):
-        say(told, sys.stderr)
+    for sentence in filter(None, failed):
+        say(sentence, sys.stderr)
     if show:
         import webbrowser
 
@@ -96,18 +96,18 @@ def _report(failed: Sequence[str], *, show: bool) -> int:
     return int(any(failed))
 
 
-def _tell(one: Run) -> None:
-    if one.error:
-        page = f" (page: {one.page})" if one.page else ""
-        say(f"lmjudge: {one.stem}: {one.error}{page}", sys.stderr)
-    elif one.skipped:
-        say(f"{one.stem}: {one.source}, unchanged and skipped, {one.page}")
+def _tell(run: Run) -> None:
+    if run.error:
+        page = f" (page: {run.page})" if run.page else ""
+        say(f"lmjudge: {run.stem}: {run.error}{page}", sys.stderr)
+    elif run.skipped:
+        say(f"{run.stem}: {run.source}, unchanged and skipped, {run.page}")
     else:
-        say(f"{one.stem}: {one.source or 'no table'}, cells {one.seconds:.1f} s, {one.page}")
+        say(f"{run.stem}: {run.source or 'no table'}, cells {run.seconds:.1f} s, {run.page}")
 
 
 def check(parsed: argparse.Namespace) -> int:
-    """Holds the tables against the published numbers; 1 where one differs."""
+    """Compare the tables with the published numbers; return 1 if one differs."""
     if parsed.evidence:
         return _check_evidence(parsed.stems or None)
     from lmjudge.report import check, differing
@@ -132,9 +132,9 @@ def _check_evidence(stems: Sequence[str] | None) -> int:
 
     checked = check_evidence(stems)
     for stem, cells, judgments, wrong in checked.itertuples(index=False, name=None):
-        told = f"{cells} cells rest on {judgments} judgments"
+        counts = f"{cells} cells rest on {judgments} judgments"
         says = "as the store has them" if not wrong else f"{len(wrong)} differ: {wrong[0]}"
-        say(f"{stem}: {told}, {says}")
+        say(f"{stem}: {counts}, {says}")
     if checked.empty:
         say("no table here has evidence; run its notebook first")
     return int(checked["wrong"].map(bool).any())

@@ -1,4 +1,4 @@
-"""What the verbs print with."""
+"""Printing a line to the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 def say(text: str, stream: Any = None) -> None:
     """Print one line, without the control characters that data may hold.
 
-    What the stream's encoding lacks is printed as an escape, such as \\u6a21.
+    Print characters that the stream's encoding lacks as escapes, such as \\u6a21.
     """
     from lmjudge.report.files import plain
 

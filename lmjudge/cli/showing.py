@@ -1,4 +1,4 @@
-"""The verb that shows judgments: the tables of FastChat's show_result, with intervals."""
+"""The command that shows judgments: FastChat's tables of show_result, with intervals."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def show(parsed: argparse.Namespace) -> int:
-    """Prints the tables of judgments, and writes them where that is asked for."""
+    """Print the tables of judgments, and write them to --out and --html."""
     from lmjudge.data import load_judgments
     from lmjudge.frames import subset
 
     baseline = baseline_of(parsed)
     by_category = isinstance(baseline, dict)
     if by_category and not parsed.questions:
-        parsed.wrong("--baseline category=model needs --questions, which say their categories")
+        parsed.wrong("--baseline category=model needs --questions, for their categories")
     if (parsed.questions or parsed.answers) and not (parsed.html or by_category):
-        parsed.wrong("--questions and --answers are texts for the page of --html PAGE")
+        parsed.wrong("--questions and --answers need --html PAGE, which shows their texts")
     judged = load_judgments(
         parsed.judgments,
         baseline=baseline if isinstance(baseline, str) else None,
@@ -33,10 +33,10 @@ def show(parsed: argparse.Namespace) -> int:
     _tell_of_repeats(judged)
     if parsed.models:
         judged = subset(judged, models=[*parsed.models, *opponents(baseline)])
-    with warnings.catch_warnings(record=True) as warned:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tables = _tables(parsed, judged, baseline)
-    cautions = list(dict.fromkeys(str(one.message) for one in warned))
+    cautions = list(dict.fromkeys(str(warning.message) for warning in caught))
     for at, (title, table) in enumerate(tables.items()):
         if at:
             say("")
@@ -49,9 +49,9 @@ def show(parsed: argparse.Namespace) -> int:
     if parsed.out:
         from lmjudge.report.files import to_csv, write
 
-        whole = [table.assign(table=title) for title, table in tables.items()]
-        columns = ["table", *whole[0].columns[:-1]]
-        rows = [row for table in whole for row in table[columns].values.tolist()]
+        frames = [table.assign(table=title) for title, table in tables.items()]
+        columns = ["table", *frames[0].columns[:-1]]
+        rows = [row for table in frames for row in table[columns].values.tolist()]
         write(parsed.out, to_csv([columns, *rows]))
         say(f"written: {parsed.out}")
     if parsed.html:
@@ -63,7 +63,9 @@ def _notes(judged: pd.DataFrame, tables: dict[str, pd.DataFrame], rule: str) -> 
     """Say what the columns of the tables mean."""
     notes = []
     if any(table["too_few"].any() for table in tables.values()):
-        notes.append("* fewer than 20 questions, or nearly all verdicts alike: it may be too short")
+        notes.append(
+            "* the interval may be too short: fewer than 20 questions, or nearly all verdicts alike"
+        )
     if left_out := {table.attrs.get("not_covered") for table in tables.values()} - {None}:
         notes.append(f"intervals do not cover {', '.join(sorted(left_out))}")
     if "model" not in judged.columns:
@@ -99,13 +101,13 @@ def _write_page(
 
 
 def _tell_of_repeats(judged: pd.DataFrame) -> None:
-    """Say how many judgments stand again, as after a second run: they count like the others."""
+    """Print how many judgments repeat another, as after a second run. All of them count."""
     if again := judged.attrs.get("repeats", 0):
         say(f"{again} of {len(judged)} judgments repeat another, and count too (see `sample`)")
 
 
 def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Mean scores of the first turn, the second, and both; by judge, the best first."""
+    """Return mean scores of the first turn, the second, and both; by judge, the best first."""
     import pandas as pd
 
     from lmjudge.frames import without_labels
@@ -122,7 +124,7 @@ def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for title, part in parts.items():
         table = mean_scores(part, by=by)
         scored = without_labels(part := part.reset_index(drop=True))
-        if len(scored) < len(part):  # the share of each label stands for a score
+        if len(scored) < len(part):  # labels have shares instead of scores
             labelled = part[part["criterion"].isin(part["criterion"].drop(scored.index))]
             shares = label_shares(labelled, by=by).rename(columns={"share": "score"})
             shares["criterion"] += ": " + shares["label"]
@@ -146,15 +148,15 @@ def _tables(
         return _graded(judged)
     if not isinstance(baseline, dict):
         return _compared(judged, baseline, parsed.rule)
-    tables, asked = {}, load_questions(parsed.questions)
+    tables, questions = {}, load_questions(parsed.questions)
     for category, model in baseline.items():
-        part = subset(judged, categories=[category], questions=asked)
+        part = subset(judged, categories=[category], questions=questions)
         (tables[f"{category} against {model}"],) = _compared(part, model, parsed.rule).values()
     return tables
 
 
 def _compared(games: pd.DataFrame, baseline: str | None, rule: str) -> dict[str, pd.DataFrame]:
-    """Wins, losses, ties and rates by judge, the best first; intervals are of the win rate."""
+    """Return wins, losses, ties and rates by judge, the best first. Intervals are of win_rate."""
     from lmjudge.frames import resolve
     from lmjudge.stats import weighted_win_rates, win_rates
 

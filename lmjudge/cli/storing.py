@@ -1,4 +1,4 @@
-"""The verbs of the store."""
+"""The commands of the store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from lmjudge import places
 from lmjudge.cli.saying import say
 
-_NAMED = 100  # keys that are told of
+_NAMED = 100  # keys to print at most
 _KEY = re.compile("[0-9a-f]{64}")
 
 
 def stats(parsed: argparse.Namespace) -> int:
-    """Counts what the store holds."""
+    """Print the counts of the store."""
     from lmjudge.store import exchange
 
     for name, value in exchange.stats(_store(parsed)).items():
@@ -29,29 +29,29 @@ def stats(parsed: argparse.Namespace) -> int:
 
 
 def verify(parsed: argparse.Namespace) -> int:
-    """Checks every record; 1 where one is damaged."""
+    """Check every record; return 1 if one is damaged."""
     from lmjudge.store import exchange
 
-    found = exchange.verify(_store(parsed))
-    for key, why in found.damaged.items():
+    result = exchange.verify(_store(parsed))
+    for key, why in result.damaged.items():
         say(f"damaged: {key}: {why}")
-    if found.damage > len(found.damaged):
-        say(f"damaged: {found.damage - len(found.damaged):,} more")
+    if result.damage > len(result.damaged):
+        say(f"damaged: {result.damage - len(result.damaged):,} more")
     say(
-        f"{found.keys} keys, {found.records} records ({found.observations} observations),"
-        f" {found.damage} damaged; SHA-256 {found.digest}"
+        f"{result.keys} keys, {result.records} records ({result.observations} observations),"
+        f" {result.damage} damaged; SHA-256 {result.digest}"
     )
-    return int(bool(found.damaged))
+    return int(bool(result.damaged))
 
 
 def export(parsed: argparse.Namespace) -> int:
-    """Write records to one file or data set, which is not there yet; say whose they are."""
+    """Write records to a new file or data set, and print providers and licences."""
     from lmjudge.errors import StoreError
     from lmjudge.store import exchange
 
     if parsed.out.exists() and not parsed.force:
         raise StoreError(
-            f"{parsed.out} is there already; give another name, or --force to write over it",
+            f"{parsed.out} exists; give another name, or use --force to overwrite it",
             path=parsed.out,
         )
     keys = None if parsed.only is None else {key for path in parsed.only for key in _keys(path)}
@@ -81,11 +81,11 @@ def _licence(provider: str | None) -> tuple[str, bool]:
         return f"licence {source.licence}", source.may_be_passed_on
     if str(provider).startswith("own:"):
         return "an imported file, licence unknown", False
-    return "licence yours to know", True
+    return "your own licence", True
 
 
 def _keys(path: Path) -> set[str]:
-    """Return the keys of the records that the rows of a file rest on."""
+    """Return the keys of the records behind the rows of a file."""
     from lmjudge.data.raw import read_rows
     from lmjudge.errors import DataError
 
@@ -110,7 +110,7 @@ def _keys_in(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def merge(parsed: argparse.Namespace) -> int:
-    """Add the records of other stores and exports; 1 where some were refused."""
+    """Add the records of other stores and exports; return 1 if some were refused."""
     from lmjudge.errors import ChangedReplies
     from lmjudge.store import exchange
 
@@ -137,7 +137,7 @@ def merge(parsed: argparse.Namespace) -> int:
 
 
 def seal(parsed: argparse.Namespace) -> int:
-    """Makes the store readable from read-only media."""
+    """Make the store readable from read-only media."""
     from lmjudge.store import exchange
 
     say(f"sealed: {exchange.seal(_store(parsed))}")
@@ -145,7 +145,7 @@ def seal(parsed: argparse.Namespace) -> int:
 
 
 def explain(parsed: argparse.Namespace) -> int:
-    """Tells the stored request nearest to one; 1 where that is another."""
+    """Print the stored request nearest to yours; return 1 if they differ."""
     from lmjudge.errors import RequestError
     from lmjudge.records import Request
     from lmjudge.store import Store
@@ -155,13 +155,13 @@ def explain(parsed: argparse.Namespace) -> int:
         text = sys.stdin.read() if path == "-" else parsed.request.read_text(encoding="utf-8")
         request = Request.from_json(json.loads(text))
     except (OSError, ValueError, AttributeError) as error:
-        told = f"{path} holds no request ({error}); give a file of one: its key alone is not enough"
-        raise RequestError(told, value=path, path="$") from error
+        message = f"{path} is not the JSON of a request ({error}); a key alone is not enough"
+        raise RequestError(message, value=path, path="$") from error
     stored, differences = Store(_store(parsed)).explain(request)
     say(f"asked:  {request.key}")
     say(f"stored: {stored.key if stored else 'nothing'}")
-    for field, (asked, held) in differences.items():
-        say(f"  {field}: asked {json.dumps(asked)}, stored {json.dumps(held)}")
+    for field, (sent, stored_value) in differences.items():
+        say(f"  {field}: asked {json.dumps(sent)}, stored {json.dumps(stored_value)}")
     return int(stored is None or bool(differences))
 
 

@@ -1,4 +1,4 @@
-"""The verbs that train: reward models, judges that are classifiers, and answerers."""
+"""The commands that train reward models, classifiers as judges, and answerers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmjudge.cli.options import count
+from lmjudge.cli.options import count, number
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ examples:
   accelerate launch --num_processes 4 -m lmjudge train answerer --base llama-7b --data sharegpt.json
                                        --out vicuna --attention flash_attention_2 --lora 16
 
-A training that was stopped goes on from its last checkpoint: run the same command again.
+To go on after a stop, run the same command again: training starts at its last checkpoint.
 """
 
 
@@ -38,56 +38,64 @@ def arguments(verb: Any, verbs: Any) -> None:
             "pairs of a chosen and a rejected text",
         ),
         ("judge", judge, "Train a judge that is a classifier, on votes.", "votes on answers"),
-        ("answerer", answerer, "Fine-tune a model on answers.", "ShareGPT's, Alpaca's or others'"),
+        (
+            "answerer",
+            answerer,
+            "Fine-tune a model on answers.",
+            "conversations (ShareGPT's, Alpaca's or others')",
+        ),
     ):
         parser = verb(name, call, says, kinds)
         parser.add_argument("--base", required=True, help="Folder or hub id of the model to train.")
-        parser.add_argument(
-            "--data",
-            required=True,
-            help=f"File of {data} conversations, or a source's name."
-            if name == "answerer"
-            else f"File of {data}, or a source's name.",
-        )
+        parser.add_argument("--data", required=True, help=f"File of {data}, or a source's name.")
         parser.add_argument("--out", required=True, type=Path, help="Folder for the trained model.")
         if name == "judge":
             parser.add_argument("--questions", help="Questions (default: those beside --data).")
             parser.add_argument("--answers", nargs="+", help="Answers (default: beside --data).")
-        parser.add_argument("--epochs", type=float, default=1.0, help="Passes (default: 1).")
-        parser.add_argument("--learning-rate", type=float, default=1e-5, help="Default: 1e-5.")
-        parser.add_argument(
-            "--batch-size", type=count, default=8, help="Rows at a time per process (default: 8)."
-        )
-        parser.add_argument(
-            "--accumulate", type=count, default=1, help="Batches per step (default: 1)."
-        )
-        parser.add_argument(
-            "--held-out",
-            type=_share,
-            default=0.1,
-            help="Share of questions held out (default: 0.1).",
-        )
-        parser.add_argument(
-            "--longest", type=count, default=2048, help="Maximum tokens of a text (default: 2048)."
-        )
-        parser.add_argument(
-            "--evaluations", type=count, default=10, help="Evaluations in all (default: 10)."
-        )
-        parser.add_argument(
-            "--attention",
-            choices=("sdpa", "flash_attention_2", "eager"),
-            help="How attention is computed (default: sdpa, where the model has it).",
-        )
-        parser.add_argument(
-            "--checkpointing",
-            action="store_true",
-            help="Compute activations again instead of keeping them: less memory, more time.",
-        )
-        parser.add_argument(
-            "--lora", type=count, metavar="RANK", help="Train LoRA adapters of this rank (peft)."
-        )
-        parser.add_argument("--seed", type=int, default=0, help="Default: 0.")
-        parser.add_argument("--device", choices=("cpu",), help="Train on the CPU all the same.")
+        _steps(parser.add_argument_group("training"))
+        _machine(parser.add_argument_group("memory and device"))
+
+
+def _steps(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--epochs", type=float, default=1.0, help="Passes over --data (default: 1).")
+    group.add_argument(
+        "--learning-rate", type=float, default=1e-5, help="Learning rate (default: 1e-5)."
+    )
+    group.add_argument(
+        "--batch-size", type=count, default=8, help="Rows at a time per process (default: 8)."
+    )
+    group.add_argument("--accumulate", type=count, default=1, help="Batches per step (default: 1).")
+    group.add_argument(
+        "--held-out",
+        type=number("a share between 0 and 1, such as 0.1", lambda value: 0 < value < 1),
+        default=0.1,
+        metavar="SHARE",
+        help="Share of the questions to hold out (default: 0.1).",
+    )
+    group.add_argument(
+        "--longest", type=count, default=2048, help="Maximum tokens of a text (default: 2048)."
+    )
+    group.add_argument(
+        "--evaluations", type=count, default=10, help="Number of evaluations (default: 10)."
+    )
+    group.add_argument("--seed", type=int, default=0, help="Seed (default: 0).")
+
+
+def _machine(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--attention",
+        choices=("sdpa", "flash_attention_2", "eager"),
+        help="Implementation of attention (default: sdpa, where the model has it).",
+    )
+    group.add_argument(
+        "--checkpointing",
+        action="store_true",
+        help="Compute activations again instead of keeping them: less memory, more time.",
+    )
+    group.add_argument(
+        "--lora", type=count, metavar="RANK", help="Train LoRA adapters of this rank (peft)."
+    )
+    group.add_argument("--device", choices=("cpu",), help="Train on the CPU, even beside a GPU.")
 
 
 def reward(parsed: argparse.Namespace) -> int:
@@ -96,7 +104,7 @@ def reward(parsed: argparse.Namespace) -> int:
     from lmjudge.train import train_reward_model
 
     pairs = load_pairs(parsed.data)
-    return _told(train_reward_model(pairs, held_out=parsed.held_out, **_options(parsed)))
+    return _report(train_reward_model(pairs, held_out=parsed.held_out, **_options(parsed)))
 
 
 def judge(parsed: argparse.Namespace) -> int:
@@ -117,8 +125,8 @@ def judge(parsed: argparse.Namespace) -> int:
         pairings = load_pairings(parsed.data)
     known = votes["question_id"].isin(pairings["question_id"])
     held = _held(votes[known], parsed.held_out, parsed.seed)
-    fitted, kept = votes[known][~held], votes[known][held]
-    return _told(train_judge(fitted, pairings, held_out=kept, **_options(parsed)))
+    fitted, held_out = votes[known][~held], votes[known][held]
+    return _report(train_judge(fitted, pairings, held_out=held_out, **_options(parsed)))
 
 
 def answerer(parsed: argparse.Namespace) -> int:
@@ -129,7 +137,7 @@ def answerer(parsed: argparse.Namespace) -> int:
 
     lineup = line_up(load_questions(parsed.data), load_answers(parsed.data, samples=None))
     held = _held(lineup, parsed.held_out, parsed.seed)
-    return _told(train_answerer(lineup[~held], held_out=lineup[held], **_options(parsed)))
+    return _report(train_answerer(lineup[~held], held_out=lineup[held], **_options(parsed)))
 
 
 def _options(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -139,14 +147,14 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
 
 
 def _held(rows: pd.DataFrame, share: float, seed: int) -> pd.Series:
-    """Return which rows are on questions that are held out, at least one question."""
-    asked = rows["question_id"].drop_duplicates()
-    test = asked.sample(n=max(1, round(share * len(asked))), random_state=seed)
+    """Return which rows are on held-out questions, at least one question."""
+    questions = rows["question_id"].drop_duplicates()
+    test = questions.sample(n=max(1, round(share * len(questions))), random_state=seed)
     return rows["question_id"].isin(test)
 
 
-def _told(training: Training) -> int:
-    """Say what was trained, in the first process alone."""
+def _report(training: Training) -> int:
+    """Print the result of the training, in the first process only."""
     import os
 
     if os.environ.get("RANK", "0") == "0":
@@ -159,13 +167,3 @@ def _told(training: Training) -> int:
             say(line)
         say(f"written: {training.folder}")
     return 0
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
-    if not 0 < share < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1, such as 0.1")
-    return share

@@ -118,7 +118,7 @@ def test_the_store_verbs(here: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*at, "stats"]) == 0
     said = capsys.readouterr()
     assert said.err == (
-        "lmjudge: two.jsonl.zst is there already; give another name, or --force to write over it\n"
+        "lmjudge: two.jsonl.zst exists; give another name, or use --force to overwrite it\n"
     )
     told = said.out
     assert "models:\n  m: 3\nproviders:\n  none: 3\n" in told

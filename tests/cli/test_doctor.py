@@ -66,8 +66,8 @@ def test_nothing_is_wrong_in_an_empty_folder_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("status", "state", "fault"),
     [
-        (200, "answers, and takes the key", ""),
-        (404, "answers, and lists no models", ""),
+        (200, "answers and accepts the key", ""),
+        (404, "answers, but lists no models", ""),
         (401, "status 401", "refuses the key; set OPENAI_API_KEY"),
         (500, "status 500", "check OPENAI_BASE_URL"),
     ],

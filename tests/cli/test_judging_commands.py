@@ -80,7 +80,7 @@ def test_generate_judge_in_three_modes_and_show(
     assert len(server.calls) == 15
     told = capsys.readouterr().out
     assert "asked for 5 replies: 0 from the store, 5 calls, 0 failed" in told
-    assert "another model than was asked for (small as served-model 5)" in told
+    assert "another model than you asked for (small as served-model 5)" in told
     assert lmjudge("generate questions.jsonl --model tiny --same-model") == 1
     assert "stopped: the server answered as 'served-model'" in capsys.readouterr().err
     del server.calls[15:]
@@ -461,7 +461,7 @@ def test_failures_are_counted_by_reason_and_the_command_goes_on(
     told = capsys.readouterr().out
     assert "5 calls, 1 failed (content_filter 1)" in told
     assert "1 of 3 rows without answer (content_filter 1)" in told
-    assert re.search(r"the last that failed: .+\(attempts: 1\)\n", told)
+    assert re.search(r"last failure: .+\(attempts: 1\)\n", told)
     assert f"to go on: lmjudge {words}\n" in told
     row = {"question_id": 1, "model_id": "n", "choices": [{"turns": ["one turn of two"]}]}
     Path("short.jsonl").write_text(json.dumps(row))
@@ -471,7 +471,7 @@ def test_failures_are_counted_by_reason_and_the_command_goes_on(
     assert lmjudge(judge) == 1
     assert "'m' has no answer to 1 of 3 questions, such as '3';" in capsys.readouterr().err
     assert lmjudge(f"{judge} --allow-missing") == 0
-    assert "m: 1 questions without an answer are left out" in capsys.readouterr().out
+    assert "m: left out 1 questions without an answer" in capsys.readouterr().out
     server.script = always("401")
     assert lmjudge(f"{judge} --allow-missing --judge k") == 1
     told = capsys.readouterr()
@@ -626,7 +626,7 @@ def test_by_batches_turn_after_turn(
         assert lmjudge(f"batch export judge.jsonl {judge} --shard 1/1") == 0
         assert len(Path("judge.jsonl").read_text().splitlines()) == 5
         assert lmjudge(f"batch export three.jsonl {words}") == 0
-        assert "nothing is missing in the store" in capsys.readouterr().out
+        assert "the store has all replies" in capsys.readouterr().out
     assert not server.calls
 
 
@@ -721,7 +721,7 @@ def test_what_judge_wrote_show_reads_in_every_form(
     assert re.search(r"\d+ of \d+ judgments repeat another, and count too", told)
     with pytest.raises(SystemExit):
         lmjudge("show s.jsonl --out page.html")
-    assert "does not end in .csv; --html writes a page" in capsys.readouterr().err
+    assert "does not end in .csv" in capsys.readouterr().err
 
 
 def scores_of_another(path: str) -> list[bytes]:

@@ -110,7 +110,7 @@ def test_an_export_says_whose_records_it_holds_and_public_keeps_what_is_not_open
     assert main([*words, str(tmp_path / "whole.zst")]) == 0
     told = capsys.readouterr().out
     for line in (
-        "  2 of your own calls (licence yours to know)",
+        "  2 of your own calls (your own licence)",
         "  2 of mt-bench (licence Apache-2.0)",
         "  2 of llama-adapter/mt-bench (licence none stated; do not pass it on",
         "  2 of own:hers (an imported file, licence unknown; do not pass it on",

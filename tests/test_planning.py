@@ -154,7 +154,7 @@ def test_answers_are_planned_turn_by_turn(tmp_path: Path) -> None:
     planned = plan(questions, asked, store=store)
     assert (planned.requests, planned.distinct_misses) == (3, 3)
     assert planned.rows["key"].isna().tolist() == [False, True, False]
-    with pytest.raises(EndpointStopped, match="budget is used up: 2 calls"):
+    with pytest.raises(EndpointStopped, match="budget is used up: 2 of 2 calls"):
         generate(questions, asked, store=store, endpoint=Budget(Echo(), calls=2))
     planned = plan(questions, asked, store=store)
     assert (planned.hits, planned.distinct_misses, store.calls) == (2, 1, 2)
@@ -178,7 +178,7 @@ def test_a_budget_stops_before_it_is_overspent(tmp_path: Path) -> None:
 
     with Loopback(answer=answer, delay=0.02) as server:
         endpoint = Budget(OpenAIEndpoint(server.url), dollars=20, table=table)
-        with pytest.raises(EndpointStopped, match=r"\$18.0000 are spent of \$20.00") as stopped:
+        with pytest.raises(EndpointStopped, match=r"\$18.0000 of \$20.00 spent") as stopped:
             list(store.ask(requests, endpoint))
         assert stopped.value.reason == "budget"
         assert len(server.calls) == store.calls == 6
@@ -195,7 +195,7 @@ def test_a_budget_needs_a_price_and_a_bound(tmp_path: Path) -> None:
     ask = [{"role": "user", "content": "x"}]
     with pytest.raises(PriceError, match="mine has no price"):
         list(store.ask([Request("mine", ask, {"max_tokens": 5})], Budget(Echo(), dollars=1)))
-    with pytest.raises(PriceError, match="sets no bound"):
+    with pytest.raises(PriceError, match="sets no limit"):
         list(store.ask([Request("gpt-4", ask)], Budget(Echo(), dollars=1)))
     with pytest.raises(ValueError, match="dollars is -1"):
         Budget(Echo(), dollars=-1)

@@ -1,4 +1,4 @@
-"""OpenAI's Batch API: what a store lacks goes out as a file, and comes back into the same store.
+"""OpenAI's Batch API: write the requests that a store lacks to a file, and read the results.
 
 A batch costs half as much and may take a day. The `custom_id` of a line is its request's key, so
 that a result finds its place whenever, and however often, it is read.
@@ -35,19 +35,19 @@ _HEAD = b'{"custom_id":"'
 
 
 class Keeps(Protocol):
-    """What of a store a batch needs."""
+    """The part of a store that a batch uses."""
 
     @property
     def path(self) -> Path:
-        """The store's folder."""
+        """Return the store's folder."""
         ...
 
     def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies to those of the keys that the store holds."""
+        """Return the replies to the keys that the store holds."""
         ...
 
     def add(self, records: Iterable[Record]) -> Any:
-        """Keep records; what that changed."""
+        """Add records; return what changed."""
         ...
 
     def note_attempt(self, key: str, failure: Failure) -> None:
@@ -59,18 +59,18 @@ class Keeps(Protocol):
         ...
 
     def notes(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a file beside the store."""
+        """Return the lines of a file beside the store."""
         ...
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What came of a batch, and where it stands.
+    """The status and the results of a batch.
 
-    `status` is the server's word ("in_progress", "completed", "expired" ...), or "read" where
-    downloaded files were given. `new` replies were kept, `known` stood in the store already,
-    `failed` counts by reason what has none, `open` the requests that no result was seen for: export
-    these again once the batch has ended.
+    `status` is the server's ("in_progress", "completed", "expired" ...), or "read" for files that
+    you downloaded. `new` counts the added replies, `known` those that the store had, `failed` the
+    requests without a reply by reason, `open` those without a result: export these again once the
+    batch has ended.
     """
 
     status: str
@@ -83,12 +83,12 @@ class Collected:
 def export_batch(
     requests: Iterable[Request], store: Keeps, path: str | os.PathLike[str]
 ) -> list[Path]:
-    """The files written: one line for each request that the store has no reply to, once.
+    """Write each request that the store has no reply to, once; return the files.
 
-    The first file is `path`, the next `<stem>-2.jsonl` and so on: a file is of one model, of at
-    most 50,000 requests and 200 MB. Nothing missing, no file. What a line cannot say of its request
-    (its sample and provider) stands beside the file, in `<stem>.samples.json`. Raises DataError
-    for a file that is there already, RequestFailed for a request that is no chat.
+    The first file is `path`, the next `<stem>-2.jsonl` and so on. A file has one model and at most
+    50,000 requests and 200 MB. Samples and providers of requests, which a line cannot hold, are in
+    `<stem>.samples.json` beside it. Writes no file if the store has all replies. Raises DataError
+    for a file that exists, RequestFailed for a request that is not a chat.
     """
     first, files = Path(path), dict[str, _Writer]()
     written: list[_Writer] = []
@@ -121,12 +121,12 @@ def export_batch(
 def submit_batch(
     path: str | os.PathLike[str], store: Keeps, endpoint: OpenAIEndpoint | None = None
 ) -> str:
-    """The id of the batch that a file was sent as, noted beside the store in `batches.jsonl`.
+    """Send a file as a batch, once; return the batch's id.
 
-    A file is sent once: what is noted, or stands in the server's list of batches, is not sent
-    again, unless nothing of it was answered (refused as a whole, expired or cancelled before it
-    began, or forgotten by the server). Raises EndpointStopped where the server does not
-    take it, or cannot be reached.
+    The id is noted in `batches.jsonl` beside the store. A file that is noted there or in the
+    server's list of batches is sent again only if it has no answers: the server refused or forgot
+    it, or it expired or was cancelled before it began. Raises EndpointStopped if the server refuses
+    the file or does not answer.
     """
     file = Path(path)
     digest = _digest(file)
@@ -141,7 +141,7 @@ def submit_batch(
         else:
             with file.open("rb") as content:
                 sent = client.files.create(file=(file.name, content), purpose="batch")
-            # Not tried again by itself: it may have been taken, and the list above will tell.
+            # No retry here: the server may have taken it, which the list above shows next time.
             batch = client.with_options(max_retries=0).batches.create(
                 input_file_id=sent.id,
                 endpoint=_ADDRESS,
@@ -150,8 +150,8 @@ def submit_batch(
             )
         if not isinstance(getattr(batch, "id", None), str):
             raise EndpointStopped(
-                f"what came back from {endpoint.target()[0]} is no batch; check that this server"
-                " has OpenAI's Batch API",
+                f"{endpoint.target()[0]} replied without a batch; check that this server has"
+                " OpenAI's Batch API",
                 reason="bad_reply",
                 status=None,
             )
@@ -167,17 +167,16 @@ def collect_batch(
     *,
     results: Iterable[str | os.PathLike[str]] = (),
 ) -> Collected:
-    """What came of the batch of an exported file: its replies are in the store when it returns.
+    """Add the results of the batch of an exported file to the store.
 
-    The results are asked of the server, under the id that `submit_batch` noted, and kept beside the
-    file (`<stem>.output.jsonl`, `<stem>.errors.jsonl`); or they are `results`, files downloaded
-    already. Reading them again changes nothing. Raises DataError for a file that was never sent,
-    BadRow for a line of it that is not its request's, EndpointStopped for a batch that the server
-    refused as a whole, and as `submit_batch`.
+    Downloads the results beside the file (`<stem>.output.jsonl`, `<stem>.errors.jsonl`), or reads
+    `results`, the files that you downloaded. Reading them again changes nothing. Raises DataError
+    for a file that was not sent, BadRow for a changed line, EndpointStopped for a batch that the
+    server refused, and what `submit_batch` raises.
     """
     file = Path(path)
-    status, found = "read", [Path(one) for one in results]
-    if not found:
+    status, files = "read", [Path(path) for path in results]
+    if not files:
         noted = _noted(store, _digest(file))
         if noted is None:
             raise DataError(
@@ -185,14 +184,14 @@ def collect_batch(
                 " results that you downloaded",
                 path=file,
             )
-        status, found = _download(noted, file, endpoint or OpenAIEndpoint())
+        status, files = _download(noted, file, endpoint or OpenAIEndpoint())
     failures: list[tuple[str, Failure]] = []
-    with closing(_Asked(file)) as asked:
-        added = store.add(_records(asked, found, failures))
-    digest = hashlib.sha256("".join(map(_digest, found)).encode()).hexdigest()
+    with closing(_ExportedFile(file)) as exported:
+        added = store.add(_records(exported, files, failures))
+    digest = hashlib.sha256("".join(map(_digest, files)).encode()).hexdigest()
     if failures and not any(note.get("read") == digest for note in store.notes(_NOTES)):
         for key, failure in failures:
-            if key in asked.at:
+            if key in exported.at:
                 store.note_attempt(key, failure)
         store.note(_NOTES, {"read": digest, "time": time.time()}, sync=True)
     return Collected(
@@ -200,12 +199,12 @@ def collect_batch(
         added.new,
         added.known + added.observations,
         dict(Counter(failure.reason for _, failure in failures)),
-        len(asked.at.keys() - asked.seen),
+        len(exported.at.keys() - exported.seen),
     )
 
 
 def _in_vain(client: openai.OpenAI, name: str) -> bool:
-    """Whether nothing of a batch was or will be answered, so that its file may be sent again."""
+    """Return whether a batch has no answers and will get none."""
     import openai
 
     try:
@@ -216,17 +215,18 @@ def _in_vain(client: openai.OpenAI, name: str) -> bool:
 
 
 def _download(noted: str, file: Path, endpoint: OpenAIEndpoint) -> tuple[str, list[Path]]:
-    """The status of a batch, and the files of results that it has, beside the file."""
-    found = []
+    """Download the results of a batch beside the file; return its status and the files."""
+    files = []
     with _client(endpoint) as client:
         batch = client.batches.retrieve(noted)
         if batch.status == "failed":
             why = [
-                f"{one.code}: {one.message}" for one in (batch.errors and batch.errors.data) or ()
+                f"{error.code}: {error.message}"
+                for error in (batch.errors and batch.errors.data) or ()
             ]
             raise EndpointStopped(
                 f"the server refused the batch {noted} ({'; '.join(why[:3])[:500] or 'no reason'});"
-                " mend what it says, and export and submit it again",
+                " correct that, then export and submit again",
                 reason="batch_failed",
                 status=None,
             )
@@ -235,13 +235,13 @@ def _download(noted: str, file: Path, endpoint: OpenAIEndpoint) -> tuple[str, li
                 part = file.with_name(f"{file.stem}.{name}.jsonl.part")
                 with client.files.with_streaming_response.content(result) as content:
                     content.stream_to_file(part)
-                found.append(part.replace(part.with_suffix("")))
-    return str(batch.status), found
+                files.append(part.replace(part.with_suffix("")))
+    return str(batch.status), files
 
 
 @contextmanager
 def _client(endpoint: OpenAIEndpoint) -> Iterator[openai.OpenAI]:
-    """The SDK's client, its errors told as ours."""
+    """Open the SDK's client; raise its errors as ours."""
     import httpx2
     import openai
 
@@ -268,7 +268,7 @@ def _client(endpoint: OpenAIEndpoint) -> Iterator[openai.OpenAI]:
         raise EndpointStopped(fault.message, reason=fault.reason, status=fault.status) from None
     except (openai.OpenAIError, httpx2.HTTPError, ValueError) as error:
         raise EndpointStopped(
-            f"nothing whole came back from {url} ({type(error).__name__}: {str(error)[:300]});"
+            f"no complete response from {url} ({type(error).__name__}: {str(error)[:300]});"
             " check the base URL, then run again",
             reason="unreachable",
             status=None,
@@ -281,7 +281,7 @@ def _digest(path: Path) -> str:
 
 
 def _noted(store: Keeps, digest: str) -> str | None:
-    """The id under which the file of that SHA-256 was sent last."""
+    """Return the id of the last batch of the file with that SHA-256, None if it was not sent."""
     ids = [note["id"] for note in store.notes(_NOTES) if note.get("sha256") == digest]
     return ids[-1] if ids else None
 
@@ -296,13 +296,13 @@ class _Writer:
         for there in (path, self.beside):
             if there.exists():
                 raise DataError(
-                    f"{there} is there already; collect it, or give another path", path=there
+                    f"{there} exists; collect that batch, or give another path", path=there
                 )
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
 
     def takes(self, line: bytes) -> bool:
-        """Whether the line is within what one file may hold."""
+        """Return whether the line fits into the file."""
         return self.count < MOST_REQUESTS and self.size + len(line) <= MOST_BYTES
 
     def write(self, request: Request, line: bytes) -> None:
@@ -314,20 +314,20 @@ class _Writer:
             self.samples[request.key] = (request.sample, request.provider)
 
     def close(self) -> None:
-        """End the file, and write beside it what its lines cannot say."""
+        """Close the file, and write samples and providers beside it."""
         self.file.close()
         if self.samples:
             self.beside.write_text(json.dumps(self.samples), encoding="utf-8")
 
     def drop(self) -> None:
-        """Leave nothing of the file behind."""
+        """Delete the file."""
         self.file.close()
         self.path.unlink(missing_ok=True)
         self.beside.unlink(missing_ok=True)
 
 
-class _Asked:
-    """The requests of an exported file, each read where it is needed; which have a result."""
+class _ExportedFile:
+    """The requests of an exported file, read one at a time, and the keys with a result."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.at, self.seen = path, dict[str, int](), set[str]()
@@ -344,50 +344,50 @@ class _Asked:
         self.file.close()
 
     def request(self, key: str) -> Request:
-        """The request of a key, its hash checked."""
+        """Return the request of a key; check its hash."""
         self.file.seek(self.at[key])
         sample, provider = self.samples.get(key, (0, None))
         try:
             body = json.loads(self.file.readline())["body"]
             model, messages = body.pop("model"), body.pop("messages")
-            made = Request(model, messages, body, sample, provider)
-            if made.key == key:
-                return made
+            request = Request(model, messages, body, sample, provider)
+            if request.key == key:
+                return request
         except (ValueError, KeyError, TypeError) as error:
             problem = str(error)
         else:
             problem = "its request has another key"
         raise BadRow(
-            f"the line of {key[:12]} in {self.path} is not the one that was exported ({problem});"
-            " export the batch anew",
+            f"the line of {key[:12]} in {self.path} was changed after the export ({problem});"
+            " export the batch again",
             path=self.path,
             line=list(self.at).index(key) + 1,
         )
 
 
 def _records(
-    asked: _Asked, results: Iterable[Path], failures: list[tuple[str, Failure]]
+    exported: _ExportedFile, results: Iterable[Path], failures: list[tuple[str, Failure]]
 ) -> Iterator[Record]:
-    """The records in files of results; what is no reply is added to `failures`."""
+    """Yield the records in files of results; add results without a reply to `failures`."""
     for path in results:
         with path.open("rb") as lines:
             for line in lines:
                 key, outcome = _result(line)
-                if isinstance(outcome, Reply) and key in asked.at:
-                    yield Record(asked.request(key), outcome)
+                if isinstance(outcome, Reply) and key in exported.at:
+                    yield Record(exported.request(key), outcome)
                 elif isinstance(outcome, Reply):
-                    outcome = Failure("not_asked", "the batch's file holds no such request")
+                    outcome = Failure("not_asked", "the batch's file has no such request")
                 if isinstance(outcome, Failure):
                     failures.append((key, outcome))
-                asked.seen.add(key)
+                exported.seen.add(key)
 
 
 def _result(line: bytes) -> tuple[str, Reply | Failure]:
-    """The key and what came of it, in a line of results."""
+    """Return the key and the outcome in a line of results."""
     try:
-        whole: Any = json.loads(line, parse_constant=str)
-        key = str(whole["custom_id"])
-        response, error = whole.get("response"), whole.get("error") or {}
+        item: Any = json.loads(line, parse_constant=str)
+        key = str(item["custom_id"])
+        response, error = item.get("response"), item.get("error") or {}
         if not isinstance(response, Mapping):
             reason = str(error.get("code") or "batch_error")
             return key, Failure(reason, str(error.get("message"))[:500])
@@ -404,17 +404,17 @@ def _result(line: bytes) -> tuple[str, Reply | Failure]:
 
 
 def _line_of(request: Request) -> bytes:
-    """The line of a request in a batch's file."""
-    whole = {
+    """Return the line of a request in a batch's file."""
+    item = {
         "custom_id": request.key,
         "method": "POST",
         "url": _ADDRESS,
         "body": chat_body(request),
     }
     # In ASCII: a line that holds U+2028 is two lines to some readers.
-    return json.dumps(whole, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(item, separators=(",", ":")).encode() + b"\n"
 
 
 def _samples_of(path: Path) -> Path:
-    """The file, beside a batch's, of the samples and providers that are not the usual ones."""
+    """Return the path of the samples and providers of a batch's file."""
     return path.with_name(f"{path.stem}.samples.json")

@@ -1,4 +1,4 @@
-"""An endpoint that stops before more is asked, or spent, than was allowed."""
+"""An endpoint that stops before a run makes more calls or spends more than you allow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lmjudge.records import Attempt, Endpoint, Meter, Reply, Request, metered
 
 @dataclass
 class Used:
-    """What was spent of a budget so far: calls begun, and dollars."""
+    """Calls begun and dollars spent so far."""
 
     calls: int = 0
     dollars: float = 0.0
@@ -24,13 +24,13 @@ class Used:
 class Budget:
     """An endpoint in front of another, which answers while `calls` and `dollars` last.
 
-    Every sending counts, a repeated one too. It is let through only if all that is spent, all that
-    is in flight at its dearest (the longest reply that it may have) and itself are within
-    `dollars`. If what is in flight is in the way, it waits for that, and so it does before it
-    stops: what is paid for is kept, and the same run with a new budget goes on. Spent is what
-    `prices.charge` says: the server's own count of tokens, and the dearest where a call ended in
-    the middle. A server that charges more than the dearest can exceed `dollars` by the calls in
-    flight, and no more. One budget is spent once, over all that is asked through it.
+    Every attempt counts, retries too. A call begins only if the money spent, the highest cost of
+    the calls in flight (with the longest reply that they allow) and its own highest cost fit into
+    `dollars`. Otherwise it waits for the calls in flight. If they do not free enough, the run
+    stops. Replies that you paid for are kept, and the same run with a new budget goes on. The cost
+    of a call follows from the server's count of tokens (`prices.charge`); a call that broke off counts
+    with its highest cost. A server that charges more than that can exceed `dollars` by the calls in
+    flight at most. All runs through one budget share it.
 
     Answering raises EndpointStopped (reason "budget") when it is used up, and PriceError for a
     model whose price is unknown, or a request without a bound on its length.
@@ -44,18 +44,18 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name in ("dollars", "calls"):
-            given = getattr(self, name)
-            if given is not None and not given >= 0:
-                raise ValueError(f"{name} is {given!r}; expected a number from 0 up, or None")
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} is {value!r}; expected a number from 0 up, or None")
 
     @property
     def concurrency(self) -> int:
-        """How many requests the endpoint behind it takes at a time."""
+        """Return how many requests the endpoint behind it takes at a time."""
         return self.endpoint.concurrency
 
     @property
     def network(self) -> bool:
-        """Whether the endpoint behind it calls anybody."""
+        """Return whether the endpoint behind it makes network calls."""
         return self.endpoint.network
 
     @asynccontextmanager
@@ -68,13 +68,13 @@ class Budget:
     async def metered_session(
         self, meter: Meter
     ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-        """Open a session whose every sending `meter` counts too."""
+        """Open a session in which `meter` counts every attempt too."""
         async with metered(self.endpoint, _Purse(self, meter)) as answer:
             yield answer
 
 
 class _Purse:
-    """What a session may still have to spend for what is in flight, beside what is used."""
+    """The budget of one session: what is spent, and the highest cost of the calls in flight."""
 
     def __init__(self, budget: Budget, outer: Meter | None = None) -> None:
         self.budget, self.outer, self.used = budget, outer, budget.used
@@ -83,13 +83,13 @@ class _Purse:
         self.held, self.flying = 0.0, 0
 
     async def begin(self, request: Request) -> Attempt:
-        """Count a call, once it is within the budget."""
+        """Wait until a call fits into the budget, then count it."""
         most = self._most(request)
         while why := self._in_the_way(most):
             if self.flying == 0:
                 raise EndpointStopped(
-                    f"the budget is used up: {why}; what was answered is kept, and the same run"
-                    " with a new budget goes on",
+                    f"the budget is used up: {why}. The replies are kept; run again with a new"
+                    " budget to go on.",
                     reason="budget",
                     status=None,
                 )
@@ -108,7 +108,7 @@ class _Purse:
             raise
 
     def end(self, attempt: Attempt) -> None:
-        """Count what a call may have cost, and let others through."""
+        """Count the cost of a call, and wake those that wait."""
         self.used.calls += attempt.count - 1
         self.used.dollars += charge(attempt, self.table) or 0.0
         if self.outer is not None:
@@ -123,11 +123,11 @@ class _Purse:
     def _in_the_way(self, most: float) -> str | None:
         calls, dollars = self.budget.calls, self.budget.dollars
         if calls is not None and self.used.calls >= calls:
-            return f"{calls:,} calls are made, as many as were allowed"
+            return f"{calls:,} of {calls:,} calls made"
         if dollars is not None and self.used.dollars + self.held + most > dollars:
-            given = f"{dollars:,.2f}" if round(dollars, 2) == dollars else f"{dollars:,.4f}"
+            limit = f"{dollars:,.2f}" if round(dollars, 2) == dollars else f"{dollars:,.4f}"
             return (
-                f"${self.used.dollars:,.4f} are spent of ${given}, and the next call may cost"
+                f"${self.used.dollars:,.4f} of ${limit} spent, and the next call may cost"
                 f" ${most:,.4f}"
             )
         return None
@@ -137,13 +137,13 @@ class _Purse:
             return 0.0
         price = price_of(request.model, self.table)
         if price is None or longest(request) is None:
-            lacks, give = "sets no bound on its replies' length", "a max_tokens"
+            lacks, give = "sets no limit to its replies' length", "a max_tokens"
             if price is None:
                 lacks = "has no price"
                 give = "its price in a CSV of model, input, output and date (LMJUDGE_PRICES)"
             raise PriceError(
-                f"{request.model} {lacks}, so that a budget in dollars cannot be kept; give {give},"
-                " or a number of calls (--max-calls) instead",
+                f"{request.model} {lacks}, which a budget in dollars needs; give {give}, or a"
+                " number of calls (--max-calls) instead",
                 model=request.model,
             )
         return dearest(request, price)

@@ -47,7 +47,7 @@ class Draw:
         self.generator = torch.Generator(device).manual_seed(start)
 
     def of(self, scores: torch.Tensor) -> torch.Tensor:
-        """The scores of the row, by what its draw is the greatest of."""
+        """Return the scores of a row, with the noise of its draw."""
         if not self.temperature > 0:
             return scores
         row = scores[None] / self.temperature
@@ -64,7 +64,7 @@ class Draws(LogitsProcessor):
         self.rows = [Draw(params, sample, device) for params, sample in rows]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """The scores, each sampled row's replaced by what its draw is the greatest of."""
+        """Return the scores, with the noise of the draw in each sampled row."""
         return torch.stack([d.of(row) for d, row in zip(self.rows, scores.float(), strict=True)])
 
 
@@ -129,7 +129,7 @@ class Loaded:
         )
 
     def job(self, request: Request, reply: asyncio.Future[Reply]) -> Job:
-        """The request in tokens; EndpointStopped, RequestFailed where it cannot be answered."""
+        """Return the request as tokens; EndpointStopped or RequestFailed if it has no answer."""
         params = dict(request.params)
         problem = None
         if request.kind != "chat":
@@ -148,7 +148,7 @@ class Loaded:
             add_generation_prompt=True,
         )
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        asked = params.get("max_tokens", params.get("max_completion_tokens", 1024))
+        limit = params.get("max_tokens", params.get("max_completion_tokens", 1024))
         room = self.context - len(ids)
         if room < 1:
             raise RequestFailed(
@@ -158,10 +158,10 @@ class Loaded:
                 status=None,
                 attempts=1,
             )
-        return Job(ids, min(int(asked), room), params, request.sample, reply)
+        return Job(ids, min(int(limit), room), params, request.sample, reply)
 
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
-        """The replies to a batch, by transformers' generate; out of memory, those to its halves."""
+        """Return the replies to a batch. Out of memory, generate its halves."""
         try:
             return list(self._generate(batch, stop))
         except torch.OutOfMemoryError as error:
@@ -179,7 +179,7 @@ class Loaded:
         mask = (torch.arange(width, device=device)[None] >= width - lengths).long()
         wants = any(job.params.get("logprobs") for job in batch)
         with torch.inference_mode():
-            made = self.model.generate(
+            output = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,
                 generation_config=GenerationConfig(
@@ -194,7 +194,7 @@ class Loaded:
                 stopping_criteria=StoppingCriteriaList([Stop(batch, width, stop)]),
             )
         took = time.monotonic() - begun
-        new = made.sequences[:, width:].tolist()
+        new = output.sequences[:, width:].tolist()
         return [
             self._reply(
                 job,
@@ -202,7 +202,7 @@ class Loaded:
                 took,
                 [
                     self._odds(step[at].float(), token, job.params)
-                    for step, token in zip(made.logits, new[at], strict=False)
+                    for step, token in zip(output.logits, new[at], strict=False)
                 ]
                 if job.params.get("logprobs")
                 else None,
@@ -225,14 +225,14 @@ class Loaded:
         )
 
     def _odds(self, logits: torch.Tensor, token: int, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A token's log-probability and its likeliest rivals', as OpenAI's servers give them."""
+        """Return log-probabilities of a token and its rivals, in the form of OpenAI's servers."""
         odds = torch.log_softmax(logits, dim=-1)
         best = torch.topk(odds, int(params.get("top_logprobs", 0)))
         rivals = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        told = {"top_logprobs": [self._told(one, odd) for one, odd in rivals]}
-        return self._told(token, float(odds[token])) | told
+        top = [self._logprob(rival, odd) for rival, odd in rivals]
+        return self._logprob(token, float(odds[token])) | {"top_logprobs": top}
 
-    def _told(self, token: int, odds: float) -> dict[str, Any]:
+    def _logprob(self, token: int, odds: float) -> dict[str, Any]:
         return {"token": clean_text(self.tokenizer.decode([token])), "logprob": max(odds, -9999.0)}
 
 
@@ -243,7 +243,7 @@ class Stop(StoppingCriteria):
         self.bounds, self.event = [width + job.longest for job in batch], event
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        """Whether each row is done."""
+        """Return whether each row is done."""
         done = [self.event.is_set() or input_ids.shape[1] >= bound for bound in self.bounds]
         return torch.tensor(done, device=input_ids.device)
 

@@ -29,7 +29,7 @@ FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 
 
 def need_torch() -> None:
-    """Nothing; EndpointError where torch or transformers is not installed."""
+    """Raise EndpointError if torch or transformers is not installed."""
     try:
         import torch  # noqa: F401
         import transformers  # noqa: F401
@@ -42,7 +42,7 @@ def need_torch() -> None:
 
 
 def loading_errors() -> tuple[type[Exception], ...]:
-    """What transformers raises for files that are no model, or a damaged one."""
+    """Return the exceptions that transformers raises for files that are not a sound model."""
     from safetensors import SafetensorError
 
     return (OSError, ValueError, RuntimeError, KeyError, AttributeError, SafetensorError)
@@ -50,7 +50,7 @@ def loading_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """A while in which transformers shows no bars for files read and written."""
+    """Hide the progress bars of transformers meanwhile."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -63,14 +63,14 @@ def without_bars() -> Iterator[None]:
 
 
 def longest_of(model: Any, tokenizer: Any) -> int:
-    """The most tokens that a model reads: the least of what it and its tokenizer say."""
+    """Return the maximum tokens of a prompt: the least of the model's and the tokenizer's."""
     config = model.config.get_text_config()
-    said = getattr(config, "max_position_embeddings", None) or 1_000_000
-    return int(min(said, tokenizer.model_max_length))
+    longest = getattr(config, "max_position_embeddings", None) or 1_000_000
+    return int(min(longest, tokenizer.model_max_length))
 
 
 def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Path:
-    """Where a model's files lie: the folder itself, or where the hub's files of an id are kept.
+    """Return the folder of a model's files: the folder itself, or the hub's cache of an id.
 
     They are fetched, if need be, unless LMJUDGE_OFFLINE=1. Raises EndpointError for what is
     neither, and for weights that are not safetensors (others are pickled, and reading them runs
@@ -90,7 +90,7 @@ def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Pat
             )
         except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
             raise EndpointError(
-                f"{os.fspath(model)!r} is no folder here, and no model that the hub gives"
+                f"{os.fspath(model)!r} is neither a folder nor a model of the hub"
                 f" ({error}); give the folder of a model, or the id of one",
                 name="model",
             ) from error
@@ -113,7 +113,7 @@ def _converting(folder: Path) -> str:
 
 
 def name_of(model: str | os.PathLike[str], folder: Path) -> str:
-    """The name of a checkpoint: a folder's with the digest of its files, a hub id with its commit.
+    """Return the name of a checkpoint: a folder's with its digest, a hub id with its commit.
 
     The digest is over the names and contents of what transformers reads.
     """
@@ -145,11 +145,11 @@ class Model(Protocol):
     """What answers jobs, a batch at a time, in a thread of its own."""
 
     def job(self, request: Request, reply: asyncio.Future[Reply]) -> Job:
-        """The request as a job."""
+        """Return the request as a job."""
         ...
 
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
-        """The replies to a batch; they may be cut short once `stop` is set."""
+        """Return the replies to a batch; they may be cut short once `stop` is set."""
         ...
 
 
@@ -166,12 +166,12 @@ class OnThisMachine:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the model's files lie; a hub's are fetched, unless LMJUDGE_OFFLINE=1."""
+        """Return the folder of the model's files; download a hub's unless LMJUDGE_OFFLINE=1."""
         return folder_of(self.model, self.revision)
 
     @cached_property
     def name(self) -> str:
-        """The model's name in requests: of a folder its name and digest, of a hub id its commit."""
+        """Return the model's name in requests, as `name_of`."""
         return name_of(self.model, self.folder)
 
     @cached_property
@@ -184,7 +184,7 @@ class OnThisMachine:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-        """An async context manager that gives the coroutine function `answer(request)`."""
+        """Return an async context manager that gives the coroutine function `answer(request)`."""
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "lmjudge-model") as worker:
             loaded = await loop.run_in_executor(worker, lambda: self._loaded)
@@ -200,7 +200,7 @@ class OnThisMachine:
 
 
 class Batcher:
-    """Hand what waits to a model in batches of like length, and its replies to who asked."""
+    """Batch the waiting requests by length, and return each reply to its request."""
 
     def __init__(self, loaded: Model, size: int, worker: ThreadPoolExecutor) -> None:
         self.loaded, self.size, self.worker = loaded, size, worker
@@ -209,7 +209,7 @@ class Batcher:
         self.loop = asyncio.get_running_loop()
 
     async def answer(self, request: Request) -> Reply:
-        """The reply to a request, once the model has given it."""
+        """Return the reply to a request, once the model has generated it."""
         job = self.loaded.job(request, self.loop.create_future())
         self.waiting.append(job)
         self.wake.set()

@@ -31,7 +31,7 @@ class LocalEndpoint(OnThisMachine):
 
     @property
     def concurrency(self) -> int:
-        """Requests taken at a time: more than a batch, so that like lengths find each other."""
+        """Return how many requests it takes at a time: several batches, to group equal lengths."""
         return 8 * self.batch_size
 
     def _load(self) -> Model:
@@ -65,7 +65,7 @@ class RewardEndpoint(OnThisMachine):
 
     @property
     def concurrency(self) -> int:
-        """Requests taken at a time: many batches, so that like lengths find each other."""
+        """Return how many requests it takes at a time: many batches, to group equal lengths."""
         return 32 * self.batch_size
 
     def _load(self) -> Model:

@@ -33,7 +33,7 @@ def checked_url(url: str, *, allow_http: bool) -> tuple[str, str, bool]:
         named = re.fullmatch(r"(localhost|[\w-]+(\.[\w-]+)+)(:\d+)?[\w/.-]*", url)
         bare = f" ({url[:99]!r} names no http or https)" if named else ""
         raise EndpointError(
-            f"the base URL (base_url or OPENAI_BASE_URL) is not one{bare}; expected"
+            f"the base URL (base_url or OPENAI_BASE_URL) is not valid{bare}; expected"
             " https://host/v1, without a name, password or key in it"
         )
     if parts.path.rstrip("/").endswith("/chat/completions"):
@@ -46,8 +46,8 @@ def checked_url(url: str, *, allow_http: bool) -> tuple[str, str, bool]:
     local = is_loopback(host)
     if parts.scheme == "http" and not local and not allow_http:
         raise EndpointError(
-            f"the base URL is plain http to {host}, so anybody on the way can read prompts and key;"
-            " use https, or in a network that you trust allow_http=True (--allow-http)"
+            f"the base URL is plain http to {host}: others can read prompts and key on the way. Use"
+            " https, or allow_http=True (--allow-http) in a network that you trust."
         )
     return url, host, local
 
@@ -80,8 +80,8 @@ class Network:
             # A context that trusts no certificate: loading the real ones takes longer than a reply.
             return cls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         tls, host = _certificates(ca_file), parts.hostname or ""
-        found = {} if is_loopback(host) or proxy_bypass(host) else getproxies()
-        proxy = found.get("https") or found.get("all")
+        proxies = {} if is_loopback(host) or proxy_bypass(host) else getproxies()
+        proxy = proxies.get("https") or proxies.get("all")
         if not proxy:
             return cls(tls)
         named = [name for name, value in os.environ.items() if value == proxy]
@@ -89,7 +89,7 @@ class Network:
         scheme, separator, _ = proxy.partition("://")
         if separator and scheme.lower() not in ("http", "https"):
             raise EndpointError(
-                f"the proxy of {name} is one for {scheme[:20]}://, which lmjudge cannot use; unset"
+                f"the proxy of {name} uses {scheme[:20]}://, which lmjudge does not support; unset"
                 f" it, set HTTPS_PROXY to an http:// proxy, or add {host} to NO_PROXY"
             )
         return cls(tls, proxy if separator else f"http://{proxy}", name)

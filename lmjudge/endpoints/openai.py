@@ -1,8 +1,7 @@
-"""Any OpenAI-compatible server: OpenAI, vLLM, llama.cpp, Ollama, OpenRouter and their like.
+"""Any OpenAI-compatible server: OpenAI, vLLM, llama.cpp, Ollama, OpenRouter and others.
 
-`wire` sends a request once. Here is the retry loop, with a deadline for the whole request, one
-pause that all workers share, one cap on sizes, and the reading of what came back, so that an error,
-a web page or a tool call never becomes an answer.
+`wire` sends a request once, and `replies` reads the response. This file has the retry loop, with a
+deadline for the request, a pause that all workers share, and the reasons to stop a run.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lmjudge.canonical import JSON
 from lmjudge.endpoints.network import Network, checked_url
-from lmjudge.endpoints.replies import Fault, is_told, read_reply, redacted
+from lmjudge.endpoints.replies import Fault, holds_key, read_reply, redacted
 from lmjudge.errors import EndpointError, EndpointStopped, RequestFailed
 from lmjudge.prices import same_model
 from lmjudge.records import Attempt, Meter, Reply, Request
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
     from lmjudge.endpoints.wire import Post
 
 _LONGEST_BACKOFF = 60.0
-# How often a request is sent for a reply that is unfit each time: each may be charged for.
+# Attempts at a request whose replies are unfit. The server may charge for each.
 _UNFIT_ATTEMPTS = 3
-# After so many requests in a row with the same unfit reply, or the same refusal, the run stops.
+# The run stops after this many requests in a row with the same unfit reply or refusal.
 _ALIKE = {"bad_reply": 5, "bad_request": 3}
-# Faults that are a server's, so that another server may answer the same request.
+# Faults of one server: another server may answer the same request.
 _OF_A_SERVER = {"unreachable", "connection", "timeout", "server_error"}
-# What the openai package's client takes; in a body it would be stored, and do nothing.
+# Arguments of the openai package's client: in a body they would be stored and do nothing.
 _CLIENTS = {"api_key", "base_url", "extra_body", "extra_headers", "extra_query", "headers"}
 
 
@@ -117,7 +116,7 @@ class OpenAIEndpoint:
     async def metered_session(
         self, meter: Meter
     ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-        """Open a session that tells `meter` of every attempt."""
+        """Open a session in which `meter` counts every attempt."""
         targets = self.targets()
         from lmjudge.endpoints.wire import connect
 
@@ -140,7 +139,7 @@ class OpenAIEndpoint:
             yield _Session(self, servers, secrets, meter).answer
 
     def target(self) -> tuple[str, str]:
-        """The base URL and the key, "" where none is needed; EndpointError for several URLs."""
+        """Return the base URL and the key ("" for none); EndpointError for several URLs."""
         (url, key), *others = self.targets()
         if others:
             raise EndpointError(
@@ -149,23 +148,23 @@ class OpenAIEndpoint:
         return url, key
 
     def targets(self) -> list[tuple[str, str]]:
-        """The base URL of each server and the key, "" where none is needed."""
+        """Return the base URL of each server and the key ("" for none)."""
         base = self.base_url or os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        bases = base.split(",") if isinstance(base, str) else base
-        named = [one.strip() for one in bases if one.strip()] or [""]
-        checked = [checked_url(url, allow_http=self.allow_http) for url in named]
+        parts = base.split(",") if isinstance(base, str) else base
+        urls = [url.strip() for url in parts if url.strip()] or [""]
+        checked = [checked_url(url, allow_http=self.allow_http) for url in urls]
         key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "").strip()
         remote = next((host for _, host, local in checked if not local), None)
         if not key and remote and not self.headers:
             raise EndpointStopped(
-                f"no API key for {remote}; set OPENAI_API_KEY, or give api_key",
+                f"no API key for {remote}; set OPENAI_API_KEY or pass api_key",
                 reason="no_key",
                 status=None,
             )
         if not (key.isascii() and key.isprintable()):
             raise EndpointStopped(
-                "the API key (api_key or OPENAI_API_KEY) holds characters that no key has;"
-                " copy it again",
+                "the API key (api_key or OPENAI_API_KEY) holds characters that are not printable"
+                " ASCII; copy it again",
                 reason="no_key",
                 status=None,
             )
@@ -173,7 +172,7 @@ class OpenAIEndpoint:
 
 
 class _Unmetered:
-    """A meter that lets every request leave and counts nothing."""
+    """A meter without limits."""
 
     async def begin(self, request: Request) -> Attempt:
         return Attempt(request)
@@ -183,9 +182,9 @@ class _Unmetered:
 
 
 class _Server:
-    """One server of a run: its connection, the calls that it has, and when it may get the next.
+    """One server of a run: its connection, its calls in flight, and its pause.
 
-    `resume` is the time before which it is left alone: it asked for a pause, or it failed.
+    `resume` is the end of its pause: it asked for one, or it failed.
     """
 
     def __init__(self, post: Post, timeout: float) -> None:
@@ -215,14 +214,14 @@ class _Server:
         return max(0.0, last - begun)
 
     def leave_out(self, backoff: float) -> None:
-        """Give it no calls for a while, longer each time that it fails when tried again."""
+        """Pause the server, longer after each failure."""
         if self.resume <= self.clock():  # else other calls of the same failure came back before
             self.resume = self.clock() + min(backoff * 2**self.failures, _LONGEST_BACKOFF)
             self.failures += 1
 
 
 class _Session:
-    """What the workers of one run share: the servers, and the reason to stop."""
+    """The state that the workers of a run share: the servers, and the reason to stop."""
 
     def __init__(
         self,
@@ -240,7 +239,7 @@ class _Session:
         self.alike: dict[str, set[str]] = {}
 
     def _next(self) -> _Server:
-        """The least busy server; where all are left alone, the one that may be asked first.
+        """Return the least busy server, or the first that may be asked if all pause.
 
         A server that failed gets one call, until it answers.
         """
@@ -253,13 +252,13 @@ class _Session:
         return min(self.servers, key=rank)
 
     async def answer(self, request: Request) -> Reply:
-        """The reply to a request, after as many attempts as it takes and may take."""
-        whole = chat_body(request)
+        """Return the reply to a request, after as many attempts as needed and allowed."""
+        body_fields = chat_body(request)
         if self.endpoint.heard is not None:
-            whole |= {"stream": True, "stream_options": {"include_usage": True}}
-        text = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
-        if any(is_told(secret, text) for secret in self.secrets):
-            message = "found the API key in the request itself; leave it out: requests are stored"
+            body_fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        text = json.dumps(body_fields, ensure_ascii=False, separators=(",", ":"))
+        if any(holds_key(secret, text) for secret in self.secrets):
+            message = "the request holds the API key; remove it, because requests are stored"
             raise RequestFailed(message, reason="bad_request", status=None, attempts=0)
         body = text.encode()
         ends = self.clock() + self.endpoint.deadline
@@ -272,10 +271,10 @@ class _Session:
             and await self._rest(at, ends)
         ):
             sent += 1
-            asked = self.clock()
+            waited_from = self.clock()
             attempt = await self.meter.begin(request)
             begun = self.clock()
-            ends += begun - asked
+            ends += begun - waited_from
             server = self._next()
             outcome = await self._send(server, attempt, body, ends)
             if isinstance(outcome, Reply):
@@ -343,10 +342,10 @@ class _Session:
         return replace(fault, message=message, then="stop")
 
     def _heeded(self, server: _Server, fault: Fault, ends: float) -> Fault:
-        """The fault, once the pause that it asks for is everyone's; too long a pause is a stop."""
+        """Make the server pause for as long as it asks; a pause beyond the deadline is a stop."""
         if fault.wait is None:
             return fault
-        others = any(one.resume <= self.clock() for one in self.servers if one is not server)
+        others = any(other.resume <= self.clock() for other in self.servers if other is not server)
         if self.clock() + fault.wait <= ends or others:
             server.resume = max(server.resume, self.clock() + fault.wait)
             return fault
@@ -384,7 +383,7 @@ class _Session:
         except TimeoutError:
             return Fault(
                 "timeout",
-                f"no whole reply within {limit:.3g} s, and the server may still be working on it;"
+                f"no complete reply within {limit:.3g} s, and the server may still work on it;"
                 " raise timeout (--timeout) or lower concurrency (--concurrency)",
             )
         if isinstance(returned, Fault):
@@ -418,18 +417,18 @@ class _Watch:
             self.patience.reschedule(due)
 
 
-def _of_the_same(asked: str, reply: Reply) -> Reply | Fault:
-    """The reply, if the model that was asked for gave it; else a Fault that stops the run."""
-    if same_model(asked, reply.model):
+def _of_the_same(model: str, reply: Reply) -> Reply | Fault:
+    """Return the reply, or a Fault that stops the run if another model gave it."""
+    if same_model(model, reply.model):
         return reply
-    told = f"the server answered as {reply.model!r} and was asked for {asked!r}; ask for that name"
-    return Fault("another_model", f"{told}, or leave same_model out", 200, "stop")
+    message = f"you asked for {model!r} and the server reports {reply.model!r}; ask for that name"
+    return Fault("another_model", f"{message}, or leave same_model out", 200, "stop")
 
 
 def chat_body(request: Request) -> dict[str, JSON]:
-    """The JSON object to send: model, messages and params, in the order they were given.
+    """Return the JSON object to send: model, messages and params, in their order.
 
-    Raises RequestFailed (bad_request) for what is no request for one whole chat completion.
+    Raises RequestFailed (bad_request) for anything but a request for one chat completion.
     """
     problem = None
     if request.kind != "chat":
@@ -443,7 +442,7 @@ def chat_body(request: Request) -> dict[str, JSON]:
     elif taken := _CLIENTS & set(request.params):
         problem = f"{sorted(taken)} in params, which are sent and stored; give keys to the endpoint"
     elif request.params.get("stream") or request.params.get("n") not in (None, 1):
-        problem = "stream or n in params; one request has one whole reply: use `sample` for draws"
+        problem = "stream or n in params; a request has one reply, so use `sample` for several"
     if problem:
         raise RequestFailed(f"found {problem}", reason="bad_request", status=None, attempts=0)
     request.key  # noqa: B018 - what JSON cannot hold is refused before anything is sent

@@ -1,7 +1,7 @@
-"""What an OpenAI-compatible server sent back, read: a reply, or the fault in its place.
+"""Read a response of an OpenAI-compatible server as a reply or a fault.
 
-Pure functions of status, headers and bytes. Only a whole chat completion is a reply; an error's
-text, a web page or a tool call never is.
+Pure functions of status, headers and bytes. Only a complete chat completion is a reply; an error, a
+web page or a tool call is a fault.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from lmjudge.records import Reply, ending_word
 
 _DEEPEST = 50
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thoughts")
-# Endings of a reply that the server gave up in the middle: it may finish when asked again.
-_SAID = ("text", "thinking", "reasoning", "summary", "content")
+# The fields of a part in which servers put reasoning.
+_THOUGHTS = ("text", "thinking", "reasoning", "summary", "content")
+# Endings of a reply that the server broke off. A retry may finish.
 _BROKEN_OFF = {
     *("error", "abort", "aborted", "cancelled", "insufficient_system_resource"),
     *("network_error", "server_error", "internal_error", "timeout"),
 }
-# Statuses that no request of the run would escape, and what to do about each.
+# Statuses that every request of the run would get, and what to do about each.
 _STOPS = {
     401: ("unauthorized", "check api_key or OPENAI_API_KEY"),
-    402: ("quota", "add credit, then run again: what was answered is kept"),
+    402: ("quota", "add credit, then run again; the replies are kept"),
     403: ("forbidden", "check that this key may use this model"),
     404: ("not_found", "check the model's name and the base URL"),
     405: ("not_found", "check the base URL"),
@@ -67,24 +68,23 @@ _WAIT = re.compile(
 _DELAYS = {"retryDelay": 1.0, "retryAfter": 1.0, "retry_after": 1.0, "retry_after_ms": 0.001}
 _UNITS = {"ms": 0.001, "mi": 60.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _COMPLAINTS = ("message", "msg", "detail")
-# The fields of an error, at any depth, whose texts say what was wrong.
+# The fields of an error, at any depth, that explain it.
 _SAYING = {"message", "msg", "detail", "details", "error", "errors", "code", "type", "status"}
 _SAYING |= {"reason", "metadata", "raw", "violations", "quotaId", "title", "description"}
-# What a server may blame in one request and not in the next.
+# Fields that a server may refuse in one request and accept in the next.
 _OF_A_REQUEST = ("messages", "input", "prompt", "max_tokens", "max_completion_tokens")
-# Shorter keys are words that servers on this machine are given for want of one, as "lm-studio".
+# Shorter keys are placeholders for local servers, such as "lm-studio".
 _SHORTEST_KEY = 20
 _SECRET = re.compile(r"(?i)bearer\s+[^\s\"']+|\bsk-[^\s\"',]+")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why an attempt gave no reply, and what follows: `again`, `fail` or `stop`.
+    """Why an attempt has no reply, and what follows: `again`, `fail` or `stop`.
 
-    `wait` is how many seconds the server asked to be left alone, `usage` the tokens that it says
-    it used. `refused` is True for an error response without any of a reply, and for a server never
-    reached: neither is charged for. `alike` is equal for two responses that differ in numbers and
-    ids only.
+    `wait` is the pause that the server asks for, in seconds, and `usage` its count of tokens.
+    `refused` is True for an error without any part of a reply and for an unreachable server, which
+    charge nothing. `alike` is equal for two responses that differ only in numbers and ids.
     """
 
     reason: str
@@ -100,37 +100,41 @@ class Fault:
 def read_reply(
     status: int, headers: Mapping[str, str], body: bytes, *, secrets: Sequence[str] = ()
 ) -> Reply | Fault:
-    """Return the reply in what a server sent back, or the Fault that stands in its place.
+    """Return the reply in a response, or the Fault.
 
-    A reply that came in pieces (server-sent events) is put together. Faults quote the first 500
+    Pieces of a stream (server-sent events) are joined. Faults quote the first 500
     characters of the body, without `secrets` (the API key).
     """
     success = 200 <= status < 300
-    whole = _json(body)
-    if whole is None and success:
-        whole = _joined(body)
-    if isinstance(whole, list):  # Gemini wraps its errors so
-        whole = next((item for item in whole if isinstance(item, dict) and "error" in item), None)
-    if not isinstance(whole, dict):
-        whole = {}
-    error = _stated(whole.get("error")) or _stated(_first(whole).get("error"))
-    if "choices" not in whole and any(isinstance(whole.get(name), str) for name in _COMPLAINTS):
-        error = error or whole  # FastChat's servers tell errors so, with status 200
-    outcome = _chat_reply(whole) if success and not error else None
+    completion = _json(body)
+    if completion is None and success:
+        completion = _joined(body)
+    if isinstance(completion, list):  # an error of Gemini
+        completion = next(
+            (item for item in completion if isinstance(item, dict) and "error" in item), None
+        )
+    if not isinstance(completion, dict):
+        completion = {}
+    error = _nonempty(completion.get("error")) or _nonempty(_first(completion).get("error"))
+    if "choices" not in completion and any(
+        isinstance(completion.get(name), str) for name in _COMPLAINTS
+    ):
+        error = error or completion  # an error of FastChat's servers, with status 200
+    outcome = _chat_reply(completion) if success and not error else None
     if isinstance(outcome, Reply):
         keys = [secret for secret in secrets if len(secret) >= _SHORTEST_KEY]
         texts = list(_texts(outcome.as_json())) if keys else ()
-        returned = any(is_told(key, text) for key in keys for text in texts)
+        returned = any(holds_key(key, text) for key in keys for text in texts)
         return replace(_key_returned, usage=outcome.usage) if returned else outcome
-    fault = outcome or _fault(status, headers, whole, error or whole)
+    fault = outcome or _fault(status, headers, completion, error or completion)
     quote = redacted(body.decode("utf-8", "replace"), *secrets)[:500]
     telling = re.search(r'"(choices|error|detail|message)"', quote)
     shape = re.sub(r"\w*\d\w*", "#", quote[telling.start() if telling else 0 :][:120])
     return replace(
         fault,
         message=f"{redacted(fault.message, *secrets)}; it sent {quote!r}",
-        usage=_usage(whole),
-        refused=outcome is None and not (success and _has_begun(whole)),
+        usage=_usage(completion),
+        refused=outcome is None and not (success and _has_begun(completion)),
         alike=f"{fault.reason} {fault.status} {shape}",
     )
 
@@ -144,21 +148,21 @@ def _json(body: bytes) -> JSON:
         return None
 
 
-def _stated(error: JSON) -> JSON:
+def _nonempty(error: JSON) -> JSON:
     """Return an error field, None where all in it is empty: some servers always send one."""
     return error if not isinstance(error, dict) or any(error.values()) else None
 
 
-def _first(whole: Mapping[str, JSON]) -> Mapping[str, JSON]:
+def _first(completion: Mapping[str, JSON]) -> Mapping[str, JSON]:
     """Return the first choice of a completion, {} where it has none."""
-    choices = whole.get("choices")
+    choices = completion.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     return choice if isinstance(choice, dict) else {}
 
 
-def _has_begun(whole: Mapping[str, JSON]) -> bool:
+def _has_begun(completion: Mapping[str, JSON]) -> bool:
     """Return whether a reply came before the error beside it: such tokens are charged for."""
-    message = _first(whole).get("message")
+    message = _first(completion).get("message")
     return isinstance(message, dict) and bool(message.get("content"))
 
 
@@ -169,12 +173,12 @@ def _joined(body: bytes) -> dict[str, JSON] | None:
     """
     lines = [line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")]
     pieces = [piece for piece in map(_json, lines) if isinstance(piece, dict)]
-    whole: dict[str, JSON] = {}
+    completion: dict[str, JSON] = {}
     message: dict[str, JSON] = {}
     logprobs: dict[str, JSON] = {}
     finish: JSON = None if b"[DONE]" in lines else "error"
     for piece in pieces:
-        whole |= {name: value for name, value in piece.items() if value is not None}
+        completion |= {name: value for name, value in piece.items() if value is not None}
         choice = _first(piece)
         delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
         for joined, further in ((message, delta), (logprobs, choice.get("logprobs"))):
@@ -182,9 +186,9 @@ def _joined(body: bytes) -> dict[str, JSON] | None:
                 joined[name] = _appended(joined.get(name), value)
         finish = choice.get("finish_reason") or finish
     if not any(_first(piece) for piece in pieces):
-        return whole if "error" in whole else None
+        return completion if "error" in completion else None
     choice = {"message": message, "finish_reason": finish, "logprobs": logprobs or None}
-    return whole | {"choices": [choice]}
+    return completion | {"choices": [choice]}
 
 
 def _appended(before: JSON, value: JSON) -> JSON:
@@ -213,17 +217,17 @@ def text_so_far(body: bytes) -> str:
 
 _key_returned = Fault(
     "key_returned",
-    "the reply holds the API key, and is not kept; look at what answers at the base URL, and change"
-    " the key",
+    "the reply holds the API key and is not kept; check which server answers at the base URL, and"
+    " change the key",
     200,
     "stop",
 )
 
 
-def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
+def _chat_reply(completion: Mapping[str, JSON]) -> Reply | Fault:
     """Return the reply in a chat completion, or the Fault for what is none."""
-    bad = Fault("bad_reply", "what came back is no chat completion", 200)
-    choice = _first(whole)
+    bad = Fault("bad_reply", "the response is not a chat completion", 200)
+    choice = _first(completion)
     message = choice.get("message") or choice.get("delta") or choice.get("text")
     if isinstance(message, str):
         message = {"content": message}
@@ -237,14 +241,14 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
     if not text and (message.get("tool_calls") or message.get("function_call")):
         return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
     fields = [message[name] for name in _REASONING if message.get(name)]
-    thoughts = ["".join(_inside(field, _SAID)) for field in fields]
+    thoughts = ["".join(_inside(field, _THOUGHTS)) for field in fields]
     reasoning = next((_text(words) for words in (*thoughts, thought) if words), None)
     if message.get("content") in (None, []) and (refusal or finish or reasoning):
-        text = ""  # it was paid for, and asked again it would say as little
+        text = ""  # a retry would cost again and say as little
     if text is None:
         return bad
     try:
-        logprobs, usage = _plain(choice.get("logprobs")), _plain(whole.get("usage"))
+        logprobs, usage = _plain(choice.get("logprobs")), _plain(completion.get("usage"))
     except ValueError:
         return bad
     return Reply(
@@ -253,8 +257,8 @@ def _chat_reply(whole: Mapping[str, JSON]) -> Reply | Fault:
         refusal=refusal,
         logprobs=logprobs,
         usage=usage if isinstance(usage, dict) else None,
-        model=_text(whole.get("model")),
-        fingerprint=_text(whole.get("system_fingerprint")),
+        model=_text(completion.get("model")),
+        fingerprint=_text(completion.get("system_fingerprint")),
         reasoning=reasoning,
     )
 
@@ -278,7 +282,7 @@ def _in_parts(content: JSON) -> tuple[str | None, str]:
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and re.search("think|reason|thought", kind):
-            thoughts += _inside(part, _SAID)
+            thoughts += _inside(part, _THOUGHTS)
         elif kind is None or "text" in str(kind):
             texts += _inside(part, ("text",))
     return "".join(texts), "".join(thoughts)
@@ -304,10 +308,10 @@ def _inside(part: JSON, names: Sequence[str], depth: int = 0) -> list[str]:
 
 
 def _fault(
-    status: int, headers: Mapping[str, str], whole: Mapping[str, JSON], error: JSON
+    status: int, headers: Mapping[str, str], completion: Mapping[str, JSON], error: JSON
 ) -> Fault:
     """Return what an error means, by code, status and, where the request is to blame, its words."""
-    fields = error if isinstance(error, dict) else {**whole, "message": error}
+    fields = error if isinstance(error, dict) else {**completion, "message": error}
     code, kind = (str(fields.get(name) or "").lower() for name in ("code", "type"))
     saying = "; ".join(_words(fields))
     words = saying.lower()
@@ -317,7 +321,7 @@ def _fault(
     if {code, kind} & _NO_CREDIT:
         return Fault("quota", f"{message}; {_STOPS[402][1]}", status, "stop")
     if 300 <= status < 400:
-        message += f" and redirects to {headers.get('location')!r}, where no prompt is sent"
+        message += f" and redirects to {headers.get('location')!r}, which lmjudge does not follow"
         return Fault("redirect", f"{message}; give the final address as base_url", status, "stop")
     success = 200 <= status < 300
     blamed = words if success or status in (400, 403, 413, 422, 500) else f"{code} {kind}"
@@ -330,21 +334,19 @@ def _fault(
         reason, advice = _STOPS[status]
         return Fault(reason, f"{message}; {advice}", status, "stop")
     if status in (400, 422) and _STREAMS_ONLY.search(words):
-        message += "; it only streams replies, and lmjudge asks for whole ones: use another server"
+        message += "; it only streams replies, which lmjudge does not use; use another server"
         return Fault("bad_request", f"{message} or model", status, "stop")
     if status in (400, 422) and (named := _refused_param(fields, saying)):
-        message += f"; it does not take the param {named} as sent; change it or leave it out of"
+        message += f"; it refuses the param {named} as sent; change it or remove it from"
         return Fault("bad_param", f"{message} params, which replace the defaults", status, "stop")
     if 400 <= status < 500 and status not in (408, 409, 425, 429):
         return Fault("bad_request", message, status, "fail")
     if status == 429 and _A_DAY.search(words):
-        message += (
-            "; a quota of a day or longer is used up, so run again when it is renewed: what was"
-        )
-        return Fault("quota", f"{message} answered is kept", status, "stop")
+        message += "; a quota of a day or longer is used up; run again when it is renewed"
+        return Fault("quota", f"{message}. The replies are kept.", status, "stop")
     reason = "bad_reply" if success else "rate_limited" if status == 429 else "server_error"
-    asked = retry_after(headers, time.time())
-    return Fault(reason, message, status, wait=_wait_in(fields, words) if asked is None else asked)
+    wait = retry_after(headers, time.time())
+    return Fault(reason, message, status, wait=_wait_in(fields, words) if wait is None else wait)
 
 
 def _words(value: JSON, depth: int = 0) -> Iterator[str]:
@@ -352,8 +354,8 @@ def _words(value: JSON, depth: int = 0) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, (list, dict)) and depth < 8:
-        kept = value if isinstance(value, list) else [value[n] for n in value if n in _SAYING]
-        for item in kept:
+        parts = value if isinstance(value, list) else [value[n] for n in value if n in _SAYING]
+        for item in parts:
             yield from _words(item, depth + 1)
 
 
@@ -368,10 +370,10 @@ def _wait_in(error: Mapping[str, JSON], words: str) -> float | None:
         for name, unit in _DELAYS.items() if isinstance(item, dict) else ():
             if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s?", delay := str(item.get(name))):
                 return float(delay.rstrip("s")) * unit
-    found = _WAIT.search(words)
-    if found is None:
+    match = _WAIT.search(words)
+    if match is None:
         return None
-    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mi|[hms])", found[1])
+    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mi|[hms])", match[1])
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
@@ -401,7 +403,7 @@ def _located(value: JSON, depth: int = 0) -> str | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The seconds that the server asks to wait, None where it asks nothing that can be read.
+    """Return the seconds that the server asks to wait, None if it states none.
 
     `retry-after-ms`, else Retry-After, in seconds or as an HTTP date (RFC 9110, section 10.2.3);
     `now` is in seconds since 1970, and a date gone by is 0.
@@ -409,12 +411,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     >>> retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:30 GMT"}, now=60.0)
     30.0
     """
-    asked = headers.get("retry-after", "").strip()
-    for text, unit in ((headers.get("retry-after-ms", "").strip(), 1000), (asked, 1)):
+    header = headers.get("retry-after", "").strip()
+    for text, unit in ((headers.get("retry-after-ms", "").strip(), 1000), (header, 1)):
         if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
             return float(text) / unit
     try:
-        when = parsedate_to_datetime(asked)
+        when = parsedate_to_datetime(header)
     except (ValueError, OverflowError):
         return None
     return max(0.0, (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now)
@@ -427,7 +429,7 @@ def redacted(text: str, *secrets: str) -> str:
     return _SECRET.sub("[key]", text)
 
 
-def is_told(secret: str, text: str) -> bool:
+def holds_key(secret: str, text: str) -> bool:
     """Return whether a text holds a key in any of its `spellings`; short words are no keys."""
     if len(secret) < _SHORTEST_KEY:
         return False
@@ -457,7 +459,7 @@ def _texts(value: JSON) -> Iterator[str]:
 
 def _piece(value: JSON) -> str:
     """Return the text that a value is: itself, or the characters of a list of bytes."""
-    if isinstance(value, list) and all(isinstance(one, int) and 0 <= one < 256 for one in value):
+    if isinstance(value, list) and all(isinstance(item, int) and 0 <= item < 256 for item in value):
         return bytes(value).decode("latin-1")
     return value if isinstance(value, str) else ""
 
@@ -472,20 +474,20 @@ def spellings(secret: str) -> tuple[str, ...]:
         return (secret,) if len(secret) > 3 else ()
     data = secret.encode()
     in_url = [quote(secret), quote(secret, safe="")]
-    found = [secret, secret[::-1], json.dumps(secret)[1:-1], secret.replace("/", "\\/")]
-    found += in_url + [re.sub("%..", lambda part: part[0].lower(), text) for text in in_url]
-    found += [data.hex(), data.hex().upper(), data.hex(" "), data.hex(":")]
+    texts = [secret, secret[::-1], json.dumps(secret)[1:-1], secret.replace("/", "\\/")]
+    texts += in_url + [re.sub("%..", lambda part: part[0].lower(), text) for text in in_url]
+    texts += [data.hex(), data.hex().upper(), data.hex(" "), data.hex(":")]
     for shift in range(3):
         coded = base64.b64encode(bytes(shift) + data).decode()
         coded = coded[(0, 2, 3)[shift] : (shift + len(data)) * 8 // 6]
-        found += [coded, coded.translate(str.maketrans("+/", "-_"))]
-    return tuple(dict.fromkeys(found))
+        texts += [coded, coded.translate(str.maketrans("+/", "-_"))]
+    return tuple(dict.fromkeys(texts))
 
 
-def _usage(whole: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
-    """The server's count of tokens, None where it tells none that can be read."""
+def _usage(completion: Mapping[str, JSON]) -> Mapping[str, JSON] | None:
+    """Return the server's count of tokens, None without a readable one."""
     try:
-        usage = _plain(whole.get("usage"))
+        usage = _plain(completion.get("usage"))
     except ValueError:
         return None
     return usage if isinstance(usage, dict) else None
@@ -496,7 +498,7 @@ def _text(value: JSON) -> str | None:
 
 
 def _plain(value: JSON, depth: int = 0) -> JSON:
-    """The value as canonical JSON can hold it: odd numbers as text, text cleaned."""
+    """Return the value as canonical JSON can hold it: odd numbers as text, text cleaned."""
     if depth > _DEEPEST:
         raise ValueError("it nests too deeply")
     if isinstance(value, str):

@@ -24,7 +24,7 @@ VERDICTS = ("[[A]]", "[[B]]", "[[C]]")
 
 
 def encode(tokenizer: Any, prompt: str, response: str, longest: int) -> tuple[list[int], int]:
-    """The tokens of a prompt and a response to it, and how many more there would have been.
+    """Return the tokens of a prompt and its response, and the number of tokens cut off.
 
     A chat template is used where the tokenizer has one, else the prompt, an empty line, the
     response and the end of the text. Too long a text loses the beginning of its prompt, but for the
@@ -33,12 +33,12 @@ def encode(tokenizer: Any, prompt: str, response: str, longest: int) -> tuple[li
     """
     start: list[int] = []
     if tokenizer.chat_template:
-        asked = [{"role": "user", "content": prompt}]
-        before = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
-        whole = tokenizer.apply_chat_template(
-            [*asked, {"role": "assistant", "content": response}], tokenize=False
+        messages = [{"role": "user", "content": prompt}]
+        before = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        text = tokenizer.apply_chat_template(
+            [*messages, {"role": "assistant", "content": response}], tokenize=False
         )
-        after = whole[len(before) :] if whole.startswith(before) else response
+        after = text[len(before) :] if text.startswith(before) else response
         first, last = (
             tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             for text in (before, after)
@@ -75,7 +75,7 @@ class Scorer:
                 )
         except loading_errors() as error:
             raise EndpointError(
-                f"{folder} cannot be loaded as a reward model ({error}); expected a sequence"
+                f"cannot load {folder} as a reward model ({error}); expected a sequence"
                 " classifier in transformers' format with safetensors",
                 name="model",
             ) from error
@@ -93,7 +93,7 @@ class Scorer:
         )
 
     def job(self, request: Request, reply: asyncio.Future[Reply]) -> Job:
-        """The request in tokens; EndpointStopped for another model or kind."""
+        """Return the request as tokens; EndpointStopped for another model or kind."""
         if (request.kind, request.model) != (self.kind, self.name):
             raise EndpointStopped(
                 f"found a request of kind {request.kind!r} for the model {request.model!r}; this"
@@ -109,14 +109,14 @@ class Scorer:
         return Job(ids, 0, {"truncated_tokens": cut}, request.sample, reply)
 
     def generate(self, batch: list[Job], stop: threading.Event) -> list[Reply | RequestFailed]:
-        """The rewards, or the verdicts, of a batch; out of memory, those of its halves."""
+        """Return the rewards or verdicts of a batch. Out of memory, score its halves."""
         begun = time.monotonic()
         padded = self.tokenizer.pad(
             {"input_ids": [job.ids for job in batch]}, padding=True, return_tensors="pt"
         ).to(self.model.device)
         try:
             with torch.inference_mode():
-                made = self.model(**padded).logits.float().cpu()
+                logits = self.model(**padded).logits.float().cpu()
         except torch.OutOfMemoryError as error:
             if len(batch) > 1:
                 half = len(batch) // 2
@@ -126,7 +126,7 @@ class Scorer:
         took = time.monotonic() - begun
         return [
             Reply(
-                **self._told(row),
+                **self._fields(row),
                 finish_reason="stop",
                 usage={"prompt_tokens": len(job.ids), **job.params},
                 model=self.name,
@@ -134,15 +134,15 @@ class Scorer:
                 created=time.time(),
                 latency=took,
             )
-            for job, row in zip(batch, made, strict=True)
+            for job, row in zip(batch, logits, strict=True)
         ]
 
-    def _told(self, row: torch.Tensor) -> Mapping[str, Any]:
+    def _fields(self, row: torch.Tensor) -> Mapping[str, Any]:
         if self.kind == "reward":
             return {"text": f"{float(row[0]):.6g}"}
         odds = torch.log_softmax(row, dim=-1).tolist()
         order = sorted(zip(odds, VERDICTS, strict=True), reverse=True)
-        ranked = [{"token": verdict, "logprob": round(one, 6)} for one, verdict in order]
+        ranked = [{"token": verdict, "logprob": round(logprob, 6)} for logprob, verdict in order]
         return {
             "text": ranked[0]["token"],
             "logprobs": {"content": [ranked[0] | {"top_logprobs": ranked}]},

@@ -1,8 +1,7 @@
-"""One POST to an OpenAI-compatible server, and all that came back, whatever it was.
+"""One POST to an OpenAI-compatible server, and its response.
 
-aiohttp sends: it neither retries a POST nor follows redirects here, and no body grows beyond a cap,
-be it an answer, an error or a few kilobytes that unzip to gigabytes. Heavy to import: only an
-endpoint's open session imports it.
+aiohttp sends. It does not retry a POST or follow redirects here, and no body exceeds a limit,
+packed or unpacked. Heavy to import: only an endpoint's open session imports it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from lmjudge.endpoints.replies import Fault, text_so_far
 
 
 class Returned(NamedTuple):
-    """What a server sent back: decoded from its content encoding, not read yet."""
+    """A response, decompressed and not parsed."""
 
     status: int
     headers: Mapping[str, str]
@@ -73,12 +72,12 @@ async def connect(
                 async with session.post(
                     address, data=body, headers=sent, allow_redirects=False
                 ) as response:
-                    content, told = bytearray(), time.monotonic()
+                    content, heard_at = bytearray(), time.monotonic()
                     async for piece in response.content.iter_any():
                         content += piece
-                        if heard is not None and time.monotonic() - told > 0.1:
+                        if heard is not None and time.monotonic() - heard_at > 0.1:
                             heard(text_so_far(bytes(content)))
-                            told = time.monotonic()
+                            heard_at = time.monotonic()
                         if len(content) > max_bytes:
                             return _too_large(max_bytes, response.status)
                     coding = response.headers.get("content-encoding", "identity").lower()
@@ -114,7 +113,7 @@ class _OnCleanConnection(aiohttp.ClientRequest):
 
 
 def _headers(api_key: str, own: Mapping[str, str]) -> dict[str, str]:
-    """The headers of every request: what the openai package sends, and the endpoint's own."""
+    """Return the headers of a request: those of the openai package, and the endpoint's own."""
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "gzip, deflate",
@@ -133,7 +132,7 @@ def _headers(api_key: str, own: Mapping[str, str]) -> dict[str, str]:
 def _decoded(body: bytes, coding: str, most: int) -> bytes:
     """Return at most one byte over `most` of a compressed body; zlib.error for a damaged one."""
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise zlib.error(f"a content encoding that was not asked for: {coding[:40]!r}")
+        raise zlib.error(f"unexpected content encoding {coding[:40]!r}")
     raw = coding == "deflate" and body[:1] and body[0] & 15 != 8  # without zlib's header
     data, members = b"", True
     while members:
@@ -157,7 +156,7 @@ def _cut_short(error: Exception, base_url: str, proxy_named_by: str) -> Fault:
     text = f"({type(error).__name__}: {str(error)[:300]})"
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         message = (
-            f"the proxy of {proxy_named_by} gave no way to {base_url}; start it, unset the"
+            f"the proxy of {proxy_named_by} does not reach {base_url}; start it, unset the"
             f" variable, or add the server's host to NO_PROXY {text}"
         )
         return Fault("unreachable", message, refused=True)
@@ -165,6 +164,6 @@ def _cut_short(error: Exception, base_url: str, proxy_named_by: str) -> Fault:
         advice = "start the server, or check the base URL"
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
             advice = "give the file of its authority as ca_file (--ca-file)"
-        message = f"nothing answers at {base_url}; {advice} {text}"
+        message = f"no server answers at {base_url}; {advice} {text}"
         return Fault("unreachable", message, refused=True)
-    return Fault("connection", f"no whole reply came back {text}")
+    return Fault("connection", f"the connection broke before the reply was complete {text}")

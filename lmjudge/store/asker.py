@@ -50,16 +50,16 @@ def record(
                 chunk = list(islice(source, CHUNK))
                 more, ahead = bool(chunk), max(ahead - len(chunk), 0)
                 new = {r.key: r for r in chunk if r.key not in wanted}
-                found = shelf.look_up(new)
-                held.update(found)
-                missing = [request for key, request in new.items() if key not in found]
+                replies = shelf.look_up(new)
+                held.update(replies)
+                missing = [request for key, request in new.items() if key not in replies]
                 if missing:
                     asker = asker or stack.enter_context(Asker(shelf, endpoint))
                     asker.submit(missing)
                 if asker:
                     asker.expect(ahead if more else 0)
                 keys = [request.key for request in chunk]
-                shelf.hits += sum(key in found or key in wanted for key in keys)
+                shelf.hits += sum(key in replies or key in wanted for key in keys)
                 window.extend(keys)
                 wanted.update(keys)
                 if asker:
@@ -254,14 +254,14 @@ class _Run:
         while self.waiting and (free := self.asker.endpoint.concurrency - len(self.claimed)) > 0:
             tried = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
             taken = {request.key for request in tried if self.claims.take(request.key)}
-            found = self.shelf.look_up(request.key for request in tried)
-            self.claims.drop(taken & found.keys())
-            self.claimed.update(taken - found.keys())
-            if found:
-                self._deliver(found)
+            replies = self.shelf.look_up(request.key for request in tried)
+            self.claims.drop(taken & replies.keys())
+            self.claimed.update(taken - replies.keys())
+            if replies:
+                self._deliver(replies)
                 self.poll = _POLL[0]
             for request in tried:
-                if request.key in found:
+                if request.key in replies:
                     continue
                 if request.key in taken:
                     ours.append(request)
@@ -350,8 +350,8 @@ class _Log:
         self.stream = stream
 
     def write(self, text: str) -> None:
-        if told := text.strip():
-            self.stream.write(f"{told}\n")
+        if line := text.strip():
+            self.stream.write(f"{line}\n")
 
     def flush(self) -> None:
         self.stream.flush()

@@ -79,15 +79,15 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
             try:
                 if isinstance(lines, DamagedStore):
                     raise lines
-                request, said = request_in(lines[0]), reply_in(lines[0]).model
+                request, served_model = request_in(lines[0]), reply_in(lines[0]).model
             except DamagedStore:
                 damaged += 1
                 continue
             records += len(lines)
             model = request.model[:_LONGEST]
             models[model] += 1
-            if said not in (None, request.model):
-                served[f"{model} as {str(said)[:_LONGEST]}"] += 1
+            if served_model not in (None, request.model):
+                served[f"{model} as {str(served_model)[:_LONGEST]}"] += 1
             providers[(request.provider or "none")[:_LONGEST]] += 1
     return {
         "path": str(folder),
@@ -110,7 +110,7 @@ def verify(path: str | os.PathLike[str]) -> Verified:
     where there is no store, or none that can be opened.
     """
     damaged: dict[str, str] = {}
-    keys = whole = records = damage = 0
+    keys = sound = records = damage = 0
     digest = hashlib.sha256()
 
     def name(key: str, why: str) -> None:
@@ -121,9 +121,9 @@ def verify(path: str | os.PathLike[str]) -> Verified:
 
     with closing(Reader(_existing(path))) as reader:
         try:
-            for (told,) in reader.all("PRAGMA integrity_check"):
-                if told != "ok":
-                    name(f"(file) {told}", "SQLite's integrity check")
+            for (state,) in reader.all("PRAGMA integrity_check"):
+                if state != "ok":
+                    name(f"(file) {state}", "SQLite's integrity check")
             odd = f"SELECT substr(key, 1, 99) FROM Cache WHERE NOT ({OF_A_KEY}) LIMIT {_NAMED}"
             for (key,) in reader.all(odd):
                 name(repr(key), "a key that lmjudge does not write")
@@ -132,15 +132,15 @@ def verify(path: str | os.PathLike[str]) -> Verified:
         for key, lines in reader.every():
             keys += 1
             try:
-                found = _whole(key, lines)
+                row = _checked(key, lines)
             except DamagedStore as error:
                 name(key, str(error))
                 continue
-            whole += 1
-            records += len(found)
-            for record in found:
+            sound += 1
+            records += len(row)
+            for record in row:
                 digest.update(record.line + b"\n")
-    return Verified(keys, records, records - whole, digest.hexdigest(), damaged, damage)
+    return Verified(keys, records, records - sound, digest.hexdigest(), damaged, damage)
 
 
 @dataclass(frozen=True)
@@ -226,21 +226,21 @@ def export_dataset(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-            made = Path(folder) / "made"
-            (made / "data").mkdir(parents=True)
-            dataset.write(made / "data", hashed())
-            done = Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
-            told = dataset.card(target.name, done.sha256, taken, left_out, licence)
-            (made / "README.md").write_text(told, encoding="utf-8")
+            dataset_folder = Path(folder) / "made"
+            (dataset_folder / "data").mkdir(parents=True)
+            dataset.write(dataset_folder / "data", hashed())
+            result = Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
+            card = dataset.card(target.name, result.sha256, taken, left_out, licence)
+            (dataset_folder / "README.md").write_text(card, encoding="utf-8")
             if target.is_dir():
                 target.rmdir()
-            shutil.move(made, target)
+            shutil.move(dataset_folder, target)
     except OSError as error:
         raise StoreError(
             f"{target} cannot be written ({error.strerror}). Make room, or name another place.",
             path=target,
         ) from error
-    return done
+    return result
 
 
 def _chosen(
@@ -257,7 +257,7 @@ def _chosen(
     with closing(Reader(_existing(path))) as reader:
         for key, lines in reader.every() if keys is None else reader.rows(keys):
             missing.discard(key)
-            for record in _whole(key, lines):
+            for record in _checked(key, lines):
                 provider = record.request.provider
                 if provider in without or not allows(provider):
                     unseen.discard(str(provider))
@@ -360,17 +360,17 @@ def _line_feeds(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(partial(file.read, 2**20), b""))
 
 
-def _whole(key: str, lines: list[bytes] | DamagedStore) -> list[Record]:
+def _checked(key: str, lines: list[bytes] | DamagedStore) -> list[Record]:
     """The records of one row, checked in full: each itself, all of this key, in their order."""
     if isinstance(lines, DamagedStore):
         raise lines
-    found = [Record.from_line(line) for line in lines]
-    if any(record.request.key != key for record in found) or unite(found) != found:
+    row = [Record.from_line(line) for line in lines]
+    if any(record.request.key != key for record in row) or unite(row) != row:
         raise DamagedStore(
             f"the row {key[:12]} holds other records than its key's, in order and without repeats",
             keys=[key],
         )
-    return found
+    return row
 
 
 class _Incoming:

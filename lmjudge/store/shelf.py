@@ -170,8 +170,8 @@ class Shelf:
                 except DamagedStore:
                     forged += 1
             if forged > _FORGED:
-                told = f"over {_FORGED:,} lines are no records, so nothing is merged"
-                raise DamagedStore(told, keys=[])
+                message = f"over {_FORGED:,} lines are no records, so nothing is merged"
+                raise DamagedStore(message, keys=[])
             for key, row in self.reader.rows(by_key):
                 if held := _salvage(row):
                     reply = unite([held[0], *_salvage(by_key[key])])[0].reply
@@ -266,15 +266,15 @@ class Shelf:
 
     def notes(self, name: str) -> list[dict[str, Any]]:
         """Return the lines of JSON at the end of a file beside the records, but those cut short."""
-        path, found = self.path / name, []
+        path, lines = self.path / name, []
         if not check_plain(path):
             return []
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _NOTED))
             for line in file.read(_NOTED).splitlines():
                 with suppress(ValueError, RecursionError):
-                    found.append(json.loads(line))
-        return [note for note in found if isinstance(note, dict)]
+                    lines.append(json.loads(line))
+        return [note for note in lines if isinstance(note, dict)]
 
 
 def _portions(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
@@ -345,7 +345,7 @@ class Shard:
 
     def holds(self, request: Request) -> bool:
         """Whether a request is of this part."""
-        first = tuple(takewhile(lambda one: one["role"] != "assistant", request.messages))
+        first = tuple(takewhile(lambda message: message["role"] != "assistant", request.messages))
         begun = request if len(first) == len(request.messages) else replace(request, messages=first)
         return int(begun.key[:16], 16) % self.of == self.part - 1
 
@@ -393,9 +393,9 @@ def miss(
     first: dict[str, Request] = {}
     count = characters = 0
     while rest:
-        found = shelf.look_up(request.key for request in rest)
+        replies = shelf.look_up(request.key for request in rest)
         for request in rest:
-            if request.key not in found:
+            if request.key not in replies:
                 count += 1
                 characters += sum(len(str(m.get("content", ""))) for m in request.messages)
                 if len(first) < _SHOWN:
@@ -408,23 +408,23 @@ def miss(
     if offline:
         way = "unset LMJUDGE_OFFLINE"
     # What to do stands before what differs: that may be long, and be cut off where it is told.
-    told = (
+    message = (
         f"{count} requests (about {characters // 4} prompt tokens) are not in the store"
         f" {shelf.path}. To send them, {way}; lj.plan lists them. The first is for"
         f" {requests[0].model} (key {requests[0].key[:12]})"
     )
     if shelf.damaged:
-        told += f", {len(shelf.damaged)} records are damaged"
+        message += f", {len(shelf.damaged)} records are damaged"
     if stored is None:
-        told += ", and the store is empty"
+        message += ", and the store is empty"
     else:
         shown = "; ".join(
-            f"{name}: {_short(asked)} asked, {_short(found)} stored"
-            for name, (asked, found) in list(differences.items())[:4]
+            f"{name}: {_short(sent)} asked, {_short(stored_value)} stored"
+            for name, (sent, stored_value) in list(differences.items())[:4]
         )
-        told += f", and the nearest stored request differs in {shown or 'nothing'}"
+        message += f", and the nearest stored request differs in {shown or 'nothing'}"
     return Miss(
-        told,
+        message,
         path=shelf.path,
         count=count,
         tokens=characters // 4,
@@ -438,31 +438,31 @@ def nearest(
     request: Request, rows: Iterable[list[bytes]]
 ) -> tuple[Request | None, dict[str, tuple[JSON, JSON]]]:
     """The request in these rows most like this one, and {field: (this, stored)} that differ."""
-    asked = _fields(request.as_json())
+    fields_sent = _fields(request.as_json())
     least, best = float("inf"), None
     for lines in rows:
         try:
             stored = request_in(lines[0])
         except DamagedStore:
             continue
-        far = _distance(asked, _fields(stored.as_json()))
+        far = _distance(fields_sent, _fields(stored.as_json()))
         if far < least:
             least, best = far, stored
     if best is None:
         return None, {}
     fields = _fields(best.as_json())
     differences = {
-        name: (asked.get(name), fields.get(name))
-        for name in sorted(asked.keys() | fields.keys())
-        if asked.get(name) != fields.get(name)
+        name: (fields_sent.get(name), fields.get(name))
+        for name in sorted(fields_sent.keys() | fields.keys())
+        if fields_sent.get(name) != fields.get(name)
     }
     return best, differences
 
 
-def _fields(whole: Mapping[str, JSON], at: str = "") -> dict[str, JSON]:
+def _fields(value: Mapping[str, JSON], at: str = "") -> dict[str, JSON]:
     """A request flattened to {dotted name: plain value}."""
     flat: dict[str, JSON] = {}
-    for name, item in whole.items():
+    for name, item in value.items():
         if isinstance(item, Mapping):
             flat |= _fields(item, f"{at}{name}.")
         elif name == "messages":
@@ -473,10 +473,10 @@ def _fields(whole: Mapping[str, JSON], at: str = "") -> dict[str, JSON]:
     return flat
 
 
-def _distance(one: dict[str, JSON], two: dict[str, JSON]) -> float:
+def _distance(first: dict[str, JSON], second: dict[str, JSON]) -> float:
     far = 0.0
-    for name in one.keys() | two.keys():
-        a, b = one.get(name), two.get(name)
+    for name in first.keys() | second.keys():
+        a, b = first.get(name), second.get(name)
         if a != b:
             if isinstance(a, str) and isinstance(b, str) and name.startswith("messages"):
                 far += 1 - _alike(a, b)

@@ -82,7 +82,7 @@ def test_generate_judge_in_three_modes_and_show(
     assert "asked for 5 replies: 0 from the store, 5 calls, 0 failed" in told
     assert "another model than you asked for (small as served-model 5)" in told
     assert lmjudge("generate questions.jsonl --model tiny --same-model") == 1
-    assert "stopped: the server answered as 'served-model'" in capsys.readouterr().err
+    assert "the server reports 'served-model'" in capsys.readouterr().err
     del server.calls[15:]
     files = sorted(path.name for path in (here / "model_answer").iterdir())
     assert files == ["org~2f_big.jsonl", "org~2fbig.jsonl", "small.jsonl"]
@@ -249,7 +249,7 @@ def test_a_budget_of_calls_stops_and_goes_on(
     words = "generate questions.jsonl --model m --concurrency 1 --out a.jsonl"
     assert lmjudge(f"{words} --max-calls 2") == 1
     told = capsys.readouterr()
-    assert "lmjudge: stopped: the budget is used up: 2 calls are made" in told.err
+    assert "lmjudge: stopped: the budget is used up: 2 of 2 calls made" in told.err
     assert "asked for 3 replies: 0 from the store, 2 calls, 0 failed" in told.out
     assert "rows are not answered yet" in told.out
     assert f"to go on: lmjudge {words} --max-calls 2\n" in told.out
@@ -257,7 +257,7 @@ def test_a_budget_of_calls_stops_and_goes_on(
     assert "asked for 5 replies: 2 from the store, 3 calls" in capsys.readouterr().out
     assert len(server.calls) == 5
     assert lmjudge(f"{words} --name n --seed 1 --budget 1.00") == 1
-    assert "m has no price, so that a budget in dollars cannot be kept" in capsys.readouterr().err
+    assert "m has no price, which a budget in dollars needs" in capsys.readouterr().err
     (here / "prices.csv").write_text("model,input,output,date\nm,1000,1000,2026-01-01\n")
 
 
@@ -449,7 +449,7 @@ def test_dollars_are_told_and_kept(
     told = capsys.readouterr()
     assert "prices of 2026-01-01" in told.out
     assert "$0.0240 spent" in told.out  # three calls of 3 and 5 tokens by the server's count
-    assert "$0.0240 are spent of $0.13" in told.err
+    assert "$0.0240 of $0.13 spent" in told.err
 
 
 def test_failures_are_counted_by_reason_and_the_command_goes_on(

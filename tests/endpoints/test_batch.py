@@ -77,7 +77,7 @@ def test_a_batch_goes_out_and_comes_back_into_the_store(tmp_path: Path) -> None:
     rest = tmp_path / "rest.jsonl"
     assert export_batch(asked, store, rest) == [rest]
     assert [row["custom_id"] for row in lines(rest)] == [asked[2].key]
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists; collect that batch"):
         export_batch(asked, store, rest)
     assert export_batch(asked[:2], store, tmp_path / "none.jsonl") == []
     assert not (tmp_path / "none.jsonl").exists()

@@ -183,7 +183,7 @@ def test_two_budgets_hold_together(tmp_path: Path) -> None:
         inner = Budget(OpenAIEndpoint(server.url, backoff=0.01), calls=4)
         outer = Budget(inner, dollars=50, table=TABLE)
         store = Store(tmp_path / "judgments", mode="record")
-        with pytest.raises(EndpointStopped, match="4 calls are made"):
+        with pytest.raises(EndpointStopped, match="4 of 4 calls made"):
             list(store.ask(requests(3), outer))
         assert len(server.calls) == store.calls == 4
     assert (inner.used.calls, outer.used.calls, outer.used.dollars) == (4, 4, 0)

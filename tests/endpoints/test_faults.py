@@ -316,7 +316,7 @@ def test_a_model_that_failed_to_answer_is_never_judged(tmp_path: Path) -> None:
 
 def test_another_model_than_was_asked_for_is_told(tmp_path: Path) -> None:
     with Loopback(verdict) as server:
-        with pytest.raises(EndpointStopped, match="answered as 'served-model'") as stopped:
+        with pytest.raises(EndpointStopped, match="the server reports 'served-model'") as stopped:
             judged(tmp_path, server.url, 1, same_model=True)
         assert stopped.value.reason == "another_model"
         assert keys_in(tmp_path) == 0

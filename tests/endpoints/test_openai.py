@@ -966,7 +966,7 @@ def test_a_request_that_hangs_among_others_times_out_all_the_same():
 def test_a_timeout_names_what_to_change():
     with Loopback(script=always("hang")) as server:
         [failure] = ask(endpoint(server.url, timeout=0.1, max_attempts=1), question())
-    assert "may still be working on it" in str(failure)
+    assert "may still work on it" in str(failure)
     assert "--timeout" in str(failure)
     assert "--concurrency" in str(failure)
 
@@ -1062,7 +1062,7 @@ def test_a_proxy_that_is_down_is_named(monkeypatch, name, form):
         monkeypatch.setenv(name, form.format(f"127.0.0.1:{taken.getsockname()[1]}"))
     [stopped] = ask(endpoint("https://lmjudge.invalid/v1", max_attempts=1), question())
     assert stopped.reason == "unreachable"
-    assert f"the proxy of {name} gave no way" in str(stopped)
+    assert f"the proxy of {name} does not reach" in str(stopped)
     assert "NO_PROXY" in str(stopped)
 
 
@@ -1083,13 +1083,13 @@ def test_a_proxy_sees_the_host_and_nothing_else(monkeypatch):
         thread.join()
     assert heads[0].startswith(b"CONNECT lmjudge.invalid:443 ")
     assert KEY.encode() not in heads[0]
-    assert "the proxy of HTTPS_PROXY gave no way" in str(stopped)
+    assert "the proxy of HTTPS_PROXY does not reach" in str(stopped)
 
 
 @pytest.mark.parametrize("name", ["ALL_PROXY", "HTTPS_PROXY"])
 def test_a_proxy_that_cannot_be_used_is_one_clear_error(monkeypatch, name):
     monkeypatch.setenv(name, "socks://user:secret@127.0.0.1:1080")
-    with pytest.raises(EndpointError, match=f"the proxy of {name} is one for socks://") as caught:
+    with pytest.raises(EndpointError, match=f"the proxy of {name} uses socks://") as caught:
         ask(endpoint("https://lmjudge.invalid/v1"), question())
     assert "secret" not in str(caught.value)
     assert "NO_PROXY" in str(caught.value)

@@ -44,7 +44,7 @@ def test_a_param_that_no_request_could_have_stops_the_run(body: bytes, named: st
     fault = read_reply(400, {}, body)
     assert isinstance(fault, Fault)
     assert (fault.reason, fault.then, fault.status) == ("bad_param", "stop", 400)
-    assert f"does not take the param {named} as sent" in fault.message
+    assert f"refuses the param {named} as sent" in fault.message
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_addresses_without_a_server_or_a_scheme_are_said(tmp_path: Path) -> None
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
     store = Store(tmp_path / "judgments", mode="record")
     closed = OpenAIEndpoint(url, max_attempts=1)
-    with pytest.raises(EndpointStopped, match=f"nothing answers at {url}; start the server"):
+    with pytest.raises(EndpointStopped, match=f"no server answers at {url}; start the server"):
         judge_answers(lineup(1), Judge("single", "j"), store=store, endpoint=closed)
     bare = OpenAIEndpoint("localhost:8000/v1")
     with pytest.raises(EndpointError, match=r"\('localhost:8000/v1' names no http or https\)"):

@@ -27,10 +27,11 @@ class Budget:
     Every attempt counts, retries too. A call begins only if the money spent, the highest cost of
     the calls in flight (with the longest reply that they allow) and its own highest cost fit into
     `dollars`. Otherwise it waits for the calls in flight. If they do not free enough, the run
-    stops. Replies that you paid for are kept, and the same run with a new budget goes on. The cost
-    of a call follows from the server's count of tokens (`prices.charge`); a call that broke off counts
-    with its highest cost. A server that charges more than that can exceed `dollars` by the calls in
-    flight at most. All runs through one budget share it.
+    stops. Replies that you paid for are kept, and the same run with a new budget goes on.
+
+    The cost of a call follows from the server's count of tokens (`prices.charge`). A call that
+    broke off counts with its highest cost. A server that charges more than that can exceed
+    `dollars` by the calls in flight at most. All runs through one budget share it.
 
     Answering raises EndpointStopped (reason "budget") when it is used up, and PriceError for a
     model whose price is unknown, or a request without a bound on its length.

@@ -17,7 +17,6 @@ from lmjudge.audit.findings import Choice, Finding
 from lmjudge.audit.grades import rank_graders
 from lmjudge.audit.lab import parser_lab
 from lmjudge.audit.runs import compare_runs, gate
-from lmjudge.stats.agreement import gold_accuracy
 from lmjudge.stats.compare import drift, flips, moves
 from lmjudge.stats.components import components, labels_needed, power
 from lmjudge.stats.corrected import corrected_ratings, corrected_scores, corrected_win_rates
@@ -28,6 +27,7 @@ from lmjudge.stats.grading import (
     score_agreement,
     score_levels,
 )
+from lmjudge.stats.interrater import gold_accuracy
 from lmjudge.stats.probabilities import brier_scores, calibration, cascade
 from lmjudge.stats.regression import judge_terms
 

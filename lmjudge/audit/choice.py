@@ -30,8 +30,8 @@ from lmjudge.audit.grades import choose_grader
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, never_meet, same_ids
 from lmjudge.stats import agreement, length_bias, position_bias
-from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import by_name
+from lmjudge.stats.interrater import KEY
 from lmjudge.stats.probabilities import NAMES, brier_scores, calibration, cascade
 from lmjudge.store import Shelf
 

@@ -16,7 +16,7 @@ from lmjudge.audit.findings import (
     rivals,
 )
 from lmjudge.frames import resolve
-from lmjudge.stats.agreement import gold_accuracy
+from lmjudge.stats.interrater import gold_accuracy
 
 _SUBSETS = ("subset", "source", "category")
 

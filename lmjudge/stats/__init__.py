@@ -6,7 +6,7 @@ by="category", `ties` says what a tie is, `level` is the level of the intervals 
 `n` counts what the estimate rests on, `no_verdict` what was left out because it has no verdict.
 """
 
-from lmjudge.stats.agreement import agreement, agreement_by_gap, agreements, kappa
+from lmjudge.stats.aggregation import ceiling, majority, scores_as_votes
 from lmjudge.stats.battles import read_battles
 from lmjudge.stats.bias import (
     attack_failures,
@@ -17,7 +17,7 @@ from lmjudge.stats.bias import (
     self_preference,
 )
 from lmjudge.stats.compare import compare_judges, compare_models
-from lmjudge.stats.majority import ceiling, majority, scores_as_votes
+from lmjudge.stats.interrater import agreement, agreement_by_gap, agreements, kappa
 from lmjudge.stats.ratings import (
     bradley_terry,
     elo,

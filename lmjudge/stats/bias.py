@@ -11,7 +11,6 @@ import pandas as pd
 
 from lmjudge.errors import FrameError, OrderFlips
 from lmjudge.frames import check, never_meet, same_ids
-from lmjudge.stats.agreement import KEY
 from lmjudge.stats.compare import paired
 from lmjudge.stats.grouping import (
     By,
@@ -26,6 +25,7 @@ from lmjudge.stats.grouping import (
     totals,
     worth_of,
 )
+from lmjudge.stats.interrater import KEY
 from lmjudge.stats.intervals import (
     ENDS,
     Cluster,

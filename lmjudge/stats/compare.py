@@ -17,7 +17,6 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import WINNERS, check, never_meet, same_ids
-from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons
 from lmjudge.stats.grouping import (
     By,
     by_criterion,
@@ -31,6 +30,7 @@ from lmjudge.stats.grouping import (
     two_models,
     worth_of,
 )
+from lmjudge.stats.interrater import KEY, clusters_of_pairs, comparisons
 from lmjudge.stats.intervals import (
     ENDS,
     Cluster,

@@ -27,8 +27,8 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, never_meet, same_ids
-from lmjudge.stats.agreement import KEY
 from lmjudge.stats.grouping import by_name, check_baseline, on_questions, worth_of
+from lmjudge.stats.interrater import KEY
 from lmjudge.stats.intervals import (
     FEW_CLUSTERS,
     Cluster,

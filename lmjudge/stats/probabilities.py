@@ -14,9 +14,9 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, never_meet, resolve, same_ids
-from lmjudge.stats.agreement import KEY, agreement
 from lmjudge.stats.grading import KEY as GRADED, labelled_passes
 from lmjudge.stats.grouping import by_name, on_questions, worth_of
+from lmjudge.stats.interrater import KEY, agreement
 from lmjudge.stats.intervals import ENDS, estimate
 
 NAMES = ("probability", "preference")

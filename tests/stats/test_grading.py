@@ -13,7 +13,6 @@ from statsmodels.formula.api import ols
 from support import examples
 
 from lmjudge.errors import FrameError
-from lmjudge.stats.agreement import gold_accuracy
 from lmjudge.stats.grading import (
     best_threshold,
     compare_graders,
@@ -25,6 +24,7 @@ from lmjudge.stats.grading import (
     score_agreement,
     score_levels,
 )
+from lmjudge.stats.interrater import gold_accuracy
 from lmjudge.stats.probabilities import brier_scores, calibration, cascade
 
 EXACT = 1e-8

@@ -7,7 +7,6 @@ from typing import Literal
 import pandas as pd
 
 from lmjudge.frames import COLUMNS, WINNERS, check, in_order
-from lmjudge.stats.agreement import KEY, clusters_of_pairs, comparisons, label_counts
 from lmjudge.stats.compare import REPEATED_SCORES, SCORED
 from lmjudge.stats.grouping import (
     By,
@@ -21,6 +20,7 @@ from lmjudge.stats.grouping import (
     own_columns,
     totals,
 )
+from lmjudge.stats.interrater import KEY, clusters_of_pairs, comparisons, label_counts
 from lmjudge.stats.intervals import ENDS, Cluster, by_question, estimate, noted, people_of, ways
 
 

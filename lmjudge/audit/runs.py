@@ -18,6 +18,9 @@ from lmjudge.stats.grading import KEY as GRADED, compare_graders, score_agreemen
 from lmjudge.stats.intervals import estimate
 from lmjudge.store import Shelf
 
+# Measures of drift as they stand in a sentence.
+_MEASURES = {"ties": "share of ties", "first shown": "win rate of the answer shown first"}
+
 
 def compare_runs(
     old: pd.DataFrame,
@@ -285,12 +288,15 @@ def _sentences(tables: dict[str, pd.DataFrame], level: float) -> list[Finding]:
         shown.loc[shown["difference"].abs().idxmax()] if shown["difference"].notna().any() else None
     )
     if top is not None:
-        moved = f"{top['measure']} went from {top['before']:.3f} to {top['after']:.3f}"
-        text = (
-            f"Beyond chance, {moved}{' the most' if len(sure) > 1 else ''}."
-            if len(sure)
-            else f"Nothing moved beyond chance; the most, {moved}."
-        )
+        moved = f"from {top['before']:.3f} to {top['after']:.3f}"
+        measure = _MEASURES.get(top["measure"], top["measure"])
+        if len(sure):
+            most = f", the most of {len(sure)} changes beyond chance" if len(sure) > 1 else ""
+            text = f"The {measure} went {moved}{most or ', a change beyond chance'}."
+        elif top["difference"]:
+            text = f"Nothing moved beyond chance. The largest change is in the {measure}: {moved}."
+        else:
+            text = "No rate moved."
         findings.append(Finding(text, "drift"))
     if "cost" in tables and tables["cost"]["per_call"].notna().any():
         by_run = tables["cost"].assign(run=tables["cost"]["judge"].str.partition(": ")[0])

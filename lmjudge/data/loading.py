@@ -557,8 +557,10 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
     for layout in known:
         if not layout.lacks(names):
             return layout
-    needs = {one: len(one.needs.split()) for one in known}
-    near = sorted(known, key=lambda one: (len(one.lacks(names)) / needs[one], needs[one]))[:3]
+    needs = {layout: len(layout.needs.split()) for layout in known}
+    near = sorted(
+        known, key=lambda layout: (len(layout.lacks(names)) / needs[layout], needs[layout])
+    )[:3]
     lacks = {layout.name: layout.lacks(names) for layout in near}
     lacking = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
     ours = next(iter(lacks.values()))[0].split("|")[0].lstrip("!")
@@ -566,7 +568,7 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
     raise DataError(
         f"{file.path} has the columns {', '.join(names) or '(none)'}, which is no layout of"
         f" {' or '.join(kinds)} ({lacking}). Say which column is which, for example"
-        f" columns={{{ours!r}: {theirs!r}}}",
+        f" columns={{{ours!r}: {theirs!r}}}, or in a shell --column {ours}={theirs}",
         path=file.path,
         columns=names,
     )

@@ -173,6 +173,7 @@ def test_runs_alike_are_not_told_apart(truth: list[str], people: pd.DataFrame) -
     assert "Nothing moved beyond chance" in text
     same = audit.compare_runs(games("a", truth), games("a", truth))
     assert same.tables["flips"]["flipped"].tolist() == [0]
+    assert "No rate moved." in str(same)
 
 
 def graded(judge: str, score: np.ndarray) -> pd.DataFrame:
@@ -192,7 +193,8 @@ def test_runs_of_scores_are_compared_answer_by_answer() -> None:
     assert flips["share"] == pytest.approx(0.5)
     moved = choice.tables["drift"].set_index("measure").loc["mean score"]
     assert moved["difference"] == pytest.approx(0.5)
-    assert "Beyond chance, mean score" in str(choice)
+    assert "The mean score" in str(choice)
+    assert "the most of 2 changes beyond chance" in str(choice)
     assert choice.tables["agreement"]["n"].tolist() == [N]
     checks = audit.gate(graded("j", old), graded("ann", people), min_agreement=0.8)
     assert checks["passed"].tolist() == [True]

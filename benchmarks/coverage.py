@@ -161,9 +161,11 @@ def instruction_data(study: Study, scores: pd.DataFrame) -> Iterator[pd.DataFram
     """
     grades = planted(study, "score_counts", judge=study.judges[0])
     grades = grades[grades["planted"] * len(study.questions) >= 5]
-    counts = lj.stats.score_counts(scores).rename(columns={"score": "grade"})
+    known = scores.rename(columns={"score": "grade"}).groupby("model")["grade"]
+    counts = known.value_counts().reset_index()
     every = grades[["model", "grade"]].merge(counts[["model", "grade", "count"]], how="left")
-    n = counts[["model", "n", "no_verdict"]].drop_duplicates()
+    n = known.agg(n="count", rows="size").reset_index()
+    n["no_verdict"] = n.pop("rows") - n["n"]
     yield recovered(lj.shares(every.fillna({"count": 0}).merge(n)), grades, "grades")
     bins, said = list(range(0, 121, 20)), study.answers["turns"].explode()
     words = lj.stats.length_histogram(said, bins)[:-1].rename(columns={"start": "words"})

@@ -33,7 +33,6 @@ from lmjudge.stats.style import style_effects, style_ratings
 from lmjudge.stats.text import (
     length_histogram,
     rouge_l,
-    score_counts,
     style_counts,
     verb_objects,
     word_counts,
@@ -77,7 +76,6 @@ __all__ = [
     "reward_calibration",
     "reward_length",
     "rouge_l",
-    "score_counts",
     "score_totals",
     "scores_as_votes",
     "self_preference",

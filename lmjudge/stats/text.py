@@ -1,4 +1,4 @@
-"""What instruction data say of themselves: overlap with a reference, lengths, verbs, scores."""
+"""What instruction data say of themselves: overlap with a reference, lengths, verbs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, in_order, same_ids
-from lmjudge.stats.grouping import By, check_once, grouped
+from lmjudge.frames import check, same_ids
+from lmjudge.stats.grouping import check_once
 
 # What holds a text's first sentence: up to the end of its second one, so that the parser, and not a
 # full stop in "e.g.", decides where the first ends.
@@ -214,37 +214,6 @@ def _pipeline(name: str | os.PathLike[str]) -> Any:
             " with it, such as en_core_web_md"
         )
     return pipeline
-
-
-def score_counts(
-    scores: pd.DataFrame, *, by: By = ("model",), questions: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Return how often each score was given: columns of `by`, score, count, share, n, no_verdict.
-
-    Scores are as they are: zeros and half points that a judge gave stay in the table. n is the
-    number of scores in the group, no_verdict that of rows without one. Source: arXiv 2304.03277,
-    Figure 2, draws a density over them.
-    """
-    rows, columns = grouped(check(scores, "scores", by), by, questions)
-    if not columns:
-        rows, columns = rows.assign(all="all"), ["all"]
-    groups = rows.groupby(columns, dropna=False)["score"]
-    rows = rows.assign(
-        n=groups.transform("count"),
-        no_verdict=groups.transform("size"),
-        score=rows["score"].astype(float),
-    )
-    known = rows[rows["score"].notna()]
-    table = (
-        known.groupby([*columns, "score"], dropna=False)
-        .agg(count=("score", "size"), n=("n", "first"), no_verdict=("no_verdict", "first"))
-        .reset_index()
-    )
-    table["no_verdict"] -= table["n"]
-    table["share"] = table["count"] / table["n"]
-    table = in_order(table, columns).reset_index(drop=True)
-    ends = ["score", "count", "share", "n", "no_verdict"]
-    return table[[*(column for column in columns if column != "all"), *ends]]
 
 
 def _words(text: str, stem: bool) -> list[str]:

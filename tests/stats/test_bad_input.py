@@ -169,13 +169,12 @@ def test_one_vote_alone_is_never_a_quiet_rating(name):
 
 def test_grades():
     given = scores()
-    for estimator in (stats.mean_scores, stats.compare_models, stats.score_counts):
+    for estimator in (stats.mean_scores, stats.compare_models):
         with pytest.raises(FrameError, match="lacks score"):
             estimator(given.drop(columns="score"))
     unread = given.assign(score=None)
     assert stats.mean_scores(unread)["score"].isna().all()
     assert stats.compare_models(unread)[["difference", "p_value", "p_sign"]].isna().all(axis=None)
-    assert stats.score_counts(unread).empty
     assert stats.scores_as_votes(unread)["winner"].isna().all()
     alone = stats.mean_scores(given[given["question_id"] == 0])
     assert alone[["low", "high"]].isna().all(axis=None)
@@ -281,7 +280,6 @@ FURTHER = {
     "rating_differences": lambda v: stats.rating_differences(v, margin=50),
     "repeatability": lambda v: stats.repeatability(games(v).assign(key=COUNTS[:480] // 4)),
     "mean_scores": lambda v: stats.mean_scores(graded(v)),
-    "score_counts": lambda v: stats.score_counts(graded(v)),
     "compare_models": lambda v: stats.compare_models(graded(v), margin=1),
     "scores_as_votes": lambda v: stats.scores_as_votes(graded(v)),
     "reward_calibration": lambda v: stats.reward_calibration(

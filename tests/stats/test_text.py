@@ -19,7 +19,6 @@ from lmjudge.stats.text import (
     _stemmer,
     length_histogram,
     rouge_l,
-    score_counts,
     style_counts,
     text_counts,
     verb_objects,
@@ -125,25 +124,6 @@ def test_verbs_say_how_to_get_spacy_and_a_model(monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(ImportError, match=r"pip install 'lmjudge\[verbs\]'"):
         verb_objects(["a"], "en_core_web_md")
-
-
-def test_scores_are_counted_as_they_are():
-    rows = [
-        {"question_id": q, "turn": 1, "model": m, "judge": "j", "sample": 0, "score": s}
-        | {"reason": None, "text": "", "key": ""}
-        for q, (m, s) in enumerate([("m", 9), ("m", 9), ("m", 0), ("m", None), ("n", 8.5)])
-    ]
-    found = score_counts(frame("scores", rows))
-    assert found[["model", "score", "count", "n", "no_verdict"]].values.tolist() == [
-        ["m", 0.0, 1, 3, 1],
-        ["m", 9.0, 2, 3, 1],
-        ["n", 8.5, 1, 1, 0],
-    ]
-    assert found["share"].tolist() == pytest.approx([1 / 3, 2 / 3, 1])
-    whole = score_counts(frame("scores", rows), by=None)
-    assert whole.columns[0] == "score"
-    assert whole["n"].tolist() == [4, 4, 4]
-    assert isinstance(whole, pd.DataFrame)
 
 
 MARKDOWN = """# Title

@@ -1,4 +1,4 @@
-"""What is asked, what was replied, and the key that joins them.
+"""Request, reply and record, and the key that joins them.
 
 A request is plain JSON. Its key is the SHA-256 of its canonical JSON (RFC 8785), so the key holds
 everything that can change the reply, exactly as sent, and nothing else: no API key, base URL,
@@ -80,12 +80,12 @@ class Request:
 
     @cached_property
     def canonical(self) -> bytes:
-        """The canonical JSON whose SHA-256 is the key."""
+        """Return the canonical JSON whose SHA-256 is the key."""
         return canonical_json(self.as_json())
 
     @cached_property
     def key(self) -> str:
-        """The lower-case hex SHA-256 of the canonical JSON: 64 characters."""
+        """Return the lower-case hex SHA-256 of the canonical JSON: 64 characters."""
         return hashlib.sha256(self.canonical).hexdigest()
 
     def as_json(self) -> dict[str, JSON]:
@@ -107,21 +107,21 @@ class Request:
         return fields
 
     @classmethod
-    def from_json(cls, whole: Mapping[str, JSON]) -> Request:
+    def from_json(cls, fields: Mapping[str, JSON]) -> Request:
         """Return the request that a JSON object describes.
 
         RequestError if it is not one of version 1.
         """
         needed = {"v", "kind", "model", "messages", "params", "sample"}
-        further = set(whole) - needed
-        if whole.get("v") != 1 or needed - set(whole) or further - {"provider", "api"}:
+        further = set(fields) - needed
+        if fields.get("v") != 1 or needed - set(fields) or further - {"provider", "api"}:
             raise RequestError(
-                f"found a request of version {whole.get('v')!r} with the fields {sorted(whole)};"
+                f"found a request of version {fields.get('v')!r} with the fields {sorted(fields)};"
                 " expected version 1 with kind, model, messages, params, sample; update lmjudge",
-                value=whole,
+                value=fields,
                 path="$",
             )
-        return cls(**{name: item for name, item in whole.items() if name != "v"})
+        return cls(**{name: item for name, item in fields.items() if name != "v"})
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -132,7 +132,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the text and all that was told about it.
+    """A reply: the text, and what the server states about it.
 
     `created` is in seconds since 1970 (None where unknown), `latency` in seconds; `model` and
     `fingerprint` are what the server said it was. A reply is never an error message: a failed
@@ -156,16 +156,16 @@ class Reply:
 
     def same_as(self, other: Reply) -> bool:
         """Return whether both say the same: text, finish reason, refusal and log-probabilities."""
-        return self._said == other._said
+        return self._content == other._content
 
     @property
-    def _said(self) -> tuple[Any, ...]:
+    def _content(self) -> tuple[Any, ...]:
         return (self.text, self.finish_reason, self.refusal, self.logprobs)
 
 
 @lru_cache(maxsize=256)
 def ending_word(finish_reason: str | None) -> str:
-    """Return how a reply ended, in one spelling for all servers: "" where none was told.
+    """Return how a reply ended, in one spelling for all servers, "" if unknown.
 
     >>> ending_word("FinishReason.MAX_TOKENS"), ending_word("content-filter"), ending_word(None)
     ('max_tokens', 'content_filter', '')
@@ -193,7 +193,7 @@ class Record:
 
     @cached_property
     def line(self) -> bytes:
-        """The record as canonical JSON that ends in a SHA-256 over what stands before it."""
+        """Return the record as canonical JSON that ends in a SHA-256 over the rest."""
         body = b'{"key":"%s","reply":%s,"request":%s}' % (
             self.request.key.encode(),
             canonical_json(self.reply.as_json()),
@@ -203,12 +203,12 @@ class Record:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 that ends the line."""
+        """Return the SHA-256 at the end of the line."""
         return self.line[-66:-2].decode()
 
     @classmethod
     def from_line(cls, line: bytes) -> Record:
-        """Return the record in a line, all of it checked: digest, request, key.
+        """Return the record in a line; check its digest, request and key.
 
         Raises DamagedStore where they do not hold together, UnknownRecord for a newer lmjudge's.
         """
@@ -221,7 +221,7 @@ class Record:
                 return record
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UnknownRecord(
-                f"the record {key[:12]} is of no form that this lmjudge knows ({error}); update"
+                f"the record {key[:12]} has a form unknown to this lmjudge ({error}); update"
                 " lmjudge if a newer one wrote it, else leave it out",
                 keys=[key],
             ) from error
@@ -275,7 +275,7 @@ def _sound(reply: Any, line: bytes) -> None:
         and all(isinstance(reply[name], kind) for name, kind in _KINDS.items() if name in reply)
     ):
         key = line[len(_KEY_PREFIX) : len(_KEY_PREFIX) + 64].decode("ascii", "replace")
-        message = f"the record {key[:12]} holds no reply with a text; it is as good as missing"
+        message = f"the record {key[:12]} holds no valid reply and counts as missing"
         raise DamagedStore(message, keys=[key])
 
 
@@ -286,10 +286,10 @@ def unite(records: Iterable[Record]) -> list[Record]:
     the earliest stays. The reply is the earliest of all, ties by digest: a rule that makes merging
     commutative, associative and idempotent. An unknown time counts as earlier than any known one.
     """
-    given = list(records)
+    sources = list(records)
     united: list[Record] = []
     alike: dict[tuple[Any, ...], list[Record]] = {}  # only these are compared, to be faster
-    for record in sorted(given, key=_age) if len(given) > 1 else given:
+    for record in sorted(sources, key=_age) if len(sources) > 1 else sources:
         reply = record.reply
         kept = alike.setdefault((reply.text, reply.finish_reason, reply.refusal), [])
         if not any(reply.same_as(other.reply) for other in kept):
@@ -305,7 +305,7 @@ def _age(record: Record) -> tuple[float, str]:
 
 @dataclass
 class Attempt:
-    """One sending of a request: how it ended, and what the server says it used.
+    """One attempt at a request: how it ended, and the tokens that the server counts.
 
     `reply` is what came of it, `usage` the tokens told in a response that is no reply, `reason` why
     there is no reply. `refused` is True where the server charges nothing: it answered with an
@@ -321,10 +321,10 @@ class Attempt:
 
 
 class Meter(Protocol):
-    """What counts every sending of a request, before it leaves and after it ended."""
+    """A counter of attempts, called before and after each."""
 
     async def begin(self, request: Request) -> Attempt:
-        """Let a request leave, or raise EndpointStopped where it may not."""
+        """Allow an attempt, or raise EndpointStopped."""
         ...
 
     def end(self, attempt: Attempt) -> None:
@@ -334,12 +334,12 @@ class Meter(Protocol):
 
 @runtime_checkable
 class Metered(Protocol):
-    """An endpoint that sends a request more than once, and tells a meter of each sending."""
+    """An endpoint that may retry, and reports each attempt to a meter."""
 
     def metered_session(
         self, meter: Meter
     ) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
-        """Open a session as `Endpoint.session` does, every sending counted by the meter."""
+        """Open a session as `Endpoint.session` does; the meter counts every attempt."""
         ...
 
 
@@ -347,7 +347,7 @@ class Metered(Protocol):
 async def metered(
     endpoint: Endpoint, meter: Meter
 ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
-    """Open an endpoint's session so that the meter counts each sending.
+    """Open an endpoint's session in which the meter counts each attempt.
 
     Of an endpoint that is not `Metered`, a request is one attempt, or as many as its failure says.
     """
@@ -374,7 +374,7 @@ async def metered(
 
 
 class Endpoint(Protocol):
-    """Who answers requests: one class with one method.
+    """An object that answers requests: one class with one method.
 
     `session` is entered once a run, inside the run's event loop, and gives the coroutine function
     that answers one request; what it opens (connections, a batcher) it closes when left. At most
@@ -386,12 +386,12 @@ class Endpoint(Protocol):
     # Properties, so that a frozen dataclass is an endpoint to the type checker too.
     @property
     def concurrency(self) -> int:
-        """How many requests may be in flight."""
+        """Return how many requests may be in flight."""
         ...
 
     @property
     def network(self) -> bool:
-        """Whether it calls anybody."""
+        """Return whether it makes network calls."""
         ...
 
     def session(self) -> AbstractAsyncContextManager[Callable[[Request], Awaitable[Reply]]]:
@@ -400,7 +400,7 @@ class Endpoint(Protocol):
 
 
 class Asks(Protocol):
-    """A store that can be asked, or a part of one."""
+    """A store, or a part of one."""
 
     def ask(
         self, requests: Iterable[Request], endpoint: Endpoint | None = None

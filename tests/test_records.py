@@ -191,7 +191,7 @@ def test_a_planted_reply_that_is_none_is_damage(reply: bytes) -> None:
     body = Record(ask(), Reply("A")).line[:-77].replace(b'{"text":"A"}', reply) + b"}"
     line = body[:-1] + b',"sha256":"%s"}' % hashlib.sha256(body).hexdigest().encode()
     assert check_line(line) == ask().key
-    with pytest.raises(DamagedStore, match="holds no reply"):
+    with pytest.raises(DamagedStore, match="holds no valid reply"):
         reply_in(line)
     with pytest.raises(DamagedStore):
         Record.from_line(line)

@@ -90,7 +90,7 @@ def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Pat
             )
         except (OSError, ValueError) as error:  # the hub's own errors are of these kinds
             raise EndpointError(
-                f"{os.fspath(model)!r} is neither a folder nor a model of the hub"
+                f"{os.fspath(model)!r} is not a folder or a model of the hub"
                 f" ({error}); give the folder of a model, or the id of one",
                 name="model",
             ) from error

@@ -1,10 +1,10 @@
-"""Asking: requests go in, replies come out in order, and each is asked for once and kept first.
+"""Record replies: send each missing request once, store the reply, and yield replies in order.
 
-The caller's thread reads the requests, looks them up in bulk and hands on replies, through a window
-that slides: a million requests take no more memory than a window of them. What is missing goes to
-an asker, which works on while the caller is busy: one thread runs the endpoint in an event loop of
-its own, so that it works in a script, in a cell under a running loop and under papermill. Another
-writes: what waits while it commits is committed together next.
+The caller's thread reads the requests, looks them up in bulk and yields replies through a sliding
+window, so a million requests take no more memory than one window. The asker sends the missing ones
+while the caller is busy. One thread runs the endpoint in its own event loop, which works in a
+script, in a notebook cell and under papermill. Another thread writes: replies that arrive during a
+commit go into the next one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CHUNK = 256
 def record(
     shelf: Shelf, requests: Iterable[Request], endpoint: Endpoint
 ) -> Iterator[tuple[str, Reply | Failure]]:
-    """The (key, reply) of each request in order; what is missing is asked for and kept first."""
+    """Yield the (key, reply) of each request in order; send and store the missing ones first."""
     source, ahead = iter(requests), length_hint(requests)
     window: deque[str] = deque()
     wanted: Counter[str] = Counter()
@@ -78,11 +78,11 @@ def record(
 
 
 _SILENCE = 2.0  # seconds that a stop waits for replies in flight before it says so
-_POLL = (0.02, 0.25)  # seconds between looks for what another asker has claimed: first, most
+_POLL = (0.02, 0.25)  # seconds between looks for replies that another asker fetches: first, most
 
 
 class Asker:
-    """Asks the endpoint for what is missing, in a thread with an event loop of its own."""
+    """Sends the missing requests, in a thread with its own event loop."""
 
     def __init__(self, shelf: Shelf, endpoint: Endpoint) -> None:
         self.shelf, self.endpoint = shelf, endpoint
@@ -97,7 +97,7 @@ class Asker:
         self.bar: Any = None
 
     def __enter__(self) -> Asker:
-        # Open for writing before anything is paid for: a full or read-only disk shows here.
+        # Open for writing before the first call: a full or read-only disk shows here.
         with recording(self.shelf.path):
             pass
         self.prices = prices()
@@ -114,7 +114,7 @@ class Asker:
             self.bar.close()
 
     def submit(self, requests: list[Request]) -> None:
-        """Hand on what is missing, each request once."""
+        """Send these missing requests, each once."""
         self.shelf.misses += len(requests)
         self.submitted += len(requests)
         self.inbox.extend(requests)
@@ -124,7 +124,7 @@ class Asker:
             self.bar = _bar()
 
     def expect(self, ahead: int) -> None:
-        """Tell the bar how many more requests will be looked up, any of which may be missing."""
+        """Set the bar's total: the requests sent, and those still to look up."""
         self.bar.total = self.submitted + ahead
 
     def show_stopping(self, flying: int) -> None:
@@ -133,7 +133,7 @@ class Asker:
             self.bar.set_description_str(f"stopping, {flying:,} replies in flight")
 
     def take(self, *, wait: bool) -> dict[str, Reply | Failure]:
-        """What has arrived since; with `wait` at least one, or the error that stopped the run."""
+        """Return the replies so far. With `wait`, at least one, or raise the run's error."""
         with self.change:
             while wait and not self.arrived and self.error is None:
                 self.change.wait()
@@ -141,7 +141,7 @@ class Asker:
             if not arrived and self.error is not None:
                 raise self.error
         if arrived and self.bar is not None:
-            self.bar.set_postfix_str(self.shelf.told(), refresh=False)
+            self.bar.set_postfix_str(self.shelf.summary(), refresh=False)
             self.bar.update(len(arrived))
         return arrived
 
@@ -168,7 +168,7 @@ class Asker:
 
 
 class _Run:
-    """One run of an asker's loop: what waits, what is claimed elsewhere, what is in flight."""
+    """One run of an asker's loop: requests that wait, are claimed elsewhere, or are in flight."""
 
     def __init__(self, asker: Asker) -> None:
         self.asker, self.shelf, self.claims = asker, asker.shelf, asker.claims
@@ -181,7 +181,7 @@ class _Run:
         self.poll = _POLL[0]
 
     async def go(self) -> None:
-        """Answer what comes in until cancelled; what was answered is kept even then."""
+        """Answer the requests until cancelled. Store all replies, even then."""
         with ThreadPoolExecutor(1, "lmjudge-writer") as writer, ExitStack() as stack:
             loop = asyncio.get_running_loop()
             opened = stack.enter_context
@@ -212,7 +212,7 @@ class _Run:
         loop = asyncio.get_running_loop()
         writing: asyncio.Future[None] | None = None
         shown = False
-        # What is in flight at a stop may be charged for: its replies are awaited and kept.
+        # The server may charge for calls in flight at a stop, so wait for their replies.
         while self.stop is None or self.flying:
             self.asker.wake.clear()
             while self.asker.inbox:
@@ -245,10 +245,10 @@ class _Run:
         raise self.stop
 
     def _claim(self) -> list[Request]:
-        """The requests that are ours to ask for now: claimed, and looked for once more.
+        """Return requests to send now: claim them, and look them up once more.
 
-        What is claimed and not yet on the disk counts as in flight, answered or not: so much is
-        repeated after a kill, and no more.
+        A claimed request counts as in flight until its reply is on the disk. After a kill, only
+        these are sent again.
         """
         ours: list[Request] = []
         while self.waiting and (free := self.asker.endpoint.concurrency - len(self.claimed)) > 0:
@@ -292,12 +292,12 @@ class _Run:
         self.asker.wake.set()
 
     async def begin(self, request: Request) -> Attempt:
-        """Count a call that leaves, as a `Meter`."""
+        """Count a call that begins, as a `Meter`."""
         self.shelf.calls += 1
         return Attempt(request)
 
     def end(self, attempt: Attempt) -> None:
-        """Count what a call may have cost."""
+        """Add the cost of a call."""
         self.shelf.charge(attempt, self.asker.prices)
 
     def _drain(self) -> list[tuple[Request, Reply | Failure]]:
@@ -305,7 +305,7 @@ class _Run:
         return finished
 
     def _keep(self, cache: diskcache.Cache, batch: list[tuple[Request, Reply | Failure]]) -> None:
-        """Commit what is finished, all together; then free the claims and hand it on."""
+        """Commit the finished replies together, free their claims, and deliver them."""
         if not batch:
             return
         failures: dict[str, Failure] = {}
@@ -333,18 +333,18 @@ class _Run:
 
 
 def _recorded(request: Request, reply: Reply) -> Record | Failure:
-    """Return the record of a reply, or why no store can keep it: others are kept without it."""
+    """Return the record of a reply, or a Failure for a reply that a store cannot keep."""
     record = Record(request, reply)
     try:
         reply_in(record.line)
         check_size(record.line, 1, request.key)
     except (LmjudgeError, AttributeError, TypeError, ValueError) as error:
-        return Failure("bad_reply", f"the endpoint's reply cannot be kept: {error}")
+        return Failure("bad_reply", f"the store cannot keep the endpoint's reply: {error}")
     return record
 
 
 class _Log:
-    """A log, in which every state of a bar is a line of its own."""
+    """A log file, in which each state of a bar is a line."""
 
     def __init__(self, stream: Any) -> None:
         self.stream = stream

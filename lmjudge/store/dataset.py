@@ -149,7 +149,7 @@ def lines_in(path: Path) -> Iterator[bytes]:
                     yield line
     except (OSError, KeyError, pa.ArrowException) as error:
         raise DamagedStore(
-            f"{path} is no data set of records ({error}); export it again, or name another file",
+            f"{path} is not a data set of records ({error}); export it again, or give another file",
             path=path,
             keys=[],
         ) from error

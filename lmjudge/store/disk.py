@@ -116,8 +116,7 @@ def unpack(row: Any, key: str) -> list[bytes]:
         data = b""  # which the error's traceback would hold
     if problem:
         raise DamagedStore(
-            f"the row of key {key[:12]} cannot be read ({problem}); it is asked for again when"
-            " recording",
+            f"cannot read the row of key {key[:12]} ({problem}); recording asks for it again",
             keys=[key],
         )
     return data.split(b"\n")
@@ -145,12 +144,12 @@ def _size(row: tuple[Any, ...]) -> int:
 
 
 def request_in(line: bytes) -> Request:
-    """The request in a record's line; DamagedStore where there is none that this lmjudge knows."""
+    """Return the request in a record's line; DamagedStore for a form unknown to this lmjudge."""
     try:
         return Request.from_json(json.loads(line.decode())["request"])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        told = f"a record holds no request that this lmjudge knows ({type(error).__name__})"
-        raise DamagedStore(told, keys=[]) from error
+        message = f"a record holds a request of an unknown form ({type(error).__name__})"
+        raise DamagedStore(message, keys=[]) from error
 
 
 def _codec(name: str, make: Any) -> Any:
@@ -229,8 +228,8 @@ def look_over(folder: Path) -> bool:
     foreign = sorted(name for name in names - OURS - {"README.md"} if not name.startswith("."))
     if foreign:
         raise NotAStore(
-            f"{folder} is no store: it holds {', '.join(foreign[:3])} and no {FILE}; give an empty"
-            " or a new folder",
+            f"{folder} is not a store: it holds {', '.join(foreign[:3])} and no {FILE}; give an"
+            " empty or a new folder",
             path=folder,
         )
     return False
@@ -254,8 +253,8 @@ class Reader:
         while some := list(islice(rest, _PAGE)):
             for part, rows in self._parts(some, "key"):
                 if isinstance(rows, DamagedStore):
-                    told = f"the page of the row {part[0][:12]} is damaged"
-                    yield part[0], DamagedStore(told, keys=part)
+                    problem = f"the page of the row {part[0][:12]} is damaged"
+                    yield part[0], DamagedStore(problem, keys=part)
                 else:
                     yield from _lines_of(sorted(rows, key=itemgetter(0)))
 
@@ -282,8 +281,8 @@ class Reader:
         # Rows are numbered from 1 without gaps, and none takes fewer bytes than a key.
         end, lost = os.stat(self.folder / FILE).st_size // 64, False
         with suppress(DamagedStore):
-            told = self.all("SELECT value FROM Settings WHERE key = 'count' LIMIT 1")
-            end = min([end, *(n for (n,) in told if isinstance(n, int))])
+            counts = self.all("SELECT value FROM Settings WHERE key = 'count' LIMIT 1")
+            end = min([end, *(n for (n,) in counts if isinstance(n, int))])
         for first in range(1, end + 1, _PAGE):
             numbers = list(range(first, min(first + _PAGE, end + 1)))
             for _, rows in self._parts(numbers, "rowid"):
@@ -333,7 +332,7 @@ class Reader:
                 yield part, rows
 
     def count(self) -> int:
-        """How many keys the store holds."""
+        """Return the number of keys in the store."""
         return self.all("SELECT count(*) FROM Cache")[0][0] if self._open() else 0
 
     def close(self) -> None:
@@ -382,8 +381,8 @@ class Reader:
         missing = code & 0xFF == sqlite3.SQLITE_IOERR and self.cut_off
         if code & 0xFF in _OF_THE_DISK and code != _SHORT_READ and not missing:
             return StoreError(
-                f"the store at {self.folder} cannot be read now ({error}). Try again, make room on"
-                " the disk, or copy the folder to a local disk.",
+                f"the store at {self.folder} cannot be read now ({error}). Try again, free some"
+                " space, or copy the folder to a local disk.",
                 path=self.folder,
             )
         return DamagedStore(
@@ -434,9 +433,9 @@ class Reader:
             if not pages or (short and not self.cut_off):
                 self.close()
                 raise DamagedStore(
-                    f"{path} ({status.st_size} bytes) is no whole store: it was cut off, or is"
-                    " another program's; restore a copy, or move it away to begin anew and merge"
-                    " what can be read of it",
+                    f"{path} ({status.st_size} bytes) is not a complete store: it was cut off, or"
+                    " is of another program. Restore a copy, or move it away and merge it into a"
+                    " new store.",
                     path=self.folder,
                     keys=[],
                 )
@@ -471,8 +470,8 @@ def _lines_of(
 ) -> Iterator[tuple[str, list[bytes] | DamagedStore]]:
     for key, _, mode, no_file, value in rows:
         if mode != RAW or not no_file:
-            told = f"the row {key!r} is not one that lmjudge writes"
-            yield key, DamagedStore(told, keys=[key])
+            message = f"the row {key!r} is not one that lmjudge writes"
+            yield key, DamagedStore(message, keys=[key])
             continue
         try:
             yield key, unpack(value, key)
@@ -507,15 +506,15 @@ def check_locks(folder: Path) -> None:
         return
     if not claims_of(folder).exclude():
         raise StoreError(
-            f"the file system of {folder} grants one lock to two processes, so calls would be paid"
-            " for twice. Record into a store on a local disk, and merge it.",
+            f"the file system of {folder} grants one lock to two processes, so you would pay for"
+            " calls twice. Record into a store on a local disk, and merge it.",
             path=folder,
         )
     _EXCLUDES.add(device)
 
 
 def claims_of(folder: Path) -> Claims:
-    """The claims of this process on the store in `folder`; the folder must exist."""
+    """Return the claims of this process on the store in `folder`, which must exist."""
     path = os.path.join(os.path.realpath(folder), "claims")
     with _OPEN_LOCK:
         known = _OPEN.get((os.getpid(), path))
@@ -541,14 +540,14 @@ class Claims:
         self._creating = threading.Lock()
 
     def is_current(self) -> bool:
-        """Whether the open file is still the one that lies at the path."""
+        """Return whether the open file is still the file at the path."""
         try:
             return os.path.samestat(os.fstat(self._file), os.lstat(self._path))
         except FileNotFoundError:
             return False
 
     def take(self, key: str) -> bool:
-        """Whether the claim to ask for `key` is now ours; False where somebody has it already."""
+        """Claim `key`; return False if another thread or process has it."""
         offset = int(key[:15], 16)
         with self._lock:
             if offset in self._mine:
@@ -561,7 +560,7 @@ class Claims:
             return True
 
     def drop(self, keys: Iterable[str]) -> None:
-        """Give the claims to `keys` up."""
+        """Drop the claims to `keys`."""
         with self._lock:
             for offset in {int(key[:15], 16) for key in keys} & self._mine:
                 fcntl.lockf(self._file, fcntl.LOCK_UN, 1, offset)
@@ -569,7 +568,7 @@ class Claims:
 
     @contextmanager
     def alone(self, offset: int = _CREATION) -> Iterator[None]:
-        """Alone, among threads and processes, for the time of creating or testing the store."""
+        """Hold the lock for creating or testing the store, among threads and processes."""
         with self._creating:
             fcntl.lockf(self._file, fcntl.LOCK_EX, 1, offset)
             try:
@@ -600,7 +599,7 @@ _INSERT = (
 
 @contextmanager
 def recording(folder: Path) -> Iterator[diskcache.Cache]:
-    """The diskcache of the store in `folder`, made if need be, for writing by this thread.
+    """Open the diskcache of the store in `folder` for writing by this thread; create it if new.
 
     Raises NotAStore where schema, triggers or settings are not exactly those that it makes itself,
     ReadOnlyStore where the folder cannot be written (on Windows always), StoreError where the disk
@@ -614,18 +613,18 @@ def recording(folder: Path) -> Iterator[diskcache.Cache]:
         check_ours(folder)
         check_locks(folder)
         path = _Verbatim(folder)
-        made = diskcache.Cache(path, timeout=LOCK_WAIT, disk=_disk(), **_settings())
+        cache = diskcache.Cache(path, timeout=LOCK_WAIT, disk=_disk(), **_settings())
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
         raise unwritable(folder, error) from error
-    with closing(made):
-        yield made
+    with closing(cache):
+        yield cache
         with suppress(sqlite3.Error):  # fold the log in, so that the file alone is the store
-            made._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cache._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 @contextmanager
 def transaction(cache: diskcache.Cache) -> Iterator[None]:
-    """One transaction on the store: all of it is on the disk when this ends, or none of it."""
+    """Run one transaction: at its end, all of it is on the disk or none."""
     import diskcache
 
     folder = Path(str.__str__(cache.directory))
@@ -650,17 +649,17 @@ def insert(cache: diskcache.Cache, rows: Iterable[tuple[str, bytes]]) -> None:
 
 
 def unwritable(folder: Path, error: BaseException) -> StoreError:
-    """Return what to tell of a store that cannot be written, and why."""
+    """Return the error of a store that cannot be written."""
     text = str(error)
     if isinstance(error, PermissionError) or "readonly" in text or "Read-only" in text:
         return ReadOnlyStore(
-            f"the store at {folder} cannot be written ({text}); record into another folder and"
-            " merge this store into it",
+            f"cannot write the store at {folder} ({text}); record into another folder and merge"
+            " this store into it",
             path=folder,
         )
     return StoreError(
-        f"the store at {folder} could not be written ({text}); what was acknowledged is safe: make"
-        " room or wait for the other writer, and run again",
+        f"cannot write the store at {folder} ({text}). Stored replies are safe: free some space or"
+        " wait for the other writer, and run again.",
         path=folder,
     )
 

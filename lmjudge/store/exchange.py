@@ -1,8 +1,8 @@
-"""How stores meet: counting, verifying, exporting, merging, sealing.
+"""Count, verify, export, merge and seal stores.
 
-An export is the lines of all records, the keys in order and each key's reply first, and a last line
-that counts them and holds their SHA-256; all of it compressed. Equal stores give equal bytes, and
-merging is set union: commutative, associative, idempotent.
+An export is a compressed file with the lines of all records, by key and the reply of each key
+first. Its last line has their count and SHA-256. Equal stores give equal bytes. Merging is a set
+union: commutative, associative, idempotent.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from lmjudge.store.disk import (
 from lmjudge.store.shelf import Added, Shelf
 
 _LAST = b'{"lmjudge_export":1,'
-_NAMED = 1000  # damaged records that are named; all are counted
-_REFUSED = 100  # refused records that are told of; all are counted
-_LONGEST = 200  # characters of a name that is counted
+_NAMED = 1000  # damaged records to name at most; all are counted
+_REFUSED = 100  # refused records to name at most; all are counted
+_LONGEST = 200  # characters of a name in the counts
 _WINDOW = 2**25  # bytes of memory that a compressed file may ask for
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What verifying found: counts, the digest of what is whole, and what is damaged and why.
+    """The result of `verify`: counts, the digest of the sound records, and the damaged ones.
 
-    `damage` counts all that is damaged, and `damaged` names the first thousand.
+    `damage` counts the damaged rows, and `damaged` has the reasons of the first thousand.
     """
 
     keys: int
@@ -63,10 +63,10 @@ class Verified:
 
 
 def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Counts of a store: keys, records, observations, attempts, bytes; keys by model, by provider.
+    """Return counts of a store: keys, records, observations, bytes; keys by model and provider.
 
-    The provider of imported records is the published source's name; a judge of one's own has none.
-    `served` counts the replies of another model than was asked for, as the server named it.
+    The provider of imported records is the name of the published source; your own calls have none.
+    `served` counts replies of another model than you asked for, by the server's name.
     """
     folder = _existing(path)
     models: Counter[str] = Counter()
@@ -104,10 +104,10 @@ def stats(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def verify(path: str | os.PathLike[str]) -> Verified:
-    """What every record says of itself, checked: its SHA-256, its request's key, its place.
+    """Check every record: its SHA-256, the key of its request, and its place.
 
-    Damaged rows are named with the reason; nothing is changed. Raises NotAStore or DamagedStore
-    where there is no store, or none that can be opened.
+    Changes nothing. Raises NotAStore for a folder without a store, DamagedStore for a store that
+    does not open.
     """
     damaged: dict[str, str] = {}
     keys = sound = records = damage = 0
@@ -145,7 +145,7 @@ def verify(path: str | os.PathLike[str]) -> Verified:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds: how many records, the SHA-256 of their lines, records by provider.
+    """The content of an export: number of records, SHA-256 of their lines, records by provider.
 
     `left_out` counts the others by provider. That of your own calls is None, unless you named one.
     """
@@ -166,14 +166,14 @@ def export(
 ) -> Exported:
     """Write the records of a store to the file `out` (.jsonl.zst); return what it holds.
 
-    All of them, or those under `keys`; but none of the providers `without`, nor of one that
-    `allows` is False for. The file appears whole or not at all. Raises DamagedStore where a record
-    is damaged, StoreError for a provider that has no record and for keys that the store lacks.
+    Takes all records or those of `keys`, without the providers in `without` and those that `allows`
+    returns False for. Writes the complete file or none. Raises DamagedStore for a damaged record,
+    StoreError for a provider without records and for keys that the store lacks.
     """
     target = Path(out)
     if target.is_dir() or not target.parent.is_dir():
         raise StoreError(
-            f"{target} cannot be written: {'it is a folder' if target.is_dir() else 'no folder'}"
+            f"cannot write {target}: {'it is a folder' if target.is_dir() else 'no folder'}"
             f" {'' if target.is_dir() else target.parent}; give a file in a folder that exists",
             path=target,
         )
@@ -191,7 +191,7 @@ def export(
             writer.write(_LAST + last.encode())
     except OSError as error:
         raise StoreError(
-            f"{target} cannot be written ({error.strerror}). Make room, or name another place.",
+            f"cannot write {target} ({error.strerror}); free some space, or choose another place",
             path=target,
         ) from error
     return Exported(taken.total(), digest.hexdigest(), dict(taken), dict(left_out))
@@ -208,13 +208,14 @@ def export_dataset(
 ) -> Exported:
     """Write the records of a store as a data set to the folder `out`; return what it holds.
 
-    Records are chosen as in `export`. `licence` says a provider's licence for the card.
-    The folder appears whole or not at all. Raises what `export` raises, and StoreError where a
-    folder of that name holds anything.
+    Takes records as `export` does. `licence` returns a provider's licence for the card. Writes the
+    complete folder or none. Raises what `export` raises, and StoreError for a folder with files.
     """
     target = Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise StoreError(f"{target} is there already; name a folder that is not", path=target)
+        raise StoreError(
+            f"{target} exists and is not empty; give the name of a new folder", path=target
+        )
     digest = hashlib.sha256()
     taken, left_out = Counter[str | None](), Counter[str | None]()
 
@@ -237,7 +238,7 @@ def export_dataset(
             shutil.move(dataset_folder, target)
     except OSError as error:
         raise StoreError(
-            f"{target} cannot be written ({error.strerror}). Make room, or name another place.",
+            f"cannot write {target} ({error.strerror}); free some space, or choose another place",
             path=target,
         ) from error
     return result
@@ -252,7 +253,7 @@ def _chosen(
     allows: Callable[[str | None], bool],
     keys: Collection[str] | None,
 ) -> Iterator[Record]:
-    """Yield the records that an export takes, and count both kinds by provider as they come."""
+    """Yield the records to export; count them and the others by provider."""
     unseen, missing = set(without), set(() if keys is None else keys)
     with closing(Reader(_existing(path))) as reader:
         for key, lines in reader.every() if keys is None else reader.rows(keys):
@@ -267,8 +268,8 @@ def _chosen(
                 yield record
     if unseen:
         raise StoreError(
-            f"no record is of provider {sorted(unseen)[0]!r}, so nothing is written;"
-            " `lmjudge store stats` lists the providers",
+            f"no record has the provider {sorted(unseen)[0]!r}, so nothing was written; `lmjudge"
+            " store stats` lists the providers",
             path=target,
         )
     if missing:
@@ -286,12 +287,11 @@ def merge(
     *,
     accept_changed: bool = False,
 ) -> dict[str, Added]:
-    """Add the records of other stores and exports to a store; {source: what that changed}.
+    """Add the records of other stores and exports to a store; return {source: what changed}.
 
-    Every record is checked in full before it is added; what does not hold is left out and told of
-    in `refused`. An export must end in its count and SHA-256, or nothing of it is taken. Raises
-    ChangedReplies, and writes nothing, where a reply that the store holds would be another;
-    `accept_changed` takes the earliest reply, whoever holds it.
+    Checks every record; a record that fails is left out and named in `refused`. An export that does
+    not end in its count and SHA-256 is left out completely. Raises ChangedReplies and writes
+    nothing if a reply in the store would change; `accept_changed` keeps the earliest reply.
     """
     paths = [Path(source) for source in sources]
     with closing(Shelf(into)) as shelf:
@@ -302,7 +302,7 @@ def merge(
             keys = sorted(changed)
             raise ChangedReplies(
                 f"{len(keys):,} replies of the store {shelf.path} would change, the first of key"
-                f" {keys[0]}, and nothing was written. --accept-changed takes the earlier replies.",
+                f" {keys[0]}, so nothing was written; --accept-changed keeps the earlier replies",
                 path=shelf.path,
                 keys=keys,
             )
@@ -317,9 +317,9 @@ def merge(
 
 
 def seal(path: str | os.PathLike[str]) -> Path:
-    """The store's file, its log folded in: the store can now be read from read-only media.
+    """Fold the log into the store's file, for read-only media; return the file.
 
-    Recording into it again unseals it. Raises StoreError where somebody has it open.
+    Recording into the store again unseals it. Raises StoreError if a process has it open.
     """
     folder = _existing(path)
     check_ours(folder)
@@ -347,9 +347,7 @@ def _in_use(folder: Path, why: str) -> StoreError:
 def _existing(path: str | os.PathLike[str]) -> Path:
     folder = Path(path)
     if not look_over(folder):
-        raise NotAStore(
-            f"there is no store at {folder}; give the folder that holds {FILE}", path=folder
-        )
+        raise NotAStore(f"no store at {folder}; give the folder that holds {FILE}", path=folder)
     return folder
 
 
@@ -361,20 +359,20 @@ def _line_feeds(path: Path) -> int:
 
 
 def _checked(key: str, lines: list[bytes] | DamagedStore) -> list[Record]:
-    """The records of one row, checked in full: each itself, all of this key, in their order."""
+    """Return the records of one row; DamagedStore unless each is sound and of this key."""
     if isinstance(lines, DamagedStore):
         raise lines
     row = [Record.from_line(line) for line in lines]
     if any(record.request.key != key for record in row) or unite(row) != row:
         raise DamagedStore(
-            f"the row {key[:12]} holds other records than its key's, in order and without repeats",
+            f"the row {key[:12]} does not hold the records of its key in order and without repeats",
             keys=[key],
         )
     return row
 
 
 class _Incoming:
-    """The records of a store or an export, each checked in full, and what was refused of it."""
+    """The records of a store or an export, each checked, and the refused ones."""
 
     def __init__(self, source: Path) -> None:
         self.source = source
@@ -420,7 +418,7 @@ class _Incoming:
 
 
 def _from_export(path: Path) -> Iterator[bytes]:
-    """Yield the lines of an export; DamagedStore where the last does not hold for all before it."""
+    """Yield the lines of an export; DamagedStore if the last line does not match the others."""
     total, count, last = hashlib.sha256(), 0, b""
     for line in _lines(path):
         if last:
@@ -430,37 +428,35 @@ def _from_export(path: Path) -> Iterator[bytes]:
         last = line
     if last != _LAST + f'"records":{count},"sha256":"{total.hexdigest()}"}}'.encode():
         raise DamagedStore(
-            f"{path} is no whole export: {count} lines, and the last does not hold their count and"
-            " SHA-256; export again, or copy it again",
+            f"{path} is not a complete export: its last line does not hold the count ({count}) and"
+            " SHA-256 of the others; export or copy it again",
             path=path,
             keys=[],
         )
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    """The lines of a compressed file; each bounded, so that no file can fill the memory."""
+    """Yield the lines of a compressed file, each of limited size."""
     rest = bytearray()
     unpacker = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
     try:
         with open(path, "rb") as file, unpacker.stream_reader(file) as reader:
             while block := reader.read(2**20):
-                begun, *more = block.split(b"\n")
-                rest += begun
+                start, *more = block.split(b"\n")
+                rest += start
                 for line in more:
                     yield bytes(rest)
                     rest = bytearray(line)
                 if len(rest) > LARGEST:
-                    told = f"{path} has a line of over {LARGEST} bytes; it is no export"
-                    raise DamagedStore(told, path=path, keys=[])
+                    message = f"{path} has a line of over {LARGEST} bytes, so it is not an export"
+                    raise DamagedStore(message, path=path, keys=[])
     except FileNotFoundError as error:
-        raise NotAStore(
-            f"there is neither a store nor an export at {path}; check the path", path=path
-        ) from error
+        raise NotAStore(f"no store and no export at {path}; check the path", path=path) from error
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror})", path=path) from error
+        raise StoreError(f"cannot read {path} ({error.strerror})", path=path) from error
     except zstandard.ZstdError as error:
         raise DamagedStore(
-            f"{path} is no export, or was cut off ({error}); export again, or copy it again",
+            f"{path} is not an export, or was cut off ({error}); export or copy it again",
             path=path,
             keys=[],
         ) from error

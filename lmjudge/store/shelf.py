@@ -1,4 +1,4 @@
-"""The records in a folder, what they add up to, and the error for those that are missing."""
+"""The records in a folder, their counts, parts of a store, and the error of a miss."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ Item = TypeVar("Item")
 
 CHUNK = 512
 _COMMITTED = 2**22  # bytes of records that one commit takes
-_FORGED = 10_000  # lines that are no records, after which nothing is merged
+_FORGED = 10_000  # a merge stops after this many lines that are not records
 _NOTED = 2**24  # bytes of a file of notes that are read: over 50,000 batches
 
 
 @dataclass(frozen=True)
 class Added:
-    """What adding records changed: new keys, known replies, further observations.
+    """Counts of added records: new keys, known replies, further observations.
 
-    `changed` are the keys whose reply is now another (an earlier one). `refusals` counts the
-    records that were left out, and `refused` says what was wrong with the first hundred.
+    `changed` are the keys whose reply is now an earlier one. `refusals` counts the records that
+    were left out, and `refused` has the reasons of the first hundred.
     """
 
     new: int = 0
@@ -75,9 +75,9 @@ class Added:
 
 
 class Shelf:
-    """The records in a folder; what was asked of it and sent is counted.
+    """The records in a folder, with counts of look-ups and calls.
 
-    Raises NotAStore for a folder that is something else, DamagedStore for a file that was cut off.
+    Raises NotAStore for a folder of other files, DamagedStore for a file that was cut off.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -92,14 +92,14 @@ class Shelf:
         self.damaged: set[str] = set()
         self.reader = Reader(self.path)
         if look_over(self.path):
-            self.reader.all("SELECT 1 FROM Cache LIMIT 1")  # it opens, or says why not
+            self.reader.all("SELECT 1 FROM Cache LIMIT 1")  # raises if it does not open
 
     def close(self) -> None:
         """Close the store's file; it opens again at the next need."""
         self.reader.close()
 
     def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies that the store holds to these keys; damaged ones count as missing."""
+        """Return the stored replies to these keys; damaged ones count as missing."""
         replies = {}
         for key, lines in self.reader.rows(keys):
             try:
@@ -127,10 +127,10 @@ class Shelf:
                 yield record
 
     def digest(self, keys: Iterable[str] | None = None) -> str:
-        """The SHA-256 over the records of these keys (of all), equal for equal records.
+        """Return the SHA-256 over the records of these keys (default: all).
 
-        It is taken over their lines in the order of keys, each followed by a line feed: what
-        `lmjudge store export` writes and prints.
+        It covers their lines by key, each followed by a line feed, as `lmjudge store export`
+        writes and prints them.
         """
         total = hashlib.sha256()
         rows = self.reader.every() if keys is None else self.reader.rows(keys)
@@ -142,7 +142,7 @@ class Shelf:
         return total.hexdigest()
 
     def add(self, records: Iterable[Record]) -> Added:
-        """Keep these records; what that changed. Adding twice, or in another order, is the same.
+        """Add records; return what changed. Order and repeats make no difference.
 
         Raises StoreError for a key with more than 1,000 replies, or with more than 8 MiB of them.
         """
@@ -156,9 +156,9 @@ class Shelf:
         return total
 
     def would_change(self, lines: Iterable[bytes]) -> set[str]:
-        """Return the keys whose reply is another once the records in these lines are added.
+        """Return the keys whose reply would change if the records in these lines were added.
 
-        Adds none. Raises DamagedStore for over 10,000 lines that are no records.
+        Adds none. Raises DamagedStore for over 10,000 lines that are not records.
         """
         changed: set[str] = set()
         forged = 0
@@ -170,7 +170,7 @@ class Shelf:
                 except DamagedStore:
                     forged += 1
             if forged > _FORGED:
-                message = f"over {_FORGED:,} lines are no records, so nothing is merged"
+                message = f"over {_FORGED:,} lines are not records, so nothing is merged"
                 raise DamagedStore(message, keys=[])
             for key, row in self.reader.rows(by_key):
                 if held := _salvage(row):
@@ -180,7 +180,7 @@ class Shelf:
         return changed
 
     def commit(self, cache: diskcache.Cache, records: Iterable[Record]) -> Added:
-        """Keep these records in one transaction: they are on the disk when it returns."""
+        """Add records in one transaction, which is on the disk at return."""
         by_key: dict[str, list[Record]] = {}
         for record in records:
             by_key.setdefault(record.request.key, []).append(record)
@@ -208,10 +208,9 @@ class Shelf:
         return Added(new, known, observations, tuple(changed))
 
     def count_kept(self, request: Request, reply: Reply) -> None:
-        """Count a reply as `kept`.
+        """Count a reply in `kept`, and in `served` and `cut_prompts` where it belongs.
 
-        One of another model than asked for is counted into `served`, one of which the server seems
-        to have cut the prompt into `cut_prompts`.
+        `served`: another model than you asked for. `cut_prompts`: the server cut the prompt.
         """
         self.kept += 1
         self.cut_prompts += prompt_was_cut(request, reply)
@@ -219,9 +218,9 @@ class Shelf:
             self.served[f"{request.model} as {reply.model}"] += 1
 
     def charge(self, attempt: Attempt, table: Mapping[str, Price]) -> None:
-        """Count an attempt that ended, and what it may have cost: None once a price is unknown.
+        """Add the cost of an attempt to `spent` (None once a price is unknown).
 
-        An attempt that gave no reply is counted by its reason in `unanswered`.
+        Count an attempt without a reply by its reason in `unanswered`.
         """
         self.calls += attempt.count - 1
         if attempt.reply is None:
@@ -229,21 +228,21 @@ class Shelf:
         dollars = charge(attempt, table)
         self.spent = None if dollars is None or self.spent is None else self.spent + dollars
 
-    def told(self) -> str:
-        """What was answered from here, what failed, and what the calls cost, in a few words."""
+    def summary(self) -> str:
+        """Return hits, failures and cost in a few words."""
         spent = "price unknown" if self.spent is None else f"${self.spent:,.4f}"
         return f"{self.hits} from the store, {self.failures.total()} failed, {spent}"
 
     def note_attempt(self, key: str, failure: Failure) -> None:
-        """Append a failure to `attempts.jsonl` beside the store; it is no reply."""
+        """Append a failure to `attempts.jsonl` beside the store."""
         self.failures[failure.reason] += 1
         self.last_failure = failure
         self.note("attempts.jsonl", {"time": time.time(), "key": key, **failure.__dict__})
 
     def note(self, name: str, line: Mapping[str, Any], *, sync: bool = False) -> None:
-        """Append a line of JSON to a file beside the records; with `sync` it is on the disk then.
+        """Append a line of JSON to a file beside the records; with `sync`, wait for the disk.
 
-        Raises NotAStore where that file is a link; with `sync` also for a stranger's store.
+        Raises NotAStore if that file is a link; with `sync` also for a store of other software.
         """
         if sync and look_over(self.path):
             check_ours(self.path)
@@ -278,7 +277,7 @@ class Shelf:
 
 
 def _portions(items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Yield the items by as many as one commit takes and the memory holds."""
+    """Yield the items in portions that fit one commit and the memory."""
     portion: list[Item] = []
     total = 0
     for item in items:
@@ -299,7 +298,7 @@ def _salvage(lines: list[bytes] | DamagedStore) -> list[Record]:
         try:
             held.append(Record.from_line(line))
         except UnknownRecord:
-            raise  # whole, and another version's: never written over
+            raise  # sound, of another version: never overwritten
         except DamagedStore:
             continue
     return held
@@ -307,7 +306,7 @@ def _salvage(lines: list[bytes] | DamagedStore) -> list[Record]:
 
 @dataclass(frozen=True)
 class Counted(Iterator[Item]):
-    """What is made one by one, and how many there will be: a bar then knows how long it takes.
+    """An iterator with its expected number of items, for a progress bar.
 
     >>> from operator import length_hint
     >>> length_hint(Counted(iter("abc"), 3)), list(Counted(iter("abc"), 3))
@@ -329,10 +328,10 @@ class Counted(Iterator[Item]):
 
 @dataclass(frozen=True)
 class Shard:
-    """A store that is asked for one part of the requests; the others are Failures (`other_shard`).
+    """One part of a store's requests; requests of other parts are Failures (`other_shard`).
 
-    A request's part is in its key, that of a later turn in the first turn's, so that a conversation
-    stays in one part. Raises ValueError for a part that is not one of 1 to `of`.
+    The key of a conversation's first turn decides its part, so a conversation stays in one part.
+    Raises ValueError for a part outside 1 to `of`.
     """
 
     store: Asks
@@ -344,21 +343,21 @@ class Shard:
             raise ValueError(f"part is {self.part} of {self.of}; expected one of 1 to {self.of}")
 
     def holds(self, request: Request) -> bool:
-        """Whether a request is of this part."""
+        """Return whether a request is in this part."""
         first = tuple(takewhile(lambda message: message["role"] != "assistant", request.messages))
         begun = request if len(first) == len(request.messages) else replace(request, messages=first)
         return int(begun.key[:16], 16) % self.of == self.part - 1
 
     def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """The replies to those of the keys, of whatever part, that the store holds."""
+        """Return the stored replies to these keys, of any part."""
         return self.store.look_up(keys)
 
     def ask(
         self, requests: Iterable[Request], endpoint: Endpoint | None = None
     ) -> Iterator[tuple[str, Reply | Failure]]:
-        """The (key, reply) of each request in order; a Failure where it is of another part."""
+        """Yield the (key, reply) of each request in order, a Failure for other parts."""
         order: deque[str | None] = deque()
-        other = Failure("other_shard", f"not of part {self.part} of {self.of}", attempts=0)
+        other = Failure("other_shard", f"not in part {self.part} of {self.of}", attempts=0)
 
         def mine() -> Iterator[Request]:
             for request in requests:
@@ -386,9 +385,9 @@ def miss(
     *,
     offline: bool,
 ) -> Miss:
-    """The Miss of a replay whose request `rest[0]` has no reply; the others are counted.
+    """Return the Miss of a replay whose request `rest[0]` has no reply; count the other misses.
 
-    `nearby` is the stored request nearest to it, and where they differ.
+    `nearby` is the stored request nearest to it, and the fields that differ.
     """
     first: dict[str, Request] = {}
     count = characters = 0
@@ -407,7 +406,7 @@ def miss(
     way = "pass `endpoint=` and open lj.Store(mode='record') (in a notebook, set `record`)"
     if offline:
         way = "unset LMJUDGE_OFFLINE"
-    # What to do stands before what differs: that may be long, and be cut off where it is told.
+    # The remedy comes first: the differences may be long, and be cut off.
     message = (
         f"{count} requests (about {characters // 4} prompt tokens) are not in the store"
         f" {shelf.path}. To send them, {way}; lj.plan lists them. The first is for"
@@ -437,7 +436,7 @@ def miss(
 def nearest(
     request: Request, rows: Iterable[list[bytes]]
 ) -> tuple[Request | None, dict[str, tuple[JSON, JSON]]]:
-    """The request in these rows most like this one, and {field: (this, stored)} that differ."""
+    """Return the nearest request in these rows, and {field: (this, stored)} that differ."""
     fields_sent = _fields(request.as_json())
     least, best = float("inf"), None
     for lines in rows:
@@ -460,7 +459,7 @@ def nearest(
 
 
 def _fields(value: Mapping[str, JSON], at: str = "") -> dict[str, JSON]:
-    """A request flattened to {dotted name: plain value}."""
+    """Flatten a request to {dotted name: plain value}."""
     flat: dict[str, JSON] = {}
     for name, item in value.items():
         if isinstance(item, Mapping):
@@ -486,7 +485,7 @@ def _distance(first: dict[str, JSON], second: dict[str, JSON]) -> float:
 
 
 def _alike(a: str, b: str) -> float:
-    """How much of the longer text is a beginning or an end that both share: 0 to 1."""
+    """Return the share of the longer text that both have at the beginning or the end, 0 to 1."""
     shorter = min(len(a), len(b))
     begin = _longest(shorter, lambda n: a[:n] == b[:n])
     end = _longest(shorter - begin, lambda n: not n or a[-n:] == b[-n:])

@@ -1,4 +1,4 @@
-"""The store: a shelf of replies that can be asked, each kept under its request's key."""
+"""The store of replies, each under the key of its request."""
 
 from __future__ import annotations
 
@@ -23,18 +23,23 @@ _SEARCHED = 20_000
 
 
 class Store(Shelf):
-    """Every reply to every request, in a folder, under the request's key.
+    """A folder of replies, each under the key of its request.
 
-    Without a `path` it is `$LMJUDGE_CACHE`, else the nearest `cache/judgments` upward from here.
-    `mode` "replay" only reads, so that nothing can be spent: a miss is an error. "record" asks the
-    endpoint for what is missing. LMJUDGE_OFFLINE=1 forces replay for endpoints that use a network.
-    `hits`, `misses` and `calls` count what this object was asked for and what it sent, repeated
-    sendings included. `failures` counts the requests without a reply by reason, `unanswered` the
-    calls without one, `served` the replies of another model than was asked for, `cut_prompts` those
-    whose count of prompt tokens is too small for the prompt. `spent` is the dollars that all calls
-    may have cost (None where a price is unknown).
+    `path` defaults to `$LMJUDGE_CACHE`, else to the nearest `cache/judgments` upward. In `mode`
+    "replay" the store only reads, and a miss is an error. In "record" it sends missing requests to
+    the endpoint. LMJUDGE_OFFLINE=1 forces replay for endpoints that use a network.
 
-    Raises NotAStore for a folder that is something else, DamagedStore for a file that was cut off.
+    | attribute | what it counts, since this object was made |
+    |---|---|
+    | `hits`, `misses` | requests with and without a stored reply |
+    | `calls` | calls sent, retries included |
+    | `failures` | requests without a reply, by reason |
+    | `unanswered` | calls without a reply, by reason |
+    | `served` | replies of another model than you asked for |
+    | `cut_prompts` | replies with too few prompt tokens for their prompt |
+    | `spent` | dollars that the calls may have cost, None if a price is unknown |
+
+    Raises NotAStore for a folder of other files, DamagedStore for a file that was cut off.
     """
 
     def __init__(
@@ -62,12 +67,11 @@ class Store(Shelf):
     def ask(
         self, requests: Iterable[Request], endpoint: Endpoint | None = None
     ) -> Iterator[tuple[str, Reply | Failure]]:
-        """The (key, reply) of each request, in the order of the requests, lazily.
+        """Yield the (key, reply) of each request, in order.
 
-        Replies are looked up in bulk; what is missing is handed once to the endpoint when
-        recording, and a reply is handed on only after it is safely on the disk. Where a request has
-        no reply after all attempts, a Failure stands in its place. Raises Miss when replaying and
-        the first missing request is reached, EndpointStopped where no request can succeed.
+        When recording, each missing request is sent once, and its reply is yielded after it is on
+        the disk. A request without a reply after all attempts yields a Failure. Raises Miss at the
+        first missing request of a replay, EndpointStopped if no request can succeed.
         """
         if endpoint is not None and not hasattr(endpoint, "session"):
             raise TypeError(
@@ -86,19 +90,18 @@ class Store(Shelf):
     ) -> Iterator[tuple[str, Reply | Failure]]:
         source = iter(requests)
         while chunk := list(islice(source, CHUNK)):
-            found = self.look_up(request.key for request in chunk)
+            replies = self.look_up(request.key for request in chunk)
             for place, request in enumerate(chunk):
-                if request.key not in found:
+                if request.key not in replies:
                     stored = self.explain(request)
                     raise miss(self, stored, chunk[place:], source, offline=offline)
                 self.hits += 1
-                yield request.key, found[request.key]
+                yield request.key, replies[request.key]
 
     def shard(self, part: int, of: int) -> Shard:
-        """This store, asked for part 1 to `of` of the requests alone: for jobs side by side.
+        """Return the store for one part (1 to `of`) of the requests, for parallel jobs.
 
-        Each job records in a store of its own or in one that all share, and `lmjudge store merge`
-        joins them.
+        Jobs record into one store, or each into its own, which `lmjudge store merge` joins.
 
         >>> from lmjudge.records import Request
         >>> ask = [Request("m", [{"role": "user", "content": str(n)}]) for n in range(9)]
@@ -108,9 +111,8 @@ class Store(Shelf):
         return Shard(self, part, of)
 
     def explain(self, request: Request) -> tuple[Request | None, dict[str, tuple[JSON, JSON]]]:
-        """The stored request most like this one, and {field: (this, stored)} where they differ.
+        """Return the stored request nearest to this one, and {field: (this, stored)} that differ.
 
-        The newest 20,000 keys are searched. (None, {}) where the store is empty; an equal request
-        differs in nothing.
+        Searches the newest 20,000 keys. Returns (None, {}) for an empty store.
         """
         return nearest(request, self.reader.newest(_SEARCHED))

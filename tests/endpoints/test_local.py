@@ -192,7 +192,7 @@ def test_a_hubs_model_is_named_by_its_commit(
     assert ask(now, "x").key != ask(old, "x").key
     (said,) = answered(now, [ask(now, "one", max_tokens=3)], tmp_path / "store")
     assert isinstance(said, Reply)
-    with pytest.raises(EndpointError, match="neither a folder nor a model of the hub"):
+    with pytest.raises(EndpointError, match="not a folder or a model of the hub"):
         LocalEndpoint("org/tiny", revision="never").name  # noqa: B018
 
 
@@ -235,7 +235,7 @@ def test_nothing_of_a_strangers_checkpoint_runs(
 
 def test_no_model_no_weights_no_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
-    with pytest.raises(EndpointError, match="neither a folder nor a model"):
+    with pytest.raises(EndpointError, match="not a folder or a model"):
         LocalEndpoint("no/such-model").name  # noqa: B018
     empty = tmp_path / "empty"
     empty.mkdir()

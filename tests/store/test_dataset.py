@@ -91,5 +91,5 @@ def test_a_changed_row_is_refused(store: Store, tmp_path: Path) -> None:
     (added,) = exchange.merge(tmp_path / "t", [tmp_path / "rows.parquet"]).values()
     assert (added.new, added.refusals) == (12, 1)
     lj.data.to_dataset(lj.load_votes("prd")).to_parquet(tmp_path / "votes.parquet")
-    with pytest.raises(StoreError, match="no data set of records"):
+    with pytest.raises(StoreError, match="not a data set of records"):
         exchange.merge(tmp_path / "u", [tmp_path / "votes.parquet"])

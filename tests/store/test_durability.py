@@ -87,7 +87,7 @@ def test_a_full_disk_stops_the_run_and_what_was_acknowledged_can_be_read(small_d
         endpoint = OpenAIEndpoint(served.url, concurrency=damage.IN_FLIGHT)
         store = Store(folder, mode="record")
         replies = enumerate(store.ask(map(ask, range(5000)), endpoint))
-        with pytest.raises(StoreError, match="make room") as told:
+        with pytest.raises(StoreError, match="free some space") as told:
             handed.extend(number for number, _ in replies)
         assert str(folder) in str(told.value)
         assert held(folder, handed)["right"] == len(handed) > 0

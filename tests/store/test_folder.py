@@ -354,7 +354,7 @@ try:
         store.add(some(n, n + 10))
         kept = n + 10
 except StoreError as error:
-    assert sys.argv[1] in str(error) and "make room" in str(error), error
+    assert sys.argv[1] in str(error) and "free some space" in str(error), error
     held = store.look_up(r.request.key for r in some(0, 2000))
     assert len(held) >= kept, (len(held), kept)
     print("told", kept)

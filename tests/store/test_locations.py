@@ -135,7 +135,7 @@ def test_a_store_is_read_where_nothing_more_can_be_written(tmp_path: Path) -> No
     out = tmp_path / "out.zst"
     read, exported = python(_FULL, store.path, out, " ".join(keys(20))).splitlines()
     assert read == "20"
-    assert exported.startswith(f"told {out} cannot be written")
+    assert exported.startswith(f"told cannot write {out}")
     assert not [path for path in tmp_path.iterdir() if path != store.path]
 
 

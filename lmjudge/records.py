@@ -49,8 +49,8 @@ class Request:
     """One request to a model: all that can change its reply.
 
     `messages` are {"role", "content"} mappings and `params` the sampling fields, both exactly as
-    sent. `sample` numbers repeated draws of one request; `provider` is given only where two
-    servers, or two dates, serve different things under one model name. `api` is given only where
+    sent. `sample` numbers repeated draws of one request; `provider` separates two servers
+    or dates that serve different things under one model name. `api` is set only if
     the request was sent in another form than OpenAI's chat requests, such as "anthropic": then
     messages and params are that form's own, and no endpoint of lmjudge sends it.
 
@@ -91,7 +91,7 @@ class Request:
     def as_json(self) -> dict[str, JSON]:
         """Return the request as a plain JSON object.
 
-        `provider` and `api` stand in it only where given.
+        Contains `provider` and `api` only if they are set.
         """
         fields: dict[str, JSON] = {
             "v": 1,
@@ -135,7 +135,7 @@ class Reply:
     """A reply: the text, and what the server states about it.
 
     `created` is in seconds since 1970 (None where unknown), `latency` in seconds; `model` and
-    `fingerprint` are what the server said it was. A reply is never an error message: a failed
+    `fingerprint` are the server's. A reply is never an error message: a failed
     request gives a `Failure`, which is not stored under a key.
     """
 
@@ -307,9 +307,9 @@ def _age(record: Record) -> tuple[float, str]:
 class Attempt:
     """One attempt at a request: how it ended, and the tokens that the server counts.
 
-    `reply` is what came of it, `usage` the tokens told in a response that is no reply, `reason` why
-    there is no reply. `refused` is True where the server charges nothing: it answered with an
-    error, or was never reached. `count` is the number of sendings that it stands for.
+    `usage` is the count in a response without a reply, and `reason` why there is none. `refused` is
+    True if the server charges nothing, after an error or without a connection. `count` is the
+    number of attempts that this one stands for.
     """
 
     request: Request

@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--jobs",
         type=options.count,
-        metavar="n",
+        metavar="N",
         help="Run this many notebooks at a time (default: number of cores).",
     )
     fetch = verb("fetch", reporting.fetch, "Download published sources and check their SHA-256.")
@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs",
         type=options.count,
         default=1,
-        metavar="n",
+        metavar="N",
         help="Run this many notebooks at a time (default: 1).",
     )
     run.add_argument(
@@ -209,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
     submit = verb(
         "submit", batching.submit, "Send files of requests. Sends each file once.", batches
     )
-    submit.add_argument("files", nargs="+", type=Path, metavar="file")
+    submit.add_argument(
+        "files", nargs="+", type=Path, metavar="file", help="File of lmjudge batch export."
+    )
     collect = verb("collect", batching.collect, "Add a batch's results to the store.", batches)
     collect.add_argument("file", type=Path, help="File that was sent.")
     collect.add_argument(
@@ -226,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     says = "Show what a new run of a judge changed."
     options.comparing(verb("compare", auditing.compare, says, epilog=options.COMPARING))
     training.arguments(verb, verbs)
-    says = "Show versions, folders and data, ask the server, and say what is wrong."
+    says = "Show versions, folders, data and the server's answer, and what is wrong."
     options.serving(verb("doctor", doctor.doctor, says))
     store = verb("store", None, "Inspect, check, export and merge the store.")
     store.add_argument("--store", type=Path, help="Folder of the store (default: the nearest one).")
@@ -263,7 +265,9 @@ def _parser() -> argparse.ArgumentParser:
         help="Write only the records behind these files of lmjudge judge or generate.",
     )
     merge = verb("merge", storing.merge, "Add the records of other stores and exports.", deeds)
-    merge.add_argument("sources", nargs="+", type=Path, metavar="source")
+    merge.add_argument(
+        "sources", nargs="+", type=Path, metavar="source", help="Folder of a store, or an export."
+    )
     merge.add_argument(
         "--accept-changed",
         action="store_true",

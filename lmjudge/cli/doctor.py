@@ -23,7 +23,13 @@ _WAIT = 5.0  # seconds
 def doctor(parsed: argparse.Namespace) -> int:
     """Print the state, then each fault with the command that fixes it; return 1 if there is one."""
     faults = []
-    for name, state, fault in [*_software(), *_folders(), *_data(), *_prices(), *_server(parsed)]:
+    for name, state, fault in [
+        *_software(),
+        *_folders(parsed.store),
+        *_data(),
+        *_prices(),
+        *_server(parsed),
+    ]:
         say(f"{name:10} {state}")
         if fault:
             faults.append(f"{name}: {fault}")
@@ -59,11 +65,11 @@ def _version(package: str) -> str:
         return ""
 
 
-def _folders() -> Iterator[tuple[str, str, str]]:
+def _folders(store: Path | None) -> Iterator[tuple[str, str, str]]:
     from lmjudge.errors import LmjudgeError
     from lmjudge.store import Store
 
-    store, fault = places.judgments(), ""
+    store, fault = store or places.judgments(), ""
     try:
         with closing(Store(store)):
             pass

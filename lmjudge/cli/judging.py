@@ -141,11 +141,11 @@ def judge(parsed: argparse.Namespace) -> int:
 
     def ask(store: Any, endpoint: Any) -> pd.DataFrame:
         by = judge_answers if parsed.mode == "single" else judge_pairs
-        made = [
+        judgments = [
             by(frame, one, store=store, endpoint=endpoint, redo=parsed.redo, **how)
             for one, how in zip(judges, hows, strict=True)
         ]
-        return pd.concat(made, ignore_index=True)
+        return pd.concat(judgments, ignore_index=True)
 
     def write(judgments: pd.DataFrame, store: Store) -> Sequence[Path]:
         out = parsed.out or (None if parsed.shard else Path(f"judgments-{parsed.mode}.jsonl"))

@@ -43,26 +43,30 @@ _CLIENTS = {"api_key", "base_url", "extra_body", "extra_headers", "extra_query",
 class OpenAIEndpoint:
     """Answer chat requests through an OpenAI-compatible server.
 
-    `base_url` and `api_key` default to OPENAI_BASE_URL and OPENAI_API_KEY; a server on this machine
-    needs no key. Several servers of one model are a list of base URLs, or one text with commas:
-    each call goes to the least busy one. A server that fails is left out for a while, and its calls
-    go to the others. `concurrency` is for all servers together. `timeout` bounds one attempt,
-    `deadline` the whole request with its attempts and the pauses between them, both in seconds.
-    Neither runs while the server still answers requests that were sent no later, so a slow server
-    may queue. Pauses are random up to `backoff`, doubled at each attempt, or as long as the server
-    asks: then all workers pause, and a request that was told to wait (for a second or more) has not
-    used up an attempt. `max_bytes` is the largest response read (raise it for log-probabilities of
-    long answers). Plain http is for this machine only, unless `allow_http`. `headers` are sent
-    along, and are kept as secret as the key. `ca_file` is a PEM file of the authorities to trust.
-    With `same_model`, a reply of another model than you asked for, by the server's own word, stops
-    the run (another_model) and is not kept.
+    | parameter | meaning |
+    |---|---|
+    | `base_url` | server, default OPENAI_BASE_URL; several servers of one model share the calls |
+    | `api_key` | default OPENAI_API_KEY; a server on this machine needs none |
+    | `concurrency` | calls in flight, for all servers together |
+    | `timeout` | seconds for one attempt |
+    | `deadline` | seconds for a request with all attempts and pauses |
+    | `max_attempts` | attempts at a request |
+    | `max_bytes` | largest response; raise it for log-probabilities of long replies |
+    | `backoff` | longest first pause in seconds, doubled at each attempt |
+    | `allow_http` | send over plain http to another machine too |
+    | `same_model` | stop if the server reports another model, and do not keep that reply |
+    | `headers` | headers to send; they are as secret as the key |
+    | `ca_file` | PEM file of the certificate authorities to trust |
+    | `heard` | function that gets the text of a streamed reply so far, up to ten times a second |
 
-    With `heard`, replies are streamed, and it gets the text of one so far while that comes, up to
-    ten times a second; requests and their keys stay the same.
+    Each call goes to the least busy server. A server that fails pauses, and the others take its
+    calls. `timeout` and `deadline` do not run while the server still answers earlier requests, so a
+    slow server may queue. All workers pause as long as a server asks; a pause of a second or more
+    does not use up an attempt.
 
-    A reply that is paid for is kept, whatever its shape. An unfit one is asked for at most three
-    times. The run stops when five requests in a row get the same unfit reply twice, or when the
-    first three are refused in the same words.
+    A reply that you paid for is kept, whatever its form. A request gets at most three unfit
+    replies. The run stops when five requests in a row get the same unfit reply twice, or when the
+    server refuses the first three in the same words.
 
     Entering a session raises EndpointStopped without a key, EndpointError for an unusable base URL.
     Answering raises RequestFailed (context_length, content_filter, tool_call, too_large,

@@ -63,6 +63,11 @@ def test_nothing_is_wrong_in_an_empty_folder_and_nothing_is_written(
     assert list(here.iterdir()) == []
 
 
+def test_the_store_of_the_option_is_shown(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--store", "elsewhere"]) == 0
+    assert "store      elsewhere (empty)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("status", "state", "fault"),
     [

@@ -284,11 +284,14 @@ def _judges(parsed: argparse.Namespace) -> list[Judge]:
         for model in models
     ]
     if judges[0].pairwise == single:
-        fits, answers = ("single", "{answer}") if single else ("pair", "{answer_a} and {answer_b}")
+        remedy = (
+            "use --mode pairwise-all (every two models) or --mode pairwise-baseline"
+            if single
+            else "use --mode single, --prompt pair, or a template with {answer_a} and {answer_b}"
+        )
         raise PromptError(
             f"the prompt {prompt!r} {'compares two answers' if single else 'grades one answer'},"
-            f" which --mode {parsed.mode} does not; use another mode, --prompt {fits}, or a"
-            f" template with {answers}",
+            f" which --mode {parsed.mode} does not; {remedy}",
             name=prompt,
         )
     return judges
@@ -317,7 +320,12 @@ def _shown(parsed: argparse.Namespace) -> pd.DataFrame:
     if (parsed.mode == "pairwise-baseline") != (parsed.baseline is not None):
         parsed.wrong("use --baseline MODEL with --mode pairwise-baseline, and only with it")
     if (parsed.mode == "pairs") != (not parsed.answers):
-        parsed.wrong("give files of ANSWERS; only --mode pairs reads the answers from QUESTIONS")
+        if parsed.answers:
+            parsed.wrong(
+                "--mode pairs reads the answers from QUESTIONS, so give no ANSWERS; to compare the"
+                " models in ANSWERS use --mode pairwise-all"
+            )
+        parsed.wrong("give files of ANSWERS, or --mode pairs if QUESTIONS has the answers too")
     chosen = {"categories": parsed.categories or (), "limit": parsed.limit}
     if parsed.mode == "pairs":
         pairs = _read(parsed, "load_pairings", parsed.questions)

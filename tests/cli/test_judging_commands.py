@@ -582,6 +582,24 @@ def test_usage(words: str, here: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "usage: lmjudge" in capsys.readouterr().err
 
 
+def test_a_mode_that_does_not_fit_names_the_mode_that_does(
+    here: Path, server: Loopback, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered("m", "n")
+    judge = "judge questions.jsonl model_answer --judge j"
+    assert lmjudge(f"{judge} --prompt pair") == 1
+    assert "use --mode pairwise-all (every two models)" in capsys.readouterr().err
+    assert lmjudge(f"{judge} --mode pairwise-all --prompt single") == 1
+    assert "use --mode single, --prompt pair, or a template" in capsys.readouterr().err
+    for words, remedy in (
+        (f"{judge} --mode pairs", "so give no ANSWERS; to compare the models in ANSWERS use"),
+        ("judge questions.jsonl --judge j", "give files of ANSWERS, or --mode pairs"),
+    ):
+        with pytest.raises(SystemExit):
+            lmjudge(words)
+        assert remedy in " ".join(capsys.readouterr().err.split())
+
+
 def test_pairs_of_ones_own_and_a_rubric_in_one_line(here: Path, server: Loopback) -> None:
     rows = {"question": ["Sing"], "answer_a": ["la la long"], "answer_b": ["lo"]}
     pd.DataFrame(rows).to_csv("pairs.csv", index=False)

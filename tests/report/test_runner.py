@@ -68,6 +68,7 @@ import lmjudge as lj, matplotlib, numpy as np, pandas as pd
  sorted(sys.modules), sys.modules["json"], len(warnings.filters), callable(lj.save_table),
  callable(pd.DataFrame.sum)]
 """
+SPEAKS = "import json, ipykernel\njson.loads(ipykernel.get_connection_info())['transport']"
 DRAWS = "import random\n[random.random(), np.random.random(), os.urandom(4).hex()]"
 MEETS = """
 import pathlib, time
@@ -92,7 +93,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     notebook(home / "killed.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     notebook(home / "shown.ipynb", *SHOWN)
     notebook(home / "told-after.ipynb", TELLS, DRAWS)
-    names = "meets-a meets-b told-before pollutes killed shown told-after".split()
+    notebook(home / "speaks.ipynb", SPEAKS)
+    names = "meets-a meets-b told-before pollutes killed shown told-after speaks".split()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         with pytest.raises(ReportError) as failed:
@@ -154,6 +156,17 @@ def test_one_that_dies_ends_no_other_and_two_run_at_a_time(home: Path) -> None:
     errors = json.loads((home / "errors.json").read_text())
     assert "kernel" in errors.pop("killed").lower()
     assert set(errors.values()) == {None}
+
+
+def test_a_kernel_takes_no_port_that_another_process_may_take(home: Path) -> None:
+    assert "ipc" in outputs(executed(home, "speaks"))[1]
+
+
+def test_a_path_too_long_for_a_socket_is_met_over_tcp() -> None:
+    from lmjudge.report.executing import _transport
+
+    assert _transport("/tmp/short")["transport"] == "ipc"
+    assert "transport" not in _transport("/tmp/" + "long" * 25)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

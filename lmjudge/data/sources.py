@@ -105,7 +105,7 @@ def source_named(source: Any) -> Source:
     name = os.fspath(source)
     near = difflib.get_close_matches(name, SOURCES, n=3) or list(SOURCES)
     raise DataMissing(
-        f"{name!r} is neither a source nor a path that exists; sources: {', '.join(near)}",
+        f"{name!r} is not a source, and no such path exists; the sources are {', '.join(near)}",
         source=name,
         path=Path(name),
     )

@@ -56,6 +56,7 @@ def ask(budget: Budget, *asked: Request) -> list[Any]:
 HONEST: dict[str, tuple[list[Any], float]] = {
     "a reply": ([whole(3, 5)], 8),
     "a short reply": ([whole(3, 1)], 4),
+    "a reply with status 201": ([whole(3, 5).replace(b" 200 ", b" 201 ", 1)], 8),
     "a reply that says little": ([whole(3, 2, choices=[{"message": {"content": ""}}])], 5),
     "no usage": ([http(200, chat("x") | {"usage": None})], 3.25),
     "usage by other names": ([whole(0, 0, usage={"input_tokens": 6, "output_tokens": 5})], 11),

@@ -199,6 +199,9 @@ def _by_votes(
     if answers is not None:
         tables["length"] = _length(judgments, votes, answers, level)
     notes = _unmet(judgments, votes)
+    if votes["judge"].isna().any():
+        text = "Not all votes name a person, so the intervals do not cover how other people vote."
+        notes.append(Finding(text, "ranking"))
     if any(judgments[name].notna().any() for name in NAMES if name in judgments):
         tables["calibration"] = calibration(judgments, votes, level=level)
         tables["brier"] = brier_scores(judgments, votes, level=level)

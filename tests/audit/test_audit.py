@@ -420,6 +420,7 @@ def test_the_notebook_chooses_among_prds_judges(monkeypatch: pytest.MonkeyPatch)
     )
     assert among.startswith("gpt-4/prd agrees with people in 51.5 % of 1,760 comparisons")
     assert "Two people agree in 52.4 % of 1,440 comparisons" in among
+    assert "Not all votes name a person" in str(names["choice"])
     assert "voted pairs would tell gpt-4/prd from gpt-3.5-turbo-0301/prd" in more
     table = lj.read_table(names["saved"]).set_index(["table", "row", "column"])["value"]
     position = table["Both orders, percent of the pairs"]

@@ -116,6 +116,7 @@ def test_the_clones_folders_are_found_from_its_notebooks(monkeypatch: pytest.Mon
     assert places.judgments() == ROOT / "cache/judgments"
 
 
+@pytest.mark.slow
 def test_plain_papermill_and_the_shell_use_the_same_folder(home: Path) -> None:
     from notebooks import notebook
 

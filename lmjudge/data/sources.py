@@ -103,9 +103,10 @@ def source_named(source: Any) -> Source:
     if (known := source_name(source)) is not None:
         return SOURCES[known]
     name = os.fspath(source)
-    near = difflib.get_close_matches(name, SOURCES, n=3) or list(SOURCES)
+    near = difflib.get_close_matches(name, SOURCES, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"sources: {', '.join(SOURCES)}"
     raise DataMissing(
-        f"{name!r} is not a source, and no such path exists; the sources are {', '.join(near)}",
+        f"{name!r} is not a source, and no such path exists; {hint}",
         source=name,
         path=Path(name),
     )

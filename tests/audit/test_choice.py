@@ -157,6 +157,7 @@ def test_the_answer_is_at_most_five_sentences_with_numbers(people: pd.DataFrame)
     assert {found.table for found in choice.findings} <= {"ranking", "compared", "precision"}
 
 
+@pytest.mark.slow
 def test_the_shell_gives_the_same_answer_from_files_as_people_keep_them(
     people: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -197,6 +198,7 @@ def test_the_shell_answers_for_prd_by_default(
     assert "0.515 0.479 0.550 1760" in printed
 
 
+@pytest.mark.slow
 def test_verdicts_of_judges_among_the_votes_do_not_count_as_people() -> None:
     votes = lj.load_votes("prd")
     people = votes[votes["group"] == "crowd"]

@@ -227,6 +227,7 @@ def test_an_original_that_changed_since_is_refused(cache: Path, offer: Offer) ->
     assert left_over(cache) == ["good.jsonl", "sources.lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("play", "known", "status", "reason"),
     [

@@ -331,6 +331,7 @@ def test_prds_judges(published_data: Path) -> None:
             assert own == pytest.approx(own_rates[judge], abs=0.00005)
 
 
+@pytest.mark.slow
 def test_prds_requests_are_stored_where_their_prompt_was_released(
     published_data: Path, tmp_path: Path
 ) -> None:

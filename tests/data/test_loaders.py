@@ -150,7 +150,7 @@ def test_bad_tables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("load", [load_questions, load_answers, load_votes, load_judgments])
 def test_neither_a_source_nor_a_path(load: Any) -> None:
-    with pytest.raises(DataMissing, match="neither a source nor a path"):
+    with pytest.raises(DataMissing, match="is not a source, and no such path exists; did you mean"):
         load("mt-bench-humans")
 
 

@@ -688,7 +688,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     for source in (tmp_path / "gone.jsonl", str(tmp_path / "gone")):
         with pytest.raises(DataMissing, match="no such file or folder"):
             load_votes(source)
-    with pytest.raises(DataMissing, match="neither a source nor a path"):
+    with pytest.raises(DataMissing, match="is not a source, and no such path exists; did you mean"):
         load_votes("mt-bench-humans")
     with pytest.raises(DataError, match="holds no votes"):
         load_votes(tmp_path)

@@ -47,6 +47,7 @@ def test_a_planted_key_would_be_found(tmp_path: Path) -> None:
     assert {"all.jsonl.zst", "log.gz"} <= found
 
 
+@pytest.mark.slow
 def test_the_key_is_found_nowhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -183,6 +183,7 @@ def keys_in(folder: Path) -> int:
     return Store(folder).reader.count()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_tables_under_a_shuffle_of_transient_faults_are_the_fault_free_ones(
     tmp_path: Path, seed: int

@@ -178,6 +178,7 @@ def test_a_transient_fault_is_recovered(name, unfaulted):
     assert len(server.calls) == 2
 
 
+@pytest.mark.slow
 def test_transient_faults_all_at_once_change_no_reply():
     requests = [question(f"{name} {i}") for i in range(3) for name in TRANSIENT]
     with Loopback() as server:

@@ -331,7 +331,7 @@ def test_which_sources_are_fetched(folder: Path) -> None:
     assert not fetched("vicuna-blog")
     assert fetched("mt-bench-gpt4")
     assert fetched("chatbot-arena")
-    with pytest.raises(DataMissing, match="neither a source"):
+    with pytest.raises(DataMissing, match="is not a source, and no such path"):
         fetched("mt-bensh")
 
 

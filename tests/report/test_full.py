@@ -49,6 +49,7 @@ def counts(path: Path) -> dict[str, float]:
     return read_table(path).set_index("row")["value"].to_dict()
 
 
+@pytest.mark.slow
 def test_a_full_run_adds_what_the_originals_show(project: Path, published_data: Path) -> None:
     reproduce(project)
     shipped, full = project / "reports/tiny.csv", project / "reports/full/tiny.csv"
@@ -56,6 +57,7 @@ def test_a_full_run_adds_what_the_originals_show(project: Path, published_data: 
     assert (project / "reports/full/tiny.run.json").exists()
 
 
+@pytest.mark.slow
 def test_without_original_files_the_shipped_rows_are_all(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -72,6 +74,7 @@ def test_without_original_files_the_shipped_rows_are_all(
     assert not (project / "reports/full").exists()
 
 
+@pytest.mark.slow
 def test_the_browser_opens_the_report_where_asked(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,6 +265,7 @@ def tasting(seed, planted=0.0, judges=4, models=6, questions=40, taste=0.4):
     return pd.concat(rows).assign(turn=1, group="llm", reason=None, time=None)
 
 
+@pytest.mark.slow
 def test_judges_that_merely_differ_in_taste_do_not_prefer_themselves():
     """Clustered by question alone the test rejected 9 to 69 of 100."""
     rejected = sum((self_preference(tasting(seed))["p_value"] < 0.05).mean() for seed in range(24))

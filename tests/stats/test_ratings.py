@@ -484,6 +484,7 @@ def dense(votes, ways):
     return names, beta, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", [["question_id"], ["question_id", "judge"]])
 def test_differences_take_the_full_covariance(ways):
     votes = crossed()

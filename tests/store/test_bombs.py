@@ -95,6 +95,7 @@ def acted(*words: str | Path) -> tuple[int, str]:
     return code, "\n".join([*said, done.stderr])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deed", ["stats", "verify", "merge", "explain"])
 def test_a_strangers_store_of_bombs(hostile: Path, tmp_path: Path, deed: str) -> None:
     words: list[str | Path] = ["store", "--store", hostile, deed]
@@ -134,6 +135,7 @@ def test_an_export_of_millions_of_bad_lines(tmp_path: Path) -> None:
     assert "nothing is merged" in said
 
 
+@pytest.mark.slow
 def test_an_export_of_large_records(tmp_path: Path) -> None:
     lines = [largest(f"q{n}", "x\U0001f9d1"[n % 2]).line for n in range(16)]
     code, said = acted(

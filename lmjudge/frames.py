@@ -167,11 +167,14 @@ def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
 
 
 def frame(name: str, rows: object = ()) -> pd.DataFrame:
-    """Return the frame `name` made of rows (mappings), its columns first and in order, checked."""
+    """Return the frame `name` made of rows (mappings), its columns first and in order, checked.
+
+    Raises FrameError where the rows lack a column.
+    """
     table = pd.DataFrame(rows)
-    ordered = [*COLUMNS[name], *(column for column in table.columns if column not in COLUMNS[name])]
-    table = table.reindex(columns=ordered) if len(table) == 0 else table[ordered]
-    return check(table, name, by="criterion")
+    own = [column for column in COLUMNS[name] if column in table.columns or table.empty]
+    further = [column for column in table.columns if column not in COLUMNS[name]]
+    return check(table.reindex(columns=[*own, *further]), name, by="criterion")
 
 
 def with_texts(frame: pd.DataFrame) -> pd.DataFrame:

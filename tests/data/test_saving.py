@@ -185,6 +185,39 @@ def test_what_is_read_and_written_again_keeps_every_field(tmp_path: Path) -> Non
     assert json.loads(save(games, tmp_path / "i.jsonl", "arena-hard").read_bytes()) == hard
 
 
+def test_questions_answers_and_pairs_of_other_benchmarks_come_back(tmp_path: Path) -> None:
+    questions = frame(
+        "questions",
+        [
+            {"question_id": "u1", "category": "math", "turns": ["1+1?"], "reference": None},
+            {"question_id": "u2", "category": "code", "turns": ["Sort"], "reference": None},
+        ],
+    )
+    path = save(questions, tmp_path / "question.jsonl", "arena-hard")
+    pd.testing.assert_frame_equal(load_questions(path), questions, check_dtype=False)
+    answers = frame(
+        "answers",
+        [
+            {"question_id": name, "model": model, "sample": 0, "turns": [f"{model} on {name}"]}
+            for name in ("u1", "u2")
+            for model in ("m", "n")
+        ],
+    )
+    again = load_answers(save(answers, tmp_path / "answers.jsonl", "arena-hard"))
+    columns = ["question_id", "model", "turns"]
+    assert again[columns].values.tolist() == answers[columns].values.tolist()
+    pairs = lj.pair_up(questions, answers)
+    shown = ["model_a", "model_b", "question", "answer_a", "answer_b"]
+    again = load_pairings(save(pairs, tmp_path / "pairs.json", "alpaca-eval"))
+    assert again[shown].values.tolist() == pairs[shown].values.tolist()
+    with pytest.raises(FrameError, match="model"):
+        frame("answers", [{"question_id": "u1", "turns": ["a row without a model"]}])
+    two = questions.assign(turns=[["1+1?", "And 2+2?"]] * 2)
+    with pytest.raises(FrameError, match="the layout holds one turn a row, and here are 2"):
+        save(two, tmp_path / "two.jsonl", "arena-hard")
+    assert not (tmp_path / "two.jsonl").exists()
+
+
 def show_result(path: Path) -> dict[str, tuple[float, int]]:
     """FastChat's show_result.py, single grades: a copy in spirit, over its own columns alone."""
     table = pd.read_json(path, lines=True)[["model", "score", "turn"]]

@@ -58,7 +58,7 @@ def check(frame: pd.DataFrame, name: str, by: str | Collection[str] | None = ())
     missing = [column for column in COLUMNS[name] if column not in frame.columns]
     if missing:
         raise FrameError(
-            f"a {name} frame lacks {', '.join(missing)} (found"
+            f"the {name} frame lacks {', '.join(missing)} (found"
             f" {', '.join(map(str, frame.columns))}); it needs {', '.join(COLUMNS[name])}",
             columns=missing,
         )

@@ -235,7 +235,7 @@ def test_the_whole_frame_is_checked_before_the_first_request() -> None:
 
 def test_bad_input_is_refused_before_anything_is_asked() -> None:
     lineup = line_up(questions(), answers("x"))
-    with pytest.raises(FrameError, match="a pairings frame lacks model_a"):
+    with pytest.raises(FrameError, match="the pairings frame lacks model_a"):
         judge_requests(lineup, Judge("pair", "j"))
     with pytest.raises(ValueError, match="orders is 'one'"):
         judge_requests(lineup, Judge("single", "j"), orders="one")

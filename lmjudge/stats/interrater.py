@@ -25,6 +25,7 @@ from lmjudge.stats.grouping import (
 from lmjudge.stats.intervals import (
     ENDS,
     FEW_CLUSTERS,
+    FEW_ROWS,
     Cluster,
     by_question,
     cluster_names,
@@ -532,10 +533,10 @@ def kappa(
     each pair is put in the order of its names, as tables of labels are usually read.
 
     Columns: those of `by`, coefficient, kappa, observed, expected, tie_rate, votes (readable, on
-    keys that count), too_few (fewer than ten effective keys on the rarer side or than 20 questions;
-    where chance agrees oftener than not also fewer than ten keys on which chance disagrees, or too
-    few for how unevenly they pull), n (keys with two votes or more), low, high, no_verdict (votes
-    without a verdict). Intervals are from the
+    keys that count), too_few (fewer than 20 questions, or than five effective keys on the rarer
+    side; where chance agrees oftener than not also fewer than ten keys on which chance disagrees,
+    or too few for how unevenly they pull), n (keys with two votes or more), low, high, no_verdict
+    (votes without a verdict). Intervals are from the
     jackknife over questions, crossed with that over voters where people are named and vote on
     several questions (`cluster`, as in `agreement`), in Wilson's form on the scale of the observed
     agreement, at the expected agreement that was found. kappa is missing where chance alone would
@@ -623,7 +624,7 @@ def kappa(
         scaled = np.where(variance < 1e-24, 0, variance * off**2)
         low, high = share_interval(observed, scaled, clusters, clusters - 1.0, level=level)
         rarer = np.minimum(observed, 1 - observed)
-        few = ~(rarer * observed * (1 - observed) / scaled >= 10)
+        few = ~(rarer * observed * (1 - observed) / scaled >= FEW_ROWS)
         # Where chance agrees oftener than not, what it disagrees on is rare, and known poorly.
         rare = ~(total[:, -1] * off / 2 >= 10) | skewed(jackknives[0][2], jackknives[0][3], count)
         few |= (~(off >= 0.5 - 1e-9) & rare) | (clusters < FEW_CLUSTERS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -68,12 +69,15 @@ def test_the_key_is_found_nowhere(
     questions = lj.subset(whole.questions, limit=3)
     answers = whole.answers[whole.answers["question_id"].isin(questions["question_id"])]
     broken = questions["turns"].iloc[0][0]
+    answered = threading.Event()
 
     def script(body: dict[str, Any], nth: int) -> list[bytes] | None:
         if nth == 0:
             return [http(503, echoed, retry_after="0", location=f"http://x/?key={KEY}")]
         if broken not in str(body):
+            answered.set()
             return None
+        answered.wait(60)
         time.sleep(0.5)  # refusals before the first reply would stop the run
         return [http(400, echoed)]
 

@@ -173,7 +173,8 @@ def _by_votes(
     votes = of_people(votes)
     ranking = rank_judges(judgments, votes, level=level)
     judges = ranking[ranking["judge"] != "people"].reset_index(drop=True)
-    compared = paired(_cast(judgments), votes, level)
+    cast = _cast(judgments)
+    compared = paired(cast, votes, level)
     judges["usable"] = ~mostly_silent(judges) & (judges["low"] > judges["guessing"])
     usable = judges[judges["usable"]]
     alike = rivals(usable, compared) if len(usable) else []
@@ -182,22 +183,15 @@ def _by_votes(
         findings.append(_order(usable.iloc[0]))
     findings += rejection(judges, usable, alike, _why_not)
     findings.append(_people(ranking, usable if len(usable) else judges, alike, level))
-    cost = _cost(usable, prices)
-    findings += certainty(
-        usable,
-        alike,
-        "voted pairs" if alike else "votes",
-        points=True,
-        cost=cost,
-        table="precision",
-    )
+    labels, cost = "voted pairs" if alike else "votes", _cost(usable, prices)
+    findings += certainty(usable, alike, labels, points=True, cost=cost, table="precision")
     tables = {"ranking": ranking, "compared": compared}
     turned = ranking["flips"].notna() & (ranking["judge"] != "people")
     if turned.any() and "group" not in judgments:
         games = judgments[judgments["judge"].isin(ranking.loc[turned, "judge"])]
         tables["position"] = position_bias(games, level=level)
     if answers is not None:
-        tables["length"] = _length(judgments, votes, answers, level)
+        tables["length"] = _length(cast, votes, answers, level)
     notes = _unmet(judgments, votes)
     if votes["judge"].isna().any():
         text = "Not all votes name a person, so the intervals do not cover how other people vote."
@@ -277,10 +271,10 @@ def _cheap_and_dear(usable: pd.DataFrame, prices: Mapping[str, float] | None) ->
 
 
 def _length(
-    judgments: pd.DataFrame, votes: pd.DataFrame, answers: pd.DataFrame, level: float
+    cast: list[pd.DataFrame], votes: pd.DataFrame, answers: pd.DataFrame, level: float
 ) -> pd.DataFrame:
     """Return the bias to length of each judge, and of people in the row `people`."""
-    every = pd.concat([*_cast(judgments), votes.assign(judge="people")], ignore_index=True)
+    every = pd.concat([*cast, votes.assign(judge="people")], ignore_index=True)
     known = every[["model_a", "model_b"]].isin(set(answers["model"])).all(axis=1)
     return length_bias(every[known], answers, level=level)
 
@@ -401,7 +395,7 @@ def _why_not(row: pd.Series) -> list[str]:
     reasons = [f"{percent(row['agreement'])} agreement"]
     if not row["n"]:
         reasons = ["it gave no verdict on a pair with votes"]
-    elif row["no_verdict"] > row["n"]:
+    elif mostly_silent(row):
         asked = row["n"] + row["no_verdict"]
         share = percent(row["no_verdict"] / asked)
         reasons = [f"no verdict in {share} of {asked:,} comparisons"]

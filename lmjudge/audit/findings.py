@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -101,8 +102,8 @@ def with_needed(compared: pd.DataFrame, level: float) -> pd.DataFrame:
     return compared.merge(needed, on=["judge_a", "judge_b"])
 
 
-def mostly_silent(ranking: pd.DataFrame) -> pd.Series:
-    """Return whether a judge left most of what it was asked without a verdict or grade."""
+def mostly_silent(ranking: pd.DataFrame | pd.Series) -> Any:
+    """Return whether a judge gave no verdict or grade on most items: for each row, or for one."""
     return ranking["no_verdict"] > ranking["n"]
 
 

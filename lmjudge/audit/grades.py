@@ -223,7 +223,7 @@ def _scale(best: pd.Series, met: pd.DataFrame) -> Finding:
 
 
 def _why_not_score(row: pd.Series) -> list[str]:
-    if row["no_verdict"] > row["n"]:
+    if mostly_silent(row):
         return [_silence(row)]
     if row["levels"] <= 1:
         return ["gives every answer the same score"]
@@ -290,7 +290,7 @@ def _rates(best: pd.Series, shares: pd.DataFrame) -> Finding:
 
 
 def _why_not_label(row: pd.Series) -> list[str]:
-    if row["no_verdict"] > row["n"]:
+    if mostly_silent(row):
         return [_silence(row)]
     if row["levels"] <= 1:
         return ["gives every answer the same verdict"]

@@ -82,7 +82,8 @@ def estimate(
         pulls = (upper - value[group] * over) / below[group]
         weights = over / below[group]
         by_way = [way[known] for way in by_way or ways(rows, cluster)]
-        variance, clusters, dof = spread(group, count, by_way, pulls, weights)
+        variance, by_clusters, dof = spread(group, count, by_way, pulls, weights)
+        clusters = by_clusters.min(axis=0)
         # What is left of exact zeros after floating-point sums is no variance.
         variance[variance < 1e-24 * value**2] = 0
         table = keys.assign(**{name: value}, n=n)
@@ -98,9 +99,7 @@ def estimate(
             table["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
         few = clusters < FEW_CLUSTERS
         if share and len(by_way) == 2 and by_way[0].ndim == 1 and not _of_pairs(by_way[1]):
-            first = _apart(group, count, by_way[0], pulls)[0]
-            few = np.bincount(first, minlength=count) < FEW_CLUSTERS
-            few |= clusters < FEW_VOTERS
+            few = (by_clusters[0] < FEW_CLUSTERS) | (clusters < FEW_VOTERS)
         table["too_few"] |= few
         error = np.sqrt(variance)
     table = table.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
@@ -139,15 +138,16 @@ def spread(
 
     `pulls` is what each row moves the estimate by, `weights` its share of the denominator. With two
     ways of clustering variances add, less that of both ways together, and the smaller number of
-    clusters and of degrees of freedom counts.
+    degrees of freedom counts. Clusters are counted for each way: (ways, groups).
     """
     if len(by_way) == 1:
-        return _one_way(group, count, by_way[0], pulls, weights)
+        variance, clusters, dof = _one_way(group, count, by_way[0], pulls, weights)
+        return variance, clusters[None], dof
     first, second = by_way
     one, two = (_one_way(group, count, way, pulls, weights) for way in by_way)
     cross = _one_way(group, count, crossed(first, second), pulls, weights)
     variance = np.maximum(one[0] + two[0] - cross[0], np.maximum(one[0], two[0]))
-    return variance, np.minimum(one[1], two[1]), np.minimum(one[2], two[2])
+    return variance, np.array([one[1], two[1]]), np.minimum(one[2], two[2])
 
 
 def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -227,9 +227,7 @@ def _apart(
 
 
 def skewed(owner: np.ndarray, pull: np.ndarray, count: int) -> np.ndarray:
-    """Return whether each group has fewer clusters than 25 times the squared skewness of their
-    pulls.
-    """
+    """Return whether a group has fewer clusters than 25 times its pulls' squared skewness."""
     scale = np.sqrt(np.bincount(owner, pull**2, count))[owner]
     third = np.bincount(owner, (pull / np.where(scale > 0, scale, 1)) ** 3, count)
     return 25 * third**2 > 1
@@ -389,8 +387,7 @@ def cluster_names(
 
 
 def voters_repeat(votes: pd.DataFrame) -> bool:
-    """Return whether five people or more are named and vote on several questions: a sample of
-    voters.
+    """Return whether five named people or more vote on several questions: a sample of voters.
 
     People are the judges whose `group` is not "llm". Two raters, or four, are themselves what is
     studied, and too few to tell how others would differ.
@@ -409,8 +406,7 @@ def people_of(votes: pd.DataFrame) -> pd.Series:
 
 
 def noted(made: pd.DataFrame, *frames: pd.DataFrame) -> pd.DataFrame:
-    """Return the estimates, with what their intervals do not cover in attrs["not_covered"], if
-    anything.
+    """Return the estimates, and in attrs["not_covered"] what their intervals do not cover.
 
     Where people are unnamed nothing says which votes are one person's: intervals are about other
     questions, and say nothing of how other voters would differ.

@@ -104,9 +104,7 @@ def _problem(value: object) -> str | None:
 
 
 def _is_double(value: int) -> bool:
-    """Return whether these digits are what RFC 8785 writes for a float, so that reading them is
-    exact.
-    """
+    """Return whether RFC 8785 writes a float with these digits, so that reading them is exact."""
     return abs(value) < 10**21 and rfc8785.dumps(float(value)) == str(value).encode()
 
 

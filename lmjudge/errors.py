@@ -133,7 +133,7 @@ class PriceError(LmjudgeError, ValueError):
 
 
 class DataError(LmjudgeError):
-    """Something about published data, or about a file of one's own, at `path`."""
+    """Something about published data, or about your own file, at `path`."""
 
     path: Path
 

@@ -545,8 +545,7 @@ def subset(
     questions: pd.DataFrame | None = None,
     **others: Collection[str],
 ) -> pd.DataFrame:
-    """Return the rows of a frame that are on these models, in these categories, on the first
-    questions.
+    """Return the rows of a frame on these models and categories and on the first questions.
 
     Nothing given for one of them lets all through. A row on two models stays where both are among
     `models`; a frame without models (questions) is not cut by them. The categories, and the order

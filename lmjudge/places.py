@@ -93,8 +93,7 @@ def titles() -> dict[str, str]:
 
 
 def file_name(model: str) -> str:
-    """Return a name for a file, one for each model's name, on systems that fold case too; never a
-    path.
+    """Return a file name for a model's name, distinct also where case is folded.
 
     As Mercurial escapes its store: capitals are "_" and the small letter, "_" is "__", and all but
     letters, digits, "-" and inner dots is "~" and its UTF-8 bytes. Names too long for a file end in

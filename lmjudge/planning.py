@@ -161,8 +161,7 @@ def plan(
     samples: int = 1,
     table: Mapping[str, Price] | None = None,
 ) -> Plan:
-    """Return the Plan of judging a pairings frame or a lineup, of answering questions, or of any
-    requests.
+    """Return the Plan of judging pairings or a lineup, of answering questions, or of requests.
 
     `asked` is the judge, or the answerer (an Answerer) for a questions frame; requests need none.
     `table` replaces the prices (see `prices`), and `store.shard(1, 4)` as the store plans that part
@@ -176,10 +175,7 @@ def plan(
     if isinstance(asked, Answerer):
         requests = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
     elif not isinstance(frame, pd.DataFrame):
-        rows = (
-            ({"model": request_of.model, "sample": request_of.sample}, request_of)
-            for request_of in frame
-        )
+        rows = (({"model": request.model, "sample": request.sample}, request) for request in frame)
         requests = _looked_up(rows, store)
     elif asked is None:
         raise TypeError("plan got a frame and no judge; give the judge that would be asked")
@@ -273,7 +269,7 @@ def _plan(
     calls = len(missed) + later
     each = [tokens(request).read for request in missed.values()]
     known = Tokens(*map(sum, zip(*seen, strict=True))) if seen else Tokens(0.0, 0.0)
-    lengths = [tokens_of.written for tokens_of in seen]
+    lengths = [reply.written for reply in seen]
     # A later turn reads what its conversation has said; without that, at least what a first does.
     to_read = (sum(each) + later * (sum(each) / len(each) if each else 0.0)) * (
         known.read / ratio if ratio else 1.0
@@ -282,13 +278,13 @@ def _plan(
     most = (
         None
         if None in bounds or not bounds
-        else max(tokens_of for tokens_of in bounds if tokens_of is not None)
+        else max(bound for bound in bounds if bound is not None)
     )
     high = None if most is None and calls else calls * (most or 0.0)
     # A server may count more tokens than it was allowed to write.
     low, mean = (
-        calls * (tokens_of if most is None else min(tokens_of, most))
-        for tokens_of in (min(lengths, default=0.0), sum(lengths) / max(len(lengths), 1))
+        calls * (length if most is None else min(length, most))
+        for length in (min(lengths, default=0.0), sum(lengths) / max(len(lengths), 1))
     )
     written = Range(low, mean if lengths or not calls else None, high)
     models = {request.model for request in missed.values()}
@@ -311,9 +307,7 @@ def _plan(
 
 
 def _dollars(price: Price | None, read: float, written: Range, seen: Tokens) -> Range | None:
-    """Return the dollars: the shares of cached tokens and of thoughts are those of the replies
-    seen.
-    """
+    """Return the dollars, with the replies' shares of cached tokens and of thoughts."""
     if price is None:
         return None
 

@@ -117,8 +117,7 @@ _FIELDS = {
 
 
 def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
-    """Return the prices by model: of the table at `path`, else `$LMJUDGE_PRICES`, else the
-    package's own.
+    """Return prices by model, from `path`, `$LMJUDGE_PRICES` or the package.
 
     A table is a CSV with the columns model, input, output (dollars a million tokens), date, and
     where they differ cached, cache_write, reasoning, batch_input and batch_output; or the
@@ -176,8 +175,7 @@ def _of_json(file: Path) -> Iterator[Price]:
 
 
 def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | None:
-    """Return the price of a model, or of the same model without the date in its name; None if
-    unknown.
+    """Return the price of a model, or of its name without a date; None if unknown.
 
     >>> price_of("gpt-4o-mini-2024-07-18").input, price_of("my-model")
     (0.15, None)
@@ -187,8 +185,7 @@ def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | No
 
 
 def same_model(asked: str, served: str | None) -> bool:
-    """Return whether a server names the model that was asked for: its name, or it with a date or
-    revision.
+    """Return whether a server names the requested model, perhaps with a date or revision.
 
     >>> same_model("gpt-4o", "gpt-4o-2024-08-06"), same_model("gpt-4o", "gpt-4o-mini")
     (True, False)

@@ -69,8 +69,7 @@ def published(stem: str) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
-    """Return our table beside the published cells of its stem, ours in order, then cells that ours
-    lacks.
+    """Return our table beside the published cells of its stem, then the cells that ours lacks.
 
     `table` has the columns table, row, column, value, n, low, high, no_verdict, basis, and too_few
     where that is known, with values in the paper's units. Added: printed, n_printed, status,

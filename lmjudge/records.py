@@ -110,7 +110,7 @@ class Request:
     def from_json(cls, fields: Mapping[str, JSON]) -> Request:
         """Return the request that a JSON object describes.
 
-        RequestError if it is not one of version 1.
+        Raises RequestError for an object of another version.
         """
         needed = {"v", "kind", "model", "messages", "params", "sample"}
         further = set(fields) - needed
@@ -349,7 +349,7 @@ async def metered(
 ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
     """Open an endpoint's session in which the meter counts each attempt.
 
-    Of an endpoint that is not `Metered`, a request is one attempt, or as many as its failure says.
+    Without a `Metered` endpoint a request counts as one attempt, or as many as its failure says.
     """
     if isinstance(endpoint, Metered):
         async with endpoint.metered_session(meter) as answer:

@@ -107,7 +107,7 @@ def fetch(
 def _missing(run: _Run) -> list[File]:
     """Return the files of a source to download.
 
-    Where there are none, or may be none, the run says so.
+    If it has none, or some may not be fetched, the run's status says so.
     """
     missing = []
     for file in run.source.files:
@@ -233,7 +233,7 @@ def _get(run: _Run, session: Any, url: str, timeout: float) -> Any:
 def _copy(run: _Run, reply: Any, out: Any, url: str, timeout: float) -> str:
     """Return the SHA-256 of the body, once it is in the file.
 
-    DataError where it is too large or slow.
+    Raises DataError for a body that is too large or too slow.
     """
     digest, size, start = hashlib.sha256(), 0, time.monotonic()
     # One read of the socket at a time, so that a trickle of bytes is noticed.

@@ -37,9 +37,9 @@ def find(source: str, file: File | str) -> Path:
 
 
 def place(source: str, role: str) -> list[tuple[Path, str]]:
-    """Return the paths of a source's files of one role, each with the model whose it is.
+    """Return the paths of a source's files of one role, and the model of each.
 
-    Where one of them is missing, another copy of them all will do. Raises as `find` does.
+    If one is missing, looks for another copy of them all. Raises as `find` does.
     """
     files = source_named(source).having(role)
     if not files:

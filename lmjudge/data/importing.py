@@ -220,9 +220,7 @@ def _provider(source: Source, path: Path, content: str) -> str:
 
 
 def _fastchat_request(row: Row, provider: str, path: Path, line: int) -> Request | None:
-    """Return the request of a row of FastChat's: the system prompt, and the prompt as the row has
-    it.
-    """
+    """Return the request of a row of FastChat's: the system prompt, and the row's prompt."""
     shown = row.get("user_prompt")
     if not isinstance(shown, str):
         return None

@@ -62,8 +62,10 @@ class File:
 
 @dataclass(frozen=True)
 class Layout:
-    """One layout: `needs` are the columns that give it away, | between alternatives, ! before one
-    that must not be there."""
+    """One layout, and the columns that identify it.
+
+    `needs` lists these, with | between alternatives and ! before a column that must be absent.
+    """
 
     name: str
     kind: str
@@ -120,9 +122,7 @@ def _question_lm_eval(row: Row, file: File) -> Iterable[Row]:
 
 
 def _calls_lm_eval(row: Row) -> list[list[Any]]:
-    """Return what the harness sent for a document: in each call a prompt, and settings or a likely
-    end.
-    """
+    """Return what the harness sent for a document: prompts, each with settings or a likely end."""
     calls = row.pop("arguments", None) or []
     calls = list(calls.values()) if isinstance(calls, dict) else calls
     return [list(call.values()) if isinstance(call, dict) else call for call in calls]
@@ -713,9 +713,7 @@ def _unless(stated: Row, reason: Any) -> Row:
 
 
 def _named_judge(row: Row) -> Row:
-    """Return the name of FastChat's judge, [model, prompt], which stays beside it as the file has
-    it.
-    """
+    """Return the name of FastChat's judge, [model, prompt], and keep the file's own beside it."""
     pair = row.pop("judge")
     name = judge_of(pair)[0]
     if name is None:
@@ -735,7 +733,7 @@ def _parsed(said: str | None, parser: str, form: str) -> Row:
 def _judged(row: Row, said: str | None, parser: str, form: str, stated: Row, what: str) -> Row:
     """Return the verdict in a judgment's text beside the released one.
 
-    Lmjudge's own as it is stated.
+    A judgment that lmjudge wrote keeps its stated verdict.
     """
     if "reason" in row:
         lost = {"text": None if said == "$ERROR$" else said}

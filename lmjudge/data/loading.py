@@ -371,7 +371,7 @@ def _placed(source: str, role: str) -> list[File]:
 def _found(source: Any, role: str, kinds: Sequence[str], models: list[str] | None) -> list[File]:
     """Return the files of a source or path.
 
-    Of the wanted models alone, where its table names models.
+    If the source's table names models, returns only the files of the wanted ones.
     """
     if own_path(source) is not None:
         return [File(path) for path, _ in files_of(source, role)]
@@ -450,9 +450,7 @@ def _load(
 
 
 def _answer_ids(source: Any) -> dict[str, str]:
-    """Return the models of the answers that reviews are of: in the source, or beside them in a
-    folder.
-    """
+    """Return the models of the reviewed answers, from the source or a folder beside it."""
     if not source_name(source):
         folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if folder is None or not any((folder / n).is_dir() for n in ("answer", "model_answer")):
@@ -462,9 +460,7 @@ def _answer_ids(source: Any) -> dict[str, str]:
 
 
 def _all_known(rows: Rows, known: Mapping[str, str]) -> bool:
-    """Return whether all answers that reviews name are known: a file's models have one naming
-    scheme.
-    """
+    """Return whether all reviewed answers are known, because a file has one naming scheme."""
     named = [row.get(f"answer{n}_id") for _, row in rows if isinstance(row, dict) for n in (1, 2)]
     return all(str(name) in known for name in named)
 
@@ -539,9 +535,7 @@ def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
 def _is_of_another(names: list[str], kind: str) -> bool:
     """Return whether these columns give away judgments, and none of this kind."""
     given = {
-        layout_of.kind
-        for layout_of in LAYOUTS
-        if layout_of.kind in VERDICTS and not layout_of.lacks(names)
+        layout.kind for layout in LAYOUTS if layout.kind in VERDICTS and not layout.lacks(names)
     }
     return kind in VERDICTS and bool(given) and kind not in given
 
@@ -549,7 +543,7 @@ def _is_of_another(names: list[str], kind: str) -> bool:
 def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) -> Layout:
     """Return the layout that these columns give away.
 
-    DataError with the nearest ones where none does.
+    Raises DataError with the nearest layouts if none fits.
     """
     if how.orders and "games" in kinds:
         return ORDERS

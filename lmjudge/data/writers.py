@@ -19,9 +19,7 @@ _CHOICE = ("keys", "finish_reason")
 
 
 def _beside(row: Row, kind: str, *used: str) -> Row:
-    """Return the columns of a row that its frame does not need, under the names that their file
-    had.
-    """
+    """Return the columns of a row that its frame does not need, under the file's names."""
     skip = {*COLUMNS[kind], *used, "criterion", "published", "origin"}
     return {name.removeprefix("file_"): v for name, v in row.items() if name not in skip}
 

@@ -466,9 +466,9 @@ def _piece(value: JSON) -> str:
 
 @cache
 def spellings(secret: str) -> tuple[str, ...]:
-    """Return how a secret may stand in a text.
+    """Return the spellings of a secret in a text.
 
-    As it is, reversed, in JSON, in a URL, in hex, in base64 at any offset.
+    These are the secret itself, reversed, in JSON, in a URL, in hex, and in base64 at any offset.
     """
     if len(secret) < 8:  # of a key such as "x" any text is full
         return (secret,) if len(secret) > 3 else ()

@@ -62,8 +62,7 @@ KINDS: dict[str, str] = {
 
 
 def kinds(count: int = 10, of: Mapping[str, str] | pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return the kinds of questions to be devised, `count` of each: a questions frame, a row a
-    kind.
+    """Return `count` kinds of questions to devise for each category: a questions frame.
 
     `of` says what they are like by category (default: KINDS), or is a questions frame whose rows
     are such a category and, as its turn, what its questions are like.

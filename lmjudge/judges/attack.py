@@ -73,8 +73,7 @@ def find_list(text: str) -> NumberedList | None:
 
 
 def turn_around(item: str) -> str:
-    """Return the words of an item, no more and no fewer, the later part of it first where it has
-    two.
+    """Return the words of an item with its later part first, if it has two parts.
 
     >>> turn_around("**Rest:** Sleep for eight hours.")
     'Sleep for eight hours (Rest).'
@@ -97,8 +96,7 @@ def turn_around(item: str) -> str:
 
 
 def rewordings(answers: pd.DataFrame, paraphraser: str) -> list[Request]:
-    """Return the requests to a model for these answers' lists in other words, one an answer with a
-    list.
+    """Return a request to a model for each answer with a list: say the list in other words.
 
     They are what `repetitive_list` asks of a `paraphraser`: give them to `plan` first.
     """
@@ -114,8 +112,7 @@ def repetitive_list(
     store: Asks | None = None,
     endpoint: Endpoint | None = None,
 ) -> pd.DataFrame:
-    """Return each first-turn answer (model_a) beside itself with its numbered list said twice
-    (model_b).
+    """Return each first-turn answer (model_a) beside itself with its list said twice (model_b).
 
     The list's items in other words are put before the list, all else stays byte for byte. Without a
     `paraphraser` an item's words are turned around by `turn_around`, cruder than a model's

@@ -166,7 +166,7 @@ class Judge:
         return None
 
     def _unsaid(self, text: str) -> str | None:
-        """Return what a rubric of one's own must say of the verdict's form, and does not."""
+        """Return what your rubric must say of the verdict's form, and does not."""
         form = self.prompts[0].output_format
         if self.parser == "json":
             fields = FIELDS[form]
@@ -322,8 +322,7 @@ def check_parser(parser: str) -> None:
 
 
 def judge_name(name: str, parser: str) -> str:
-    """Return the name of a judge under a parser: `model/prompt`, and `/parser` where it is not
-    natural.
+    """Return a judge's name: `model/prompt`, and `/parser` if it is not the prompt's own.
 
     The natural parser of fastchat:* is `fastchat`, of vicuna:* `vicuna`, of prd:* `threeclass`, of
     *-json, *-json-v2 and *criteria-* `json`, of Inspect's scorers model_graded_qa and

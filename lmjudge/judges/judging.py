@@ -58,8 +58,7 @@ def judge_pairs(
     samples: int = 1,
     redo: Collection[str] = (),
 ) -> pd.DataFrame:
-    """Return the games of a judge over pairings, one row a showing: model_a is the answer shown
-    first.
+    """Return a judge's games on pairings, one row a showing; model_a is the answer shown first.
 
     Both orders are played unless `orders="given"`. `turns` are numbers, "last" or "all"; a turn
     that a question or an answer lacks is skipped. A judge with criteria gives a row for each, of
@@ -166,18 +165,16 @@ def _is_turn(turn: object) -> bool:
 
 
 def _rotated(criteria: tuple[Criterion, ...], row: Row, draw: int) -> tuple[Criterion, ...]:
-    """Return the criteria begun at another place by question and draw: over all draws, at each
-    place.
-    """
+    """Return the criteria with another one first for each question and draw."""
     digest = hashlib.sha256(str(row["question_id"]).encode()).digest()
     first = (int.from_bytes(digest[:8]) + draw) % max(len(criteria), 1)
     return criteria[first:] + criteria[:first]
 
 
 def _complete(frame: pd.DataFrame, judge: Judge, turns: Turns) -> int:
-    """Return how many rows there are in one order.
+    """Return the number of rows in one order.
 
-    FrameError where a prompt cannot be filled with one.
+    Raises FrameError for a row that cannot fill a prompt.
     """
     lacking: dict[object, tuple[Prompt, frozenset[str]]] = {}
     count = 0
@@ -329,9 +326,7 @@ def _further(lines: list[Row], columns: list[str]) -> dict[str, Content]:
 
 
 def _shown(cell: Any) -> Content:
-    """Return a cell as a judge reads it: a text as it is, a list of texts by line, all else as
-    JSON.
-    """
+    """Return a cell as a judge reads it: a text, a list of texts by line, other values as JSON."""
     if isinstance(cell, str):
         return cell
     cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
@@ -346,9 +341,7 @@ def _shown(cell: Any) -> Content:
 
 
 def _python(value: Any) -> Any:
-    """Return a value inside a cell as JSON has it: arrays and numbers of NumPy as lists and
-    numbers.
-    """
+    """Return a value in a cell as JSON holds it, with NumPy's arrays as lists."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
@@ -369,8 +362,7 @@ def _numbered(answers: list[Content]) -> Content:
 
 
 def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.DataFrame:
-    """Return the same games or scores, their verdicts read again from the stored text by another
-    parser.
+    """Return the same games or scores with verdicts that another parser reads in their texts.
 
     Verdicts, reasons and judges' names change; rows without text (failures) keep their reason. The
     `scale` is that of the prompt. Raises PromptError for a parser that does not exist or does not
@@ -444,10 +436,7 @@ def _judged(
         # All rows of one request show the same reply: a judge of many grades them together.
         lost = {row["key"] for at, _ in again for row in groups[at] if row["reason"] in redo}
         again = [(at, request) for at, request in again if groups[at][0]["key"] in lost]
-        drawn = [
-            replace(again_shown, sample=again_shown.sample + draw * samples)
-            for _, again_shown in again
-        ]
+        drawn = [replace(request, sample=request.sample + draw * samples) for _, request in again]
         for (at, _), (key, reply) in zip(again, store.ask(drawn, endpoint), strict=True):
             if isinstance(reply, Reply):
                 row = groups[at][0] | {"key": key}
@@ -530,8 +519,6 @@ def _turns(line: Row, name: str) -> tuple[Content, ...]:
 
 
 def _texts(name: str, turns: tuple[Content, ...], at: int) -> dict[str, Content]:
-    """Return what a template may show of a text in turns: all by number, the one that counts by
-    name.
-    """
+    """Return the placeholders of a text in turns: each turn by number, the judged one by name."""
     texts = {f"{name}_{number}": text for number, text in enumerate(turns, 1)}
     return texts | ({name: turns[at - 1]} if len(turns) >= at else {})

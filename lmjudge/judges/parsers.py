@@ -229,8 +229,7 @@ def vicuna(
     output_format: str = RATINGS,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """Return the two scores on the first line, as the Vicuna blog's `eval_gpt_review.py` reads
-    them.
+    """Return the two scores on the first line, as the Vicuna blog's `eval_gpt_review.py` does.
 
     The line must hold two numbers parted by one blank or comma, and nothing else. The scale is not
     enforced: the released reviews hold a 0.
@@ -342,16 +341,14 @@ def read(
 ) -> Verdict:
     """Return the verdict that the parser of that name reads.
 
-    Of a reasoning block none reads anything.
+    No parser reads a verdict in a reasoning block.
     """
     said = text if parser == "json" else after_reasoning(text)
     return PARSERS[parser](said, finish_reason, output_format, scale)
 
 
 def shown(letter: str, output_format: str) -> str:
-    """Return the winner that a letter names: the first shown is A, or B where the names are
-    exchanged.
-    """
+    """Return the winner of a letter: the first shown is A, or B if the names are exchanged."""
     if letter == "C":
         return "tie"
     return "model_a" if (letter == "A") == (output_format == LETTERS) else "model_b"

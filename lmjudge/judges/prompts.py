@@ -175,9 +175,7 @@ class Prompt:
             ) from None
 
     def messages(self, values: Mapping[str, Content]) -> list[dict[str, Any]]:
-        """Return the messages to send: the system prompt, where there is one, and the filled
-        template.
-        """
+        """Return the messages to send: the system prompt, if any, and the filled template."""
         system = [{"role": "system", "content": self.system_prompt}] if self.system_prompt else []
         return [*system, {"role": "user", "content": self.fill(values)}]
 
@@ -191,7 +189,7 @@ def find_prompts(name: str) -> tuple[Prompt, ...]:
     fastchat = name.startswith("fastchat:")
     known = _read(_fastchat_file(name), "fastchat:") if fastchat else _ours()
     wanted = FAMILIES.get(name, (name,))
-    missing = [name_of for name_of in wanted if name_of not in known]
+    missing = [prompt for prompt in wanted if prompt not in known]
     if missing:
         families = [family for family in FAMILIES if family.startswith("fastchat:") == fastchat]
         raise PromptError(

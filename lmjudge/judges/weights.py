@@ -68,9 +68,7 @@ def weigh(frame: pd.DataFrame, store: Asks, *, scale: Scale = (1, 10)) -> pd.Dat
 def _weights(
     reply: Reply, parser: str, form: str, said: object, scale: Scale
 ) -> dict[float, float]:
-    """Return the weight of each verdict, as a preference or a score, at the place where one was
-    given.
-    """
+    """Return each verdict's weight, as a preference or a score, where the judge stated one."""
     pattern = (_IN_JSON if parser == "json" else STRICT).get(form)
     content = _content(reply.logprobs)
     if pattern is None or form not in (LETTERS, EXCHANGED, RATING) or not content:
@@ -136,10 +134,7 @@ def _value(said: Any, form: str) -> float:
 
 
 def _content(logprobs: Any) -> list[tuple[str, float, list[tuple[str, float]]]]:
-    """Return each token with its log-probability and its rivals'.
-
-    Nothing where the log-probabilities have no such content.
-    """
+    """Return each token with its log-probability and its rivals', or nothing without any."""
     content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     if not isinstance(content, list):
         return []

@@ -6,8 +6,7 @@ from typing import Any
 
 
 def facts(card: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what a run card tells, as (name, value): parameters, the store, money, versions,
-    digests.
+    """Return a run card as (name, value): store, money, parameters, versions, digests.
 
     >>> card = {"stem": "t", "table_sha256": "ab" * 32, "versions": {"lmjudge": "1"}, "store": None}
     >>> facts(card)[-1]

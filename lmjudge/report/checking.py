@@ -75,8 +75,8 @@ def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
     difference. `stems` None means all; a table that no paper printed is passed over. Raises
     ReportError for a stem that has no CSV there.
     """
-    saved = [table_of for place in COMPARED for table_of in saved_tables(place)]
-    known = list(dict.fromkeys(table_of.stem for table_of in saved))
+    saved = [saved_table for place in COMPARED for saved_table in saved_tables(place)]
+    known = list(dict.fromkeys(saved_table.stem for saved_table in saved))
     chosen = known if stems is None else list(stems)
     if unknown := [stem for stem in chosen if stem not in known]:
         raise ReportError(
@@ -85,10 +85,10 @@ def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
             name=unknown[0],
         )
     parts = [pd.DataFrame(columns=CHECKED)]
-    for table_of in saved:
-        if table_of.stem in chosen and table_of.stem in published_stems():
-            cells = compare(table_of.table, table_of.stem).assign(
-                stem=table_of.stem, place=table_of.source
+    for saved_table in saved:
+        if saved_table.stem in chosen and saved_table.stem in published_stems():
+            cells = compare(saved_table.table, saved_table.stem).assign(
+                stem=saved_table.stem, place=saved_table.source
             )
             parts.append(cells.loc[cells["same"].notna(), CHECKED])
     return pd.concat(parts[1:] or parts, ignore_index=True)

@@ -39,8 +39,7 @@ def records_of(store: Store, keys: Iterable[str]) -> dict[str, list[Record]]:
 def gather(
     table: pd.DataFrame, rows: pd.DataFrame, by: Sequence[str], records: Records
 ) -> dict[str, Any]:
-    """Return the evidence of a table's cells as plain JSON: rows, sets of rows, and each cell's
-    set.
+    """Return the evidence of a table's cells as plain JSON: rows, sets of rows, each cell's set.
 
     A cell rests on those `rows` that are equal to its group (its `of`, from `cells`) in the columns
     `by`; the two models of a pair in either order. A name that no row has does not narrow. Raises
@@ -190,18 +189,18 @@ def render(table: Path, evidence: dict[str, Any], records: Records) -> dict[str,
         body = page(f"evidence/{template}.html.j2", title, heading=heading, **place, **values)
         pages[name] = body.encode()
 
-    counts = {rows_of["page"]: len(rows_of["rows"]) for rows_of in evidence["sets"]}
+    counts = {row_set["page"]: len(row_set["rows"]) for row_set in evidence["sets"]}
     cells = [[*cell, counts[cell[-1]]] for cell in evidence["cells"]]
     add("index.html", "cells", "Evidence", cells=cells)
     of: dict[str, list[str]] = {}
     for *cell, set_page in evidence["cells"]:
         of.setdefault(set_page, []).append(" / ".join(map(plain, cell)))
-    for rows_of in evidence["sets"]:
-        named, here = of[rows_of["page"]], rows_of["rows"]
+    for row_set in evidence["sets"]:
+        named, here = of[row_set["page"]], row_set["rows"]
         more = f" and {len(named) - 1} more cells" if len(named) > 1 else ""
         chunks = range(0, max(len(here), 1), _LINES_A_PAGE)
-        names = [f"{rows_of['page']}{f'-{n + 1}' if n else ''}.html" for n in range(len(chunks))]
-        shared = {"cells": named, "pages": names, "count": len(here), "digest": rows_of["digest"]}
+        names = [f"{row_set['page']}{f'-{n + 1}' if n else ''}.html" for n in range(len(chunks))]
+        shared = {"cells": named, "pages": names, "count": len(here), "digest": row_set["digest"]}
         for name, first in zip(names, chunks, strict=True):
             lines = [_line(rows[at], at) for at in here[first : first + _LINES_A_PAGE]]
             heading = f"Judgments behind {named[0]}{more}"

@@ -217,9 +217,7 @@ def without_secrets(value: Any) -> Any:
 
 
 def secrets() -> list[str]:
-    """Return the environment's values that are named like secrets, in every spelling, longest
-    first.
-    """
+    """Return the environment's secrets by their names, in every spelling, longest first."""
     values = {
         spelling
         for name, value in os.environ.items()

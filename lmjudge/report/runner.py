@@ -100,10 +100,10 @@ def run(
             if each is not None:
                 each(done)
     ordered = [runs[stem] for stem in chosen]
-    failed = [failure for failure in ordered if failure.error]
+    failed = [done for done in ordered if done.error]
     if failed:
         raise ReportError(
-            "; ".join(f"{failure.stem}: {failure.error}" for failure in failed),
+            "; ".join(f"{done.stem}: {done.error}" for done in failed),
             name=failed[0].stem,
             runs=ordered,
             failed=failed,
@@ -200,8 +200,7 @@ def _chosen(stems: Iterable[str] | None) -> dict[str, Path]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return what a misspelt name was perhaps meant to be, else all that there is, as half a
-    sentence.
+    """Return the end of an error: the names that a misspelt one resembles, else all names.
 
     >>> nearest("vicuna-score", ["judge-math", "vicuna-scores"])
     'did you mean vicuna-scores?'

@@ -192,8 +192,7 @@ def _sources_in(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
-    """Return what the store was asked and what that cost, and what asking all of it anew would
-    cost.
+    """Return the requests to the store and their cost, and the cost of asking all again.
 
     Dollars are None where a price is unknown.
     """
@@ -261,9 +260,7 @@ def _note_sources(to: Destination, stem: str, hashes: Mapping[str, Mapping[str, 
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """Return the versions of Python and of these packages, by default those that every table rests
-    on.
-    """
+    """Return the versions of Python and of these packages, by default of every table's."""
     by_name = {"python": platform.python_version()}
     for package in packages:
         try:

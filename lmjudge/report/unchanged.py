@@ -21,9 +21,7 @@ _EXTRAS = ("torch", "transformers", "scikit-learn", "nltk", "spacy")
 
 
 def surroundings() -> dict[str, str]:
-    """Return what every notebook rests on: lmjudge's own files, the versions, the published files
-    here, and one's own prices.
-    """
+    """Return what every notebook depends on: lmjudge, versions, published files, your prices."""
     from lmjudge.data import SOURCES
     from lmjudge.data.finding import looked_in
 
@@ -46,9 +44,7 @@ def _code() -> str:
 
 
 def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -> dict[str, str]:
-    """Return what this notebook rests on: its cells, the parameters given to it, the files they
-    name.
-    """
+    """Return what this notebook depends on: its cells, its parameters and the files they name."""
     cells = read_notebook(path)["cells"]
     named = {
         value: _of_files(Path(value), [Path(value), *Path(value).rglob("*")])

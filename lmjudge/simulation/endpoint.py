@@ -134,10 +134,7 @@ class SimulatedEndpoint:
     def _verdict(
         self, judge: SimulatedJudge, shown: list[Fact], prompt: str, salt: tuple[object, ...]
     ) -> dict[str, Any] | None:
-        """Return the verdict by the fields that a JSON prompt has for it.
-
-        None for a judgment without.
-        """
+        """Return the verdict by the fields of a JSON prompt, None for a judgment without one."""
         if len(shown) == 2 and ("[[A]]" in prompt or '"winner"' in prompt):
             exchanged = _exchanged(prompt)
             moved = judge.under(

@@ -91,9 +91,7 @@ class SimulatedJudge:
     def under(
         self, *, exchanged: bool, examples: bool, solves: bool = False, guided: bool = False
     ) -> SimulatedJudge:
-        """Return the judge as it is under a prompt that calls the first answer B, that has
-        examples, that has it solve the question first, or that shows a reference answer.
-        """
+        """Return the judge under a prompt with exchanged names, examples, a solution or a guide."""
         habit = self.guided if guided else self.reasoned if solves else None
         return replace(
             self,
@@ -148,8 +146,7 @@ class SimulatedJudge:
     def in_both_orders(
         self, best: Side, gap: float, own: Side | None, liked: Side | None = None
     ) -> tuple[dict[Side | None, float], dict[Side | None, float]]:
-        """Return the verdicts' probabilities with model_a shown first, and second; both about the
-        models.
+        """Return the probabilities of verdicts on the models, with model_a shown first and second.
 
         `gap` is how many words more model_a's answer has.
         """

@@ -166,8 +166,7 @@ def ceiling(
 def scores_as_votes(
     scores: pd.DataFrame, *, delta: float = 0.1, group: str = "llm"
 ) -> pd.DataFrame:
-    """Return the votes that single grades amount to: the higher score wins, on every pair of
-    models.
+    """Return votes from single grades: on every pair of models the higher score wins.
 
     A vote for each pair of models graded on one question, turn and sample by one judge; scores no
     further apart than `delta` are a tie (FastChat's common.py, TIE_DELTA). Where either score is

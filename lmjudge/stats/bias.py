@@ -144,8 +144,7 @@ def in_both_orders(
 
 
 def order_flips(votes: pd.DataFrame) -> pd.Series | None:
-    """Return whether the verdict on each pair changed with the order: 1, 0, or missing where
-    unknown.
+    """Return whether the order changed the verdict on each pair: 1, 0, or missing if unknown.
 
     None where no vote says so (see `resolve`). Warns OrderFlips of judges whose verdict changed in
     a quarter of their pairs or more.

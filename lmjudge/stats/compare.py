@@ -272,8 +272,7 @@ def flips(
 
 
 def moves(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """Return what became of each verdict: a row a verdict of the first version, a column of the
-    second.
+    """Return how many verdicts of the first version (rows) became which of the second (columns).
 
     Rows and columns are model_a, model_b, tie and none; in games model_a is the answer shown first.
     Raises FrameError as `flips` does.

@@ -131,9 +131,7 @@ def _flipped(rows: pd.DataFrame) -> float:
 def _pairs(
     total: np.ndarray, size: np.ndarray, square: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sum of half the squared differences of all pairs in each part, and how many there
-    are.
-    """
+    """Return half the squared differences of all pairs in each part, summed, and their number."""
     return (size * square - total**2) / 2, size * (size - 1) / 2
 
 
@@ -156,9 +154,7 @@ def _within(
 
 
 def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
-    """Return an array [3, meeting, question] of what the worths sum to, how many they are, and
-    squares.
-    """
+    """Return an array [3, meeting, question] of the sums, counts and squares of the worths."""
     part = rows.groupby(meeting, dropna=False).ngroup().to_numpy()
     cell, shape = part * questions + rows["question"].to_numpy(), (part.max() + 1, questions)
     weights = (rows["worth"], np.ones(len(rows)), rows["worth"] ** 2)
@@ -169,8 +165,9 @@ def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
 def _split(
     squares: np.ndarray, pairs: np.ndarray, sums: np.ndarray, without: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variance of each source, and the pairs that it rests on: a column for all
-    questions, or one without each.
+    """Return the variance of each source, and the pairs behind it.
+
+    A column is for all questions, or one for all but each question.
     """
     kept = sums.sum(axis=2, keepdims=True) - without * sums[:, :, : sums.shape[2] if without else 1]
     half, many = (part.sum(axis=0) for part in _pairs(*kept))
@@ -205,8 +202,7 @@ def power(
     chance: float = 0.8,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the smallest gap that each design can see, and what it costs: a row for every
-    combination.
+    """Return the smallest gap that each design can see, and its cost: a row a combination.
 
     `variances` is what `components` found. A win rate over n questions has the variance
     (question + (answers + (judge + (order + draw / draws) / orders) / judges) / answers) / n, each
@@ -300,9 +296,7 @@ def labels_needed(
 
 
 def _assured(seen: pd.Series, error: pd.Series, chance: float, edge: float) -> np.ndarray:
-    """Return how many times the labels there are an interval leaves 0 out with, by chance on
-    average.
-    """
+    """Return by how much to multiply the labels so that an interval leaves 0 out, by chance."""
     from scipy.special import ndtr
 
     nodes, weights = np.polynomial.hermite_e.hermegauss(81)

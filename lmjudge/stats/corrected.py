@@ -65,8 +65,7 @@ class Cast:
     def crossed(
         self, by_question: np.ndarray, pulls: np.ndarray, question: np.ndarray
     ) -> tuple[np.ndarray, int]:
-        """Return the variance of estimates, crossed, and the voters: of the questions' and these
-        pulls.
+        """Return the variance crossed with these pulls of voters, and the number of voters.
 
         `pulls` has a row for each vote here, `question` the question of each key.
         """
@@ -170,8 +169,7 @@ def corrected_scores(
     cluster: Cluster = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's mean score with the humans, by way of each judge: a row a judge and
-    model.
+    """Return each model's mean score with people, by way of each judge: a row a judge and model.
 
     Both are scores frames; a key is a question, turn and model, on which several scores of one
     judge (or of humans) are averaged. Columns and errors as in `corrected_win_rates`, with
@@ -189,9 +187,7 @@ def corrected_scores(
 def _estimates(
     rows: pd.DataFrame, cast: pd.DataFrame | None, key: list[str], name: str, level: float
 ) -> pd.DataFrame:
-    """Return a row a judge and model: its estimate, a share or a mean score, and what that rests
-    on.
-    """
+    """Return a row a judge and model: its estimate, a share or a mean score, and its basis."""
     measure = name.removeprefix("win_")
     estimates = []
     for (judge, model), part in rows.groupby(["judge", "model"], sort=True):
@@ -235,9 +231,10 @@ def _estimates(
 
 
 def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for every key of each judge's votes: `said`, what its votes are worth to
-    model_a, and `human`, what the humans' are (missing where none voted). Sides as `by_name` has
-    them.
+    """Return a row for every key of each judge's votes: the judge's worth and people's.
+
+    `said` is what the judge's votes are worth to model_a, `human` what people's are (missing
+    without votes). Sides are as `by_name` has them.
 
     Raises FrameError where both share no key.
     """
@@ -248,8 +245,9 @@ def labelled(votes: pd.DataFrame, human: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside(said: pd.DataFrame, human: pd.DataFrame, key: list[str], value: str) -> pd.DataFrame:
-    """Return the mean `value` of each judge on each key, `said`, and people's, `human`, missing for
-    none.
+    """Return each judge's mean `value` on each key, `said`, beside people's, `human`.
+
+    `human` is missing where no person gave a value.
 
     Raises FrameError where both share no key.
     """
@@ -283,8 +281,7 @@ def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -
 
 
 def voters_of(human: pd.DataFrame, key: list[str], cluster: Cluster) -> pd.DataFrame | None:
-    """Return what each human said on each key (judge, worth) and its share; None where they are no
-    sample.
+    """Return each person's worth on each key and its share; None if people are no sample.
 
     Raises FrameError for clusters other than the question, or it and the judge.
     """
@@ -329,9 +326,7 @@ def corrected_shares(
     *,
     level: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return shares cut at 0 and 1, their intervals' ends, and the effective rows on the rarer
-    side.
-    """
+    """Return shares cut at 0 and 1, their intervals, and the effective rows on the rarer side."""
     value = np.clip(value, 0, 1)
     # At 0 or 1 a corrected share still varies; the nearest share inside says how much.
     inside = np.clip(value, 0.5 / max(n, 1), 1 - 0.5 / max(n, 1))
@@ -343,8 +338,7 @@ def corrected_shares(
 
 
 def _worth(one: Corrected) -> dict[str, float]:
-    """Return how many labelled keys the humans alone would have needed, and what a judge's is
-    worth.
+    """Return how many labels people alone would have needed, and how many a judge is worth.
 
     The variances are estimates; a judge's key that seems to be worth less than nothing is worth 0.
     """

@@ -319,7 +319,7 @@ def rogan_gladen(judge: np.ndarray, human: np.ndarray, cluster: np.ndarray) -> t
 def best_threshold(rows: pd.DataFrame) -> float:
     """Return the score in `said` with the greatest true less false positive rate on `human`.
 
-    Of several the least. Raises FrameError where people passed all answers, or none.
+    Of several it returns the least. Raises FrameError if people passed all answers, or none.
     """
     said, human = rows["said"].to_numpy(float), rows["human"].to_numpy(float)
     if not ((human == 1).any() and (human == 0).any()):

@@ -98,8 +98,7 @@ def check_once(rows: pd.DataFrame, key: Sequence[str], otherwise: str) -> None:
 
 
 def from_both_sides(votes: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
-    """Return each vote once for each of its models: `model`, and `model_b`, the opponent or the
-    baseline.
+    """Return each vote once for each of its models: `model`, and the opponent in `model_b`.
 
     Columns that end in _a are then the model's. Raises FrameError for a baseline that never played.
     """
@@ -150,8 +149,7 @@ def grouped(
 def own_columns(
     frame: pd.DataFrame, by: By, questions: pd.DataFrame | None, key: Collection[str]
 ) -> list[str]:
-    """Return the columns that `by` names beside the key and the questions' category: judge,
-    language ...
+    """Return the columns that `by` names beside the key and the question's category.
 
     The frame's rows are then compared within each of their values alone. Raises FrameError for
     columns that are not there.
@@ -162,10 +160,7 @@ def own_columns(
 
 
 def totals(rows: pd.DataFrame, columns: list[str], names: list[str]) -> pd.DataFrame:
-    """Return what `names` sum to in each group of `columns`, in order.
-
-    In all where there are none.
-    """
+    """Return the sums of `names` in each group of `columns`, in order, or over all rows."""
     if columns:
         sums = rows.groupby(columns, dropna=False, sort=True)[names].sum().reset_index()
         return in_order(sums, columns).reset_index(drop=True)
@@ -230,7 +225,7 @@ def model_of(judge: object, models: Collection[object] = ()) -> str:
 def two_models(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the games or votes as they are.
 
-    FrameError for a model that is missing or meets itself.
+    Raises FrameError for a missing model, or one that meets itself.
     """
     nobody = frame["model_a"].isna() | frame["model_b"].isna()
     if nobody.any():

@@ -204,8 +204,7 @@ def agreement_by_gap(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how often two groups of votes agree on each pair of models, and how far apart the two
-    are.
+    """Return how often two groups agree on each pair of models, and how far apart the pair is.
 
     The gap is that of the votes that agree is measured against, `votes_y` (the humans'): the share
     of their votes on the pair that one model won, less the share that the other won; with
@@ -349,10 +348,7 @@ def _named(counts: pd.DataFrame) -> np.ndarray:
 def _pairs_of_voters(
     x: pd.DataFrame, y: pd.DataFrame | None = None, *, distinct: bool = False
 ) -> pd.DataFrame:
-    """Return what comes of the votes of each two voters on a key.
-
-    Of x alone each two of its voters.
-    """
+    """Return the agreement of each two voters on a key; of x alone, of each two of its voters."""
     sides = [x, x if y is None else y]
     places = [
         counts.index.to_frame(index=False)
@@ -648,8 +644,7 @@ def kappa(
 
 
 def _in_parts(frames: list[pd.DataFrame], alone: list[str]) -> list[pd.DataFrame]:
-    """Return the votes, who cast each in `voter`, and y's once for each part of x that `alone`
-    makes.
+    """Return the votes with their voters, and y's once for each part of x that `alone` makes.
 
     Each judge of x meets all votes of y, each other part those on its questions.
     """
@@ -674,9 +669,7 @@ def _by_voter(
     *,
     random: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what each voter adds to each key: the key's place in `parts`, the voter's code, the
-    parts.
-    """
+    """Return what each voter adds to each key: its place in `parts`, the voter's code, the sums."""
     key = list(parts.index.names)
     votes = pd.concat(frames, ignore_index=True)
     votes = votes[random | people_of(votes.assign(judge=votes["voter"]))]

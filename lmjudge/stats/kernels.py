@@ -59,9 +59,9 @@ def by_both(cell, one, two, ones, twos):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def outer_products(order, ends, first, last, width, gaps, ties):  # type: ignore[no-untyped-def]
-    """Return the sum of the clusters' scores' outer products, and how many clusters have a score.
+    """Return the summed outer products of the clusters' scores, and the clusters with a score.
 
-    Of the clusters from `first` to before `last`. A cell whose gap is missing has no score.
+    Takes clusters from `first` to before `last`. A cell whose gap is missing has no score.
     """
     half = np.zeros((width, width))  # one of each [x, y] and [y, x] holds their sum
     total = np.zeros(width)

@@ -57,8 +57,7 @@ def bradley_terry(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's rating by maximum likelihood, best first, with its intervals and rank
-    set.
+    """Return each model's rating by maximum likelihood, best first, with intervals and rank set.
 
     `votes` is a frame or the path of a Parquet file; model_a, model_b and winner are read. The odds
     of one model over another are base ** (difference / scale). `ties` are half a win for each
@@ -286,9 +285,7 @@ def rating_frame(
 def surely_apart(
     strength: np.ndarray, found: sandwich.Spread, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many are surely above each, and surely below: all pairs at once, by Holm's
-    correction.
-    """
+    """Return how many models are surely above and below each one, by Holm's correction."""
     i, j = np.triu_indices(len(strength), 1)
     gap = strength[i] - strength[j]
     sure = holm(two_sided(gap, found.of_differences[i, j], found.clusters - 1.0)) < 1 - level
@@ -352,8 +349,9 @@ def _warn(counts: Counts, fitted: Fit) -> None:
 def win_fractions(
     votes: Votes, *, ties: Literal["drop", "half"] = "drop", level: float = 0.95
 ) -> pd.DataFrame:
-    """Return the share of its battles with each other model that each model won: a row an ordered
-    pair.
+    """Return the share of its battles with each other model that each model won.
+
+    One row is an ordered pair.
 
     `ties` are not counted ("drop", the arena's matrix) or half a win. Columns: model_a, model_b,
     wins, ties, losses (of model_a), win_fraction, n, low, high (Wilson's, as if the votes were
@@ -386,8 +384,9 @@ def win_fractions(
 
 
 def predicted_wins(ratings: pd.DataFrame, *, scale: float = 400, base: float = 10) -> pd.DataFrame:
-    """Return what each model is expected to win of its battles with each other: a row an ordered
-    pair.
+    """Return the share of battles with each other model that each model is expected to win.
+
+    One row is an ordered pair.
 
     `ratings` has the columns model and rating; `scale` and `base` are those that they were made
     with. Columns: model_a, model_b, win_rate (a tie counts as half); missing between two that are
@@ -599,9 +598,7 @@ def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _in_order(battles: Battles, last: Any) -> tuple[Battles, Any]:
-    """Return the battles in the order of their time, where they have one, and the last of the
-    times.
-    """
+    """Return the battles in the order of their times, if any, and the last time."""
     if "time" not in battles.rows.columns:
         return battles, None
     time = battles.rows["time"]

@@ -30,8 +30,7 @@ _STEPS = 40
 def bootstrap(
     fit: Fit, models: list[str], *, rounds: int, seed: int, ridge: float, rows: Rows | None = None
 ) -> np.ndarray:
-    """Return the rated strengths in each round, (models, rounds); over clusters where `rows` are
-    given.
+    """Return the strengths in each round, (models, rounds), over the clusters of `rows` if given.
 
     Infinite where a model only won or only lost in a round, missing where the round's votes do not
     compare the models at all. The same seed gives the same draws on any machine.

@@ -73,9 +73,7 @@ def ranking_accuracy(
 def _sized(
     rows: pd.DataFrame, right: pd.Series, columns: list[str], sizes: Mapping[str, float]
 ) -> dict[str, pd.Series]:
-    """Return what `estimate` takes (top, bottom, squares) where subsets weigh as much as `sizes`
-    says.
-    """
+    """Return top, bottom and squares for `estimate`, with subsets weighed by `sizes`."""
     keys = [rows[name] for name in columns]
     pairs = right.groupby([*keys, rows["subset"]], dropna=False).transform("count")
     weight = (rows["subset"].map(dict(sizes)).astype(float) / pairs).fillna(1.0)

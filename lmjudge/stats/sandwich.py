@@ -121,9 +121,7 @@ def spread_of(bread: np.ndarray, meats: Sequence[tuple[np.ndarray, int]]) -> Spr
 
 
 def spread(fit: Fit, rows: Rows | None) -> Spread:
-    """Return the covariance of the rated strengths: of clusters where there are rows, else of
-    battles.
-    """
+    """Return the covariance of the rated strengths, over the clusters of `rows` or over battles."""
     bread = linalg.cho_solve(linalg.cho_factor(fit.information), np.eye(len(fit.information)))
     meats = [of_battles(fit, fit.pairs.outcomes)] if rows is None else of_clusters(fit, rows)
     return spread_of(bread[: len(fit.rated)], meats)
@@ -152,9 +150,9 @@ def of_battles(fit: Fit, outcomes: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def of_clusters(fit: Fit, rows: Rows) -> list[tuple[np.ndarray, int]]:
-    """Return the sum over clusters of the score's outer product, and the number of clusters.
+    """Return the summed outer products of the clusters' scores, and the number of clusters.
 
-    Of each way of clustering; of two also of both together.
+    There is one for each way of clustering; with two ways, also one for both together.
     """
     gap, tie = residuals(fit)
     width = rows.shape[0] + 1

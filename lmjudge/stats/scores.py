@@ -19,8 +19,9 @@ def mean_scores(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the mean score of each group of `by`: its columns, score, too_few, n, low,
-    high, no_verdict.
+    """Return the mean score of each group of `by`.
+
+    Columns: those of `by`, score, too_few, n, low, high, no_verdict.
 
     The mean is over rows (not the mean of the turns' means, which differs where one turn lost
     rows); rows without a score are left out and counted, as FastChat's show_result does with -1.
@@ -51,8 +52,9 @@ def label_shares(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how often each label was given: columns of `by`, label, share, too_few, n, low, high,
-    no_verdict.
+    """Return how often each label was given.
+
+    Columns: those of `by`, label, share, too_few, n, low, high, no_verdict.
 
     For criteria with `labels=`, whose verdicts have neither score nor order, and for words on a
     scale. `judged` are scores or games; n counts the rows of the group with a label. Intervals and
@@ -97,8 +99,7 @@ def score_totals(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the totals of both sides of two-score games, one row per pair of models (and per
-    `by`).
+    """Return the totals of both sides of two-score games, one row a pair of models and group.
 
     Columns: model_a, model_b, those of `by`, total_a, total_b, wins_a, ties, wins_b (games in which
     one score is higher, or both are equal), relative (100 * total_a / total_b), too_few, n (games),
@@ -129,8 +130,7 @@ def score_totals(
 def relative_quality(
     games: pd.DataFrame, *, baseline: str, via: str, level: float = 0.95
 ) -> pd.DataFrame:
-    """Return each model's scores in percent of the baseline's, by way of the model that all of them
-    met.
+    """Return each model's scores in percent of the baseline's, by way of a model all met.
 
     A model's value is (its total / via's total, in their games) x (via's total / the baseline's,
     in theirs); via's own is the second factor, and the baseline's is 100 by definition, with no

@@ -134,9 +134,7 @@ def limits(pairs: Pairs, models: list[str], *, ridge: float) -> tuple[np.ndarray
 
 
 def newton(pairs: Pairs, *, with_nu: bool, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the strengths (and log nu, last) that maximise the likelihood, and the information
-    there.
-    """
+    """Return the strengths (and log nu, last) of greatest likelihood, and the information there."""
     beta = np.zeros(pairs.size + with_nu)
     value = likelihood(beta, pairs, with_nu, ridge)
     for _ in range(200):
@@ -193,8 +191,7 @@ def derivatives(
 def expectations(
     beta: np.ndarray, pairs: Pairs, with_nu: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return what i is expected to get of a battle with j (a tie is a half), and the chance of a
-    tie.
+    """Return what i expects from a battle with j (a tie is a half), and the chance of a tie.
 
     `beta` may have a second dimension: many fits at once.
     """

@@ -234,9 +234,7 @@ def _stemmer() -> Callable[[str], str]:
 
 
 def _common(first: list[str], second: list[str]) -> int:
-    """Return the length of the longest common subsequence, a row of the table being one whole
-    number.
-    """
+    """Return the length of the longest common subsequence; one integer holds a row of the table."""
     places: dict[str, int] = {}
     for i, word in enumerate(first):
         places[word] = places.get(word, 0) | 1 << i

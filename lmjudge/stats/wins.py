@@ -97,8 +97,7 @@ def win_rate_bounds(
     by: By = None,
     ties: Literal["half", "drop", "keep"] = "half",
 ) -> pd.DataFrame:
-    """Return each model's win rate with its missing verdicts lost, left out, and won: no
-    assumption.
+    """Return each model's win rate with its missing verdicts lost, left out, and won.
 
     Win rates leave missing verdicts out, as if they were missing at random; failures often go with
     long or odd answers. Arguments as in `win_rates`. Columns: those of `by`, model, worst (every
@@ -305,8 +304,7 @@ def equal_length_win_rates(
 def shares(
     counts: pd.DataFrame, *, count: str = "count", n: str = "n", level: float = 0.95
 ) -> pd.DataFrame:
-    """Return the frame with the share that each count is of its n: columns share, n, low, high
-    added.
+    """Return the frame with each count's share of its n, as columns share, n, low, high.
 
     Shares and intervals are fractions; the intervals are Wilson's (1927), as if the n had been
     drawn independently: a count says nothing of its clusters, so they are the least that is

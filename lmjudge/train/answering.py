@@ -29,8 +29,7 @@ def train_answerer(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """Return the Training of a causal language model on conversations: `LocalEndpoint(out)` then
-    answers.
+    """Return the Training of a causal language model on conversations, for `LocalEndpoint(out)`.
 
     `lineup` (see `line_up`) has a conversation a row: the turns of its question, and of its answer;
     `held_out` is another, on other questions. The loss is on the tokens that the assistant said,

@@ -8,9 +8,7 @@ from lmjudge.frames import WINNERS, check, frame, swap
 
 
 def longer_rewards(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return a rewards frame in which an answer's reward is its number of words: the longer one
-    wins.
-    """
+    """Return a rewards frame in which the longer answer, by words, has the higher reward."""
     check(pairs, "pairs")
     chosen, rejected = (
         pairs[side].map(lambda text: float(len(text.split()))) for side in ("chosen", "rejected")

@@ -218,9 +218,7 @@ class Answering(Fitted):
     best = "loss"
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """Return the loss of a batch, how many of the assistant's tokens were foreseen, of how
-        many.
-        """
+        """Return a batch's loss, how many of the assistant's tokens the model predicts, and all."""
         output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         said = inputs["weight"][:, 1:].bool()
         logits, label = output.logits[:, :-1][said].float(), inputs["input_ids"][:, 1:][said]

@@ -47,8 +47,7 @@ def pairs_from_scores(scores: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFram
 
 
 def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs that votes amount to, the winner chosen: a pairs frame, one row a decided
-    vote.
+    """Return a pairs frame from votes, the winner chosen: one row a decided vote.
 
     Ties and missing verdicts make no pair; the first turn is taken, and sample 0 of each answer.
     Columns besides: question_id, model_chosen, model_rejected. Raises FrameError where an answer is
@@ -72,8 +71,7 @@ def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
 def split_pairs(
     pairs: pd.DataFrame, *, held_out: float = 0.1, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the pairs to train on and those held out: no prompt is in both, and order does not
-    matter.
+    """Return the pairs to train on and those held out, no prompt in both, in any order of rows.
 
     About `held_out` of the prompts, at least one, are held out: those whose hash with the seed is
     least. Raises FrameError where there are fewer than two prompts.
@@ -112,8 +110,7 @@ def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
-    """Return the pairings, or the lineup, with every answer cut to its first words, both sides
-    alike.
+    """Return the pairings or the lineup with every answer cut alike to its first words.
 
     For judges of a short context: cutting the whole text would cut one side only.
     """

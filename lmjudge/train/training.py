@@ -51,8 +51,7 @@ def train_reward_model(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """Return the Training of a reward model that gives the chosen response more than the rejected
-    one.
+    """Return the Training of a reward model that prefers the chosen response to the rejected one.
 
     Minimises the mean over prompts of the mean over their pairs of -log sigmoid(r_chosen -
     r_rejected). `pairs` is a pairs frame; all pairs of a prompt are in one batch, in which each
@@ -103,10 +102,7 @@ def train_reward_model(
 
 
 def prompt_items(pairs: pd.DataFrame, tokenizer: Any, longest: int) -> tuple[list[Item], int]:
-    """Return each prompt's responses as tokens, once each, its pairs as places among them.
-
-    Texts are cut.
-    """
+    """Return each prompt's responses as tokens, cut to fit, and its pairs as places among them."""
     from lmjudge.endpoints.scorer import encode
 
     items, cut = [], 0
@@ -140,13 +136,12 @@ def train_judge(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """Return the Training of a judge that is a classifier: the first answer is better, the second,
-    a tie.
+    """Return the Training of a judge that classifies: first better, second better, or a tie.
 
     `votes` is a votes frame, `pairings` (see `pair_up`) has the texts that were voted on, in either
     order; every vote is learned from in both orders. What the model reads is the `prompt` as a
     Judge fills it, so that `Judge(prompt, model=endpoint.name)` with `RewardEndpoint(out)` is the
-    judge (a template of one's own goes there with `output_format="[[A]]"`). `held_out` are votes on
+    judge (your own template goes there with `output_format="[[A]]"`). `held_out` are votes on
     other questions, by which training is followed and ended. The rest is as for
     `train_reward_model`. Raises FrameError for votes on pairs that have no pairing.
 
@@ -188,8 +183,7 @@ def _vote_items(
     tokenizer: Any,
     longest: int,
 ) -> tuple[list[Item], int, dict[str, int]]:
-    """Return each pair voted on, in both orders, as tokens and votes by class; texts cut; votes
-    left out.
+    """Return each voted pair in both orders, as tokens cut to fit and votes by class.
 
     A text that many voted on is one item: it is read once, and weighs as many.
     """

@@ -26,8 +26,7 @@ def read(path: Path) -> list[Vote]:
 
 
 def append(path: Path, votes: Sequence[Vote], same: Callable[[Vote], object]) -> bool:
-    """Return whether the votes were written: all or none, and none where the file has one the
-    `same` as.
+    """Write all votes, or none if the file has one the `same` as; return whether they were written.
 
     They are on the disk when this returns. The file is locked meanwhile, so that several may vote
     into it; a line that was cut off before is taken away first.

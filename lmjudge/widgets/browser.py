@@ -27,8 +27,7 @@ def browse(
     questions: pd.DataFrame | None = None,
     answers: pd.DataFrame | None = None,
 ) -> Browser:
-    """Return a Browser of games or scores: a question's answers side by side, their judgments
-    below.
+    """Return a Browser of games or scores: the answers side by side, their judgments below.
 
     As a cell's last line it is shown in JupyterLab, with filters and a search; `.find(...)` is the
     same in Python, `.shown` the rows that the filters let through, `.html()` a page of it. The
@@ -146,8 +145,7 @@ class Browser:
             self.at = min(max(message["go"], 0), max(len(self.order) - 1, 0))
 
     def html(self, first: int | None = 100) -> str:
-        """Return the judgments let through as one HTML page of its own: the first cases, or with
-        None all.
+        """Return the filtered judgments as one HTML page: the first cases, or with None all.
 
         Nothing is loaded; without JavaScript the cases stand one below the other, with it they can
         be filtered and searched.
@@ -173,9 +171,7 @@ class Browser:
         return clean_text(" · ".join(name for name in named if name))
 
     def case(self, case: int, among: np.ndarray) -> dict[str, Any]:
-        """Return a case in full, as plain JSON, with those of its judgments that are `among` the
-        rows.
-        """
+        """Return a case as plain JSON, with those of its judgments that are `among` the rows."""
         rows = self.judged.iloc[among[self.case_of[among] == case]]
         first = self.judged.iloc[self.first_rows[case]]
         question = self.questions.get(str(first["question_id"]), {})
@@ -268,18 +264,18 @@ class Browser:
     @cached_property
     def _said(self) -> list[str]:
         """What is each row's own, for the search: judgment, key, and of a score its answer."""
-        texts_of_cases = []
+        row_texts = []
         for row in self.judged[
             ["text", "key", "question_id", *_sides(self.games)[:1]]
         ].itertuples():
             texts = [text for text in (row.text, row.key) if isinstance(text, str)]
             own = [] if self.games else self.answers.get((str(row.question_id), row.model), [])
-            texts_of_cases.append("\n".join([*texts, *own]).casefold())
-        return texts_of_cases
+            row_texts.append("\n".join([*texts, *own]).casefold())
+        return row_texts
 
     @cached_property
     def _read(self) -> list[str]:
-        texts_of_cases = []
+        case_texts = []
         for case in range(len(self.first_rows)):
             row = self.judged.iloc[self.first_rows[case]]
             asked = self.questions.get(str(row["question_id"]), {})
@@ -287,13 +283,11 @@ class Browser:
             if self.games:
                 for model in (row["model_a"], row["model_b"]):
                     texts += self.answers.get((str(row["question_id"]), model), [])
-            texts_of_cases.append("\n".join(texts).casefold())
-        return texts_of_cases
+            case_texts.append("\n".join(texts).casefold())
+        return case_texts
 
     def _holds(self, words: str) -> np.ndarray:
-        """Return which rows hold the words: in the judgment or its key, the question or the
-        answers.
-        """
+        """Return which rows have the words in judgment, key, question or answers."""
         wanted = words.casefold()
         in_case = np.array([wanted in text for text in self._read])
         held: np.ndarray = in_case[self.case_of]

@@ -34,8 +34,7 @@ class Panel(anywidget.AnyWidget):
 
 
 def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> Panel:
-    """Return a widget that shows `state()` and hands what a person does to `act`, then shows it
-    anew.
+    """Return a widget that shows `state()`, passes what a person does to `act`, and shows again.
 
     What was wrong with it stands in the state's `error`; nothing that a browser sends can raise.
     """

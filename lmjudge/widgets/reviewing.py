@@ -53,9 +53,7 @@ class Opinions:
         return winner is not None and winner != _won(vote)
 
     def shown(self, case: Case) -> dict[str, Any]:
-        """Return the judge's judgments of a case, as plain JSON, with the voter's A and B for
-        models.
-        """
+        """Return a case's judgments as plain JSON, with the voter's A and B in place of models."""
         letters = dict(zip(case.models, ("A", "B"), strict=True))
         return {
             "judge": clean_text(str(self.games[case.pair][0]["judge"])),

@@ -34,8 +34,7 @@ def parser_of(judge: str) -> str:
 def verdict_spans(
     text: str, judge: str, *, pairwise: bool, finish_reason: str | None = None
 ) -> list[tuple[int, int]]:
-    """Return where the verdict stands in a judgment: (start, end) of each part that decides it, in
-    order.
+    """Return where the verdict stands in a judgment: (start, end) of each part that decides it.
 
     A part decides if the judge's parser reads something else once it is masked, so this follows
     every parser without knowing it. Where the same words stand several times and only masking all

@@ -249,9 +249,7 @@ class Ballot:
         return self.finished or not (self.waiting or self._open())
 
     def state(self) -> dict[str, Any]:
-        """Return what the widget shows: texts without names, or the judgment that an opinion is due
-        on.
-        """
+        """Return what the widget shows: texts without names, or the judgment in question."""
         case = None if self.waiting else self.current
         shown = case and self.read_by_voter(case)
         review = None

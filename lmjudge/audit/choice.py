@@ -24,11 +24,12 @@ from lmjudge.audit.findings import (
     recommendation,
     rejection,
     rivals,
+    unmatched,
 )
 from lmjudge.audit.gold import choose_by_gold
 from lmjudge.audit.grades import choose_grader
 from lmjudge.errors import FrameError
-from lmjudge.frames import check, never_meet, same_ids
+from lmjudge.frames import check, never_meet
 from lmjudge.stats import agreement, length_bias, position_bias
 from lmjudge.stats.grouping import by_name
 from lmjudge.stats.interrater import KEY
@@ -192,7 +193,11 @@ def _by_votes(
         tables["position"] = position_bias(games, level=level)
     if answers is not None:
         tables["length"] = _length(cast, votes, answers, level)
-    notes = _unmet(judgments, votes)
+    pairs, voted = by_name(judgments), by_name(votes)
+    notes = [
+        *unmatched(voted, pairs, KEY, "votes have no judgment of the same two answers"),
+        *unmatched(pairs, voted, KEY, "judgments have no vote on the same two answers"),
+    ]
     if votes["judge"].isna().any():
         text = "Not all votes name a person, so the intervals do not cover how other people vote."
         notes.append(Finding(text, "ranking"))
@@ -225,23 +230,6 @@ def _check_names(judgments: pd.DataFrame, prices: Mapping[str, float] | None) ->
             f" {', '.join(judges)}",
             rows=judgments,
         )
-
-
-def _unmet(judgments: pd.DataFrame, votes: pd.DataFrame) -> list[Finding]:
-    """Return the note on people's votes that no judge was asked about."""
-    judged, people = same_ids(by_name(judgments), by_name(votes))
-    met = pd.MultiIndex.from_frame(people[KEY]).isin(pd.MultiIndex.from_frame(judged[KEY]))
-    if met.all():
-        return []
-    row = people[~met].iloc[0]
-    return [
-        Finding(
-            f"{(~met).sum():,} of {len(people):,} votes count nowhere: no judge compared their two"
-            f" answers (the first: question {row['question_id']}, {row['model_a']} and"
-            f" {row['model_b']}).",
-            "ranking",
-        )
-    ]
 
 
 def precision(best: pd.Series, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
@@ -358,8 +346,8 @@ def _use(
         row = alike[0]
         if pd.notna(row["low"]):
             difference, low, high = (f"{100 * row[name]:+.1f}" for name in _ENDS)
-            apart = f"pair by pair, the difference to {row['other']} is {difference} points"
-            apart += f", {low} to {high}"
+            apart = f"counting every pair once, the difference to {row['other']} is {difference}"
+            apart += f" points, {low} to {high}"
         elif row["difference"] == 0:
             apart = f"on {row['n']:,} pairs, {row['other']} agrees with people equally often"
         else:
@@ -443,7 +431,7 @@ def _people(
             text += f", and {best['judge']} and a person in {percent(best['repeated'])}"
         text += "."
     if alike:
-        text = f"{best['judge']} {_rate(best, level)}. {text}"
+        text = f"Counting every vote once, {best['judge']} {_rate(best, level)}. {text}"
     return Finding(text, "ranking")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lmjudge.errors import FrameError
+from lmjudge.frames import same_ids
 from lmjudge.stats import compare_judges
 from lmjudge.stats.components import labels_needed
 
@@ -102,6 +103,23 @@ def with_needed(compared: pd.DataFrame, level: float) -> pd.DataFrame:
     return compared.merge(needed, on=["judge_a", "judge_b"])
 
 
+def unmatched(rows: pd.DataFrame, others: pd.DataFrame, key: list[str], text: str) -> list[Finding]:
+    """Return the note on rows whose question, turn and models the others lack."""
+    rows, others = same_ids(rows, others)
+    matched = pd.MultiIndex.from_frame(rows[key]).isin(pd.MultiIndex.from_frame(others[key]))
+    if matched.all():
+        return []
+    first = rows[~matched].iloc[0]
+    models = " and ".join(str(first[name]) for name in key if name.startswith("model"))
+    return [
+        Finding(
+            f"{(~matched).sum():,} of {len(rows):,} {text}, so the comparison leaves them out"
+            f" (the first: question {first['question_id']}, {models}).",
+            "ranking",
+        )
+    ]
+
+
 def mostly_silent(ranking: pd.DataFrame | pd.Series) -> Any:
     """Return whether a judge gave no verdict or grade on most items: for each row, or for one."""
     return ranking["no_verdict"] > ranking["n"]
@@ -179,6 +197,6 @@ def _settles(best: str, row: pd.Series, what: str) -> str:
             " choose by price"
         )
     return (
-        f"About {max(more, 1):,.0f} more {what} would tell {best} from {row['other']}, if they"
-        " truly differ by what was seen"
+        f"About {max(more, 1):,.0f} more {what} would tell {best} from {row['other']}, if the"
+        " true difference is the one measured here"
     )

@@ -14,9 +14,11 @@ from lmjudge.audit.findings import (
     recommendation,
     rejection,
     rivals,
+    unmatched,
 )
 from lmjudge.frames import resolve
-from lmjudge.stats.interrater import gold_accuracy
+from lmjudge.stats.grouping import by_name
+from lmjudge.stats.interrater import KEY, gold_accuracy
 
 _SUBSETS = ("subset", "source", "category")
 
@@ -49,7 +51,12 @@ def choose_by_gold(games: pd.DataFrame, gold: pd.DataFrame, *, level: float = 0.
     findings += _weakest(tables.get("subsets"), shown["judge"].iloc[0])
     findings += rejection(ranking, usable, alike, _why_not)
     findings += certainty(usable, alike, "labelled pairs", points=True)
-    return Choice(tuple(findings[:5]), tables)
+    pairs, labels = by_name(games), by_name(gold)
+    notes = (
+        *unmatched(labels, pairs, KEY, "labels have no judgment of the same two answers"),
+        *unmatched(pairs, labels, KEY, "judgments have no label of the same two answers"),
+    )
+    return Choice(tuple(findings[:5]), tables, notes)
 
 
 def _use(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -14,9 +16,11 @@ from lmjudge.audit.findings import (
     recommendation,
     rejection,
     rivals,
+    unmatched,
     with_needed,
 )
 from lmjudge.stats.grading import (
+    KEY,
     compare_graders,
     graded,
     in_first_half,
@@ -32,9 +36,12 @@ _RANKS = {"spearman": "spearman", "kendall": "kendall", "weighted kappa": "kappa
 
 def choose_grader(scores: pd.DataFrame, human: pd.DataFrame, *, level: float = 0.95) -> Choice:
     """Say which grader to use: by rank correlation with people's scores, or kappa with labels."""
-    if human["score"].dropna().nunique() <= _BINARY:
-        return _by_labels(scores, human, level)
-    return _by_scores(scores, human, level)
+    by = _by_labels if human["score"].dropna().nunique() <= _BINARY else _by_scores
+    notes = (
+        *unmatched(human, scores, KEY, "scores of people have no judge's score of the same answer"),
+        *unmatched(scores, human, KEY, "judges' scores have no person's score of the same answer"),
+    )
+    return replace(by(scores, human, level), notes=notes)
 
 
 def rank_graders(scores: pd.DataFrame, human: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:

@@ -418,7 +418,9 @@ def test_the_notebook_chooses_among_prds_judges(monkeypatch: pytest.MonkeyPatch)
     assert (
         "bard/prd (33.2 % agreement; prefers the answer shown first in 59.1 % of pairs)" in reject
     )
-    assert among.startswith("gpt-4/prd agrees with people in 51.5 % of 1,760 comparisons")
+    assert among.startswith(
+        "Counting every vote once, gpt-4/prd agrees with people in 51.5 % of 1,760 comparisons"
+    )
     assert "Two people agree in 52.4 % of 1,440 comparisons" in among
     assert "Not all votes name a person" in str(names["choice"])
     assert "voted pairs would tell gpt-4/prd from gpt-3.5-turbo-0301/prd" in more

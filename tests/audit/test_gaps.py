@@ -75,9 +75,33 @@ def test_no_sentence_says_nan(tmp_path: Path) -> None:
 
 def test_votes_that_no_judge_was_asked_about_are_counted(tmp_path: Path) -> None:
     choice = choose_judge(_judge(tmp_path, "j"), _votes(tmp_path, ids="{:0>2}"))
-    assert "9 of 40 votes count nowhere" in str(choice)
-    assert "question 01, m and n" in str(choice)
-    assert "count nowhere" not in str(choose_judge(_judge(tmp_path, "j"), _votes(tmp_path)))
+    assert (
+        "9 of 40 votes have no judgment of the same two answers, so the comparison leaves them out"
+        " (the first: question 01, m and n)."
+    ) in str(choice)
+    assert "18 of 80 judgments have no vote on the same two answers" in str(choice)
+    assert "leaves them out" not in str(choose_judge(_judge(tmp_path, "j"), _votes(tmp_path)))
+
+
+@pytest.mark.parametrize("values", [[1, 2, 3, 4, 5] * 8, [0, 1] * 20])
+def test_scores_without_a_counterpart_are_counted(values: list[float]) -> None:
+    judge, people = _scores("j", values), _scores("ann", values)
+    choice = choose_judge(judge.iloc[3:], people.iloc[:-5])
+    assert [note.text for note in choice.notes] == [
+        "3 of 35 scores of people have no judge's score of the same answer, so the comparison"
+        " leaves them out (the first: question q0, m).",
+        "5 of 37 judges' scores have no person's score of the same answer, so the comparison"
+        " leaves them out (the first: question q35, m).",
+    ]
+    assert not choose_judge(judge, people).notes
+
+
+def test_labels_without_a_judgment_are_counted(tmp_path: Path) -> None:
+    gold = _votes(tmp_path)
+    gold = gold[gold["winner"] != "tie"]
+    choice = choose_judge(_judge(tmp_path, "j", asked=30), gold, gold=True)
+    assert "9 of 36 labels have no judgment of the same two answers" in str(choice)
+    assert "6 of 60 judgments have no label of the same two answers" in str(choice)
 
 
 def test_a_person_who_votes_twice_is_not_two_people(tmp_path: Path) -> None:

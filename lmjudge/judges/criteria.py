@@ -15,7 +15,7 @@ import pandas as pd
 from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import COLUMNS, check, frame as make_frame, without_labels
-from lmjudge.judges.parsers import LETTERS, Scale, Verdict, cut_short, json_object, shown
+from lmjudge.judges.parsers import LETTERS, Scale, Verdict, cut_short, json_object, winner_of
 from lmjudge.judges.schemas import shape
 from lmjudge.reasoning import after_reasoning
 
@@ -208,7 +208,7 @@ def _verdict(values: list[Any], criterion: Criterion, pairwise: bool) -> Verdict
         return Verdict(label=value, score=None if criterion.labels else place)
     if criterion.numbers is None:
         letter = value in _LETTERS
-        return Verdict(winner=shown(value, LETTERS)) if letter else Verdict(reason="no_verdict")
+        return Verdict(winner=winner_of(value, LETTERS)) if letter else Verdict(reason="no_verdict")
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return Verdict(reason="no_verdict")
     low, high = criterion.numbers

@@ -209,7 +209,7 @@ def fastchat(
         letter = next((letter for letter in "ABC" if f"[[{letter}]]" in text), None)
         if letter is None:
             return Verdict(reason="no_verdict")
-        return Verdict(winner=shown(letter, output_format))
+        return Verdict(winner=winner_of(letter, output_format))
     primary, backup = _ONE if output_format == RATING else _TWO
     match = primary.search(text) or backup.search(text)
     if match is None:
@@ -288,7 +288,7 @@ def result(
     if len(set(values)) != 1 or not re.search(rf"{form}\.?\s*\Z", said):
         return Verdict(reason="ambiguous" if len(set(values)) > 1 else "no_verdict")
     if letters:
-        return Verdict(winner=shown(values[0], output_format))
+        return Verdict(winner=winner_of(values[0], output_format))
     return _within([float(values[0])], output_format, scale)
 
 
@@ -347,17 +347,19 @@ def read(
     return PARSERS[parser](said, finish_reason, output_format, scale)
 
 
-def shown(letter: str, output_format: str) -> str:
-    """Return the winner of a letter: the first shown is A, or B if the names are exchanged."""
-    if letter == "C":
+def winner_of(label: str, output_format: str) -> str:
+    """Return the winner that a letter, or one of the five labels, names.
+
+    A is the answer shown first; with exchanged names ("[[B]]") it is the second.
+    """
+    if "=" in label or label == "C":
         return "tie"
-    return "model_a" if (letter == "A") == (output_format == LETTERS) else "model_b"
+    return "model_b" if (label[0] == "A") == (output_format == EXCHANGED) else "model_a"
 
 
-def _lettered(said: str, output_format: str) -> Verdict:
-    if output_format != FIVE:
-        return Verdict(winner=shown(said, output_format))
-    return Verdict(winner=shown("C" if "=" in said else said[0], LETTERS), label=said)
+def _lettered(label: str, output_format: str) -> Verdict:
+    five = label if output_format == FIVE else None
+    return Verdict(winner=winner_of(label, output_format), label=five)
 
 
 def _scored(numbers: list[float], tie_delta: float) -> Verdict:

@@ -99,6 +99,38 @@ LETTERS = [
         for none in (None, [])
     ],
 ]
+FIVE = [
+    # tokens, what was read, the preference, the mass
+    (
+        [
+            told("[["),
+            told("A", 0.6, {"B": 0.4}),
+            told(">>", 0.5, {">": 0.3, "=": 0.2}),
+            told("B]]"),
+        ],
+        *("model_a", 0.6 * 0.8 + 0.6 * 0.1, 1.0),
+    ),
+    (
+        [
+            told("[["),
+            told("A", 0.5, {"B": 0.3}),
+            told("=B", 0.6, {">B": 0.2, "x": 0.2}),
+            told("]]"),
+        ],
+        *("tie", (0.5 * 0.2 + 0.5 * 0.6 / 2) / 0.7, 0.7),
+    ),
+    # A reply that begins with B does not show how A would have gone on: from a tie to a win.
+    ([told("[["), told("B", 0.8, {"A": 0.2}), told(">>A]]")], "model_b", 0.2 * 0.75, 1.0),
+    ([told("[[A>>B]]", 0.5, {"[[A=B]]": 0.3, "[[B>A]]": 0.2})], "model_a", 0.65, 1.0),
+    (
+        [told("[["), told("A>", 0.5, {"A=": 0.3, "An": 0.2}), told("B]]")],
+        "model_a",
+        0.65 / 0.8,
+        0.8,
+    ),
+    ([told("[["), told("A"), told(">B]]", 0.5, {"=B": 0.5})], "model_a", 0.75, 1.0),
+    ([told("[["), told("A") | {"top_logprobs": []}, told(">B]]")], "model_a", None, None),
+]
 NUMBERS = [
     ([told("[["), told("7", 0.5, {"8": 0.3, "x": 0.1}), told("]]")], 7.0, 5.9 / 0.8, 0.8),
     # "1" may have been the beginning of "10" where every digit is a token, and else not
@@ -123,7 +155,8 @@ def store_of(tmp_path: Path, replies: list[Any]) -> tuple[lj.Store, list[str]]:
 
 
 def test_games_by_hand(tmp_path: Path) -> None:
-    store, keys = store_of(tmp_path, [tokens for tokens, *_ in LETTERS])
+    cases = [*LETTERS, *((case[0], "pair-five", *case[1:]) for case in FIVE)]
+    store, keys = store_of(tmp_path, [tokens for tokens, *_ in cases])
     rows = [
         {
             "question_id": n,
@@ -139,12 +172,12 @@ def test_games_by_hand(tmp_path: Path) -> None:
             "text": "x",
             "key": keys[n],
         }
-        for n, (_, prompt, winner, *_) in enumerate(LETTERS)
+        for n, (_, prompt, winner, *_) in enumerate(cases)
     ]
     games = pd.DataFrame(rows, index=range(10, 10 + len(rows)))
     weighed = lj.weigh(games, store)
     pd.testing.assert_frame_equal(weighed[games.columns], games)
-    for at, (*_, preference, mass) in zip(weighed.index, LETTERS, strict=True):
+    for at, (*_, preference, mass) in zip(weighed.index, cases, strict=True):
         row = weighed.loc[at]
         assert (None if math.isnan(row["preference"]) else row["preference"]) == (
             preference if preference is None else pytest.approx(preference)

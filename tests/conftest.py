@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from loopback import Loopback
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -43,6 +44,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
     monkeypatch.setenv("LMJUDGE_OFFLINE", "1")
     return tmp_path
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
+    """A server that commands ask; it answers by the test module's `answer`."""
+    with Loopback(answer=request.module.answer) as running:
+        monkeypatch.setenv("OPENAI_BASE_URL", running.url)
+        yield running
 
 
 @pytest.fixture

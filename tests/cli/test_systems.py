@@ -6,7 +6,6 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +51,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "alpaca.json").write_text(json.dumps(ALPACA))
     (tmp_path / "data/alpaca").mkdir(parents=True)
     return tmp_path
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
-    with Loopback(answer=answer) as running:
-        monkeypatch.setenv("OPENAI_BASE_URL", running.url)
-        yield running
 
 
 def lmjudge(words: str) -> int:

@@ -298,41 +298,27 @@ def test_published_grades_prompts_are_rendered_byte_for_byte() -> None:
         assert rendered[row["question_id"], row["model"], row["turn"]] == row["user_prompt"]
 
 
+ADAPTER = {"llama-adapter-final": "llama-adapter-final"}
+MT = ("alpaca_mt", "llama-adapter-question-mt")
+
+
 @needs_data
 @pytest.mark.parametrize(
     ("bench", "file", "models", "keys"),
     [
-        (
-            "mt_bench",
-            "gpt-4_pair.llama-adapter",
-            {
-                "alpaca_mt": "alpaca_mt",
-                "llama-adapter-question-mt": "llama-adapter-question-mt",
-            },
-            160,
-        ),
-        (
-            "vicuna_bench",
-            "gpt-4_pair.adapter-vs-alpaca",
-            {"alpaca": "alpaca1", "llama-adapter-final": "llama-adapter-final"},
-            159,
-        ),
-        (
-            "vicuna_bench",
-            "gpt-4_pair",
-            {"alpaca": "alpaca1", "llama-adapter-final": "llama-adapter-final"},
-            159,
-        ),
+        ("mt_bench", "gpt-4_pair.llama-adapter", dict(zip(MT, MT, strict=True)), 160),
+        ("vicuna_bench", "gpt-4_pair.adapter-vs-alpaca", {"alpaca": "alpaca1"} | ADAPTER, 159),
+        ("vicuna_bench", "gpt-4_pair", {"alpaca": "alpaca1"} | ADAPTER, 159),
         (
             "vicuna_bench",
             "gpt-4_pair.llama-adapter_vs_alpaca-lora",
-            {"llama-adapter-final": "llama-adapter-final", "alpaca-lora": "alpaca_lora_output"},
+            ADAPTER | {"alpaca-lora": "alpaca_lora_output"},
             159,
         ),
         (
             "vicuna_bench",
             "gpt-4_pair.llama-adapter_vs_alpaca",
-            {"llama-adapter-final": "llama-adapter-final", "alpaca": "alpaca_output"},
+            ADAPTER | {"alpaca": "alpaca_output"},
             159,
         ),
     ],

@@ -11,6 +11,7 @@ from lmjudge.stats.compare import REPEATED_SCORES, SCORED
 from lmjudge.stats.grouping import (
     By,
     by_criterion,
+    by_group,
     by_name,
     check_choice,
     check_once,
@@ -24,9 +25,12 @@ from lmjudge.stats.interrater import KEY, clusters_of_pairs, comparisons, label_
 from lmjudge.stats.intervals import ENDS, Cluster, by_question, estimate, noted, people_of, ways
 
 
+@by_group
 def majority(
     votes: pd.DataFrame,
     *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     rule: Literal["tie", "strict", "half"] = "tie",
     judge: str = "majority",
 ) -> pd.DataFrame:
@@ -38,7 +42,8 @@ def majority(
     `no_majority`) or "half" (one vote for each of the verdicts that share the lead, so that
     whoever agrees with one of two agrees by half: arXiv 2306.05685, appendix D.3; take
     `agreement(..., pool="keys")` with it, in which every key weighs the same). A key without any
-    verdict gives no verdict, reason `no_verdict`. Sides are in the order of the models' names.
+    verdict gives no verdict, reason `no_verdict`. Sides are in the order of the models' names. With
+    `by`, columns of the frame or "category" with `questions`, each group has its own majority.
     Raises FrameError for votes without a question_id.
 
     >>> from lmjudge.frames import frame

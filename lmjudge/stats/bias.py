@@ -15,6 +15,7 @@ from lmjudge.stats.compare import paired
 from lmjudge.stats.grouping import (
     By,
     by_criterion,
+    by_group,
     by_name,
     check_choice,
     check_once,
@@ -348,9 +349,12 @@ def length_bias(
     return pd.DataFrame(tables)
 
 
+@by_group
 def self_preference(
     votes: pd.DataFrame,
     *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     human: pd.DataFrame | None = None,
     own: Mapping[str, str] | None = None,
     level: float = 0.95,
@@ -360,7 +364,8 @@ def self_preference(
     `own` says which model each judge is (by its name in `votes`); without it a judge `gpt-4/pair`
     is the model `gpt-4`. A judge's win rate for itself (ties are half a win) is compared with the
     mean of the other models' judges' ("judges") and with that of the `human` votes ("human"), key
-    by key. A judge who merely discerns better, or worse, than the others also differs from them:
+    by key. With `by`, columns of the frame or "category" with `questions`, each group is compared
+    alone. A judge who merely discerns better, or worse, than the others also differs from them:
     read it beside `agreement`.
 
     Judges differ in what they like of any model, their own or not. The interval and p_sign are of
@@ -368,11 +373,11 @@ def self_preference(
     judges lean to models that are nobody's own among the two: it is missing where no judge judged
     two models beside its own, and nothing then tells a judge's taste from its self-preference.
 
-    Columns: judge, model, against, own (win rate), other, difference, tie_rate (the judge's),
-    other_tie_rate, too_few, n (keys that both voted on), low, high (of the difference, clustered by
-    question), p_value, p_sign, p_holm, no_verdict (keys on which either has no verdict). Raises
-    FrameError for votes without a question_id, and where no judge's own model was voted on. Source:
-    arXiv 2306.05685, section 3.3 and Figure 3.
+    Columns: those of `by`, judge, model, against, own (win rate), other, difference, tie_rate (the
+    judge's), other_tie_rate, too_few, n (keys that both voted on), low, high (of the difference,
+    clustered by question), p_value, p_sign, p_holm, no_verdict (keys on which either has no
+    verdict). Raises FrameError for votes without a question_id, and where no judge's own model was
+    voted on. Source: arXiv 2306.05685, section 3.3 and Figure 3.
     """
     rows = by_name(on_questions(check(votes, "votes")))
     taking = set(rows["model_a"]) | set(rows["model_b"])
@@ -426,12 +431,21 @@ def self_preference(
     return differences[[*firsts, "difference", *ties, *ends]]
 
 
-def name_bias(games: pd.DataFrame, renamed: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+@by_group
+def name_bias(
+    games: pd.DataFrame,
+    renamed: pd.DataFrame,
+    *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
     """Return what changes when the assistants get other names: a row per judge model and outcome.
 
     `games` and `renamed` are the same pairs judged in both orders under two prompts that differ in
     the assistants' names; judges are matched by their model (`model/prompt`).
-    Outcomes are those of `position_bias`. Columns: judge, outcome, share, share_renamed, difference
+    Outcomes are those of `position_bias`; `by` and `questions` as in `self_preference`. Columns:
+    those of `by`, judge, outcome, share, share_renamed, difference
     (renamed less default), tie_rate, tie_rate_renamed (of the readable games), too_few, n (pairs in
     both), low, high (of the difference, clustered by question), p_value, p_sign, p_holm, no_verdict
     (pairs with a verdict missing under either prompt: counted in n, as the outcome error). Source:

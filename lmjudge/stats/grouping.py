@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeAlias
 
@@ -49,18 +49,94 @@ def by_criterion(estimator: Callable[P, pd.DataFrame]) -> Callable[P, pd.DataFra
                 " criteria alike in both",
                 columns=["criterion"],
             )
-        rest = [name for name in columns if name != "criterion"]
-        tables = []
-        for criterion in criteria:
-            for name, frame in verdicts.items():
-                bound.arguments[name] = frame[frame["criterion"] == criterion]
-            bound.arguments["by"] = rest
-            table = estimator(*bound.args, **bound.kwargs)
-            table.insert(columns.index("criterion"), "criterion", criterion)
-            tables.append(table)
-        return pd.concat(tables, ignore_index=True)
+        bound.arguments["by"] = [name for name in columns if name != "criterion"]
+        groups = pd.DataFrame({"criterion": criteria})
+        return _group_by_group(estimator, bound, verdicts, groups, columns.index("criterion"))
 
     return estimated
+
+
+def by_group(estimator: Callable[P, pd.DataFrame]) -> Callable[P, pd.DataFrame]:
+    """Give an estimator `by`: each group of rows is estimated as if it were alone.
+
+    The first argument has the columns, or its `questions` the category. Further frames are split by
+    those of the columns that they have; a group that one of them lacks is left out. Raises
+    FrameError for columns that are not there, for a file instead of a frame, and where no group is
+    in all frames.
+    """
+    signature = inspect.signature(estimator)
+    first = next(iter(signature.parameters))
+
+    @wraps(estimator)
+    def estimated(*args: P.args, **how: P.kwargs) -> pd.DataFrame:
+        bound = signature.bind(*args, **how)
+        by = bound.arguments.pop("by", None)
+        questions = bound.arguments.pop("questions", None)
+        if not by:
+            return estimator(*bound.args, **bound.kwargs)
+        rows = bound.arguments[first]
+        if not isinstance(rows, pd.DataFrame):
+            raise FrameError(
+                f"`by` needs rows in memory, not the file {str(rows)!r}; read it into a frame"
+                " first, with pandas.read_parquet",
+                columns=[by] if isinstance(by, str) else list(by),
+            )
+        if "criterion" in rows.columns:
+            rows = rows.assign(criterion=rows["criterion"].fillna(OVERALL))
+        rows, columns = grouped(rows, by, questions)
+        frames = {first: rows} | {
+            name: frame
+            for name, frame in bound.arguments.items()
+            if isinstance(frame, pd.DataFrame) and name != first and {*columns} & {*frame.columns}
+        }
+        if "question_id" in columns:
+            split = [name for name in frames if "question_id" in frames[name].columns]
+            frames.update(zip(split, same_ids(*(frames[name] for name in split)), strict=True))
+        groups = in_order(frames[first][columns].drop_duplicates(), columns)
+        if rows.empty:  # the estimator says what an empty frame means
+            groups = pd.DataFrame([dict.fromkeys(columns)])
+        for frame in list(frames.values())[1:]:
+            shared = [column for column in columns if column in frame.columns]
+            groups = groups.merge(frame[shared].drop_duplicates(), on=shared)
+        if groups.empty:
+            raise FrameError(
+                f"no value of {', '.join(columns)} is in all frames; name the groups alike, or"
+                " leave the column out of the frames that it does not split",
+                columns=columns,
+            )
+        return _group_by_group(estimator, bound, frames, groups, 0)
+
+    return estimated
+
+
+def _group_by_group(
+    estimator: Callable[..., pd.DataFrame],
+    bound: inspect.BoundArguments,
+    frames: Mapping[str, pd.DataFrame],
+    groups: pd.DataFrame,
+    place: int,
+) -> pd.DataFrame:
+    """Return the estimates from each group of the frames' rows, with its values at `place`."""
+    tables = []
+    for values in groups.to_dict("records"):
+        for name, frame in frames.items():
+            bound.arguments[name] = frame[_in_group(frame, values)]
+        table = estimator(*bound.args, **bound.kwargs)
+        named = [column for column in values if column not in table.columns]
+        for at, column in enumerate(named, start=place):
+            table.insert(at, column, values[column])
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _in_group(frame: pd.DataFrame, values: Mapping[str, object]) -> pd.Series:
+    """Return which rows have these values, of the columns that the frame has."""
+    inside = pd.Series(True, frame.index)
+    for column, value in values.items():
+        if column in frame.columns:
+            same = frame[column].isna() if pd.isna(value) else frame[column] == value
+            inside &= same.fillna(False).astype(bool)
+    return inside
 
 
 def check_choice(name: str, value: object, *among: str) -> None:

@@ -26,7 +26,7 @@ from lmjudge.stats.battles import (
     in_memory,
     tally,
 )
-from lmjudge.stats.grouping import check_choice, check_columns, check_once
+from lmjudge.stats.grouping import By, by_group, check_choice, check_columns, check_once
 from lmjudge.stats.intervals import (
     FEW_CLUSTERS,
     Cluster,
@@ -43,9 +43,12 @@ from lmjudge.stats.strengths import Fit, Pairs, Ties, fit, newton
 Anchor = tuple[str, float] | None
 
 
+@by_group
 def bradley_terry(
     votes: Votes,
     *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     ties: Ties = "half",
     cluster: Cluster = None,
     n_boot: int = 0,
@@ -60,7 +63,8 @@ def bradley_terry(
     """Return each model's rating by maximum likelihood, best first, with intervals and rank set.
 
     `votes` is a frame or the path of a Parquet file; model_a, model_b and winner are read. The odds
-    of one model over another are base ** (difference / scale). `ties` are half a win for each
+    of one model over another are base ** (difference / scale). With `by`, columns of the frame or
+    "category" with `questions`, each group has ratings of its own. `ties` are half a win for each
     ("half"), or an outcome of their own ("davidson", Davidson 1970). The mean over all models is
     `initial`. Where some ratings are infinite, it is the mean over all models of a fit that draws
     strengths to 0 (`ridge=1`) which places the finite ones, so that one vote of a weak model moves
@@ -75,12 +79,12 @@ def bradley_terry(
     columns those of both. `ridge` takes ridge/2 times the sum of squared strengths (natural
     log-odds) from the likelihood, and makes every rating finite; shrunk ratings have no intervals.
 
-    Columns: model, rating, low, high, joint_low, joint_high (limits that hold for all models at
-    once, so also for whichever you pick, such as the leader), too_few (fewer than 20 clusters, or
-    fewer than ten wins or ten losses, ties being half of each), n (votes with a verdict),
-    no_verdict, rank_low, rank_high (the ranks that the model may have, for all models at once, by
-    the differences of every two ratings, Holm's correction: see `rating_differences`). A model that
-    only won or only lost has an infinite rating, half an interval, and is named in an
+    Columns: those of `by`, model, rating, low, high, joint_low, joint_high (limits that hold for
+    all models at once, so also for whichever you pick, such as the leader), too_few (fewer than 20
+    clusters, or fewer than ten wins or ten losses, ties being half of each), n (votes with a
+    verdict), no_verdict, rank_low, rank_high (the ranks that the model may have, for all models at
+    once, by the differences of every two ratings, Holm's correction: see `rating_differences`). A
+    model that only won or only lost has an infinite rating, half an interval, and is named in an
     InfiniteRating warning. Raises FrameError for groups of models that cannot be compared, unknown
     winners, self-play, and votes of which none has a verdict. Source: Chiang et al., arXiv
     2403.04132, section 4; rank sets: Mogstad, Romano, Shaikh and Wilhelm 2024.
@@ -139,9 +143,12 @@ def bradley_terry(
     return noted(table, votes) if isinstance(votes, pd.DataFrame) else table
 
 
+@by_group
 def rating_differences(
     votes: Votes,
     *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     ties: Ties = "half",
     cluster: Cluster = None,
     baseline: str | None = None,
@@ -153,12 +160,13 @@ def rating_differences(
     """Return how far apart every two Bradley-Terry ratings are, or each and the `baseline`'s.
 
     Arguments as in `bradley_terry`. The error of a difference takes the full covariance of the
-    ratings, which two intervals side by side do not. Columns: model_a (the higher), model_b,
-    difference, too_few (of either), n (votes with a verdict between the two), low, high, p_value,
-    p_holm (Holm's correction over all rows), no_verdict (votes between the two without a verdict);
-    with a `margin` in rating points also p_equivalent: small where the two surely differ by less
-    than the margin (two one-sided tests, Schuirmann 1987). Models with an infinite rating are left
-    out. Raises FrameError as `bradley_terry` does, and for a baseline without a rating.
+    ratings, which two intervals side by side do not. Columns: those of `by`, model_a (the higher),
+    model_b, difference, too_few (of either), n (votes with a verdict between the two), low, high,
+    p_value, p_holm (Holm's correction over the rows of a group), no_verdict (votes between the two
+    without a verdict); with a `margin` in rating points also p_equivalent: small where the two
+    surely differ by less than the margin (two one-sided tests, Schuirmann 1987). Models with an
+    infinite rating are left out. Raises FrameError as `bradley_terry` does, and for a baseline
+    without a rating.
 
     >>> votes = pd.DataFrame({"model_a": ["x"] * 100, "model_b": ["y"] * 100,
     ...                       "winner": ["model_a"] * 70 + ["model_b"] * 30})
@@ -342,23 +350,29 @@ def _warn(counts: Counts, fitted: Fit) -> None:
                     f" rated: the rating is {sign}; ridge= makes it finite",
                     models=names,
                 ),
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
+@by_group
 def win_fractions(
-    votes: Votes, *, ties: Literal["drop", "half"] = "drop", level: float = 0.95
+    votes: Votes,
+    *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    ties: Literal["drop", "half"] = "drop",
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """Return the share of its battles with each other model that each model won.
 
     One row is an ordered pair.
 
-    `ties` are not counted ("drop", the arena's matrix) or half a win. Columns: model_a, model_b,
-    wins, ties, losses (of model_a), win_fraction, n, low, high (Wilson's, as if the votes were
-    independent; conservative for halves), no_verdict. Pairs that never met have no row; those that
-    only tied a missing fraction, where ties are dropped. `pivot(index="model_a",
-    columns="model_b", values="win_fraction")` makes it square. Raises FrameError as
-    `bradley_terry`. Source: the arena's posts of May 2023.
+    `ties` are not counted ("drop", the arena's matrix) or half a win. `by` and `questions` are as
+    in `bradley_terry`. Columns: those of `by`, model_a, model_b, wins, ties, losses (of model_a),
+    win_fraction, n, low, high (Wilson's, as if the votes were independent; conservative for
+    halves), no_verdict. Pairs that never met have no row; those that only tied a missing fraction,
+    where ties are dropped. `pivot(index="model_a", columns="model_b", values="win_fraction")` makes
+    it square. Raises FrameError as `bradley_terry`. Source: the arena's posts of May 2023.
     """
     check_choice("ties", ties, "drop", "half")
     counts = count(votes)
@@ -383,14 +397,22 @@ def win_fractions(
     return table
 
 
-def predicted_wins(ratings: pd.DataFrame, *, scale: float = 400, base: float = 10) -> pd.DataFrame:
+@by_group
+def predicted_wins(
+    ratings: pd.DataFrame,
+    *,
+    by: By = None,
+    scale: float = 400,
+    base: float = 10,
+) -> pd.DataFrame:
     """Return the share of battles with each other model that each model is expected to win.
 
     One row is an ordered pair.
 
-    `ratings` has the columns model and rating; `scale` and `base` are those that they were made
-    with. Columns: model_a, model_b, win_rate (a tie counts as half); missing between two that are
-    both infinite. Raises FrameError without those columns, or with a model named twice.
+    `ratings` has the columns model and rating, and those of `by` if it has ratings of several
+    groups; `scale` and `base` are those that they were made with. Columns: those of `by`, model_a,
+    model_b, win_rate (a tie counts as half); missing between two that are both infinite. Raises
+    FrameError without those columns, or with a model named twice.
 
     >>> ratings = pd.DataFrame({"model": ["x", "y"], "rating": [1200.0, 800.0]})
     >>> predicted_wins(ratings)["win_rate"].round(3).tolist()
@@ -406,12 +428,18 @@ def predicted_wins(ratings: pd.DataFrame, *, scale: float = 400, base: float = 1
     return table
 
 
-def separability(ratings: pd.DataFrame) -> pd.DataFrame:
+@by_group
+def separability(
+    ratings: pd.DataFrame,
+    *,
+    by: By = None,
+) -> pd.DataFrame:
     """Return the share of pairs of models whose intervals don't overlap: one row.
 
-    Columns: separable, pairs, separability (missing with one model). A missing limit separates
-    nothing. Raises FrameError without the columns model, low, high. Source: Arena-Hard, arXiv
-    2406.11939, section 3.
+    With `by`, the columns that name its groups, a row a group. Columns: those of `by`, separable,
+    pairs, separability (missing with one model). A missing limit separates nothing. Raises
+    FrameError without the columns model, low, high. Source: Arena-Hard, arXiv 2406.11939, section
+    3.
     """
     _check(ratings, ["model", "low", "high"])
     low, high = ratings["low"].to_numpy(float), ratings["high"].to_numpy(float)
@@ -430,7 +458,7 @@ def _check(ratings: pd.DataFrame, wanted: list[str]) -> None:
     do = "give what a rating function returned"
     check_columns(list(ratings.columns), wanted, "a frame of ratings", do)
     check_once(
-        ratings, ["model"], "ratings are of one model twice; give one table of ratings at a time"
+        ratings, ["model"], "ratings are of one model twice; name in `by` what tells them apart"
     )
 
 
@@ -438,9 +466,12 @@ _ROUNDS = 128
 _STEPS = 256
 
 
+@by_group
 def elo(
     votes: Votes,
     *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     k: float = 4,
     scale: float = 400,
     base: float = 10,
@@ -455,7 +486,8 @@ def elo(
     used k=32 in its first weeks and k=4 from 9 May 2023. A rating without an interval: for that see
     `bradley_terry`.
 
-    Columns: model, rating, n (votes with a verdict), no_verdict. Raises FrameError for unknown
+    `by` and `questions` are as in `bradley_terry`. Columns: those of `by`, model, rating, n (votes
+    with a verdict), no_verdict. Raises FrameError for unknown
     winners, self-play, times of which some are missing, and votes of which none has a verdict.
     Source: arXiv 2306.05685 and the arena's first posts.
 
@@ -481,9 +513,12 @@ def elo(
     return _best_first(pd.DataFrame({"model": counts.models, "rating": rated}), counts)
 
 
+@by_group
 def elo_bootstrap(
     votes: Votes,
     *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     k: float = 4,
     n_boot: int = 1000,
     seed: int = 0,
@@ -500,7 +535,8 @@ def elo_bootstrap(
     (2.5 and 97.5): **a spread over resampled battles, for which no coverage is promised**. Beside
     the votes it needs memory for cells (pair and outcome) and ratings only, however many rounds.
 
-    Columns: model, median, spread_low, spread_high, n, no_verdict. Raises FrameError as `elo`.
+    `by` and `questions` are as in `bradley_terry`. Columns: those of `by`, model, median,
+    spread_low, spread_high, n, no_verdict. Raises FrameError as `elo`.
     Source: FastChat, `elo_analysis.py` (2023).
     """
     _check_scale(k, scale, base)

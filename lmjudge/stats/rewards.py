@@ -10,7 +10,15 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, same_ids
-from lmjudge.stats.grouping import By, check_columns, check_once, grouped, totals, worth_of
+from lmjudge.stats.grouping import (
+    By,
+    by_group,
+    check_columns,
+    check_once,
+    grouped,
+    totals,
+    worth_of,
+)
 from lmjudge.stats.intervals import ENDS, FEW_CLUSTERS, estimate, groups, t_quantile
 from lmjudge.stats.regression import clustered_logit
 
@@ -140,17 +148,25 @@ def reward_length(
     return pd.DataFrame(tables)
 
 
+@by_group
 def reward_calibration(
-    votes: pd.DataFrame, rewards: pd.DataFrame, *, bins: int = 5, level: float = 0.95
+    votes: pd.DataFrame,
+    rewards: pd.DataFrame,
+    *,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    bins: int = 5,
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """Return whether sigmoid(r_a - r_b) is how often voters prefer a: a row a bin, and one for all.
 
     `rewards` has question_id, model and reward (see `reward_answers`; sample 0 where it has
     several), `votes` are on first turns; ties count half. Each vote is taken from the side whose
     answer has the higher reward, so `predicted` is from 0.5 to 1, in `bins` of equally many votes.
-    Columns: bin (1, 2 ..., "all"), predicted (mean), preferred (share), slope (of the log odds, for
-    all: 1 is calibrated, less is too sure), too_few, n, low, high (of preferred; for all, of the
-    slope), no_verdict. Raises FrameError for votes on answers without a reward.
+    With `by`, columns of the votes or "category" with `questions`, each group is binned alone.
+    Columns: those of `by`, bin (1, 2 ..., "all"), predicted (mean), preferred (share), slope (of
+    the log odds, for all: 1 is calibrated, less is too sure), too_few, n, low, high (of preferred;
+    for all, of the slope), no_verdict. Raises FrameError for votes on answers without a reward.
     """
     if bins < 1:
         raise ValueError(f"bins is {bins}; expected at least one")

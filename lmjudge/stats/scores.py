@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, swap
-from lmjudge.stats.grouping import By, check_baseline, grouped, totals, two_models
+from lmjudge.stats.grouping import By, by_group, check_baseline, grouped, totals, two_models
 from lmjudge.stats.intervals import ENDS, FEW_CLUSTERS, Cluster, cluster_names, estimate, t_interval
 
 
@@ -127,16 +127,24 @@ def score_totals(
     return ratio[[*columns, *counted, "relative", *ENDS]]
 
 
+@by_group
 def relative_quality(
-    games: pd.DataFrame, *, baseline: str, via: str, level: float = 0.95
+    games: pd.DataFrame,
+    *,
+    baseline: str,
+    via: str,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """Return each model's scores in percent of the baseline's, by way of a model all met.
 
-    A model's value is (its total / via's total, in their games) x (via's total / the baseline's,
-    in theirs); via's own is the second factor, and the baseline's is 100 by definition, with no
-    interval. Columns: model, relative, too_few (fewer than 20 questions), n (games of the model,
-    for `via` those with the baseline), low, high, no_verdict. The interval takes both factors'
-    variance, question by question, for they share the questions. Source: the Vicuna blog's
+    A model's value is (its total / via's total, in their games) x (via's total / the baseline's, in
+    theirs); via's own is the second factor, and the baseline's is 100 by definition, with no
+    interval. With `by`, columns of the frame or "category" with `questions`, each group has values
+    of its own. Columns: those of `by`, model, relative, too_few (fewer than 20 questions), n (games
+    of the model, for `via` those with the baseline), low, high, no_verdict. The interval takes both
+    factors' variance, question by question, for they share the questions. Source: the Vicuna blog's
     Figure 1. Raises FrameError where `via` and the baseline never met.
     """
     against = _against(check(games, "games"), via)

@@ -15,6 +15,7 @@ from scipy import linalg
 from lmjudge.errors import FrameError
 from lmjudge.stats import sandwich
 from lmjudge.stats.battles import NO_VERDICT, Counts, Votes, clusters, code, in_memory, tally
+from lmjudge.stats.grouping import By, by_group
 from lmjudge.stats.intervals import FEW_CLUSTERS, Cluster
 from lmjudge.stats.ratings import (
     Anchor,
@@ -27,10 +28,13 @@ from lmjudge.stats.strengths import Pairs, incidence, laplacian, limits, newton
 _CHUNK = 1 << 16
 
 
+@by_group
 def style_ratings(
     votes: Votes,
     *,
     covariates: Sequence[str],
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     cluster: Cluster = None,
     ridge: float = 0.0,
     anchor: Anchor = None,
@@ -72,19 +76,22 @@ def style_ratings(
     )
 
 
+@by_group
 def style_effects(
     votes: Votes,
     *,
     covariates: Sequence[str],
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     cluster: Cluster = None,
     ridge: float = 0.0,
     level: float = 0.95,
 ) -> pd.DataFrame:
     """Return what style does to the log-odds of a win, the models held equal: a row a covariate.
 
-    Columns: covariate, effect (natural log-odds per root mean square of the covariate), odds_ratio
-    (its exponential), too_few (fewer than 20 clusters), n (votes with a verdict), low, high (of the
-    effect), no_verdict. Arguments and errors as in `style_ratings`.
+    Columns: those of `by`, covariate, effect (natural log-odds per root mean square of the
+    covariate), odds_ratio (its exponential), too_few (fewer than 20 clusters), n (votes with a
+    verdict), low, high (of the effect), no_verdict. Arguments and errors as in `style_ratings`.
     """
     counts, fitted = _fit(votes, covariates, cluster, ridge)
     effect, error = fitted.beta[len(counts.models) :], fitted.spread.errors[len(counts.models) :]

@@ -12,6 +12,7 @@ from lmjudge.frames import WINNERS, check, in_order
 from lmjudge.stats.bias import order_flips
 from lmjudge.stats.grouping import (
     By,
+    by_group,
     by_name,
     check_choice,
     check_columns,
@@ -237,11 +238,14 @@ def weighted_win_rates(
     return table[[*columns, "win_rate", "discrete", "standard_error", *ENDS]]
 
 
+@by_group
 def equal_length_win_rates(
     votes: pd.DataFrame,
     answers: pd.DataFrame,
     *,
     baseline: str,
+    by: By = None,
+    questions: pd.DataFrame | None = None,
     ties: Literal["half", "drop"] = "half",
     level: float = 0.95,
 ) -> pd.DataFrame:
@@ -255,12 +259,13 @@ def equal_length_win_rates(
     words where LC counts characters, and has no difficulty of each instruction, no baselines that
     game the length, and no penalty chosen by cross-validation (Dubois et al., arXiv 2404.04475).
 
-    Columns: model, win_rate (not controlled), controlled, length_effect (log odds from equal length
-    to one that is longer by far), words, words_baseline (mean per vote), tie_rate, too_few (fewer
-    than 20 questions), n (votes), low, high (of controlled; clustered by question, CR2),
-    no_verdict. controlled, low and high are missing where the votes don't say: all one way, fewer
-    than two questions, or separated by length. Raises FrameError for answers that are not there and
-    a baseline that never played.
+    With `by`, columns of the frame or "category" with `questions`, each group has a regression of
+    its own. Columns: those of `by`, model, win_rate (not controlled), controlled, length_effect
+    (log odds from equal length to one that is longer by far), words, words_baseline (mean per
+    vote), tie_rate, too_few (fewer than 20 questions), n (votes), low, high (of controlled;
+    clustered by question, CR2), no_verdict. controlled, low and high are missing where the votes
+    don't say: all one way, fewer than two questions, or separated by length. Raises FrameError for
+    answers that are not there and a baseline that never played.
     """
     check_choice("ties", ties, "half", "drop")
     from scipy.special import expit

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from test_bad_input import ANSWERS, VOTES, first, games, graded, rest
+from test_bad_input import ANSWERS, VOTES, first, games, graded, rest, styled
 
 import lmjudge as lj
 from lmjudge import audit
@@ -19,6 +21,8 @@ def other(given: pd.DataFrame) -> pd.DataFrame:
 def plain(given: pd.DataFrame) -> pd.DataFrame:
     return given.drop(columns="language", errors="ignore")
 
+
+REWARDS = ANSWERS.assign(reward=[len(turns[0]) / 10 for turns in ANSWERS["turns"]])
 
 # The second of two frames need not have the column.
 ESTIMATORS = {
@@ -42,10 +46,30 @@ ESTIMATORS = {
     "win_rates": lambda v, **how: lj.win_rates(v, **how),
     "win_rate_bounds": lambda v, **how: lj.stats.win_rate_bounds(v, **how),
     "vote_shares": lambda v, **how: lj.stats.vote_shares(v, **how),
+    "relative_quality": lambda v, **how: lj.stats.relative_quality(
+        cut(games(v)), baseline="m", via="n", **how
+    ),
     "score_totals": lambda v, **how: lj.score_totals(cut(games(v)), **how),
     "flips": lambda v, **how: audit.flips(first(v), plain(other(v)), **how),
     "drift": lambda v, **how: audit.drift(first(v), plain(other(v)), **how),
+    "bradley_terry": lambda v, **how: lj.bradley_terry(v, **how),
+    "rating_differences": lambda v, **how: lj.stats.rating_differences(v, **how),
+    "win_fractions": lambda v, **how: lj.stats.win_fractions(v, **how),
+    "elo": lambda v, **how: lj.elo(v, **how),
+    "elo_bootstrap": lambda v, **how: lj.stats.elo_bootstrap(v, n_boot=20, **how),
+    "style_ratings": lambda v, **how: lj.stats.style_ratings(v, covariates=["tokens"], **how),
+    "style_effects": lambda v, **how: lj.stats.style_effects(v, covariates=["tokens"], **how),
+    "majority": lambda v, **how: lj.majority(v, **how),
+    "self_preference": lambda v, **how: lj.self_preference(rest(v), human=first(v), **how),
+    "name_bias": lambda v, **how: lj.stats.name_bias(
+        cut(games(v)), plain(games(other(v).assign(judge="m/pair"))), **how
+    ),
+    "equal_length": lambda v, **how: lj.stats.equal_length_win_rates(
+        v, ANSWERS, baseline="m", **how
+    ),
+    "reward_calibration": lambda v, **how: lj.stats.reward_calibration(v, REWARDS, **how),
 }
+OF_SEVERAL = {"by_gap", "length_bias", "style_ratings", "style_effects"}
 BOTH = {"by_gap": ["model_a", "model_b"], "score_totals": ["model_a", "model_b"]}
 
 
@@ -57,7 +81,7 @@ def cut(given: pd.DataFrame) -> pd.DataFrame:
 @pytest.mark.parametrize("crossed", [False, True])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_each_value_is_estimated_as_if_alone(name: str, crossed: bool) -> None:
-    votes = cut(VOTES)
+    votes = cut(styled(VOTES))
     if crossed:  # six people, so that voters are clusters too
         more = votes.assign(judge=votes["judge"].replace({"m/pair": "p", "n/pair": "q"}))
         votes = pd.concat([votes, more[more["judge"].isin(["p", "q"])]], ignore_index=True)
@@ -73,6 +97,45 @@ def test_each_value_is_estimated_as_if_alone(name: str, crossed: bool) -> None:
 def test_an_unknown_column_is_refused_by_name(name: str) -> None:
     with pytest.raises(FrameError, match="`by` names dialect, but the columns here are"):
         ESTIMATORS[name](cut(VOTES), by="dialect")
+
+
+def test_ratings_of_categories_and_what_follows_from_them() -> None:
+    questions = pd.DataFrame({"question_id": range(60), "category": ["code", "prose"] * 30})
+    rated = lj.bradley_terry(VOTES, by="category", questions=questions)
+    even = lj.bradley_terry(VOTES[VOTES["question_id"] % 2 == 0])
+    code = rated[rated["category"] == "code"].drop(columns="category")
+    pd.testing.assert_frame_equal(code, even)
+    for of_ratings in (lj.stats.separability, lj.stats.predicted_wins):
+        both = of_ratings(rated, by="category")
+        assert both["category"].drop_duplicates().tolist() == ["code", "prose"]
+        alone = of_ratings(code)
+        pd.testing.assert_frame_equal(
+            both[both["category"] == "code"].drop(columns="category"), alone
+        )
+    with pytest.raises(FrameError, match="name in `by` what tells them apart"):
+        lj.stats.separability(rated)
+
+
+def test_ratings_by_group_need_rows_and_groups_in_common(tmp_path: Path) -> None:
+    path = tmp_path / "votes.parquet"
+    cut(VOTES).to_parquet(path)
+    with pytest.raises(FrameError, match="`by` needs rows in memory, not the file"):
+        lj.bradley_terry(path, by="language")
+    with pytest.raises(FrameError, match="`by` names language, but the columns here are"):
+        lj.bradley_terry(VOTES, by="language")
+    strangers = REWARDS.assign(language="fr")
+    with pytest.raises(FrameError, match="no value of language is in all frames"):
+        lj.stats.reward_calibration(cut(VOTES), strangers, by="language")
+    criteria = pd.concat([VOTES.assign(criterion=name) for name in ("kind", None)])
+    rated = lj.elo(criteria, by="criterion")
+    assert rated["criterion"].drop_duplicates().tolist() == ["kind", "overall"]
+
+
+def test_a_missing_group_is_a_group() -> None:
+    votes = cut(VOTES).replace({"language": {"de": None}})
+    found = lj.stats.win_fractions(votes, by="language")
+    assert found["language"].isna().sum() == found["language"].eq("en").sum() > 0
+    assert found["n"].sum() == lj.stats.win_fractions(VOTES)["n"].sum()
 
 
 def test_votes_that_differ_on_one_question_are_compared_within_their_values() -> None:
@@ -102,7 +165,8 @@ def test_kappa_by_judge_clusters_by_the_people_that_all_judges_meet() -> None:
         assert wide[1] == pytest.approx(wide[0], rel=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - {"by_gap", "length_bias"}))
+# One question says nothing of style.
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - OF_SEVERAL))
 def test_questions_come_as_people_count(name: str) -> None:
     votes = VOTES[VOTES["question_id"] < 13]
     votes = votes.assign(question_id=votes["question_id"].astype(str))

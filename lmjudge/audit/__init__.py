@@ -15,8 +15,7 @@ from lmjudge.audit.calls import call_costs, drifts, retired, versions
 from lmjudge.audit.choice import choose_judge, precision, rank_judges
 from lmjudge.audit.findings import Choice, Finding
 from lmjudge.audit.grades import rank_graders
-from lmjudge.audit.lab import parser_lab
-from lmjudge.audit.runs import compare_runs, gate
+from lmjudge.audit.runs import compare_runs, gate, parser_lab
 from lmjudge.stats.compare import drift, flips, moves
 from lmjudge.stats.components import components, labels_needed, power
 from lmjudge.stats.corrected import corrected_ratings, corrected_scores, corrected_win_rates

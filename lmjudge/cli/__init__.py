@@ -11,8 +11,8 @@ from typing import Any
 
 from lmjudge import __version__, places
 from lmjudge.cli import (
+    asking,
     auditing,
-    batching,
     doctor,
     judging,
     options,
@@ -206,13 +206,11 @@ def _parser() -> argparse.ArgumentParser:
         judge.usage = "%(prog)s questions [answers ...] (--judge | --local) NAME [options: --help]"
         for command in (generate, judge):
             command.set_defaults(deed=deed)
-    submit = verb(
-        "submit", batching.submit, "Send files of requests. Sends each file once.", batches
-    )
+    submit = verb("submit", asking.submit, "Send files of requests. Sends each file once.", batches)
     submit.add_argument(
         "files", nargs="+", type=Path, metavar="file", help="File of lmjudge batch export."
     )
-    collect = verb("collect", batching.collect, "Add a batch's results to the store.", batches)
+    collect = verb("collect", asking.collect, "Add a batch's results to the store.", batches)
     collect.add_argument("file", type=Path, help="File that was sent.")
     collect.add_argument(
         "results", nargs="*", type=Path, help="Results that you downloaded already."

@@ -5,9 +5,8 @@ from lmjudge.judges.criteria import Criterion, criteria_format, weighted_total
 from lmjudge.judges.judge import Judge, judge_name
 from lmjudge.judges.judging import judge_answers, judge_pairs, judge_requests, reread
 from lmjudge.judges.parsers import PARSERS, Verdict
-from lmjudge.judges.prompts import Prompt, find_prompts, read_review_prompts
+from lmjudge.judges.prompts import RESPONSE_FORMATS, Prompt, find_prompts, read_review_prompts
 from lmjudge.judges.scanning import scan
-from lmjudge.judges.schemas import RESPONSE_FORMATS
 from lmjudge.judges.weights import weigh
 
 __all__ = [

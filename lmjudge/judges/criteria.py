@@ -16,7 +16,7 @@ from lmjudge.canonical import JSON, canonical_json
 from lmjudge.errors import FrameError, PromptError
 from lmjudge.frames import COLUMNS, check, frame as make_frame, without_labels
 from lmjudge.judges.parsers import LETTERS, Scale, Verdict, cut_short, json_object, winner_of
-from lmjudge.judges.schemas import shape
+from lmjudge.judges.prompts import shape
 from lmjudge.reasoning import after_reasoning
 
 CANNOT_ASSESS = "cannot assess"

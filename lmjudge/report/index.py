@@ -15,7 +15,6 @@ import pandas as pd
 from lmjudge import places
 from lmjudge.places import reports
 from lmjudge.printed import STATUSES, published, stems as published_stems
-from lmjudge.report.card import facts
 from lmjudge.report.checking import (
     COMPARED,
     Saved,
@@ -24,6 +23,7 @@ from lmjudge.report.checking import (
     source_notes,
 )
 from lmjudge.report.files import as_json, claim_reports, page, write
+from lmjudge.report.page import facts
 from lmjudge.report.tables import PLACES
 from lmjudge.report.typeset import side_by_side
 

@@ -1,4 +1,4 @@
-"""A file of votes: one line a vote, on the disk before it counts, whatever is cut off."""
+"""What a vote is cast on, and the file of votes: one line a vote, on the disk before it counts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import pandas as pd
+
 from lmjudge.errors import BadRow
+from lmjudge.frames import check
 
 Vote = dict[str, Any]
 _NEEDED = {"question_id", "model_a", "model_b", "judge"}
@@ -122,3 +126,35 @@ def _votes(path: Path, body: bytes) -> tuple[list[Vote], int]:
             votes.append(vote)
         at += len(line)
     return votes, at
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question's turn and two models' answers to it, the left one first, as a voter sees them."""
+
+    question_id: Any
+    turn: int
+    question: tuple[str, ...]
+    models: tuple[str, str]
+    answers: tuple[tuple[str, ...], tuple[str, ...]] | None
+
+    @property
+    def pair(self) -> tuple[Any, int, frozenset[str]]:
+        """What one vote a voter is cast on, whichever side is which."""
+        return self.question_id, self.turn, frozenset(self.models)
+
+
+def cases_of(pairings: pd.DataFrame, turns: tuple[int, ...]) -> list[Case]:
+    """Return the cases of a pairings frame, as many turns of each as both answered."""
+    cases = []
+    columns = ["question_id", "model_a", "model_b", "question", "answer_a", "answer_b"]
+    for of, a, b, asked, said_a, said_b in check(pairings, "pairings")[columns].itertuples(
+        index=False, name=None
+    ):
+        for turn in turns:
+            if turn > min(len(asked), len(said_a), len(said_b)):
+                continue
+            left, right = tuple(said_a[:turn]), tuple(said_b[:turn])
+            known = of.item() if hasattr(of, "item") else of
+            cases.append(Case(known, turn, tuple(asked[:turn]), (str(a), str(b)), (left, right)))
+    return cases

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,8 @@ import pandas as pd
 from lmjudge.canonical import clean_text
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, with_input, with_texts
+from lmjudge.report import files
 from lmjudge.widgets.cell import bundle
-from lmjudge.widgets.marks import ONLY, marks
-from lmjudge.widgets.page import page
 from lmjudge.widgets.spans import parted, verdict_spans
 
 LISTED = 100
@@ -307,3 +308,68 @@ def _turns(cell: object) -> list[str]:
 
 def _shown_turns(cell: object, turn: int) -> list[str]:
     return [clean_text(text)[:_LONGEST] for text in _turns(cell)[:turn]]
+
+
+ONLY = {
+    "differ": "judges disagree",
+    "flips": "the order flips the verdict",
+    "missing": "no verdict",
+}
+APART = 2.0  # points between two judges' mean scores of one answer that count as disagreement
+
+
+def marks(judged: pd.DataFrame, case_of: np.ndarray) -> dict[str, np.ndarray]:
+    """For each of ONLY which rows of games or scores belong to it; `case_of` numbers their cases.
+
+    Judges disagree on a case where two of them, each by all that it said of it (a tie where its own
+    games differ), favour different models, or give one answer scores two points apart. An order
+    flips a verdict where one judge's games of one sample differ.
+    """
+    rows = judged.assign(case=case_of)
+    if "model_a" not in rows.columns:
+        mean = rows.groupby(["case", "model", "judge"], sort=False)["score"].mean()
+        by_answer = mean.groupby(level=["case", "model"])
+        apart = (by_answer.max() - by_answer.min()) >= APART
+        differ = apart.reindex(pd.MultiIndex.from_frame(rows[["case", "model"]])).to_numpy()
+        none = np.zeros(len(rows), dtype=bool)
+        return {"differ": differ, "flips": none, "missing": rows["score"].isna().to_numpy()}
+    won = rows["winner"].astype(object)
+    for side in ("model_a", "model_b"):
+        # Marked as a model, for one may be called "tie".
+        won = won.mask(rows["winner"] == side, "model " + rows[side].astype(str))
+    rows["won"] = won
+    of_judge = rows.groupby(["case", "judge"], sort=False)["won"].transform("nunique")
+    verdict = won.mask(won.notna() & (of_judge > 1), "tie")
+    of_orders = rows.groupby(["case", "judge", "sample"], sort=False, dropna=False)["won"]
+    return {
+        "differ": (verdict.groupby(case_of).transform("nunique") > 1).to_numpy(),
+        "flips": (of_orders.transform("nunique") > 1).to_numpy(),
+        "missing": rows["winner"].isna().to_numpy(),
+    }
+
+
+def page(
+    cases: list[dict[str, Any]],
+    judgments: int,
+    of: int,
+    *,
+    title: str = "Judgments",
+    before: Iterable[str] = (),
+) -> str:
+    """Return cases of a browser as a page that loads nothing: those given, the first of `of`.
+
+    `before` is HTML that stands above them. The one script, whose hash is the only one that the
+    page's policy lets run, puts a search and filters above the cases and takes them from their
+    attributes.
+    """
+    here = Path(__file__).parent
+    return files.page(
+        "judgments.html.j2",
+        title,
+        more_style=(here / "page.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8") if cases else "",
+        cases=cases,
+        judgments=judgments,
+        of=of,
+        before=list(before),
+    )

@@ -11,7 +11,7 @@ from lmjudge.audit import Choice
 from lmjudge.report import Figure, bars, cells, curves, intervals
 from lmjudge.report.files import fill, number
 from lmjudge.report.typeset import in_markdown
-from lmjudge.widgets.page import page
+from lmjudge.widgets.browser import page
 from lmjudge.widgets.results import picture, table_html
 
 _TITLES = {

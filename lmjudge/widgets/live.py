@@ -17,7 +17,7 @@ from lmjudge.frames import check, frame, with_input
 from lmjudge.generation import Answerer, generate
 from lmjudge.records import Asks, Endpoint
 from lmjudge.stats import bradley_terry
-from lmjudge.widgets.cases import Case
+from lmjudge.widgets.ballots import Case
 from lmjudge.widgets.cell import bundle
 from lmjudge.widgets.voting import Ballot
 

@@ -11,8 +11,7 @@ import pandas as pd
 from lmjudge.frames import COLUMNS
 from lmjudge.report import Figure, cells, intervals
 from lmjudge.report.files import fill, number
-from lmjudge.widgets.browser import Browser
-from lmjudge.widgets.page import page
+from lmjudge.widgets.browser import Browser, page
 
 _CASES = 1000
 _JUDGES, _MODELS = 6, 60  # in a figure that can still be read

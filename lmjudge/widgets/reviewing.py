@@ -13,7 +13,7 @@ from lmjudge.canonical import clean_text
 from lmjudge.errors import FrameError
 from lmjudge.frames import check, resolve
 from lmjudge.widgets import ballots
-from lmjudge.widgets.cases import Case
+from lmjudge.widgets.ballots import Case
 from lmjudge.widgets.spans import parted, verdict_spans
 
 _COLUMNS = "question_id turn model_a model_b judge about voted judged reasonable change tstamp"

@@ -17,7 +17,7 @@ from lmjudge.data import load_votes
 from lmjudge.errors import FrameError
 from lmjudge.frames import frame
 from lmjudge.widgets import ballots
-from lmjudge.widgets.cases import Case, cases_of
+from lmjudge.widgets.ballots import Case, cases_of
 from lmjudge.widgets.cell import bundle
 from lmjudge.widgets.reviewing import Opinions
 

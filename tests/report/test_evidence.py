@@ -24,9 +24,9 @@ from lmjudge.cli import main
 from lmjudge.errors import ReportError
 from lmjudge.records import Record, Reply, Request
 from lmjudge.report import check_evidence, page_of, write_index
-from lmjudge.report.card import facts
 from lmjudge.report.evidence import gather
 from lmjudge.report.files import to_csv
+from lmjudge.report.page import facts
 
 
 @pytest.fixture

@@ -121,10 +121,10 @@ def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows.assign(question_id=_as_text(rows["question_id"])) for rows in frames]
 
 
-def never_meet(what: str, one: pd.DataFrame, other: pd.DataFrame) -> FrameError:
+def never_meet(what: str, first: pd.DataFrame, second: pd.DataFrame) -> FrameError:
     """Return the error for two inputs without a common key: it shows some ids of both."""
     shown = []
-    for rows in (one, other):
+    for rows in (first, second):
         ids = ", ".join(map(repr, pd.unique(rows["question_id"].dropna())[:3].tolist()))
         names = [side for side in ("model_a", "model_b", "model") if side in rows.columns]
         models = ", ".join(map(repr, pd.unique(rows[names].to_numpy().ravel())[:3]))
@@ -133,7 +133,7 @@ def never_meet(what: str, one: pd.DataFrame, other: pd.DataFrame) -> FrameError:
     return FrameError(
         f"{what}: the first have {shown[0]}, the second {shown[1]}. Write ids, turns and models"
         " alike in both.",
-        rows=one,
+        rows=first,
     )
 
 
@@ -416,9 +416,9 @@ def pair_up(
         parts = []
         for category, model in baseline.items():
             part = questions[questions["category"] == category]
-            shown, said = same_ids(part, answers)
-            said = said[said["question_id"].isin(shown["question_id"])]
-            parts.append(pair_up(shown, said, baseline=model, **how))  # type: ignore[arg-type]
+            shown, answered = same_ids(part, answers)
+            answered = answered[answered["question_id"].isin(shown["question_id"])]
+            parts.append(pair_up(shown, answered, baseline=model, **how))  # type: ignore[arg-type]
         return pd.concat(parts, ignore_index=True)
     lines = line_up(questions, answers, unfinished=unfinished, reasoning=reasoning)
     models = list(dict.fromkeys(lines["model"]))

@@ -248,7 +248,7 @@ def _turns(
 
 def _plan(
     title: str,
-    made: Iterable[tuple[Row, Request | None, Reply | None]],
+    asked: Iterable[tuple[Row, Request | None, Reply | None]],
     table: Mapping[str, Price],
 ) -> Plan:
     rows: list[dict[str, Any]] = []
@@ -256,7 +256,7 @@ def _plan(
     later = 0
     ratio = 0.0
     seen: list[Tokens] = []
-    for row, request, reply in made:
+    for row, request, reply in asked:
         key = None if request is None else request.key
         rows.append(row | {"key": key, "hit": reply is not None})
         if request is None:

@@ -166,7 +166,7 @@ def _of_json(file: Path) -> Iterator[Price]:
     for model, entry in entries.items():
         if not isinstance(entry, dict):
             raise ValueError(f"{model} holds {str(entry)[:40]!r}, which is no object of prices")
-        costs = {name: entry.get(said) for name, said in _FIELDS.items()}
+        costs = {name: entry.get(field) for name, field in _FIELDS.items()}
         known: dict[str, Any] = {
             name: 1e6 * float(cost) for name, cost in costs.items() if cost is not None
         }

@@ -63,11 +63,11 @@ def dialogue(
     (user asks)
     Why?
     """
-    said: list[tuple[str, Content]] = [("(system)", system)] if isinstance(system, str) else []
+    parts: list[tuple[str, Content]] = [("(system)", system)] if isinstance(system, str) else []
     for at, question in enumerate(asked):
-        said.append((_SAYS["user"], question))
-        said += [(_REPLIES, reply) for reply in replied[at : at + 1]]
-    return joined([joined([f"{who}\n", text], between="") for who, text in said])
+        parts.append((_SAYS["user"], question))
+        parts += [(_REPLIES, reply) for reply in replied[at : at + 1]]
+    return joined([joined([f"{who}\n", text], between="") for who, text in parts])
 
 
 def joined(pieces: Sequence[Content], between: str = "\n\n") -> Content:

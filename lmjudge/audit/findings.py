@@ -51,8 +51,8 @@ class Choice:
         return "\n".join(finding.text for finding in (*self.findings, *self.notes))
 
     def _repr_html_(self) -> str:
-        said = (*self.findings, *self.notes)
-        return f"<ul>{''.join(f'<li>{escape(finding.text)}</li>' for finding in said)}</ul>"
+        sentences = (*self.findings, *self.notes)
+        return f"<ul>{''.join(f'<li>{escape(finding.text)}</li>' for finding in sentences)}</ul>"
 
 
 def percent(value: float) -> str:

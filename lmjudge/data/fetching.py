@@ -253,7 +253,7 @@ def _copy(run: _Run, reply: Any, out: Any, url: str, timeout: float) -> str:
     return digest.hexdigest()
 
 
-def _settle(run: _Run, file: File, url: str, part: Path, target: Path, found: str) -> None:
+def _settle(run: _Run, file: File, url: str, part: Path, target: Path, digest: str) -> None:
     """Move a whole download to its place; WrongHash where it is not the published file."""
     with _writing:
         lock = locked()
@@ -267,14 +267,14 @@ def _settle(run: _Run, file: File, url: str, part: Path, target: Path, found: st
                 except DataError as error:
                     problem = f"{url} gave no JSON lines: {error}; nothing was kept"
                     raise DataError(problem, path=target) from error
-            lock[file.path] = {"sha256": found, "url": url}
-        elif found != expected:
+            lock[file.path] = {"sha256": digest, "url": url}
+        elif digest != expected:
             since = "published" if file.sha256 else "first downloaded (see sources.lock)"
             raise WrongHash(
-                f"{url} has the SHA-256 {found}, the file {since} {expected}; nothing was kept",
+                f"{url} has the SHA-256 {digest}, the file {since} {expected}; nothing was kept",
                 path=target,
                 expected=expected,
-                found=found,
+                found=digest,
             )
         if run.given_up.is_set():
             raise DataError(f"{url} came after it was given up", path=target)

@@ -274,10 +274,10 @@ class _Rendering:
         self.prompts: dict[str, dict[str, Prompt]] = {}
         own = None if source_name(source) else Path(str(source))
         if own is None or all((own / part).exists() for part in ("answer", "prompt.jsonl")):
-            said = load_answers(original(source))
-            if "answer_id" in said:
-                turns = said["turns"].map(lambda turns: turns[0] if turns else None)
-                self.answers = dict(zip(said["answer_id"], turns, strict=True))
+            answers = load_answers(original(source))
+            if "answer_id" in answers:
+                turns = answers["turns"].map(lambda turns: turns[0] if turns else None)
+                self.answers = dict(zip(answers["answer_id"], turns, strict=True))
             asked = load_questions(original(source))
             about = zip(asked["category"], asked["turns"], strict=True)
             self.questions = dict(zip(asked["question_id"], about, strict=True))

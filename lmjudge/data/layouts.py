@@ -151,9 +151,9 @@ def _choices(row: Row, file: File) -> Iterator[Row]:
     if not isinstance(choices, list) or not choices:
         raise ValueError("has no turns: its choices are empty")
     for place, choice in enumerate(map(dict, choices[: file.samples])):
-        said, index = _said(choice.pop("turns", None)), choice.pop("index", place)
+        turns, index = _said(choice.pop("turns", None)), choice.pop("index", place)
         beside = {name if name in _OURS else f"choice_{name}": choice[name] for name in choice}
-        yield fields | said | {"sample": index} | beside
+        yield fields | turns | {"sample": index} | beside
 
 
 def _messages(row: Row, file: File) -> Iterable[Row]:
@@ -164,18 +164,18 @@ def _answer(row: Row, file: File) -> Iterable[Row]:
     named = [name for name in ("turns", *_ANSWERS) if row.get(name) is not None]
     if not named:
         raise ValueError(f"has no answer; it has {', '.join(row)}")
-    said = row.pop(named[0])
-    if named[0] != "turns" and isinstance(said, list) and len(said) > 1:
-        raise ValueError(f"has {len(said)} texts in {named[0]}; expected one answer")
-    fields = {"question_id": question_id(row), "model": _model(row, file)} | _said(said)
+    turns = row.pop(named[0])
+    if named[0] != "turns" and isinstance(turns, list) and len(turns) > 1:
+        raise ValueError(f"has {len(turns)} texts in {named[0]}; expected one answer")
+    fields = {"question_id": question_id(row), "model": _model(row, file)} | _said(turns)
     return [fields | {"sample": row.pop("sample", None)}]
 
 
 def _answers_of_talks(row: Row, file: File) -> Iterator[Row]:
-    of, said = question_id(row), _talks(row)
+    of, talks = question_id(row), _talks(row)
     for side in "ab":
         model = name_of(row, f"model_{side}")
-        yield {"question_id": of, "model": model, "turns": said[side][1], "sample": 0}
+        yield {"question_id": of, "model": model, "turns": talks[side][1], "sample": 0}
 
 
 def _question_sharegpt(row: Row, file: File) -> Iterable[Row]:
@@ -184,8 +184,8 @@ def _question_sharegpt(row: Row, file: File) -> Iterable[Row]:
 
 
 def _answer_sharegpt(row: Row, file: File) -> Iterable[Row]:
-    of, said = _sharegpt_id(row), sharegpt(row.pop("conversations"))[1]
-    return [{"question_id": of, "model": _model(row, file), "turns": said, "sample": 0}]
+    of, turns = _sharegpt_id(row), sharegpt(row.pop("conversations"))[1]
+    return [{"question_id": of, "model": _model(row, file), "turns": turns, "sample": 0}]
 
 
 def _sharegpt_id(row: Row) -> str:
@@ -194,24 +194,24 @@ def _sharegpt_id(row: Row) -> str:
 
 
 def _answer_inspect(row: Row, file: File) -> Iterable[Row]:
-    said = row.pop("output")["choices"][0]["message"]["content"]
+    content = row.pop("output")["choices"][0]["message"]["content"]
     row |= {"question_id": row.pop("id"), "sample": integer(row.pop("epoch", 1), "epoch") - 1}
-    return _answer(_with(row, {"answer": said}), file)
+    return _answer(_with(row, {"answer": content}), file)
 
 
 def _answer_lm_eval(row: Row, file: File) -> Iterator[Row]:
     """Yield a document's replies, one a sample, or the choice that the model holds likeliest."""
-    said, filtered = row.pop("resps", None), row.pop("filtered_resps", None)
-    said = filtered if said is None else said
+    answer, filtered = row.pop("resps", None), row.pop("filtered_resps", None)
+    answer = filtered if answer is None else answer
     calls = _calls_lm_eval(row)
     options = _options_lm_eval(row, calls)
     if len(options) > 1:
-        likelihoods = [_first(option) for option in said[: len(options)]]
+        likelihoods = [_first(option) for option in answer[: len(options)]]
         replies = [options[max(range(len(likelihoods)), key=lambda at: float(likelihoods[at]))]]
     elif calls and not isinstance(calls[0][-1], dict):
         raise ValueError("has no answer; the harness measured how likely one text is")
     else:
-        replies = said[0] if isinstance(said[0], list) else said
+        replies = answer[0] if isinstance(answer[0], list) else answer
     of = {"question_id": id_text(row.pop("doc_id")), "model": _lm_eval_model(row, file)}
     for at, reply in enumerate(replies[: file.samples]):
         yield of | _said(_first(reply)) | {"sample": at}
@@ -239,8 +239,8 @@ def _single(row: Row, file: File) -> Iterable[Row]:
     fields = {"question_id": question_id(row), "turn": row.pop("turn", 1)}
     fields |= {"model": name_of(row, "model")} | _named_judge(row)
     fields |= {name: row.pop(name) for name in ("sample", "key") if name in row}
-    stated, said = grade(row.pop("score", None)), text(row.pop("judgment"))
-    return [fields | _judged(row, said, parser_name(fields["judge"]), RATING, stated, "score")]
+    stated, judgment = grade(row.pop("score", None)), text(row.pop("judgment"))
+    return [fields | _judged(row, judgment, parser_name(fields["judge"]), RATING, stated, "score")]
 
 
 def _score_row(row: Row, file: File) -> Iterable[Row]:
@@ -267,9 +267,9 @@ def _score_biggen(row: Row, file: File) -> Iterable[Row]:
 def _score_writingbench(row: Row, file: File) -> Iterator[Row]:
     fields = {"question_id": id_text(row.pop("index")), "model": _model(row, file)}
     for criterion, graded in row.pop("scores").items():
-        for sample, one in enumerate(graded):
-            shown = {"criterion": criterion, "sample": sample, "text": one.get("reason")}
-            yield fields | grade(one.get("score")) | shown
+        for sample, review in enumerate(graded):
+            shown = {"criterion": criterion, "sample": sample, "text": review.get("reason")}
+            yield fields | grade(review.get("score")) | shown
 
 
 def _score_inspect(row: Row, file: File) -> Iterator[Row]:
@@ -283,8 +283,8 @@ def _score_inspect(row: Row, file: File) -> Iterator[Row]:
         for call in calls.get(scorer) or [None]:
             # Each call of a model is a judgment; what the scorer made of them all is its score.
             asked_ = {} if call is None else {"call": call, "judge": f"{call['model']}/{scorer}"}
-            said = {} if call is None else {"text": text(_message(call).get("content"))}
-            yield fields | graded | asked_ | said
+            judgment = {} if call is None else {"text": text(_message(call).get("content"))}
+            yield fields | graded | asked_ | judgment
 
 
 def _message(call: Row) -> Row:
@@ -387,18 +387,22 @@ def _pair(row: Row, file: File) -> Iterator[Row]:
     for game, (a, b) in (("g1", (0, 1)), ("g2", (1, 0))):
         own = {name[3:]: row.pop(name) for name in [*row] if name.startswith(f"{game}_")}
         sides = {f"model_{a + 1}": "model_a", f"model_{b + 1}": "model_b"}
-        label, said = own.pop("winner", None), text(own.pop("judgment"))
+        label, judgment = own.pop("winner", None), text(own.pop("judgment"))
         shown = both | {"model_a": models[a], "model_b": models[b]} | own
-        yield shown | _judged(own, said, parser, LETTERS, win(sides.get(label, label)), "winner")
+        yield shown | _judged(
+            own, judgment, parser, LETTERS, win(sides.get(label, label)), "winner"
+        )
 
 
 def _review(row: Row, file: File) -> Iterable[Row]:
-    stated, said = row.pop("score", None), text(row.pop("text"))
+    stated, judgment = row.pop("score", None), text(row.pop("text"))
     a, b, reviewer = _reviewed(row, file)
     three = file.role == "threeclass" or (not file.role and _is_choice(stated, file))
     fields = {"question_id": question_id(row), "model_a": a, "model_b": b, **_stated(stated)}
     fields["judge"] = f"{reviewer}/{'prd' if three else 'vicuna'}" if reviewer else None
-    return [fields | _counted(_parsed(said, "threeclass" if three else "vicuna", RATINGS), fields)]
+    return [
+        fields | _counted(_parsed(judgment, "threeclass" if three else "vicuna", RATINGS), fields)
+    ]
 
 
 def _arena_hard(row: Row, file: File) -> Iterator[Row]:
@@ -421,13 +425,13 @@ def _game_judgebench(row: Row, file: File) -> Iterator[Row]:
     )
     for place, judgment in enumerate(_at_least_two(row.pop("judgments"))):
         sides = {"model_a": b, "model_b": a} if place % 2 else {"model_a": a, "model_b": b}
-        said = (judgment or {}).get("judgment")
-        said = text(said.get("judgment") if isinstance(said, Mapping) else said)
+        reasoning = (judgment or {}).get("judgment")
+        reasoning = text(reasoning.get("judgment") if isinstance(reasoning, Mapping) else reasoning)
         yield (
             fields
             | sides
             | win((judgment or {}).get("decision"))
-            | {"text": said, "sample": place // 2}
+            | {"text": reasoning, "sample": place // 2}
         )
 
 
@@ -488,10 +492,10 @@ def _annotation(row: Row, file: File) -> Iterable[Row]:
 
 
 def _choice(row: Row, file: File) -> Iterable[Row]:
-    said = str(row["choice"]).removesuffix(".0")
-    if not missing(row["choice"]) and said not in ("1", "2", "3", "4", "5"):
+    number = str(row["choice"]).removesuffix(".0")
+    if not missing(row["choice"]) and number not in ("1", "2", "3", "4", "5"):
         raise ValueError(f"has choice = {row['choice']!r:.60}; expected a number from 1 to 5")
-    row["choice"] = at = None if missing(row["choice"]) else float(said)
+    row["choice"] = at = None if missing(row["choice"]) else float(number)
     return _vote(_with(row, {"winner": lean(at, 3, "choice")["winner"], "group": "crowd"}), file)
 
 
@@ -526,8 +530,8 @@ def _pandalm(row: Row, file: File) -> Iterator[Row]:
     fields = {"question_id": question_id(row), "model_a": "response1", "model_b": "response2"}
     for who in sorted(name for name in row if re.fullmatch(r"annotator\d+", name)):
         mark = row.pop(who)
-        said = None if missing(mark) else ("tie", "model_a", "model_b")[integer(mark, who)]
-        yield fields | {"judge": who} | win(said)
+        winner = None if missing(mark) else ("tie", "model_a", "model_b")[integer(mark, who)]
+        yield fields | {"judge": who} | win(winner)
 
 
 def _named_by_file(row: Row, file: File) -> Iterable[Row]:
@@ -540,19 +544,19 @@ def _named_by_file(row: Row, file: File) -> Iterable[Row]:
 
 
 def _pairing(row: Row, file: File) -> Iterable[Row]:
-    said, models = {}, {}
+    turns, models = {}, {}
     for side, place in (("a", "1"), ("b", "2")):
         names = [name.format(side, side.upper(), place) for name in _SIDES]
-        said[f"answer_{side}"] = texts(take(row, *names))
+        turns[f"answer_{side}"] = texts(take(row, *names))
         models[f"model_{side}"] = name_of(row, f"model_{side}", f"generator_{place}") or side
-    if None in said.values():
-        raise KeyError(next(name for name, value in said.items() if value is None))
+    if None in turns.values():
+        raise KeyError(next(name for name, value in turns.items() if value is None))
     row["question_id"] = take(row, "question_id", "uid", "pair_id") or question_id(dict(row))
     before = next((replies(row[name]) for name in ("turns", *QUESTIONS) if row.get(name)), [])
-    said = {side: [*before, *(answer or ())] for side, answer in said.items()}
+    turns = {side: [*before, *(answer or ())] for side, answer in turns.items()}
     ((asking),) = _question(row, file)
     question = with_input(asking.pop("turns"), str(row.pop("input", None) or ""))
-    return [asking | said | models | {"question": question, "sample": row.pop("sample", None)}]
+    return [asking | turns | models | {"question": question, "sample": row.pop("sample", None)}]
 
 
 def _pairing_55k(row: Row, file: File) -> Iterable[Row]:
@@ -560,8 +564,8 @@ def _pairing_55k(row: Row, file: File) -> Iterable[Row]:
 
 
 def _pairing_of_talks(row: Row, file: File) -> Iterable[Row]:
-    of, said = question_id(row), _talks(row)
-    shown = {"question": said["a"][0], "answer_a": said["a"][1], "answer_b": said["b"][1]}
+    of, talks = question_id(row), _talks(row)
+    shown = {"question": talks["a"][0], "answer_a": talks["a"][1], "answer_b": talks["b"][1]}
     models = {f"model_{side}": name_of(row, f"model_{side}") for side in "ab"}
     return [{"question_id": of, "category": row.pop("language", None)} | models | shown]
 
@@ -721,24 +725,24 @@ def _named_judge(row: Row) -> Row:
     return {"judge": name, "file_judge": pair}
 
 
-def _parsed(said: str | None, parser: str, form: str) -> Row:
+def _parsed(text: str | None, parser: str, form: str) -> Row:
     """Return what a parser reads in the text of a judgment."""
-    if said in (None, "$ERROR$"):
+    if text in (None, "$ERROR$"):
         return {"reason": "request_failed", "text": None}
-    read = PARSERS[parser](str(said), None, form, (1, 10))
+    read = PARSERS[parser](str(text), None, form, (1, 10))
     names = ("score",) if form == RATING else ("winner", "score_a", "score_b")
-    return {name: getattr(read, name) for name in (*names, "reason")} | {"text": said}
+    return {name: getattr(read, name) for name in (*names, "reason")} | {"text": text}
 
 
-def _judged(row: Row, said: str | None, parser: str, form: str, stated: Row, what: str) -> Row:
+def _judged(row: Row, text: str | None, parser: str, form: str, stated: Row, what: str) -> Row:
     """Return the verdict in a judgment's text beside the released one.
 
     A judgment that lmjudge wrote keeps its stated verdict.
     """
     if "reason" in row:
-        lost = {"text": None if said == "$ERROR$" else said}
+        lost = {"text": None if text == "$ERROR$" else text}
         return _unless(stated, row.pop("reason")) | lost
-    read = _parsed(said, parser, form) if said else stated | {"text": said}
+    read = _parsed(text, parser, form) if text else stated | {"text": text}
     return _counted(read, {"published": stated[what]}, what)
 
 
@@ -824,7 +828,7 @@ def _offers(side: Any) -> list[str]:
     """
     if isinstance(side, list) and side and isinstance(side[0], Mapping):
         side = side[-1]
-    said = texts(side)
-    if said is None:
+    turns = texts(side)
+    if turns is None:
         raise ValueError(f"has {side!r:.60} where a text is expected")
-    return said
+    return turns

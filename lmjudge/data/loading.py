@@ -455,8 +455,12 @@ def _answer_ids(source: Any) -> dict[str, str]:
         folder = Path(source) if isinstance(source, (str, os.PathLike)) else None
         if folder is None or not any((folder / n).is_dir() for n in ("answer", "model_answer")):
             return {}
-    said = load_answers(original(source))
-    return dict(zip(said["answer_id"], said["model"], strict=True)) if "answer_id" in said else {}
+    answers = load_answers(original(source))
+    return (
+        dict(zip(answers["answer_id"], answers["model"], strict=True))
+        if "answer_id" in answers
+        else {}
+    )
 
 
 def _all_known(rows: Rows, known: Mapping[str, str]) -> bool:

@@ -296,7 +296,7 @@ def _member(archive: zipfile.ZipFile, body: bytes, name: str) -> bytes:
     return content
 
 
-def _inspect_samples(told: Mapping[str, Any], samples: list[Row]) -> Iterator[Row]:
+def _inspect_samples(header: Mapping[str, Any], samples: list[Row]) -> Iterator[Row]:
     """Yield the samples with what the log says of all of them; long texts are put back."""
     for sample in samples:
         texts = sample.pop("attachments", None) or {}
@@ -308,7 +308,7 @@ def _inspect_samples(told: Mapping[str, Any], samples: list[Row]) -> Iterator[Ro
 
         if calls := _graders_calls(events, pools.get("messages") or []):
             sample["calls"] = calls
-        about = {"task": told.get("task"), "model": told.get("model")}
+        about = {"task": header.get("task"), "model": header.get("model")}
         yield about | _each_text(sample, whole)
 
 
@@ -501,13 +501,13 @@ def talk(messages: Any) -> tuple[list[str], list[str]]:
         isinstance(message, Mapping) for message in messages
     ):
         raise ValueError(f"has a conversation that is no list of messages ({messages!r:.60})")
-    said = [message for message in messages if message.get("role") != "system"]
-    if said and said[-1].get("role") == "user":
-        said = said[:-1]  # a last question that nobody answered
-    roles = [message.get("role") for message in said]
+    exchanged = [message for message in messages if message.get("role") != "system"]
+    if exchanged and exchanged[-1].get("role") == "user":
+        exchanged = exchanged[:-1]  # a last question that nobody answered
+    roles = [message.get("role") for message in exchanged]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
         raise ValueError(f"has the roles {roles}; expected user and assistant in turn")
-    spoken = texts([message.get("content") for message in said])
+    spoken = texts([message.get("content") for message in exchanged])
     if spoken is None:
         raise ValueError("has a message without text")
     return spoken[::2], spoken[1::2]
@@ -561,8 +561,8 @@ def replies(messages: Any) -> list[Any]:
         elif role in ("assistant", "tool", "function"):
             turns = turns or [[]]
             turns[-1].append(message)
-    said = [(run, _turn(run[0].get("content")) if len(run) == 1 else None) for run in turns if run]
-    return [content(run) if alone is None else alone for run, alone in said]
+    runs = [(run, _turn(run[0].get("content")) if len(run) == 1 else None) for run in turns if run]
+    return [content(run) if alone is None else alone for run, alone in runs]
 
 
 def texts(value: Any) -> list[Any] | None:

@@ -109,8 +109,8 @@ def _added(file: Path, fresh: list[Row]) -> Added:
         old = answers.get((model, question, sample))
         new, changed = new + (old is None), changed + (old not in (None, plain(choice)))
         into = rows.setdefault((model, question), row | {"choices": []})
-        others = [one for one in into["choices"] if one.get("index") != sample]
-        into["choices"] = sorted([*others, choice], key=lambda one: int(one["index"]))
+        others = [each for each in into["choices"] if each.get("index") != sample]
+        into["choices"] = sorted([*others, choice], key=lambda each: int(each["index"]))
     touched = sum(key in answers for key, _, _ in _choices(fresh))
     _put(file, _lines(rows.values()))
     return Added(file, new, changed, len(answers) - touched)

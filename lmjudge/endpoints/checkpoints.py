@@ -82,7 +82,7 @@ def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Pat
         from huggingface_hub import snapshot_download
 
         try:
-            found = snapshot_download(
+            downloaded = snapshot_download(
                 os.fspath(model),
                 revision=revision,
                 allow_patterns=list(FILES),
@@ -94,7 +94,7 @@ def folder_of(model: str | os.PathLike[str], revision: str | None = None) -> Pat
                 f" ({error}); give the folder of a model, or the id of one",
                 name="model",
             ) from error
-        folder = Path(found)
+        folder = Path(downloaded)
     if not list(folder.glob("*.safetensors")):
         raise EndpointError(
             f"{folder} holds no *.safetensors, and pickled weights (*.bin) are not read, since a"

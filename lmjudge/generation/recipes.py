@@ -162,11 +162,11 @@ def parts(questions: pd.DataFrame) -> pd.DataFrame:
 def translated(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     """Return the questions in the words of the answers to their `parts`, for `translate`."""
     finished = answers[answers["turns"].notna() & (answers["finish_reason"] != "length")]
-    said = dict(zip(finished["question_id"], finished["turns"], strict=True))
+    translations = dict(zip(finished["question_id"], finished["turns"], strict=True))
     rows = []
     for at, row in enumerate(questions.to_dict("records")):
         count = len(row["turns"])
-        texts = [said.get((at, place)) for place in range(count + len(_material(row)))]
+        texts = [translations.get((at, place)) for place in range(count + len(_material(row)))]
         if texts and None not in texts:
             turns = [turn for text in texts for turn in text or ()]
             given = {"input": turns[count]} if len(turns) > count else {}

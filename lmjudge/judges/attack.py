@@ -63,11 +63,11 @@ def find_list(text: str) -> NumberedList | None:
         if _FENCE.match(line):
             fenced = not fenced
         elif not fenced and (item := _ITEM.match(line)):
-            number, mark, said = int(item[1]), item[2], item[3].rstrip()
+            number, mark, words = int(item[1]), item[2], item[3].rstrip()
             if first and (number, mark) == (len(first.items) + 1, first.mark):
-                first = NumberedList(first.start, mark, (*first.items, said))
+                first = NumberedList(first.start, mark, (*first.items, words))
             elif number == 1 and (first is None or len(first.items) < 2):
-                first = NumberedList(at, mark, (said,))
+                first = NumberedList(at, mark, (words,))
         at += len(line)
     return first if first and len(first.items) > 1 else None
 
@@ -172,19 +172,19 @@ def repetitive_list(
     return pairs[[*COLUMNS["pairings"], "items", "reason"]]
 
 
-def _request(found: NumberedList, paraphraser: str) -> Request:
-    return Request(paraphraser, [{"role": "user", "content": f"{_ASK}{found}"}], _PARAMS)
+def _request(numbered: NumberedList, paraphraser: str) -> Request:
+    return Request(paraphraser, [{"role": "user", "content": f"{_ASK}{numbered}"}], _PARAMS)
 
 
-def _reworded(found: NumberedList | None, reply: Reply | Failure | None) -> NumberedList | str:
+def _reworded(numbered: NumberedList | None, reply: Reply | Failure | None) -> NumberedList | str:
     """Return the list in other words, or the reason why there is none."""
-    if found is None:
+    if numbered is None:
         return "no_list"
     if reply is None:
-        return NumberedList(0, found.mark, tuple(map(turn_around, found.items)))
+        return NumberedList(0, numbered.mark, tuple(map(turn_around, numbered.items)))
     if isinstance(reply, Failure):
         return reply.reason
     again = find_list(reply.text)
-    if again is None or len(again.items) != len(found.items) or cut_short(ending(reply)):
+    if again is None or len(again.items) != len(numbered.items) or cut_short(ending(reply)):
         return "not_reworded"
-    return NumberedList(0, found.mark, again.items)
+    return NumberedList(0, numbered.mark, again.items)

@@ -137,15 +137,15 @@ def criteria_format(criteria: Iterable[Criterion], *, pairwise: bool = False) ->
     is a number, of pairs a letter.
     """
 
-    def verdict(one: Criterion) -> JSON:
-        one_word: JSON = {"type": "string", "enum": [*(one.words or _LETTERS), CANNOT_ASSESS]}
+    def verdict(criterion: Criterion) -> JSON:
+        one_word: JSON = {"type": "string", "enum": [*(criterion.words or _LETTERS), CANNOT_ASSESS]}
         number: JSON = {"anyOf": [{"type": "number"}, {"type": "string", "enum": [CANNOT_ASSESS]}]}
-        if pairwise and one.scale:
-            side = one_word if one.words else number
+        if pairwise and criterion.scale:
+            side = one_word if criterion.words else number
             return _object({"A": side, "B": side})
-        return one_word if one.words or pairwise else number
+        return one_word if criterion.words or pairwise else number
 
-    return shape(verdicts=_object({one.name: verdict(one) for one in criteria}))
+    return shape(verdicts=_object({criterion.name: verdict(criterion) for criterion in criteria}))
 
 
 def _object(fields: dict[str, JSON]) -> JSON:
@@ -192,7 +192,7 @@ def _verdict(values: list[Any], criterion: Criterion, pairwise: bool) -> Verdict
     if pairwise and criterion.scale:
         sides = value if isinstance(value, tuple) else ()
         a, b = (
-            _verdict([said for side, said in sides if side == letter], criterion, False)
+            _verdict([label for side, label in sides if side == letter], criterion, False)
             for letter in "AB"
         )
         if a.score is None or b.score is None:

@@ -147,7 +147,7 @@ def _asked(
         )
     both = orders == "both" and judge.pairwise
     count = _complete(frame, judge, turns) * (2 if both else 1) * samples
-    made = (
+    calls = (
         (row | {"judge": judge.name, "sample": row["sample"] * samples + draw}, request, criteria)
         for prompt, texts, rows, rubric in _showings(frame, judge, both, turns)
         for draw in range(samples)
@@ -157,7 +157,7 @@ def _asked(
         for request in [Request(judge.model, messages, judge.params, draw, judge.provider)]
         for row in rows
     )
-    return Counted(made, count)
+    return Counted(calls, count)
 
 
 def _is_turn(turn: object) -> bool:

@@ -281,11 +281,11 @@ def result(
     """
     if cut := cut_short(finish_reason):
         return Verdict(reason=cut)
-    said = after_reasoning(text)
+    visible = after_reasoning(text)
     letters = output_format in (LETTERS, EXCHANGED)
     form = rf"\[RESULT\]:?\s*+[(\[]?({'[ABC]' if letters else NUMBER})\b[)\]]?"
-    values = [match[1] for match in re.finditer(form, said)]
-    if len(set(values)) != 1 or not re.search(rf"{form}\.?\s*\Z", said):
+    values = [match[1] for match in re.finditer(form, visible)]
+    if len(set(values)) != 1 or not re.search(rf"{form}\.?\s*\Z", visible):
         return Verdict(reason="ambiguous" if len(set(values)) > 1 else "no_verdict")
     if letters:
         return Verdict(winner=winner_of(values[0], output_format))
@@ -343,8 +343,8 @@ def read(
 
     No parser reads a verdict in a reasoning block.
     """
-    said = text if parser == "json" else after_reasoning(text)
-    return PARSERS[parser](said, finish_reason, output_format, scale)
+    visible = text if parser == "json" else after_reasoning(text)
+    return PARSERS[parser](visible, finish_reason, output_format, scale)
 
 
 def winner_of(label: str, output_format: str) -> str:
@@ -389,9 +389,9 @@ def json_object(text: str) -> tuple[tuple[str, Any], ...] | None:
     text = without_end_marks(text.lstrip("\ufeff"))
     fenced = _FENCED.fullmatch(text)
     body = fenced[1] if fenced else text
-    for said in (body, _TRAILING_COMMA.sub(lambda match: match[1] or "", body)):
+    for candidate in (body, _TRAILING_COMMA.sub(lambda match: match[1] or "", body)):
         try:
-            parsed = json.loads(said, object_pairs_hook=tuple, strict=False)
+            parsed = json.loads(candidate, object_pairs_hook=tuple, strict=False)
         except (ValueError, RecursionError):
             continue
         return parsed if isinstance(parsed, tuple) else None

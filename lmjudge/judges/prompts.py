@@ -283,8 +283,8 @@ def _ours() -> dict[str, Prompt]:
             name = f"{kind}-{language['language']}"
             ours[name] = replace(ours[_IN_ENGLISH[kind]], name=name, **language[kind])
     for name in [name for name in ours if name.endswith("-json")]:
-        said = ours[name].system_prompt.replace('"reasoning"', '"explanation"')
-        ours[f"{name}-v2"] = replace(ours[name], name=f"{name}-v2", system_prompt=said)
+        system = ours[name].system_prompt.replace('"reasoning"', '"explanation"')
+        ours[f"{name}-v2"] = replace(ours[name], name=f"{name}-v2", system_prompt=system)
     return ours
 
 

@@ -200,9 +200,9 @@ def source_notes(names: Iterable[str]) -> list[str]:
     return [f"{source.name}: {source.note}" for source in known if source.note]
 
 
-def compared(one: Saved) -> pd.DataFrame:
+def compared(saved: Saved) -> pd.DataFrame:
     """Return the table's cells beside the published, or the table with empty places for them."""
-    if one.source in COMPARED and one.stem in published_stems():
-        return compare(one.table, one.stem)
+    if saved.source in COMPARED and saved.stem in published_stems():
+        return compare(saved.table, saved.stem)
     empty = ("printed", "status", "ours_printed", "same", "same_n", "difference")
-    return one.table.assign(**dict.fromkeys(empty))
+    return saved.table.assign(**dict.fromkeys(empty))

@@ -108,21 +108,21 @@ def write_report() -> tuple[Path, Claim | None]:
 
 def claim(tables: list[Saved]) -> Claim:
     """Count the printed numbers, each once, and which of them the tables recompute."""
-    whole = pd.concat([published(stem) for stem in published_stems()])
-    whole = whole[whole["status"].isin(STATUSES[:3])].drop_duplicates(_CELL)
+    printed = pd.concat([published(stem) for stem in published_stems()])
+    printed = printed[printed["status"].isin(STATUSES[:3])].drop_duplicates(_CELL)
     parts = [
         compared(one).merge(published(one.stem)[_CELL], on=_CELL[2:])
         for one in tables
         if one.stem in published_stems()
     ]
-    found: dict[str, set[tuple[str, ...]]] = {kind: set() for kind in ["", *KINDS]}
+    by_kind: dict[str, set[tuple[str, ...]]] = {kind: set() for kind in ["", *KINDS]}
     for cells in parts:
         names = cells[_CELL].itertuples(index=False, name=None)
         for kind, cell in zip(kinds(cells), names, strict=True):
-            found[kind].add(cell)
-    same = found["same"] - found["differs"]
-    ours = found["same"] | found["differs"]
-    return Claim(len(whole), len(ours), len(same), len(found["arithmetic"] - ours))
+            by_kind[kind].add(cell)
+    same = by_kind["same"] - by_kind["differs"]
+    ours = by_kind["same"] | by_kind["differs"]
+    return Claim(len(printed), len(ours), len(same), len(by_kind["arithmetic"] - ours))
 
 
 def kinds(cells: pd.DataFrame) -> pd.Series:
@@ -136,48 +136,48 @@ def kinds(cells: pd.DataFrame) -> pd.Series:
     return kind.mask(judged & equal, "same").mask(judged & ~equal, "differs")
 
 
-def _entry(one: Saved, titles: dict[str, str], shipped: Saved | None = None) -> dict[str, Any]:
+def _entry(saved: Saved, titles: dict[str, str], shipped: Saved | None = None) -> dict[str, Any]:
     """Return what the list shows of one table; its page may be that of the `shipped` rows."""
-    cells = compared(one)
+    cells = compared(saved)
     kind = kinds(cells)
     counts = {name: int((kind == name).sum()) for name in KINDS}
-    stem = one.card["stem"] if one.card else one.stem
+    stem = saved.card["stem"] if saved.card else saved.stem
     works = pd.DataFrame(columns=["work", "version"])
-    if one.source in COMPARED and one.stem in published_stems():
-        works = published(one.stem)[["work", "version"]].drop_duplicates()
-    paged = [part for part in (one, shipped) if part and part.path.with_suffix(".html").exists()]
-    shown = paged[0] if paged else one
-    missing = int(one.table["no_verdict"].fillna(0).max()) if len(one.table) else 0
+    if saved.source in COMPARED and saved.stem in published_stems():
+        works = published(saved.stem)[["work", "version"]].drop_duplicates()
+    paged = [part for part in (saved, shipped) if part and part.path.with_suffix(".html").exists()]
+    shown = paged[0] if paged else saved
+    missing = int(saved.table["no_verdict"].fillna(0).max()) if len(saved.table) else 0
     ends = {"page": ".html", "CSV": ".csv", "LaTeX": ".tex", "Markdown": ".md"}
     links = {
         name: shown.address(shown.path.with_suffix(end).name)
         for name, end in ends.items()
         if shown.path.with_suffix(end).exists()
     }
-    if shown is not one:
-        links["CSV from the original files"] = one.address(one.path.name)
+    if shown is not saved:
+        links["CSV from the original files"] = saved.address(saved.path.name)
     if shown.card and shown.card.get("evidence"):
-        links["judgments"] = shown.address(f"evidence/{one.stem}/index.html")
+        links["judgments"] = shown.address(f"evidence/{saved.stem}/index.html")
     return {
-        "id": one.stem if one.source in COMPARED else f"{one.source}-{one.stem}",
-        "title": titles.get(stem, one.stem),
-        "place": one.source,
+        "id": saved.stem if saved.source in COMPARED else f"{saved.source}-{saved.stem}",
+        "title": titles.get(stem, saved.stem),
+        "place": saved.source,
         "works": [
             *(f"{work}, {version}" for work, version in works.head(_WORKS).itertuples(index=False)),
             *([f"{len(works) - _WORKS} more sources"] if len(works) > _WORKS else []),
         ],
         "counts": {name: count for name, count in counts.items() if count},
-        "ours": int(one.table["value"].notna().sum()),
-        "bases": sorted(set(one.table.loc[one.table["value"].notna(), "basis"])),
-        "here": one.here,
+        "ours": int(saved.table["value"].notna().sum()),
+        "bases": sorted(set(saved.table.loc[saved.table["value"].notna(), "basis"])),
+        "here": saved.here,
         "missing": missing,
-        "few": bool(one.table["too_few"].any()),
+        "few": bool(saved.table["too_few"].any()),
         "links": links,
         "note": shown.card["notes"] if shown.card else "",
-        "about": source_notes(row["source"].removesuffix("/original") for row in one.files),
+        "about": source_notes(row["source"].removesuffix("/original") for row in saved.files),
         "thumbnail": _thumbnail(shown.path.with_suffix(".ipynb")),
-        "tables": [] if paged and shown is one else _tables(one, stem),
-        "facts": _provenance(one),
+        "tables": [] if paged and shown is saved else _tables(saved, stem),
+        "facts": _provenance(saved),
     }
 
 
@@ -187,10 +187,10 @@ def _place_in_list(entry: dict[str, Any]) -> tuple[bool, bool, bool, str]:
     return stem[:1].isdigit(), stem not in published_stems(), not recomputed, stem
 
 
-def _tables(one: Saved, stem: str) -> list[str]:
+def _tables(saved: Saved, stem: str) -> list[str]:
     """Return the tables as HTML, for an entry that has no page."""
-    stem = stem if one.source in COMPARED else ""
-    parts = one.table.groupby("table", sort=False)
+    stem = stem if saved.source in COMPARED else ""
+    parts = saved.table.groupby("table", sort=False)
     return [side_by_side(part, stem).html for _, part in parts]
 
 
@@ -214,13 +214,13 @@ def _thumbnail(notebook: Path) -> str:
     return ""
 
 
-def _provenance(one: Saved) -> list[tuple[str, str]]:
+def _provenance(saved: Saved) -> list[tuple[str, str]]:
     """Return where a table came from: command, files with their SHA-256, the run card."""
     items: list[tuple[str, str]] = []
-    for row in one.files[:1]:
+    for row in saved.files[:1]:
         items += [(name, row[name]) for name in ("command",) if name in row]
-    items += [(f"{row['source']}: {row['file']}", row["sha256"]) for row in one.files]
-    return [*items, *(facts(one.card) if one.card else [])]
+    items += [(f"{row['source']}: {row['file']}", row["sha256"]) for row in saved.files]
+    return [*items, *(facts(saved.card) if saved.card else [])]
 
 
 def _manifest(tables: list[Saved]) -> dict[str, Any]:

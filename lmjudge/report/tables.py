@@ -151,11 +151,11 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
     return cells
 
 
-def _with_numbers(whole: pd.DataFrame, stem: str) -> pd.DataFrame:
+def _with_numbers(table: pd.DataFrame, stem: str) -> pd.DataFrame:
     """Return the table with its numbers as floats; ReportError for what is none."""
-    numbers = [name for name in NUMBERS if name in whole.columns]
+    numbers = [name for name in NUMBERS if name in table.columns]
     try:
-        return whole.assign(**{name: whole[name].astype("float64") for name in numbers})
+        return table.assign(**{name: table[name].astype("float64") for name in numbers})
     except (TypeError, ValueError) as error:
         message = f"table {stem} has a value that is no number ({error})"
         raise ReportError(message, name=stem) from error

@@ -119,10 +119,10 @@ def side_by_side(table: pd.DataFrame, stem: str) -> SideBySide:
     for title in titles:
         part = both[both["table"] == title]
         counted = max(part["n"].nunique(), part["n_printed"].nunique()) > 1
-        found = {(cell["row"], cell["column"]): cell for cell in part.to_dict("records")}
+        by_place = {(cell["row"], cell["column"]): cell for cell in part.to_dict("records")}
         order = [frame.loc[frame["table"] == title, "row"] for frame in (theirs, ours)]
         for row in dict.fromkeys(pd.concat(order)):
-            cells = [found.get((row, column), {}) for column in columns]
+            cells = [by_place.get((row, column), {}) for column in columns]
             shown = [
                 _ours(cell, rules.get((title, row, cell.get("column"))), counted) for cell in cells
             ]
@@ -188,8 +188,8 @@ def _theirs(cell: dict[str, Any], counted: bool) -> str:
     if not isinstance(cell.get("printed"), str):
         return ""
     varies = counted or cell["same_n"] is False
-    told = not pd.isna(cell["n_printed"]) and varies
-    return cell["printed"] + (f", n {int(cell['n_printed']):,}" if told else "")
+    shows_n = not pd.isna(cell["n_printed"]) and varies
+    return cell["printed"] + (f", n {int(cell['n_printed']):,}" if shows_n else "")
 
 
 def _caption(theirs: pd.DataFrame, both: pd.DataFrame, title: str) -> str:
@@ -253,8 +253,8 @@ def in_markdown(text: object) -> str:
     return re.sub(r"[\\|<>*`\[\]~]|(?<![^\W_])_+|_+(?![^\W_])", _escaped, plain(text))
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return "".join(f"\\{char}" for char in found[0])
+def _escaped(match: re.Match[str]) -> str:
+    return "".join(f"\\{char}" for char in match[0])
 
 
 def _latex(title: str, grid: list[list[str]]) -> str:
@@ -279,16 +279,16 @@ def _latex(title: str, grid: list[list[str]]) -> str:
 def _markdown(title: str, grid: list[list[str]]) -> str:
     head, *rows = [[in_markdown(item) for item in row] for row in grid]
     lines = [head, ["---"] * len(head), *rows]
-    told = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"**{in_markdown(title)}**\n\n{told}"
+    body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return f"**{in_markdown(title)}**\n\n{body}"
 
 
 def _about(cells: pd.DataFrame) -> str:
     """Return in brackets the bases other than released rows, and what an asterisk means."""
-    told = [basis for basis in cells["basis"].unique() if basis != "rows"]
+    bases = [basis for basis in cells["basis"].unique() if basis != "rows"]
     if "too_few" in cells and cells["too_few"].any():
-        told.append(FEW)
-    return f" ({'; '.join(told)})" if told else ""
+        bases.append(FEW)
+    return f" ({'; '.join(bases)})" if bases else ""
 
 
 def _in_latex(text: object) -> str:

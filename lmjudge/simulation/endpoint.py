@@ -214,6 +214,10 @@ def _exchanged(prompt: str) -> bool:
 
 
 def _reply(prompt: str, text: str, model: str, finish_reason: str = "stop") -> Reply:
-    asked, said = len(prompt) // 4, len(text) // 4
-    usage = {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+    prompt_tokens, reply_tokens = len(prompt) // 4, len(text) // 4
+    usage = {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": reply_tokens,
+        "total_tokens": prompt_tokens + reply_tokens,
+    }
     return Reply(text, finish_reason=finish_reason, usage=usage, model=model)

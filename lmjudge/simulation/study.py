@@ -129,7 +129,7 @@ def build(seed: int, plan: Plan) -> Study:
             contested = bool(rng.random() < plan.contested)
             shared = plan.question_spread * rng.standard_normal()
             for model in plan.models:
-                said = []
+                replies = []
                 for turn in turns:
                     token = _token(seed, number, turn, model.name)
                     length = LENGTHS[int(rng.integers(len(LENGTHS)))]
@@ -138,10 +138,10 @@ def build(seed: int, plan: Plan) -> Study:
                     words = words_of(model, length)
                     long = length == max(LENGTHS)
                     facts[token] = Fact(number, turn, model.name, quality, words, long, contested)
-                    said.append(_answer(rng, words, token))
-                    texts[model.name, questions[-1]["turns"][turn - 1]] = said[-1]
+                    replies.append(_answer(rng, words, token))
+                    texts[model.name, questions[-1]["turns"][turn - 1]] = replies[-1]
                 answers.append(
-                    {"question_id": number, "model": model.name, "turns": said, "sample": 0}
+                    {"question_id": number, "model": model.name, "turns": replies, "sample": 0}
                 )
     frames = frame("questions", questions), frame("answers", answers)
     votes = _votes(rng, plan, pair_up(*frames, baseline=plan.baseline), facts)

@@ -141,8 +141,8 @@ def ceiling(
     leads = counts.eq(counts.max(axis=1), axis=0)
     measures = {"pairs": pairs}
     for measure, share in (("left_out", worth), ("best", leads.div(leads.sum(axis=1), axis=0))):
-        said = pd.MultiIndex.from_frame(cast[[*key, "winner"]])
-        each = share.stack().reindex(said).to_numpy(float)
+        verdicts = pd.MultiIndex.from_frame(cast[[*key, "winner"]])
+        each = share.stack().reindex(verdicts).to_numpy(float)
         measures[measure] = cast.assign(top=each * cast["bottom"])
     tables = []
     for measure, each in measures.items():

@@ -315,9 +315,9 @@ def length_bias(
     )
     held: list[str] = []
     if human is not None:
-        rows, said = same_ids(rows, by_name(check(human, "votes")))
-        said = said.assign(human=worth_of(said["winner"]) - 0.5)
-        liked = said.groupby(KEY, dropna=False)["human"].mean().reset_index()
+        rows, human_votes = same_ids(rows, by_name(check(human, "votes")))
+        human_votes = human_votes.assign(human=worth_of(human_votes["winner"]) - 0.5)
+        liked = human_votes.groupby(KEY, dropna=False)["human"].mean().reset_index()
         rows, held = rows.merge(liked, on=KEY, how="left"), ["human"]
     rows, columns = grouped(rows, by, questions)
     keys, number = groups(rows, columns)
@@ -384,12 +384,12 @@ def self_preference(
     named = {judge: model_of(judge, taking) for judge in rows["judge"].unique()}
     is_model = {**named, **(own or {})}
     model = rows["judge"].map(is_model)
-    said = None
+    people = None
     if human is not None:
-        rows, said = same_ids(rows, by_name(check(human, "votes")))
+        rows, people = same_ids(rows, by_name(check(human, "votes")))
     groups = {"judges": rows.assign(as_model=model)}
-    if said is not None:
-        groups["human"] = said.assign(as_model=None)
+    if people is not None:
+        groups["human"] = people.assign(as_model=None)
     tables = []
     for judge in sorted(set(rows["judge"][model.isin(taking)]), key=str):
         me = is_model[judge]

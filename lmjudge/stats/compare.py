@@ -301,8 +301,8 @@ def drift(
     """
     rows, columns = grouped(_matched(before, after, by, questions), by, questions)
     one, two = (worth_of(rows[name]) for name in _TWO)
-    said = [rows[name].eq("tie").where(rows[name].notna()).astype(float) for name in _TWO]
-    parts = [rows.assign(measure="ties", one=said[0], two=said[1])]
+    ties = [rows[name].eq("tie").where(rows[name].notna()).astype(float) for name in _TWO]
+    parts = [rows.assign(measure="ties", one=ties[0], two=ties[1])]
     if "sample" in before.columns:
         parts.append(rows.assign(measure="first shown", one=one, two=two))
     for side, worth in (("model_a", (one, two)), ("model_b", (1 - one, 1 - two))):

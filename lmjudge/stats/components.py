@@ -325,15 +325,15 @@ def _reach(chance: float, level: float) -> float:
     return float(norm.ppf((1 + level) / 2) + norm.ppf(chance))
 
 
-def _variances(found: pd.DataFrame) -> dict[str, float]:
+def _variances(means: pd.DataFrame) -> dict[str, float]:
     """Return the variance of each source, 0 where it is missing or negative."""
     needed = set(SOURCES) - {"leaning"}
-    there = set(found["source"]) if {"source", "variance"} <= set(found.columns) else set()
+    there = set(means["source"]) if {"source", "variance"} <= set(means.columns) else set()
     if there - {"leaning"} != needed:
         raise FrameError(
             f"variances come from {', '.join(SOURCES)}, one row each; give what `components` found",
-            columns=list(found.columns),
+            columns=list(means.columns),
         )
-    known = found.set_index("source")["variance"].astype(float)
+    known = means.set_index("source")["variance"].astype(float)
     known = known.reindex(list(SOURCES)).fillna(0.0)
     return {str(name): max(value, 0.0) for name, value in known.items()}

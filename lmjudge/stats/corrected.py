@@ -337,17 +337,19 @@ def corrected_shares(
     return value, np.minimum(low, value), np.maximum(high, value), rarer
 
 
-def _worth(one: Corrected) -> dict[str, float]:
+def _worth(corrected: Corrected) -> dict[str, float]:
     """Return how many labels people alone would have needed, and how many a judge is worth.
 
     The variances are estimates; a judge's key that seems to be worth less than nothing is worth 0.
     """
-    varies = one.variance > 0
-    effective = one.n_human * one.human_variance / one.variance if varies else np.nan
-    more = one.n - one.n_human
+    varies = corrected.variance > 0
+    effective = (
+        corrected.n_human * corrected.human_variance / corrected.variance if varies else np.nan
+    )
+    more = corrected.n - corrected.n_human
     return {
         "effective": effective,
-        "per_vote": max(effective - one.n_human, 0.0) / more if more else np.nan,
+        "per_vote": max(effective - corrected.n_human, 0.0) / more if more else np.nan,
     }
 
 

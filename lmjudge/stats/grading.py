@@ -321,15 +321,15 @@ def best_threshold(rows: pd.DataFrame) -> float:
 
     Of several it returns the least. Raises FrameError if people passed all answers, or none.
     """
-    said, human = rows["said"].to_numpy(float), rows["human"].to_numpy(float)
+    judged, human = rows["said"].to_numpy(float), rows["human"].to_numpy(float)
     if not ((human == 1).any() and (human == 0).any()):
         raise FrameError(
             f"people passed {int((human == 1).sum())} of {len(rows)} answers in one half of the"
             " questions; label some of each, or give `thresholds`",
             rows=rows,
         )
-    levels = np.unique(said)
-    passes = said[None, :] >= levels[:, None]
+    levels = np.unique(judged)
+    passes = judged[None, :] >= levels[:, None]
     gap = passes[:, human == 1].mean(axis=1) - passes[:, human == 0].mean(axis=1)
     return float(levels[int(np.argmax(np.round(gap, 12)))])
 

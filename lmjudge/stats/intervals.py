@@ -405,7 +405,7 @@ def people_of(votes: pd.DataFrame) -> pd.Series:
     return votes["judge"].notna() & known.notna() & (known != "llm")
 
 
-def noted(made: pd.DataFrame, *frames: pd.DataFrame) -> pd.DataFrame:
+def noted(table: pd.DataFrame, *frames: pd.DataFrame) -> pd.DataFrame:
     """Return the estimates, and in attrs["not_covered"] what their intervals do not cover.
 
     Where people are unnamed nothing says which votes are one person's: intervals are about other
@@ -415,8 +415,8 @@ def noted(made: pd.DataFrame, *frames: pd.DataFrame) -> pd.DataFrame:
         if {"judge", "group"} <= set(votes.columns):
             group = votes["group"].astype(object)
             if (votes["judge"].isna() & group.notna() & (group != "llm")).any():
-                made.attrs["not_covered"] = "other voters: votes name none"
-    return made
+                table.attrs["not_covered"] = "other voters: votes name none"
+    return table
 
 
 def by_question(votes: pd.DataFrame, column: str) -> pd.Series:

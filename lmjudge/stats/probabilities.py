@@ -165,10 +165,10 @@ def forecasts(judged: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
             ["judge", *GRADED, "probability", "people"]
         ]
     judged, people = same_ids(judged, check(people, "votes"))
-    said = _averaged(judged, named)
+    averages = _averaged(judged, named)
     shown = by_name(on_questions(people))
     worth = shown.assign(people=worth_of(shown["winner"])).groupby(KEY, dropna=False)["people"]
-    rows = said.merge(worth.mean().dropna().reset_index(), on=KEY)
+    rows = averages.merge(worth.mean().dropna().reset_index(), on=KEY)
     if rows.empty:
         raise never_meet("No pair has a probability and a person's vote", judged, people)
     return rows

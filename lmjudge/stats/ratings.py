@@ -249,7 +249,7 @@ def rating_frame(
     low: np.ndarray,
     high: np.ndarray,
     rated: np.ndarray,
-    found: sandwich.Spread,
+    spread: sandwich.Spread,
     *,
     ridge: float,
     level: float,
@@ -262,7 +262,7 @@ def rating_frame(
     per_unit = scale / np.log(base)
     table = pd.DataFrame({"model": counts.models, "rating": initial + per_unit * strength})
     table["low"], table["high"] = initial + per_unit * low, initial + per_unit * high
-    joint = found.errors * student(found.clusters, 1 - (1 - level) / max(len(rated), 1))
+    joint = spread.errors * student(spread.clusters, 1 - (1 - level) / max(len(rated), 1))
     for name, sign in (("joint_low", -1), ("joint_high", 1)):
         table[name] = np.nan
         table.loc[rated, name] = initial + per_unit * (strength[rated] + sign * joint)
@@ -276,13 +276,13 @@ def rating_frame(
             )
         moved = ["rating", "low", "high", "joint_low", "joint_high"]
         table[moved] += anchor[1] - table.loc[at, "rating"].iloc[0]
-    table["too_few"] = _few(counts, found.clusters)
+    table["too_few"] = _few(counts, spread.clusters)
     table["n"] = counts.battles
     table["no_verdict"] = counts.no_verdict
-    above, below = surely_apart(strength[rated], found, level)
+    above, below = surely_apart(strength[rated], spread, level)
     for name, ranks in (("rank_low", 1 + above), ("rank_high", len(rated) - below)):
         table[name] = pd.array([pd.NA] * len(table), dtype="Int64")
-        if np.isfinite(found.errors).all() and not ridge:
+        if np.isfinite(spread.errors).all() and not ridge:
             higher = int((strength == np.inf).sum())
             table.loc[rated, name] = ranks + higher
     if ridge:  # shrunk ratings are biased by an unknown amount
@@ -291,12 +291,12 @@ def rating_frame(
 
 
 def surely_apart(
-    strength: np.ndarray, found: sandwich.Spread, level: float
+    strength: np.ndarray, spread: sandwich.Spread, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return how many models are surely above and below each one, by Holm's correction."""
     i, j = np.triu_indices(len(strength), 1)
     gap = strength[i] - strength[j]
-    sure = holm(two_sided(gap, found.of_differences[i, j], found.clusters - 1.0)) < 1 - level
+    sure = holm(two_sided(gap, spread.of_differences[i, j], spread.clusters - 1.0)) < 1 - level
     above, below = np.zeros((2, len(strength)), dtype=int)
     for lower, upper in ((i, j), (j, i)):
         here = sure & ((gap < 0) if lower is i else (gap > 0))
@@ -661,10 +661,10 @@ def _in_order(battles: Battles, last: Any) -> tuple[Battles, Any]:
     return battles, time.max()
 
 
-def _best_first(made: pd.DataFrame, counts: Counts) -> pd.DataFrame:
-    made = made.assign(n=counts.battles, no_verdict=counts.no_verdict)
-    by = [made.columns[1], "model"]
-    return made.sort_values(by, ascending=[False, True], ignore_index=True)
+def _best_first(table: pd.DataFrame, counts: Counts) -> pd.DataFrame:
+    table = table.assign(n=counts.battles, no_verdict=counts.no_verdict)
+    by = [table.columns[1], "model"]
+    return table.sort_values(by, ascending=[False, True], ignore_index=True)
 
 
 def _check_scale(k: float, scale: float, base: float) -> None:

@@ -75,13 +75,13 @@ def label_shares(
             " words",
             columns=["label"],
         )
-    said = rows["label"]
+    labels = rows["label"]
     rows, columns = grouped(rows.drop(columns="label"), by, questions)
     groups = rows[columns].agg(tuple, axis=1) if columns else pd.Series(0, rows.index)
     tables = []
-    for label in sorted(said.dropna().unique()):
-        within = rows[groups.isin(groups[said == label])]
-        given = (said == label).astype(float).where(said.notna())[within.index]
+    for label in sorted(labels.dropna().unique()):
+        within = rows[groups.isin(groups[labels == label])]
+        given = (labels == label).astype(float).where(labels.notna())[within.index]
         names = cluster_names(within, cluster, by=columns)
         table = estimate(within, columns, top=given, share=True, cluster=names, level=level)
         tables.append(table.assign(label=label))

@@ -139,12 +139,12 @@ class _Sorted:
         cuts = np.searchsorted(self.starts, np.arange(0, total, _CHUNK))
         edges = np.unique(np.append(cuts, len(self.starts) - 1))
         pieces = []
-        for one, two in pairwise(edges):
-            rows = slice(self.starts[one], self.starts[two])
+        for start, two in pairwise(edges):
+            rows = slice(self.starts[start], self.starts[two])
             pairs = Pairs(
-                self.pairs.size, self.pairs.i[one:two], self.pairs.j[one:two], np.zeros((3, 0))
+                self.pairs.size, self.pairs.i[start:two], self.pairs.j[start:two], np.zeros((3, 0))
             )
-            starts = self.starts[one : two + 1] - self.starts[one]
+            starts = self.starts[start : two + 1] - self.starts[start]
             pieces.append(_Sorted(pairs, starts, self.got[rows], self.style[:, rows]))
         return pieces
 

@@ -212,8 +212,8 @@ def weighted_win_rates(
     rows = two_models(check(votes, kind, by))
     strength = next((name for name in ("label", "verdict") if name in rows.columns), None)
     if "preference" in rows.columns:
-        said = rows["preference"].astype(float)
-        worth = (2 - said.where(said > 0, 1.5)) if kind == "votes" else said
+        preference = rows["preference"].astype(float)
+        worth = (2 - preference.where(preference > 0, 1.5)) if kind == "votes" else preference
         weight = pd.Series(1.0, rows.index)
     elif strength is not None:
         worth = worth_of(rows["winner"])

@@ -457,12 +457,12 @@ class Reader:
             if self.cut_off:  # else SQLite opens no file that is shorter than it says
                 self.all("PRAGMA writable_schema = ON")
             table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'Cache'"
-            found = self.all(table)
+            rows = self.all(table)
             ((pages,),), ((page,),) = self.all("PRAGMA page_count"), self.all("PRAGMA page_size")
         except StoreError:
             self.close()
             raise
-        return pages if found else 0, page
+        return pages if rows else 0, page
 
 
 def _lines_of(

@@ -91,10 +91,10 @@ def conversation_items(
         kept = [two for two in exchanges if all(isinstance(text, str) and text for text in two)]
         excluded["no answer"] += len(exchanges) - len(kept)
         for part in _parts(kept, tokenizer, longest):
-            ids, said = tokens_said(tokenizer, part)
+            ids, weights = tokens_said(tokenizer, part)
             cut += len(ids) > longest
-            if sum(said[1:longest]):
-                items.append({"ids": ids[:longest], "said": said[:longest]})
+            if sum(weights[1:longest]):
+                items.append({"ids": ids[:longest], "said": weights[:longest]})
             else:
                 excluded["no room for an answer"] += 1
     return items, cut, {why: count for why, count in excluded.items() if count}
@@ -110,33 +110,33 @@ def tokens_said(
     an answer changes what stands before it, so that nothing says where it begins.
     """
     messages: list[dict[str, str]] = []
-    spans, whole = [], ""
+    spans, text = [], ""
     for asked, answered in exchanges:
         messages.append({"role": "user", "content": asked})
         before = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         messages.append({"role": "assistant", "content": answered})
         grown = tokenizer.apply_chat_template(messages, tokenize=False)
-        if not (before.startswith(whole) and grown.startswith(before)):
+        if not (before.startswith(text) and grown.startswith(before)):
             raise FrameError(
                 "the tokenizer's chat template does not add an answer to the end of what stands"
                 " before it; give a tokenizer whose template does",
                 rows=messages,
             )
-        whole, end = grown, len(grown)
+        text, end = grown, len(grown)
         if (mark := grown.rfind(tokenizer.eos_token)) >= len(before):
             end = mark + len(tokenizer.eos_token)
         spans.append((len(before), end))
-    coded = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    said = [
+    coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    weights = [
         int(
             any(
-                start < stop <= last and stop > first and not whole[start:first].strip()
+                start < stop <= last and stop > first and not text[start:first].strip()
                 for first, last in spans
             )
         )
         for start, stop in coded["offset_mapping"]
     ]
-    return list(coded["input_ids"]), said
+    return list(coded["input_ids"]), weights
 
 
 def _parts(

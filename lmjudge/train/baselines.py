@@ -63,8 +63,8 @@ def majority_votes(votes: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
     """
     for some, name in ((votes, "votes"), (pairings, "pairings")):
         check(some, name)
-    said = votes["winner"].where(votes["model_a"] < votes["model_b"], swap(votes)["winner"])
-    most = max(WINNERS, key=lambda winner: int((said == winner).sum()))
+    verdicts = votes["winner"].where(votes["model_a"] < votes["model_b"], swap(votes)["winner"])
+    most = max(WINNERS, key=lambda winner: int((verdicts == winner).sum()))
     other = {"model_a": "model_b", "model_b": "model_a"}.get(most, most)
     named = pairings["model_a"] < pairings["model_b"]
     winner = pd.Series(most, pairings.index, dtype=object).where(named, other)

@@ -111,12 +111,12 @@ def _with_adapters(model: Any, outputs: int, rank: int) -> Any:
         return peft.get_peft_model(model, adapters)
 
 
-def _refuse_another_shape(folder: Path, model: Any, told: dict[str, Any]) -> None:
+def _refuse_another_shape(folder: Path, model: Any, loading: dict[str, Any]) -> None:
     """TrainingError where more than a head is new: the weights are then not this model's."""
     body = f"{model.base_model_prefix}."
     of = sum(name.startswith(body) for name, _ in model.named_parameters())
-    lost = [str(key[0]) for key in told["mismatched_keys"] if str(key[0]).startswith(body)]
-    absent = [str(key) for key in told["missing_keys"] if str(key).startswith(body)]
+    lost = [str(key[0]) for key in loading["mismatched_keys"] if str(key[0]).startswith(body)]
+    absent = [str(key) for key in loading["missing_keys"] if str(key).startswith(body)]
     if lost or 2 * len(absent) > of:
         raise TrainingError(
             f"{folder} holds weights of another shape than its config.json says, such as"
@@ -147,18 +147,18 @@ def new_base(
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig, PreTrainedTokenizerFast
 
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=["<s>", "</s>", "<pad>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator(texts, trainer)
+    words.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=words,
         bos_token="<s>",
         eos_token="</s>",
         pad_token="<pad>",

@@ -220,8 +220,8 @@ class Answering(Fitted):
     def judged(self, model: Any, inputs: Any) -> Judged:
         """Return a batch's loss, how many of the assistant's tokens the model predicts, and all."""
         output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        said = inputs["weight"][:, 1:].bool()
-        logits, label = output.logits[:, :-1][said].float(), inputs["input_ids"][:, 1:][said]
+        spoken = inputs["weight"][:, 1:].bool()
+        logits, label = output.logits[:, :-1][spoken].float(), inputs["input_ids"][:, 1:][spoken]
         loss = functional.cross_entropy(logits, label, reduction="sum")
         return loss, float((logits.argmax(dim=-1) == label).sum()), len(label)
 

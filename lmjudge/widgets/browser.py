@@ -216,12 +216,12 @@ class Browser:
             about = str(row["model"])
             verdict = "no verdict" if pd.isna(row["score"]) else f"score {row['score']:g}"
         more = len(text) - _LONGEST
-        said = parted(text[:_LONGEST], [span for span in spans if span[1] <= _LONGEST])
+        parts = parted(text[:_LONGEST], [span for span in spans if span[1] <= _LONGEST])
         return {
             "judge": clean_text(str(row["judge"])),
             "about": clean_text(about) + (f", sample {row['sample']}" if row["sample"] else ""),
             "verdict": clean_text(verdict + (f" ({reason})" if reason else "")),
-            "parts": said + ([(f"… and {more:,} characters more", False)] if more > 0 else []),
+            "parts": parts + ([(f"… and {more:,} characters more", False)] if more > 0 else []),
             "key": row["key"] if isinstance(row["key"], str) else "",
         }
 

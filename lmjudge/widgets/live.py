@@ -250,12 +250,12 @@ class Arena(Ballot):
 
     def read_by_voter(self, case: Case) -> dict[str, Any]:
         """Return the texts of a case, its answers as they came."""
-        said = self.said.get(case.pair)
-        if said is None:
+        answers = self.said.get(case.pair)
+        if answers is None:
             earlier = self.before.get(case.pair)
             before = self.said[earlier.pair] if earlier else ((), ())
-            said = ((*before[0], self.partial[0]), (*before[1], self.partial[1]))
-        case_of_talk = Case(case.question_id, case.turn, case.question, case.models, said)
+            answers = ((*before[0], self.partial[0]), (*before[1], self.partial[1]))
+        case_of_talk = Case(case.question_id, case.turn, case.question, case.models, answers)
         return super().read_by_voter(case_of_talk)
 
     def _add(

@@ -1,4 +1,4 @@
-"""Canonical JSON (RFC 8785): one value, one sequence of bytes, whose hash can be its address."""
+"""Canonical JSON (RFC 8785): each value has exactly one sequence of bytes, and so one hash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tidy frames that everything speaks: their columns, checked; and how games become votes."""
+"""The tidy frames of every function: their columns, their checks, and how games become votes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where the store, the downloads and the reports lie, from any working folder.
+"""Find the folders of the store, the downloads and the reports from any working folder.
 
-A folder is lmjudge's if it holds the file `LMJUDGE.TAG`, or a store. Only such a folder is used
-from the folders below it; a `reports` or `cache` with other files in it is left alone.
+A folder belongs to lmjudge if it holds the file `LMJUDGE.TAG`, or a store. Only such a folder is
+used from the folders below it; a `reports` or `cache` folder with other files is left alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a run would ask, and what of it the store already answers, before anything is asked."""
+"""Plan a run before it asks: the requests, what the store answers already, and the price."""
 
 from __future__ import annotations
 

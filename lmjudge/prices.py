@@ -1,4 +1,4 @@
-"""What calls cost: a dated table of prices, which your own replaces; unknown is never zero."""
+"""Prices of calls: a dated table, which yours replaces. An unknown price is never zero."""
 
 from __future__ import annotations
 

@@ -1,22 +1,25 @@
-"""What the papers printed, one CSV per stem, and ours held against it digit by digit.
+"""The numbers that papers printed, one CSV per stem, and the digit-by-digit comparison with ours.
 
-Only numbers that a paper, a blog post or its figures state stand here; `printed` is text, so that
-its digits say its precision. `status` says where it was read:
+Only numbers from a paper, a blog post or its figures are here. `printed` is text, so that its
+digits show its precision. `status` says where a number was read:
 
 - printed: in the authors' own text, slides or repository
-- figure: off the geometry of the authors' own figure
-- copy: in others' transcriptions of the paper
-- recomputed: nowhere; the number was counted from the authors' rows, or from exact shares of theirs
-- unverified: nowhere that can be checked; quoted from memory
+- figure: from the geometry of the authors' own figure
+- copy: in other people's transcriptions of the paper
+- recomputed: not read; counted from the authors' rows, or from exact shares of theirs
+- unverified: in no source that can be checked; quoted from memory
 
-The last two are shown and never compared. `rounding` says how the authors came to their digits:
-"half-even" (format(value, ".1f")), "half-up" (int(value + 0.5)), "percent" (k / n * 100 in floats,
-then half-even: 23 of 80 is 28.7), "ratio" (a share with two decimals more, shown in percent),
-"truncated" (digits cut off), "trimmed 2" (two decimals, trailing zeros dropped: 6 for 6.00). A sign
-that was printed before a positive number is kept.
+The last two are shown and never compared. `rounding` says how the authors rounded:
 
-A work that gives a table twice, otherwise each time (in another version, in its authors' notebook),
-has two tables here, with titles and versions of their own.
+- half-even: format(value, ".1f")
+- half-up: int(value + 0.5)
+- percent: k / n * 100 in floats, then half-even (23 of 80 is 28.7)
+- ratio: a share with two more decimals, shown in percent
+- truncated: digits cut off
+- trimmed 2: two decimals, trailing zeros dropped (6 for 6.00)
+
+A sign that was printed before a positive number is kept. A work that gives a table twice with
+different numbers has two tables here, with their own titles and versions.
 """
 
 from __future__ import annotations

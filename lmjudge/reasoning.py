@@ -1,4 +1,4 @@
-"""Cut the reasoning off a text: what a judge says at last, and what an answer says."""
+"""Cut reasoning blocks from a text, so that only the final answer or verdict remains."""
 
 from __future__ import annotations
 

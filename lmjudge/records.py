@@ -1,9 +1,9 @@
-"""Request, reply and record, and the key that joins them.
+"""Requests, replies and records, and the key that joins them.
 
 A request is plain JSON. Its key is the SHA-256 of its canonical JSON (RFC 8785), so the key holds
 everything that can change the reply, exactly as sent, and nothing else: no API key, base URL,
-timeout, parser, price or date. A record is one line of JSON, the same bytes in the store's rows
-and in its exports, that ends in a SHA-256 over all that stands before it.
+timeout, parser, price or date. A record is one line of JSON, with the same bytes in the store and
+in its exports. It ends in a SHA-256 of everything before it.
 """
 
 from __future__ import annotations

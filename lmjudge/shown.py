@@ -1,4 +1,4 @@
-"""How objects of ours look in a cell: a small table, every text in it escaped."""
+"""Show an object in a notebook cell as a small table, with every text escaped."""
 
 from __future__ import annotations
 

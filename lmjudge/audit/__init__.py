@@ -1,14 +1,14 @@
-"""Choosing a judge: what it is worth, what moves it, and what it would cost to know better.
+"""Choose a judge: its agreement with people, its biases, and what more data would cost.
 
     from lmjudge import audit
 
     audit.choose_judge(judgments, votes)             # which judge to use, and why
     audit.compare_runs(last_month, today)            # what a new version changed
     audit.gate(judgments, votes, min_agreement=0.7)  # pass or fail, for a CI job
-    audit.corrected_win_rates(votes, human)          # few human labels, many of a judge
-    audit.power(audit.components(games))             # what another question, order or judge buys
+    audit.corrected_win_rates(votes, human)          # a few human labels, many from a judge
+    audit.power(audit.components(games))             # what more questions, orders or judges buy
 
-nbs/judge-audit.ipynb puts the first on one page.
+nbs/judge-audit.ipynb shows the answer of `choose_judge` on one page.
 """
 
 from lmjudge.audit.calls import call_costs, drifts, retired, versions

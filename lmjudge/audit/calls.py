@@ -1,4 +1,4 @@
-"""What is known of a judge's model and calls: retired, answered by another, versions, cost."""
+"""Facts about a judge's calls: retired models, the model that answered, versions and cost."""
 
 from __future__ import annotations
 

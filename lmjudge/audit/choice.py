@@ -1,4 +1,4 @@
-"""Choosing a judge: which one agrees with people, which one does not, and what would settle it.
+"""Choose a judge by people's votes: which judge agrees, which does not, and what would settle it.
 
 Judges are ranked by their agreement with people, with ties kept. A judge is asked in both orders;
 a pair whose verdict changes with the order counts as a tie, so it disagrees with every vote that

@@ -1,4 +1,4 @@
-"""What an audit says: sentences, each resting on a table."""
+"""The result of an audit: sentences, each with the table that it rests on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Choosing a judge by gold labels: right in both orders, or right by luck?"""
+"""Choose a judge by gold labels: how often it is right in both orders, and in one only."""
 
 from __future__ import annotations
 

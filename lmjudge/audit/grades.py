@@ -1,4 +1,4 @@
-"""Choosing a judge that grades one answer: by people's scores, or by their pass and fail."""
+"""Choose a judge that grades single answers, by people's scores or their pass and fail labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs of a judge beside each other: two versions, several parsers, and a gate."""
+"""Compare runs of a judge: two versions, several parsers, or a run and its requirements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of a command that asks: plan, ask through the store, write, and report."""
+"""Run a command that asks models: plan, ask through the store, write the file, and report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that ask models: generate and judge, and their plan and batch export."""
+"""The commands `generate` and `judge`, with their plans and batch exports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of the commands that ask models and of those that read judgments."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that make reports: reproduce, fetch, run, check."""
+"""The commands about reports: reproduce, fetch, run and check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing a line to the terminal."""
+"""Print a line to the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that shows judgments: FastChat's tables of show_result, with intervals."""
+"""The command `show`: FastChat's show_result tables, with intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data of others and of yours: where it is published, how it is fetched, read and written."""
+"""Published data and your own: sources, downloads, loaders and writers."""
 
 from lmjudge.data.fetching import fetch
 from lmjudge.data.finding import find

@@ -1,4 +1,4 @@
-"""Published files downloaded: checked, bounded, never used half, and quick to say what is away."""
+"""Download published files. Each is checked against its hash and limited in size and time."""
 
 from __future__ import annotations
 

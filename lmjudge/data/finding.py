@@ -1,4 +1,4 @@
-"""Where published files lie here: found, held to their SHA-256, or said how to get."""
+"""Find published files on this machine, and check them against their SHA-256."""
 
 from __future__ import annotations
 

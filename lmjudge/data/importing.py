@@ -1,4 +1,4 @@
-"""Published judgments: as frames, as records of the store, and the answers that they show."""
+"""Import published judgments into a store, and recover the answers that they show."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The layouts of files: a table of what each is called, what gives it away, and how a row reads.
+"""The table of file layouts: the name of each, the columns that identify it, and its row function.
 
-A function takes a row apart: it removes what it uses and returns rows of the frame; what it leaves
-in the row stays as further columns. Columns that it does not fill are missing, and `turn` is 1. It
-raises KeyError or ValueError for a malformed row. To add a layout, add a function, its entry in
+A row function removes from the row what it uses and returns rows of the frame. What it leaves in
+the row becomes further columns. Frame columns that it does not fill are missing, and `turn` is 1.
+It raises KeyError or ValueError for a malformed row. To add a layout, add a function, its entry in
 LAYOUTS and its row in the tests.
 """
 

@@ -1,10 +1,13 @@
-"""Anybody's data as frames: a source's name, files, folders, data sets or a DataFrame in.
+"""Load data from a source's name, files, folders, data sets or a DataFrame.
 
-Each loader takes `columns`, the file's names for a frame's columns ({"model_a": "generator_1"});
-`labels`, what its verdicts mean ({"1": "model_a", "2": "model_b", "unsure": None}); and
-`errors="skip"`, which leaves out malformed rows and lists them in `frame.attrs["skipped"]`.
-`frame.attrs["layout"]` names the layout that was recognised. What a layout has beyond a frame's
-columns stays as further columns; one that clashes with a frame's column is called `file_<name>`.
+Each loader takes three arguments for files that differ from the known layouts:
+
+- `columns` maps a frame's columns to the file's, such as {"model_a": "generator_1"}.
+- `labels` maps the file's verdicts, such as {"1": "model_a", "2": "model_b", "unsure": None}.
+- `errors="skip"` leaves out malformed rows and lists them in `frame.attrs["skipped"]`.
+
+`frame.attrs["layout"]` names the layout that was recognised. Columns that a frame does not need
+are kept; one whose name clashes with a frame's column is called `file_<name>`.
 """
 
 from __future__ import annotations

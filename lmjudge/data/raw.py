@@ -1,4 +1,4 @@
-"""Rows of any file, told by its content, and what a cell says: an id, texts, a time, a verdict."""
+"""Read the rows of any file by its content, and its cells as ids, texts, times or verdicts."""
 
 from __future__ import annotations
 

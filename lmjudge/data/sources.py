@@ -1,14 +1,16 @@
-"""Where published data come from: every source, its licence, and the files it released.
+"""The sources of published data: their licences and the files that they released.
 
-Both stand in the two tables beside this module. `sources.csv`: a source's name (the `provider` of
-the records imported from it), its root (the address that its files' start from, with the revision
-in it), licence and page; `bench`, which of FastChat's questions it is about where it has none of
-its own; `asks`, what it wants before it gives. `files.csv`: a file's role (questions, references,
-prompts, answers; scores, games, reviews, threeclass: judgments; votes; instructions, pairs: of
-training data; templates: of requests; rouge: what others made of them), whose it is
-(`model`: the model that answered or judged), its path in the layout of
-`$LMJUDGE_DATA`, its address and, where the original's bytes are known, their SHA-256. A file
-without an address is another copy of what the files of its role hold.
+Two tables beside this module list them.
+
+- `sources.csv`: the source's name (also the `provider` of records imported from it), its root (the
+  address before each file's, with the revision), licence and home page; `bench`, the FastChat
+  questions that it uses if it has none; `asks`, what it requires before a download.
+- `files.csv`: the file's role, its model (the one that answered or judged), its path in
+  `$LMJUDGE_DATA`, its address and, where known, its SHA-256. A file without an address is another
+  copy of the files of its role.
+
+Roles are questions, references, prompts, answers, votes and templates; scores, games, reviews and
+threeclass for judgments; instructions and pairs for training data; and rouge for published means.
 """
 
 from __future__ import annotations

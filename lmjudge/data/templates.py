@@ -1,4 +1,4 @@
-"""Templates of requests, read as data from the files that works released them in."""
+"""Load the request templates that works released with their code. They are read, never run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The layouts that frames are written in: a table of functions from a frame's rows to a file's.
+"""Write frames in the layouts of other tools: a table of functions from a frame's rows to a file's.
 
-Columns that came from a file go back under the names that they had there.
+Columns that came from a file get the names that they had there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Frames as files: as they are, or in the layout of another tool; and as a `datasets.Dataset`."""
+"""Save frames, in our layout or another tool's, or convert them to a `datasets.Dataset`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Who answers a request: each endpoint is one class with one method (`records.Endpoint`)."""
+"""Endpoints answer requests. Each is a class with one method, `session` (`records.Endpoint`)."""

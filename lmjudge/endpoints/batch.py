@@ -1,7 +1,7 @@
 """OpenAI's Batch API: write the requests that a store lacks to a file, and read the results.
 
 A batch costs half as much and may take a day. The `custom_id` of a line is its request's key, so
-that a result finds its place whenever, and however often, it is read.
+you can read a result at any time, and more than once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A causal language model in memory: requests as tokens, a batch generated, replies read.
+"""A causal language model in memory: encode requests, generate in batches, and read replies.
 
 Heavy to import: only an open session of a local endpoint imports it. Draws are exact samples that
-depend on the request alone: each row of a batch has a random generator of its own, and adds its
-Gumbel noise to the logits (the Gumbel-max trick; Maddison, Tarlow and Minka 2014) before the
-greatest is taken.
+depend on the request alone: each row of a batch has its own random generator and adds its own
+Gumbel noise to the logits before the maximum is taken (the Gumbel-max trick; Maddison, Tarlow and
+Minka 2014).
 """
 
 from __future__ import annotations

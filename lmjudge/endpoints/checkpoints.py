@@ -1,7 +1,7 @@
-"""Checkpoints on this machine: where they are, how they load, and how requests form batches.
+"""Checkpoints on this machine: find them, load them, and form batches of requests.
 
-One thread answers what waits, requests of like length together. Light to import: torch and
-transformers are imported by an open session alone (`causal`, `scorer`).
+One thread answers all waiting requests, those of similar length together. Light to import: only an
+open session imports torch and transformers (`causal`, `scorer`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Endpoints that run a model on this machine: to answer and judge, or to give rewards."""
+"""Endpoints that run a model on this machine: one answers and judges, one gives rewards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way to a server: its address, its certificates, and the proxy on the way, if any."""
+"""The connection to a server: its address, certificates and proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A reward model, or a judge that is a classifier, in memory: texts as tokens, batches scored.
+"""A reward model, or a classifier as a judge, in memory: encode texts and score batches.
 
 Heavy to import: only an open session of a reward endpoint, and training, import it.
 """

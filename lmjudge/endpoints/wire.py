@@ -1,4 +1,4 @@
-"""One POST to an OpenAI-compatible server, and its response.
+"""Send one POST to an OpenAI-compatible server and return its response.
 
 aiohttp sends. It does not retry a POST or follow redirects here, and no body exceeds a limit,
 packed or unpacked. Heavy to import: only an endpoint's open session imports it.

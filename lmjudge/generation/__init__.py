@@ -1,4 +1,4 @@
-"""Answers to questions, and questions made by models: devised by category, or translated."""
+"""Generate answers to questions, and questions themselves: devised by category, or translated."""
 
 from lmjudge.generation.answering import Answerer, conversations, generate, next_requests
 from lmjudge.generation.recipes import KINDS, RECIPES, devise, kinds, translate

@@ -1,4 +1,4 @@
-"""Answers: questions in, requests to the store, an answers frame out; turn after turn."""
+"""Generate answers turn by turn: from questions, through the store, to an answers frame."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How the works asked for answers, and how models make questions: devised, or translated.
+"""The works' settings for generating answers, and prompts for devising and translating questions.
 
-Templates are our own words; "gpt4llm" has none, and takes that of the authors' code
+The prompts are our own words, except for "gpt4llm", whose template comes from the authors' code
 (`data.load_template`). Sources: FastChat's llm_judge/common.py and gen_model_answer.py;
 "Instruction Tuning with GPT-4", Algorithm 1; the Vicuna blog, for the kinds of questions.
 """

@@ -1,4 +1,4 @@
-"""The repetitive-list attack: answers made longer by saying what is in their list once more."""
+"""The repetitive-list attack: lengthen an answer by rewording its list and repeating it."""
 
 from __future__ import annotations
 

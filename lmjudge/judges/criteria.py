@@ -1,4 +1,4 @@
-"""Criteria: several named verdicts in one reply, and the total that they amount to."""
+"""Criteria: several named verdicts in one reply, and their total."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A judge: a prompt, a model and a parser; and how it is named."""
+"""A judge is a prompt, a model and a parser; its name has all three."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judging: frames in, requests to the store, games or scores out; and reading them again."""
+"""Judge frames through the store into games or scores, and read stored judgments again."""
 
 from __future__ import annotations
 

@@ -1,11 +1,17 @@
-"""Verdicts read from judgments: pure functions of the text and of how the reply ended.
+"""Parsers read verdicts: pure functions of a judgment's text and of how the reply ended.
 
-Every parser is called as `parser(text, finish_reason, output_format, scale)` and returns a Verdict,
-whatever the text holds. `output_format` is the prompt's: "[[A]]" (letters), "[[B]]" (letters, with
-the names exchanged: the first shown is B), "[[rating]]", "[[rating_a,rating_b]]" or
-"[[rating,...]]" (one for each of the answers shown), or "[[A>>B]]" (Arena-Hard's five labels).
-"{criteria}" is a verdict for each criterion (see `criteria`), and no parser's. Judging goes through
-`read`, which hands no parser what stands in a reasoning block.
+Every parser is called as `parser(text, finish_reason, output_format, scale)` and returns a Verdict
+for any text. Judging calls it through `read`, which removes reasoning blocks first.
+
+| output_format | the prompt asks for |
+|---|---|
+| "[[A]]" | a letter |
+| "[[B]]" | a letter, with exchanged names: the answer shown first is B |
+| "[[rating]]" | one score |
+| "[[rating_a,rating_b]]" | two scores |
+| "[[rating,...]]" | one score for each answer shown |
+| "[[A>>B]]" | one of Arena-Hard's five labels |
+| "{criteria}" | a verdict for each criterion (see `criteria`); no parser reads it |
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Prompts by name: ours from the data file beside this one, FastChat's as the user has them.
+"""Prompts by name: ours from the data file beside this one, FastChat's from the user's copy.
 
 A prompt is a row in FastChat's own format: name, type, system_prompt, prompt_template, description,
-category, output_format. Filling a template is one pass over it with str.format's braces, so that
-nothing inside an answer (braces, placeholders, verdicts) can break the prompt or leak into it.
+category, output_format. A template is filled in one pass with str.format's braces, so that nothing
+inside an answer (braces, placeholders, verdicts) can break the prompt or become part of it.
 """
 
 from __future__ import annotations

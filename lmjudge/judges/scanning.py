@@ -1,4 +1,4 @@
-"""Texts that would speak to a judge: planted verdicts, imitated markers, words meant for it."""
+"""Find texts that speak to a judge: planted verdicts, imitated markers and instructions."""
 
 from __future__ import annotations
 

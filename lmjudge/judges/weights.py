@@ -1,4 +1,4 @@
-"""Verdicts weighted by the judge's own log-probabilities: how sure the judge was."""
+"""Weigh verdicts by the judge's log-probabilities, which say how sure it was."""
 
 from __future__ import annotations
 

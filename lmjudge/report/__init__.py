@@ -1,4 +1,4 @@
-"""From a table to a page: tables are saved, notebooks are run, the index puts them together."""
+"""Save tables, run notebooks, and build pages and the index."""
 
 from lmjudge.report.checking import check, differing
 from lmjudge.report.drawing import Figure

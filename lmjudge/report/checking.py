@@ -1,4 +1,4 @@
-"""The tables as they lie in the reports folder, held against what the papers printed."""
+"""Compare the tables in the reports folder with the numbers that the papers printed."""
 
 from __future__ import annotations
 

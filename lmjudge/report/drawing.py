@@ -1,4 +1,4 @@
-"""Shared by all figures: a style that reads on light and dark, in grey, with a describing text."""
+"""What all figures share: a style for light, dark and grey, and an alternative text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands behind each cell of a table: the judgments, and a digest of their records."""
+"""The evidence behind each cell of a table: its judgments, and a digest of their records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executes one notebook by papermill and makes a page of it."""
+"""Execute one notebook with papermill and write its page."""
 
 from __future__ import annotations
 

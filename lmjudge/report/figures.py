@@ -1,7 +1,7 @@
 """Figures of a table's cells: bars, radar, curves, heat maps, intervals, histograms, sunbursts.
 
 Each takes cells in long form (row, column, value, and low and high where they are known). `alt` is
-the alternative text; left out, it is computed from the cells.
+the alternative text; if you leave it out, it is computed from the cells.
 """
 
 from __future__ import annotations

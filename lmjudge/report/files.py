@@ -1,4 +1,4 @@
-"""What reports are written with: safe text, CSV and JSON of equal bytes, whole files."""
+"""Write reports: escaped text, CSV and JSON with the same bytes each time, and atomic files."""
 
 from __future__ import annotations
 

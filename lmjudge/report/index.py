@@ -1,4 +1,4 @@
-"""The index of all tables: one sentence to quote, then a list with a thumbnail each."""
+"""The index of all tables: one sentence to quote, then a list with thumbnails."""
 
 from __future__ import annotations
 

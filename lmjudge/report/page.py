@@ -1,4 +1,4 @@
-"""An executed notebook as one HTML page that loads nothing and runs nothing."""
+"""Turn an executed notebook into one HTML page that loads nothing and runs no script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs notebooks by papermill, each in processes of its own, and makes a page of each."""
+"""Run notebooks with papermill, each in its own processes, and write a page for each."""
 
 from __future__ import annotations
 

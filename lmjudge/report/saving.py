@@ -1,4 +1,4 @@
-"""Saves the tables that notebooks write: one CSV a stem, placed by its parameters, and a card."""
+"""Save the tables of notebooks: one CSV per stem and a run card, in a folder by its parameters."""
 
 from __future__ import annotations
 

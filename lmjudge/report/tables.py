@@ -1,4 +1,4 @@
-"""Tables in long form: cells of estimators' frames, and what a table of each source may hold."""
+"""Tables in long form: build cells from estimators' frames, and check them by their source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as people read them: side by side with the paper, as LaTeX, and as Markdown."""
+"""Typeset tables: beside the paper's numbers, as LaTeX, and as Markdown."""
 
 from __future__ import annotations
 

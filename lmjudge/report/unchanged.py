@@ -1,4 +1,4 @@
-"""What a notebook's table rests on, by digests, so that what is unchanged need not run again."""
+"""Digests of what a notebook's table rests on, so that unchanged notebooks are not rerun."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A process with the imports behind it, from which each notebook gets fresh ones (Linux).
+"""A server process with the slow imports done, which forks a fresh process per notebook (Linux).
 
-It has one thread, and only imports, forks and waits: for each notebook it forks a worker, in which
-papermill executes it, and the worker forks a kernel, which waits until papermill launches it. So no
-notebook can change what another finds, and each finds loaded what is slow to import.
+It has one thread, and only imports, forks and waits. For each notebook it forks a worker, in which
+papermill executes the notebook. The worker forks a kernel, which waits until papermill launches it.
+So notebooks share no state, and none waits for slow imports.
 """
 
 from __future__ import annotations

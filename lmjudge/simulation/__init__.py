@@ -1,10 +1,10 @@
-"""A demo: questions, answers, human votes and judges whose habits are known, by a seed.
+"""A demo study: questions, answers, human votes and judges with known habits, drawn from a seed.
 
     study = lj.simulate(seed=0)
     judge = lj.Judge("pair", model=study.judges[0])
     games = lj.judge_pairs(study.pairings, judge, store=study.store(), endpoint=study.endpoint)
 
-No model and no person said anything in it: its tables have the basis "demo", and never stand beside
+No model and no person said anything in it. Its tables have the basis "demo" and never stand beside
 a paper's number.
 """
 

@@ -1,4 +1,4 @@
-"""Who answers for the simulated judges: an endpoint that reads rendered prompts."""
+"""The endpoint of the simulated judges: it reads rendered prompts and replies by their habits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is planted in a simulated study: models, judges, voters, and what they would say."""
+"""The parameters of a simulated study: its models, judges and voters, and their habits."""
 
 from __future__ import annotations
 

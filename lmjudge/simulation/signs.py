@@ -1,8 +1,8 @@
-"""Signs of quality in the texts of a study, for models that learn from texts.
+"""Plant signs of quality in a study's texts, for models that learn from texts.
 
-The study's own texts say nothing of their quality: its judges know it by a word that stands for the
-answer. A model that is trained needs a sign that can be learned. It is planted here and documented,
-so that you can compare what was learned with it.
+The study's own texts show nothing of their quality: its judges know it by a word that identifies
+the answer. A model in training needs a sign that it can learn. It is planted here and documented,
+so that you can compare it with what the model learned.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simulated study: its frames, drawn from the seed, and what each answer's token stands for."""
+"""The simulated study: frames drawn from a seed, and the facts behind each answer."""
 
 from __future__ import annotations
 

@@ -1,9 +1,12 @@
-"""Estimators: frames in, frames out; every estimate ends in n, low, high, no_verdict.
+"""Estimators: functions from frames to a frame whose last columns are n, low, high, no_verdict.
 
-The first frame (and the second) are given by position, all else by keyword, spelled the same
-everywhere: `by` names the columns to estimate apart, `questions` brings the categories for
-by="category", `ties` says what a tie is, `level` is the level of the intervals (low, high).
-`n` counts what the estimate rests on, `no_verdict` what was left out because it has no verdict.
+Frames are given by position, everything else by keyword. The keywords are the same everywhere:
+
+- `by` names the columns to group by, and `questions` has the categories for by="category".
+- `ties` says how ties count.
+- `level` is the level of the intervals.
+
+`n` counts the rows that an estimate rests on, `no_verdict` those left out without a verdict.
 """
 
 from lmjudge.stats.aggregation import ceiling, majority, scores_as_votes

@@ -1,4 +1,4 @@
-"""What several voters amount to: their majority, the ceiling they set, and scores as votes."""
+"""Combine several voters: their majority, the ceiling that they set, and scores as votes."""
 
 from __future__ import annotations
 

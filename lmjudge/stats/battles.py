@@ -1,8 +1,7 @@
-"""From strings to counts: the one pass whose cost grows with the votes.
+"""Count battles: the one pass over the votes that all ratings share.
 
-Everything that rates models reads its votes here, from a frame or from a Parquet file. Strings are
-coded once; a column that is categorical already is taken as it is. Of a file only one batch is held
-at a time, so that ten million votes are counted in the memory of a quarter of a million.
+It reads a frame, or a Parquet file in batches, so that ten million votes need the memory of a
+quarter of a million. Strings are coded once; a categorical column is used as it is.
 """
 
 from __future__ import annotations

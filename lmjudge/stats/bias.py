@@ -1,4 +1,4 @@
-"""What moves a judge besides the better answer: order, repetition, length, its own, a name."""
+"""Biases of a judge: order, repetition, length, its own answers, and names."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Two models, two judges, or two versions of a judge on the same items: how far apart they are.
+"""Compare two models, two judges, or two versions of a judge on the same items.
 
-Differences are taken key by key and averaged, so that what is hard for both falls out; intervals
-and p values are clustered by question. Beside them stands the exact sign test over questions,
-which is McNemar's exact test where each question gives one yes or no, and holds where there are
-too few for anything else. p_holm is Holm's correction over all rows of the table.
+Differences are taken key by key and averaged, which removes the difficulty that both share.
+Intervals and p values are clustered by question. The exact sign test over questions stands beside
+them; it is McNemar's exact test if each question gives one yes or no, and it holds for few
+questions too. p_holm is Holm's correction over all rows of the table.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Where the noise of judging comes from, and what a study of some size could see.
+"""Split the variance of judgments into its sources, and plan the power of a study.
 
-What a game is worth to one of its two models varies, around the mean of its judge and order, from
-question to question, from one sample of the answers to the next, from judge to judge, from one
-order to the other, and from draw to draw of one and the same request. Each is one variance, found
-from all pairs of games that share what stands above it and differ in what it names: half the mean
-squared difference (Henderson's first method; Searle, Casella and McCulloch 1992, chapter 5). Such
-moments are unbiased without any distribution, also where games are missing (but for what the means
-taken off cost `order`: one part in as many as there are items), and can be negative, which means:
-none to be seen.
+The worth of a game to one of its models varies around the mean of its judge and order. The sources
+are the question, the sample of the answers, the judge, the order, and the draw of one and the same
+request. Each variance is half the mean squared difference of all pairs of games that share every
+source above it and differ in it (Henderson's first method; Searle, Casella and McCulloch 1992,
+chapter 5). Such moments are unbiased for any distribution, also with games missing, except that the
+means taken off cost `order` one part in as many as there are items. They can be negative, which
+means that none is visible.
 """
 
 from __future__ import annotations

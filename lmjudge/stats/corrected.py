@@ -1,21 +1,21 @@
-"""Few human labels and many of a judge: estimates that are the humans', with narrower intervals.
+"""Combine a few human labels with many of a judge's: the humans' estimate, with narrower intervals.
 
-On the keys (question, turn and what was judged) that both labelled, the judge's error is measured;
-on all that the judge labelled, its mean is taken; the error is taken off. With y the humans' label,
-f the judge's and L the labelled keys, the estimate is
+The judge's error is measured on the keys (question, turn and what was judged) that both labelled,
+and subtracted from the judge's mean over all keys. With y the humans' label, f the judge's and L
+the labelled keys, the estimate is
 
-    mean of y over L - weight * (mean of f over L - mean of f over all),
+    mean of y over L - weight * (mean of f over L - mean of f over all).
 
-and the weight is that which makes its variance least: 0 for a judge that says nothing about the
-humans, about 1 for one that says what they say. So a bad judge costs nothing and biases nothing; it
-does not help either. Source: Angelopoulos, Duchi and Zrnic 2023, "PPI++: Efficient
-prediction-powered inference" (arXiv 2311.01453); the weight is that of classical double sampling
-(Cochran 1977, section 12.6), where the labelled keys are among all. Variances are of questions'
-pulls, with C / (C - 2) for C labelled questions and Student's quantile with C - 2; where people are
-named and vote on several questions, crossed with theirs, as everywhere (see `intervals`).
+The weight minimises its variance. It is 0 for a judge unrelated to the humans and about 1 for one
+that repeats them, so a bad judge costs nothing, biases nothing and does not help. Source:
+Angelopoulos, Duchi and Zrnic 2023, "PPI++: Efficient prediction-powered inference" (arXiv
+2311.01453); the weight is that of classical double sampling (Cochran 1977, section 12.6), in which
+the labelled keys are among all. Variances are clustered by question, with C / (C - 2) for C
+labelled questions and Student's quantile with C - 2 degrees of freedom. Where people are named and
+vote on several questions, they are crossed with the voters (see `intervals`).
 
-What it rests on: the labelled questions are drawn at random from all that the judge saw. Labels of
-the easy half, or of the latest week alone, correct nothing.
+It requires that the labelled questions are a random sample of all that the judge saw. Labels of the
+easy half, or of the latest week alone, correct nothing.
 """
 
 from __future__ import annotations

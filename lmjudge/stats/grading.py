@@ -1,9 +1,9 @@
-"""Judges that grade one answer, beside people's grades of the same answers.
+"""Compare judges that grade one answer with people's grades of the same answers.
 
-A judge and people meet on a key: question, turn and model. Several grades of one judge (or of
-people) on a key are averaged first. Correlations and coefficients have intervals from the
-jackknife over questions; means and shares are clustered by question as everywhere else. People who
-grade several questions are no cluster here.
+A judge and people share a key: question, turn and model. Several grades on a key by one judge, or
+by people, are averaged first. Correlations and coefficients have intervals from the jackknife over
+questions; means and shares are clustered by question. People who grade several questions are not
+treated as clusters here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `by` and `questions` mean to every estimator, and the sides of a pair put in one order."""
+"""What `by` and `questions` mean to every estimator, and pairs with their sides in one order."""
 
 from __future__ import annotations
 

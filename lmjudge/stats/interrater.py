@@ -1,4 +1,4 @@
-"""How often judges agree: with one another, beyond chance, and with gold labels."""
+"""Agreement of judges: with each other, beyond chance, and with gold labels."""
 
 from __future__ import annotations
 

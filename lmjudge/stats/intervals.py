@@ -1,15 +1,18 @@
-"""Clusters, and intervals for what is averaged over them.
+"""Clusters, and intervals of averages over them.
 
-Answers to one question resemble each other, so rows are not independent: by default the clusters
-are the questions (a row without a question_id is a cluster of its own), crossed with the voters
-where people are named and vote on several questions. A judge that is a language model is fixed:
-its name is no cluster. Crossed clusters add up, less what both share (Cameron, Gelbach and Miller
-2011); a pair of votes belongs to both its voters (the dyadic-robust variance of Aronow, Samii and
-Assenova 2015). Every estimate here is a ratio of two totals; its variance is that of the
-linearised totals of the clusters, with the small-sample correction CR2, and quantiles are
-Student's with Satterthwaite's degrees of freedom. Shares take
-Wilson's form at the effective sample size (Korn and Graubard 1998; Dean and Pagano 2015), so that
-they stay in [0, 1] and have a width where all rows agree.
+Answers to one question resemble each other, so rows are not independent. By default the clusters
+are the questions, crossed with the voters where people are named and vote on several questions. A
+row without a question_id is its own cluster. A judge that is a language model is fixed, so its name
+is no cluster.
+
+- Variances of crossed clusters add up, less that of both together (Cameron, Gelbach and Miller
+  2011). A pair of votes belongs to both its voters: the dyadic-robust variance of Aronow, Samii and
+  Assenova 2015.
+- Every estimate here is a ratio of two totals. Its variance is that of the clusters' linearised
+  totals, with the small-sample correction CR2 and Student's quantiles with Satterthwaite's degrees
+  of freedom.
+- Shares have Wilson intervals at the effective sample size (Korn and Graubard 1998; Dean and Pagano
+  2015). They stay in [0, 1] and have a width even if all rows agree.
 """
 
 from __future__ import annotations

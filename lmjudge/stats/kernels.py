@@ -1,7 +1,7 @@
-"""Loops that only a compiler makes fast; imported where numba is, and never needed.
+"""Loops that numba compiles. They are used if numba is installed, and never needed.
 
-Each does what a function beside its caller does in numpy or plain Python: the same numbers, slower.
-Compiled code is kept in numba's cache, beside this file or in the user's cache folder.
+Each has a twin in numpy or plain Python beside its caller, which gives the same numbers more
+slowly. Compiled code is kept in numba's cache, beside this file or in the user's cache folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Judges that give a probability: is it calibrated, how good is it, and where does it suffice?
+"""Judges that give probabilities: calibration, scores of forecasts, and where they suffice.
 
 A game has the probability that its model_a is better, in `preference` (see `weigh`) or
-`probability`; a score has that of a pass, in `probability`. Games of both orders are put in one
-order of the sides and averaged. What people said is their mean: 1, 1/2 for a tie, 0.
+`probability`; a score has the probability of a pass, in `probability`. Games of both orders are put
+in one order of the sides and averaged. People's verdict is their mean: 1, 1/2 for a tie, 0.
 """
 
 from __future__ import annotations

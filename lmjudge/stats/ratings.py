@@ -1,4 +1,4 @@
-"""Bradley-Terry and Elo ratings, and the shape that all ratings share."""
+"""Bradley-Terry and Elo ratings, and the columns that all ratings share."""
 
 from __future__ import annotations
 

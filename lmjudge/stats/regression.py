@@ -1,4 +1,4 @@
-"""Logistic regression with clustered intervals, and the judges' habits beside the ratings."""
+"""Logistic regression with clustered intervals, and judges' habits estimated beside ratings."""
 
 from __future__ import annotations
 

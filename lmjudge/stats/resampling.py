@@ -1,11 +1,13 @@
-"""Bootstrapped Bradley-Terry strengths, without ever resampling a row.
+"""Bootstrap Bradley-Terry strengths without resampling rows.
 
-A bootstrap over battles draws the counts of the cells (pair and outcome), each Poisson about what
-was seen: the multinomial's law, but that the total varies too. One over clusters draws a Poisson(1)
-weight for each cluster, and a row in clusters of two ways weighs the product of both (Owen and
-Eckles 2012: too wide by twice what single rows add, never too narrow). All rounds are then fitted
-at once from the full fit, by Newton's steps with the full fit's information; the few rounds for
-which that does not do are fitted one by one.
+- A bootstrap over battles draws the counts of the cells (pair and outcome), each Poisson with the
+  observed mean. This is the multinomial's law, except that the total varies too.
+- A bootstrap over clusters draws a Poisson(1) weight for each cluster. A row in two ways of
+  clustering has the product of both weights (Owen and Eckles 2012). Its intervals are too wide by
+  twice the variance of single rows, and never too narrow.
+
+All rounds are fitted at once from the full fit, by Newton steps with its information. The few
+rounds that do not converge so are fitted one by one.
 """
 
 from __future__ import annotations

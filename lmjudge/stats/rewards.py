@@ -1,4 +1,4 @@
-"""Rewards as estimates: how often pairs are ranked rightly, and what else the rewards follow."""
+"""Estimates from rewards: how often they rank pairs correctly, and what else they follow."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Sandwich covariances of strengths: of single battles, or of clusters of them, one way or two.
+"""Sandwich covariances of strengths: by battle, or by clusters in one or two ways.
 
 Clusters are summed as in `intervals`: with the correction C / (C - 1), and Student's quantile with
-C - 1 degrees of freedom. Two ways of clustering add, less that of both together. Without clusters
-each battle is one of its own (White's HC0 but for that correction).
+C - 1 degrees of freedom. Variances of two ways add up, less that of both together. Without clusters
+each battle is its own (White's HC0, except for that correction).
 """
 
 from __future__ import annotations

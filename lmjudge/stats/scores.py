@@ -1,4 +1,4 @@
-"""Single grades and two-score games: means, totals, and what one model has of another's."""
+"""Mean scores, totals of two-score games, and one model's score relative to another's."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Bradley-Terry strengths from counts: whether they exist, and Newton's method to find them.
 
-The model: the log-odds of i over j are strength i minus strength j. With ties as halves a tie is
-half a win for each; with Davidson's ties (JASA 65, 1970) P(i) : P(j) : P(tie) are as s_i : s_j :
-nu sqrt(s_i s_j), and log nu is one more parameter, the last.
+The log-odds of i over j are strength i minus strength j. With ties as halves, a tie is half a win
+for each. With Davidson's ties (JASA 65, 1970), P(i) : P(j) : P(tie) are as s_i : s_j :
+nu sqrt(s_i s_j), and log nu is the last parameter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ratings with the style of the answers held equal: their length, their lists, their headings."""
+"""Ratings at equal style of the answers: length, lists and headings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What instruction data say of themselves: overlap with a reference, lengths, verbs."""
+"""Statistics of instruction data: overlap with a reference, lengths, verbs and objects."""
 
 from __future__ import annotations
 

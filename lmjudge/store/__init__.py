@@ -1,4 +1,4 @@
-"""The content-addressed store: asking, the file, the exchange between stores."""
+"""The content-addressed store: asking through it, its file, and exchange between stores."""
 
 from lmjudge.store.shelf import Added, Counted, Shard, Shelf
 from lmjudge.store.store import Mode, Store

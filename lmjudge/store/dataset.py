@@ -1,7 +1,7 @@
-"""A store as a data set: Parquet shards with a card, which `datasets` loads and `merge` takes.
+"""A store as a data set: Parquet shards with a card, which `datasets` loads and `merge` reads.
 
 A row is a record: key, provider, model, sample, text (the reply's), request and reply (JSON), and
-sha256, which ends the record's line. From these a reader builds the line again, byte for byte.
+sha256, which ends the record's line. A reader can build the same line from these, byte for byte.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""The store's file: read safely, written durably, and claimed by one asker a key.
+"""The store's file: safe reads, durable writes, and one asker per key.
 
 Reading goes through sqlite3 with `mode=ro` and never constructs diskcache, which would rewrite
-settings, wait behind writers and do what a stranger's settings and triggers say. Writing goes
-through diskcache, and only after schema, triggers and settings were found to be exactly those that
-it makes itself. Nothing is ever evicted, and every commit is on the disk before it counts. A row is
-a key and the compressed lines of that key's records, the reply first.
+settings, wait for writers, and obey the settings and triggers of a stranger's file. Writing goes
+through diskcache, after a check that schema, triggers and settings are exactly those that it makes
+itself. Nothing is ever evicted, and every commit is on the disk before it counts. A row is a key
+and the compressed lines of that key's records, the reply first.
 
-A claim says that somebody asks for a key at this moment. It is a byte-range lock on one file, at an
-offset read off the key, so that a killed asker's claims fall free with it; a row or a lock file
-would stay behind. Such locks belong to a process, and closing any descriptor of the file drops them
-all: so each process opens the file once, never closes it, and keeps its own list for its threads.
+A claim says that someone asks for a key now. It is a byte-range lock on one file, at an offset
+computed from the key, so the claims of a killed process are released with it; a row or a lock file
+would stay behind. Such locks belong to a process, and closing any descriptor of the file releases
+them all. So each process opens the file once, never closes it, and keeps a list of claims for its
+threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The records in a folder, their counts, parts of a store, and the error of a miss."""
+"""The records in a folder: lookup, counts, parts of a store, and the error for a miss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of replies, each under the key of its request."""
+"""The store: a reply under the key of each request."""
 
 from __future__ import annotations
 

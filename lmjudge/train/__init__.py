@@ -1,4 +1,4 @@
-"""Reward models, and judges and answerers that are trained: pairs, training, rewards, ranks."""
+"""Train reward models, judges and answerers: pairs, training, rewards and baselines."""
 
 from lmjudge.train.answering import train_answerer
 from lmjudge.train.baselines import (

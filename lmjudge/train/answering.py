@@ -1,4 +1,4 @@
-"""Answerers that are fine-tuned: conversations as tokens, the loss on what the assistant said."""
+"""Fine-tune an answerer: conversations as tokens, with loss on the assistant's tokens only."""
 
 from __future__ import annotations
 

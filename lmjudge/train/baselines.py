@@ -1,4 +1,4 @@
-"""What a trained model has to beat: rewards and votes that need no training, or hardly any."""
+"""Baselines for trained models: rewards and votes that need little or no training."""
 
 from __future__ import annotations
 

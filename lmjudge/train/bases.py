@@ -1,4 +1,4 @@
-"""What a training starts from: a folder or hub id in transformers' format, or a small new model.
+"""The start of a training: a folder or hub id in transformers' format, or a small new model.
 
 Heavy to use: only training calls it.
 """

@@ -1,4 +1,4 @@
-"""One training over transformers' Trainer: resumable, evaluated, saved with its card.
+"""Run one training with transformers' Trainer: resume, evaluate, and save with a card.
 
 Heavy to import: only training imports it.
 """

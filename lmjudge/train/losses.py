@@ -1,7 +1,7 @@
-"""transformers' Trainer as this package needs it: what a batch is, its loss, and evaluation.
+"""transformers' Trainer with our batches, losses and evaluation.
 
-Heavy to import: only training imports it. Every loss is a weighted sum over the sum of the weights,
-both taken over all batches of a step and all processes: how a step is cut up changes nothing.
+Heavy to import: only training imports it. Every loss is a weighted sum divided by the sum of the
+weights, both over all batches of a step and all processes, so the split of a step does not matter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Comparison data: scores and votes as pairs of a better and a worse answer, split by prompt."""
+"""Comparison data: pairs of a better and a worse answer from scores or votes, split by prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewards through the store: of pairs, and of answers (which `rank_samples` then ranks)."""
+"""Compute rewards of pairs and of answers through the store; `rank_samples` ranks the answers."""
 
 from __future__ import annotations
 

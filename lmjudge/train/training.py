@@ -1,4 +1,4 @@
-"""Training: a reward model on pairs, or a judge that is a classifier on votes; resumable."""
+"""Train a reward model on pairs, or a classifier as a judge on votes. Both can resume."""
 
 from __future__ import annotations
 

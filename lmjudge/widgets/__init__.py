@@ -1,4 +1,4 @@
-"""What a person sees and does in a notebook: judgments to browse, blind votes to cast."""
+"""Widgets for notebooks: browse judgments and cast blind votes."""
 
 from lmjudge.widgets.browser import Browser, browse
 from lmjudge.widgets.live import Arena, arena

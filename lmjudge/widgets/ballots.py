@@ -1,4 +1,4 @@
-"""What a vote is cast on, and the file of votes: one line a vote, on the disk before it counts."""
+"""The cases that people vote on, and the file of votes, in which each line is durable."""
 
 from __future__ import annotations
 

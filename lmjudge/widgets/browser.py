@@ -1,4 +1,4 @@
-"""Judgments beside the answers that they are on, with filters: in a cell, or as a page."""
+"""Browse judgments beside their answers, with filters, in a cell or as a page."""
 
 from __future__ import annotations
 

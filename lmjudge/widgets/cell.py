@@ -1,4 +1,4 @@
-"""What a browser or a ballot gives a cell: the widget, or plain text where none can be shown."""
+"""Show a browser or a ballot in a cell: as a widget, or as plain text without anywidget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answer of an audit as one page, or as Markdown: sentences first, what they rest on below."""
+"""The answer of an audit as a page or as Markdown: sentences first, then the tables behind them."""
 
 from __future__ import annotations
 

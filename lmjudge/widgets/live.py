@@ -1,4 +1,4 @@
-"""Two models answer live and anonymously, and you vote blind: an arena of your own models."""
+"""An arena of your own models: two answer live and anonymously, and you vote blind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one widget: it shows a state and tells what was done; all else is decided in Python."""
+"""The one widget. It shows a state and reports actions; Python decides everything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of judgments, a figure and the judgments themselves as one HTML page."""
+"""Tables of judgments, a figure and the judgments as one HTML page."""
 
 from __future__ import annotations
 

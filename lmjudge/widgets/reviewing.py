@@ -1,4 +1,4 @@
-"""What a voter thinks of the judge's judgment, once the vote is cast and differs from it."""
+"""Ask voters about the judge's judgment if it differs from their vote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in a judgment its verdict stands: what, once masked, makes the parser read otherwise."""
+"""Find the verdict in a judgment: the parts that, once masked, change what the parser reads."""
 
 from __future__ import annotations
 

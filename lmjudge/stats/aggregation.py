@@ -34,17 +34,21 @@ def majority(
     rule: Literal["tie", "strict", "half"] = "tie",
     judge: str = "majority",
 ) -> pd.DataFrame:
-    """Return the votes of the majority, as a votes frame: what most voters said on each key.
+    """Return the votes of the majority: a votes frame with what most voters said on each key.
 
-    A key is a question, turn and unordered pair of models; votes without a verdict don't count.
-    `rule` says what becomes of an even split among the most frequent verdicts: "tie" (a plurality;
-    an even split is a tie), "strict" (more than half of the votes, else no verdict, reason
-    `no_majority`) or "half" (one vote for each of the verdicts that share the lead, so that
-    whoever agrees with one of two agrees by half: arXiv 2306.05685, appendix D.3; take
-    `agreement(..., pool="keys")` with it, in which every key weighs the same). A key without any
-    verdict gives no verdict, reason `no_verdict`. Sides are in the order of the models' names. With
-    `by`, columns of the frame or "category" with `questions`, each group has its own majority.
-    Raises FrameError for votes without a question_id.
+    A key is a question, turn and unordered pair of models. Votes without a verdict do not count.
+    `rule` decides an even split among the most frequent verdicts:
+
+    - "tie": the split is a tie.
+    - "strict": a verdict needs more than half of the votes; otherwise there is none, with the
+      reason `no_majority`.
+    - "half": one vote for each verdict that shares the lead, so a judge that agrees with one of two
+      agrees by half (arXiv 2306.05685, appendix D.3). Use `agreement(..., pool="keys")` with it, so
+      that every key weighs the same.
+
+    A key without any verdict has none, with the reason `no_verdict`. Sides are in the order of the
+    models' names. With `by`, columns of the frame or "category" with `questions`, each group has
+    its own majority. Raises FrameError for votes without a question_id.
 
     >>> from lmjudge.frames import frame
     >>> said = frame("votes", [
@@ -89,19 +93,22 @@ def ceiling(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how far a judge could agree with these votes: a row per group of `by` and measure.
+    """Return the agreement that a judge could reach: a row per group of `by` and measure.
 
-    Measures, on keys with two votes or more: "pairs", how often two of the votes agree (pooled,
-    each unordered pair once: the papers' human-human); "left_out", how often a vote agrees with
-    the majority of the others on its key (an even split among those that lead counts in equal
-    parts); "best", how often it agrees with the verdict that most on the key, itself among them,
-    gave, which no judge can exceed on these votes and none will reach on others. With ties="drop"
-    votes for a tie are left out first.
+    The measures use keys with two votes or more. With ties="drop", votes for a tie are left out
+    first.
 
-    Columns: those of `by` (as in `agreement`), measure, agreement, too_few, n (comparisons, or
-    votes), low, high (`cluster` as in `agreement`), no_verdict (votes without a verdict). Raises
-    FrameError for votes without a question_id. Source: arXiv 2306.05685, appendix D.3; leaving out:
-    Dubois et al. 2023 (AlpacaFarm).
+    | measure | how often |
+    |---|---|
+    | pairs | two votes on a key agree, each unordered pair once (the papers' human-human) |
+    | left_out | a vote agrees with the majority of the others; even splits count in parts |
+    | best | a vote agrees with the most frequent verdict, itself included |
+
+    No judge can exceed "best" on these votes, and none will reach it on others. Columns: those of
+    `by` (as in `agreement`), measure, agreement, too_few, n (comparisons, or votes), low, high
+    (`cluster` as in `agreement`), no_verdict (votes without a verdict). Raises FrameError for votes
+    without a question_id. Source: arXiv 2306.05685, appendix D.3; leaving out: Dubois et al. 2023
+    (AlpacaFarm).
 
     >>> from lmjudge.frames import frame
     >>> said = frame("votes", [
@@ -173,10 +180,10 @@ def scores_as_votes(
 ) -> pd.DataFrame:
     """Return votes from single grades: on every pair of models the higher score wins.
 
-    A vote for each pair of models graded on one question, turn and sample by one judge; scores no
-    further apart than `delta` are a tie (FastChat's common.py, TIE_DELTA). Where either score is
-    missing so is the vote, with that score's reason. Sides are in the order of the models' names.
-    Raises FrameError for two scores of one model, question, turn, judge and sample.
+    There is a vote for each pair of models that one judge graded on one question, turn and sample.
+    Scores no further apart than `delta` are a tie (FastChat's common.py, TIE_DELTA). If a score is
+    missing, the vote is missing too, with that score's reason. Sides are in the order of the
+    models' names. Raises FrameError for two scores of one model, question, turn, judge and sample.
 
     >>> from lmjudge.frames import frame
     >>> rows = [{"question_id": 1, "turn": 1, "model": m, "judge": "j", "sample": 0, "score": s,

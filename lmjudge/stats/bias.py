@@ -54,21 +54,25 @@ def position_bias(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return what becomes of pairs judged in both orders: a row per group of `by` and outcome.
+    """Return what happens to pairs judged in both orders: a row per group of `by` and outcome.
 
-    Outcomes: consistent (the same verdict in both orders), biased_first and biased_second (the
-    answer shown first, or second, preferred both times), mixed (a side in one order and a tie in
-    the other), error (a verdict is missing in either order). `rule` says where mixed pairs go:
-    "mixed" keeps them apart, "lean" gives them to the position leant to (what the papers must have
-    done, whose columns sum to n without them), "net" counts them as consistent, for that side.
-    `by` may name any column of the frame (model_a and model_b: the pair, in the order of the
-    names) and "category".
+    | outcome | the two verdicts |
+    |---|---|
+    | consistent | are the same |
+    | biased_first, biased_second | prefer the answer shown first, or second, both times |
+    | mixed | are a side in one order and a tie in the other |
+    | error | are not both there |
 
-    Columns: those of `by`, outcome, pairs, share (of all pairs, errors among them, as in the
-    papers), tie_rate (share of the readable games called a tie), too_few, n (pairs), low, high (of
-    the share, clustered by question, or by `cluster`), no_verdict (pairs in which a verdict is
-    missing: counted in n, as the outcome error). Raises FrameError where a pair was not shown once
-    in each order. Source: arXiv 2306.05685, Table 2.
+    `rule` places mixed pairs: "mixed" keeps them apart, "net" counts them as consistent, and "lean"
+    gives them to the position that they lean to. The papers must have used "lean", because their
+    columns sum to n without mixed pairs. `by` can name any column of the frame ("model_a" and
+    "model_b" are the pair, in the order of the names) and "category".
+
+    Columns: those of `by`, outcome, pairs, share (of all pairs, errors included, as in the papers),
+    tie_rate (share of ties among the readable games), too_few, n (pairs), low, high (of the share,
+    clustered by question or by `cluster`), no_verdict (pairs with a missing verdict; they are in n
+    as errors). Raises FrameError for a pair that was not shown once in each order. Source: arXiv
+    2306.05685, Table 2.
     """
     check_choice("rule", rule, "mixed", "lean", "net")
     pairs, outcomes = in_both_orders(games, rule, own_columns(games, by, questions, PAIR))
@@ -96,12 +100,12 @@ def in_both_orders(
     rule: Literal["mixed", "lean", "net"] = "mixed",
     more: Sequence[str] = (),
 ) -> tuple[pd.DataFrame, dict[str, pd.Series]]:
-    """Return a row per pair of answers shown in both orders, and which of them have each outcome.
+    """Return a row per pair shown in both orders, and a mask of the pairs for each outcome.
 
-    The pairs' columns: those that name a pair (sides in the order of the models' names), `more`, in
-    how many of its two games the answer shown first, shown second, of model_a, of model_b won
-    (first, second, won_a, won_b), in how many there was a tie, and no verdict (tie, missing).
-    Raises FrameError where a pair was not shown once in each order.
+    Columns: those that identify a pair (sides in the order of the models' names), `more`, and
+    counts of the pair's two games: won by the answer shown first or second (first, second), won by
+    model_a or model_b (won_a, won_b), tied (tie), and without a verdict (missing). Raises
+    FrameError for a pair that was not shown once in each order.
     """
     key = [*PAIR, *more]
     shown = by_name(check(games, "games", more)[[*key, "winner"]])
@@ -180,18 +184,24 @@ def repeatability(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how often a judge who was asked the same again said something else.
+    """Return how often a judge that was asked the same again gave another verdict.
 
-    Takes games or scores that hold several rows of a judge under one request; `key` names the
-    column that says which rows are of one request. `by` may name columns of the frame, "category",
-    and "verdict": the verdict that the request's first row holds.
+    The frame has games or scores with several rows of a judge for one request. `key` names the
+    column that identifies the request. `by` can name columns of the frame, "category", and
+    "verdict", which is the verdict of the request's first row.
 
-    Columns: those of `by`, requests, asked_again, different_text and other_verdict (requests asked
-    again whose texts, or whose readable verdicts, are not all the same; different_text is missing
-    where the frame holds no texts), share (other_verdict
-    over n), too_few, n (requests asked again with two readable verdicts or more), low, high
-    (clustered by question), no_verdict (requests asked again without two). Raises FrameError for
-    rows without a key and for a frame that is neither.
+    | column | meaning |
+    |---|---|
+    | requests | requests of the group |
+    | asked_again | those with two rows or more |
+    | different_text | asked again, with texts that differ; missing if the frame has no texts |
+    | other_verdict | asked again, with readable verdicts that differ |
+    | share | other_verdict divided by n |
+    | n | requests asked again with two readable verdicts or more |
+    | no_verdict | requests asked again without two |
+
+    There are also too_few, low and high (clustered by question). Raises FrameError for rows without
+    a key and for a frame that has neither games nor scores.
     """
     verdict = "winner" if "winner" in frame.columns else "score"
     name = "games" if verdict == "winner" else "scores"
@@ -243,15 +253,16 @@ def attack_failures(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how often a padded answer is judged better than the one it was made from.
+    """Return how often a judge prefers a padded answer to the answer that it was made from.
 
-    `padded` names the models whose answers are the padded ones; each meets its original in both
-    orders. A judge fails where it prefers the padded answer in "both" orders, or in "either" (the
-    paper prints counts of 23 and not which of the two it counted). Columns: those of `by`, failed,
-    failed_once (preferred in one order alone), failure_rate, tie_rate (of the readable games),
-    too_few, n (pairs), low, high, no_verdict (pairs in which a verdict is missing; left out).
-    Raises FrameError where not just one side is padded, or a pair was not shown in both orders.
-    Source: arXiv 2306.05685, Table 3 (the repetitive-list attack).
+    `padded` names the models with padded answers. Each meets its original in both orders. A judge
+    fails if it prefers the padded answer in "both" orders, or in "either" (`failed`); the paper
+    prints counts of 23 without saying which it counted.
+
+    Columns: those of `by`, failed, failed_once (preferred in one order only), failure_rate,
+    tie_rate (of the readable games), too_few, n (pairs), low, high, no_verdict (pairs with a
+    missing verdict; left out). Raises FrameError if not exactly one side is padded, or a pair was
+    not shown in both orders. Source: arXiv 2306.05685, Table 3 (the repetitive-list attack).
     """
     check_choice("rule", rule, "both", "either")
     pairs, outcomes = in_both_orders(games, more=own_columns(games, by, questions, PAIR))
@@ -289,19 +300,26 @@ def length_bias(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """By what factor the odds of winning change when an answer is twice as long as the other's.
+    """Return the factor on the odds of winning when an answer is twice as long as the other.
 
-    A logistic regression of the votes on the logarithm of the ratio of words, with a constant for
-    each pair of models, so that quality is held by the pair: 1 means that length moves nothing.
-    With `human` votes their preference on the same key is held as well (keys without any are left
-    out), which takes out what long answers really have over short ones, as far as votes tell it.
-    Pairs of models that one of the two always won say nothing about length, and are left out.
+    It comes from a logistic regression of the votes on the logarithm of the ratio of words, with a
+    constant for each pair of models, which holds their quality equal. A factor of 1 means that
+    length has no effect. With `human` votes, their preference on the same key is held equal too,
+    and keys without one are left out. That removes the advantage that long answers really have, as
+    far as votes show it. Pairs of models that one of them always won are left out, because they say
+    nothing about length.
 
-    Columns: those of `by`, odds, longer_wins (the share of votes with a winner and answers of
-    unequal length that the longer won, with nothing held), tie_rate, too_few (fewer than 20
-    questions), n (votes in the regression), low, high (of the odds; clustered by question, CR2),
-    no_verdict. odds, low and high are missing where the votes don't say. Raises FrameError for
-    votes on answers that are not in `answers`.
+    | column | meaning |
+    |---|---|
+    | odds | the factor |
+    | longer_wins | share of decided votes that the longer answer won, with nothing held equal |
+    | tie_rate | share of ties |
+    | too_few | fewer than 20 questions |
+    | n | votes in the regression |
+    | low, high | interval of the odds, clustered by question (CR2) |
+
+    The columns of `by` come first, no_verdict last. odds, low and high are missing if the votes do
+    not determine them. Raises FrameError for votes on answers that are not in `answers`.
     """
     check_choice("ties", ties, "half", "drop")
     rows = by_name(check(votes, "votes")).reset_index(drop=True)
@@ -359,25 +377,25 @@ def self_preference(
     own: Mapping[str, str] | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how much more often judges let their own answers win than others do, on the same keys.
+    """Return how much more often judges prefer their own answers than others prefer them.
 
-    `own` says which model each judge is (by its name in `votes`); without it a judge `gpt-4/pair`
-    is the model `gpt-4`. A judge's win rate for itself (ties are half a win) is compared with the
-    mean of the other models' judges' ("judges") and with that of the `human` votes ("human"), key
-    by key. With `by`, columns of the frame or "category" with `questions`, each group is compared
-    alone. A judge who merely discerns better, or worse, than the others also differs from them:
-    read it beside `agreement`.
+    A judge's win rate for its own model (ties are half a win) is compared, key by key, with the
+    mean win rate from judges that are other models ("judges") and from the `human` votes ("human").
+    `own` maps each judge's name to its model; without it, a judge `gpt-4/pair` is the model
+    `gpt-4`. With `by`, columns of the frame or "category" with `questions`, each group is compared
+    alone. A judge that is only better or worse at judging also differs from the others, so read
+    this beside `agreement`.
 
-    Judges differ in what they like of any model, their own or not. The interval and p_sign are of
-    these judges on other questions. p_value asks whether the leaning to its own model is more than
-    judges lean to models that are nobody's own among the two: it is missing where no judge judged
-    two models beside its own, and nothing then tells a judge's taste from its self-preference.
+    Judges also differ in how much they like models that are nobody's own. The interval and p_sign
+    are about these judges on other questions. p_value tests whether a judge leans to its own model
+    more than judges lean to such other models. It is missing if no judge judged two models beside
+    its own, because then nothing separates taste from self-preference.
 
     Columns: those of `by`, judge, model, against, own (win rate), other, difference, tie_rate (the
     judge's), other_tie_rate, too_few, n (keys that both voted on), low, high (of the difference,
-    clustered by question), p_value, p_sign, p_holm, no_verdict (keys on which either has no
-    verdict). Raises FrameError for votes without a question_id, and where no judge's own model was
-    voted on. Source: arXiv 2306.05685, section 3.3 and Figure 3.
+    clustered by question), p_value, p_sign, p_holm, no_verdict (keys without a verdict of either).
+    Raises FrameError for votes without a question_id, and if no judge's own model was voted on.
+    Source: arXiv 2306.05685, section 3.3 and Figure 3.
     """
     rows = by_name(on_questions(check(votes, "votes")))
     taking = set(rows["model_a"]) | set(rows["model_b"])
@@ -440,16 +458,17 @@ def name_bias(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return what changes when the assistants get other names: a row per judge model and outcome.
+    """Return what changes if the assistants get other names: a row per judge model and outcome.
 
-    `games` and `renamed` are the same pairs judged in both orders under two prompts that differ in
-    the assistants' names; judges are matched by their model (`model/prompt`).
-    Outcomes are those of `position_bias`; `by` and `questions` as in `self_preference`. Columns:
-    those of `by`, judge, outcome, share, share_renamed, difference
-    (renamed less default), tie_rate, tie_rate_renamed (of the readable games), too_few, n (pairs in
-    both), low, high (of the difference, clustered by question), p_value, p_sign, p_holm, no_verdict
-    (pairs with a verdict missing under either prompt: counted in n, as the outcome error). Source:
-    arXiv 2306.05685, Table 2 ("default" and "rename").
+    `games` and `renamed` have the same pairs, judged in both orders under two prompts with
+    different names for the assistants. Judges are matched by their model (`model/prompt`). Outcomes
+    are those of `position_bias`; `by` and `questions` are as in `self_preference`.
+
+    Columns: those of `by`, judge, outcome, share, share_renamed, difference (renamed less default),
+    tie_rate, tie_rate_renamed (of the readable games), too_few, n (pairs in both), low, high (of
+    the difference, clustered by question), p_value, p_sign, p_holm, no_verdict (pairs with a
+    missing verdict under either prompt; they are in n as errors). Source: arXiv 2306.05685, Table 2
+    ("default" and "rename").
     """
     sides = []
     for shown in same_ids(check(games, "games"), check(renamed, "games")):

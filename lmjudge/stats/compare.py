@@ -63,13 +63,15 @@ def compare_models(
 ) -> pd.DataFrame:
     """Return the difference in mean score of every two models, or of each and the baseline.
 
-    Compared are scores on one question and turn by one judge (and sample). Columns: those of `by`,
-    model_a, model_b, score_a, score_b, difference (a - b), better_a, better_b (questions on which
-    one has the higher sum), too_few, n (comparisons), low, high (of the difference), p_value,
-    p_sign, p_holm, no_verdict (comparisons in which a score is missing); with a `margin`, declared
-    before you look, also p_equivalent: small where the two surely differ by less (two one-sided
-    tests, Schuirmann 1987). Raises FrameError for two
-    scores on one question, turn and sample by one judge, and for a baseline that has none.
+    Scores are compared if one judge gave them on one question and turn (and sample). With a
+    `margin` that you chose before looking at the data, p_equivalent is small if the two differ by
+    less than it (two one-sided tests, Schuirmann 1987).
+
+    Columns: those of `by`, model_a, model_b, score_a, score_b, difference (a - b), better_a,
+    better_b (questions on which one has the higher sum), too_few, n (comparisons), low, high (of
+    the difference), p_value, p_sign, p_holm, no_verdict (comparisons with a missing score), and
+    with a `margin` p_equivalent. Raises FrameError for two scores on one question, turn and sample
+    by one judge, and for a baseline without scores.
 
     >>> from lmjudge.frames import frame
     >>> rows = [{"question_id": q, "turn": 1, "model": m, "judge": "j", "sample": 0, "score": s,
@@ -100,14 +102,16 @@ def compare_judges(
     margin: float | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the difference in agreement with `others` (the humans) of every two judges in `votes`.
+    """Return the difference of every two judges in their agreement with `others` (the humans).
 
     A judge's agreement on a key (question, turn, pair of models) is the share of the others' votes
-    that agree with it, and every key on which both judges gave a verdict weighs the same; `ties` is
-    as in `agreement`. Columns: those of `by`, judge_a, judge_b, agreement_a, agreement_b,
-    difference (a - b), better_a, better_b (questions), too_few, n (keys), low, high (of the
-    difference), p_value, p_sign, p_holm, no_verdict (keys on which both were asked and one has no
-    verdict that could be compared); with a `margin` also p_equivalent, as in `compare_models`.
+    that agree with it. Every key with a verdict of both judges weighs the same; `ties` is as in
+    `agreement`.
+
+    Columns: those of `by`, judge_a, judge_b, agreement_a, agreement_b, difference (a - b),
+    better_a, better_b (questions), too_few, n (keys), low, high (of the difference), p_value,
+    p_sign, p_holm, no_verdict (keys that both were asked about and one has no comparable verdict
+    on), and with a `margin` p_equivalent, as in `compare_models`.
     """
     check_choice("ties", ties, "keep", "drop")
     names = clusters_of_pairs([others], cluster)
@@ -138,10 +142,10 @@ def paired(
 ) -> pd.DataFrame:
     """Return the mean of the column `difference` in each group, its interval, and p values.
 
-    Where rows have a `weight`, several of them are one comparison: their weights sum to 1, their
-    differences to its difference. `names` are the clusters.
+    Several rows with a `weight` are one comparison: their weights sum to 1, their differences to
+    its difference. `names` are the clusters.
 
-    Columns: `columns`, difference, better_a, better_b (questions whose sum is above, or below, 0),
+    Columns: `columns`, difference, better_a, better_b (questions with a sum above, or below, 0),
     too_few, n, low, high, p_value (Student's, clustered by question), p_sign (exact), p_holm,
     no_verdict.
     """
@@ -239,19 +243,25 @@ def flips(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how often the second version says otherwise than the first: a row per group of `by`.
+    """Return how often a judge's second version disagrees with its first, by group.
 
-    Both are games, or both votes, of one judge in two versions (another model behind the name,
-    another prompt, the same asked a month later); items are matched by question, turn, models and,
-    in games, order and sample, whatever the judges' names. `by` may name any column of the first
-    version, "category", and "before", the verdict that it gave.
+    Both frames are games, or both votes, of one judge in two versions: another model behind the
+    name, another prompt, or the same judge a month later. Items are matched by question, turn,
+    models and, in games, order and sample, whatever the judges' names. `by` can name any column of
+    the first version, "category", and "before", its verdict.
 
-    Columns: those of `by`, flipped (items with two readable verdicts that differ), reversed (those
-    of them that went from one side to the other), share (flipped over n), too_few, n (items that
-    both could read), low, high (clustered by question), lost, found (verdicts that only the first,
-    or only the second, could read), no_verdict (items that either could not read). How often one
-    version differs from itself is `repeatability`: what is beyond that is drift. Raises FrameError
-    for several judges in one frame, items that stand twice, and frames without a common item.
+    | column | meaning |
+    |---|---|
+    | flipped | items with two readable verdicts that differ |
+    | reversed | those that went from one side to the other |
+    | share | flipped divided by n |
+    | n | items that both versions could read |
+    | lost, found | verdicts that only the first, or only the second, could read |
+    | no_verdict | items that either could not read |
+
+    There are also too_few, low and high (clustered by question). `repeatability` says how often a
+    version differs from itself; drift is what exceeds that. Raises FrameError for several judges in
+    one frame, repeated items, and frames without a common item.
     """
     rows, columns = grouped(_matched(before, after, by, questions), by, questions)
     read = rows["before"].notna() & rows["after"].notna()
@@ -291,12 +301,12 @@ def drift(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return what the flips do to each model's win rate and to the rate of ties, item by item.
+    """Return how flips change each model's win rate and the rate of ties, item by item.
 
-    A flip moves a number only where more go one way than the other. Columns: those of `by`,
-    measure ("ties", "first shown" in games, and "win rate of <model>", ties half), before, after,
+    Flips change a number only if more go one way than the other. Columns: those of `by`, measure
+    ("ties", "first shown" in games, and "win rate of <model>", ties half), before, after,
     difference (after less before, over items that both could read), better_a, better_b (questions
-    on which it rose, or fell), too_few, n, low, high, p_value, p_sign (exact; McNemar's test where
+    on which it rose, or fell), too_few, n, low, high, p_value, p_sign (exact; McNemar's test if
     each question has one item), p_holm, no_verdict. Arguments and errors as in `flips`.
     """
     rows, columns = grouped(_matched(before, after, by, questions), by, questions)

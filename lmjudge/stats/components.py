@@ -27,22 +27,28 @@ _NESTED = SOURCES[:5]
 
 
 def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> pd.DataFrame:
-    """Return the variance of what a game is worth (win 1, tie 1/2, loss 0), by where it comes from.
+    """Return the variance of a game's worth (win 1, tie 1/2, loss 0), by its source.
 
-    Sources, from the innermost: draw (the same request again), order (which answer stands first),
-    judge, answers (other samples of both models' answers), question. What never varies here (one
-    draw, one order, one judge, one sample) can't be told apart from the next source, which then
-    holds it: its variance is missing. The mean of each judge, order and pair of models is taken
-    off first. How far judges differ in it is the source leaning: what they like of a model, which
-    no number of questions takes out; it is missing with one judge, and has no interval. A judge's
-    lean to a place is no noise, nor is it skill: `order_flips` says in
-    which share of the pairs judged in both orders the verdict changed with it. `draws` says how
-    many draws of the judge stand for each sample of the answers (the `samples=` of `judge_pairs`).
+    | source | what varies |
+    |---|---|
+    | draw | the same request, asked again |
+    | order | which answer is shown first |
+    | judge | the judge |
+    | answers | other samples of both models' answers |
+    | question | the question |
+    | leaning | how much judges differ in their mean for a pair of models |
 
-    Columns: source, variance, share (of those that are known), n (pairs of games it rests on; of
-    leaning, pairs of judges), low, high (delete-one-question jackknife), no_verdict (games; left
-    out), order_flips (the same in every row; missing where no pair was judged in both orders).
-    Raises FrameError for games on fewer than three questions.
+    A source that never varies here (one draw, one order, one judge, one sample) has a missing
+    variance; the next source contains it. The mean of each judge, order and pair of models is
+    subtracted first. More questions do not reduce leaning; it is missing with one judge and has no
+    interval. `draws` says how many draws of the judge each sample of the answers has (the
+    `samples=` of `judge_pairs`).
+
+    Columns: source, variance, share (of the known variances), n (pairs of games, or of judges for
+    leaning), low, high (delete-one-question jackknife), no_verdict (games; left out), order_flips
+    (the share of pairs judged in both orders whose verdict changed; the same in every row, and
+    missing without such pairs). A judge's lean to a position is neither noise nor skill. Raises
+    FrameError for games on fewer than three questions.
     """
     if draws < 1:
         raise ValueError(f"draws is {draws!r}; expected how often each was asked, 1 or more")
@@ -201,25 +207,30 @@ def power(
     chance: float = 0.8,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the smallest gap that each design can see, and its cost: a row a combination.
+    """Return the smallest gap that each design can detect, and its cost: a row per combination.
 
-    `variances` is what `components` found. A win rate over n questions has the variance
-    (question + (answers + (judge + (order + draw / draws) / orders) / judges) / answers) / n, each
-    part being the variance that its source adds, and beside it leaning / judges, which questions do
-    not take out (0 where `variances` has none, as of one judge: then it says nothing of others);
-    one order also lets the judge's lean to a place
-    into every win rate, which no number of questions takes out. `smallest_gap` is how far from one
-    half the win rate of one model against another must be to be told from it with the `chance`
-    given (a test at 1 - `level`, both sides). error, smallest_gap and information are missing where
-    no verdict varied, and where `order_flips` is three quarters or more: such a judge follows the
-    order in at least half of its verdicts, and its small variance is no power. `per_call` are the
-    dollars of one call of a judge, `per_answer` of generating one answer (two a question and
-    sample).
+    `variances` is the result of `components`. Gaps are tested at 1 - `level`, two-sided. The
+    variance of a win rate over n questions is
 
-    Columns: questions, answers, judges, orders, draws, error (of the win rate), smallest_gap,
-    calls, dollars (missing where `per_call` is), information (how much a dollar buys, 1 / error**2
-    a dollar, or a call where the price is unknown, the best design being 1). Sorted as given.
-    Raises ValueError for a design that is none. Source: Cochran 1977, sections 10.6 and 11.9.
+        (question + (answers + (judge + (order + draw / draws) / orders) / judges) / answers) / n
+
+    plus leaning / judges, which more questions do not reduce. Without a leaning in `variances` (one
+    judge) it is 0, and the result says nothing about other judges. With one order, the judge's lean
+    to a position is in every win rate too, and more questions do not remove it.
+
+    | column | unit | meaning |
+    |---|---|---|
+    | questions, answers, judges, orders, draws | counts | the design |
+    | error | share | standard error of the win rate |
+    | smallest_gap | share | distance from one half, found with probability `chance` |
+    | calls | count | calls of judges |
+    | dollars | $ | `per_call` for calls and `per_answer` for answers (two a question and sample) |
+    | information | ratio | 1 / error**2 per dollar, or per call; the best design has 1 |
+
+    error, smallest_gap and information are missing if no verdict varied, or if `order_flips` is
+    three quarters or more: such a judge follows the order in at least half of its verdicts, and its
+    small variance is no power. Rows are in the order given. Raises ValueError for an impossible
+    design. Source: Cochran 1977, sections 10.6 and 11.9.
 
     >>> found = pd.DataFrame({"source": ["draw", "order", "judge", "answers", "question"],
     ...                       "variance": [0.04, np.nan, np.nan, np.nan, 0.12]})
@@ -257,17 +268,16 @@ def labels_needed(
 ) -> pd.DataFrame:
     """Return how many more human labels would tell each two judges (or models) apart.
 
-    `compared` is what `compare_judges` or `compare_models` found, at its `level`. The number is
-    that with which an interval leaves 0 out with the `chance` given, on average over how large the
-    true difference may be (assurance; O'Hagan, Stevens and Campbell 2005). That is normal about
-    the difference seen, shrunk by the factor d**2 / (d**2 + error**2), for what stands out in a
-    pilot is on average too large; a number for the difference seen alone would be too small.
-    `at_best` is the number
-    if the difference is the end of its interval that is farthest from 0.
+    `compared` is the result of `compare_judges` or `compare_models`, at its `level`. With the
+    number needed, an interval excludes 0 with probability `chance`, on average over the possible
+    true differences (assurance; O'Hagan, Stevens and Campbell 2005). These are normal about the
+    measured difference, shrunk by the factor d**2 / (d**2 + error**2), because differences that
+    stand out in a pilot are too large on average.
 
-    Columns: those that name the two and all before difference; difference, n, low, high, needed
-    (labels in all), more (beyond the n there are; 0 where they suffice), at_best (in all). Numbers
-    are missing where there is no interval or no difference (less than 1e-9).
+    Columns: those before difference in `compared`; difference, n, low, high, needed (labels in
+    all), more (beyond n; 0 if they suffice), at_best (needed if the true difference is the end of
+    its interval farthest from 0). Numbers are missing without an interval or a difference (below
+    1e-9).
 
     >>> seen = pd.DataFrame({"judge_a": ["x"], "judge_b": ["y"], "difference": [0.08], "n": [100],
     ...                      "low": [0.02], "high": [0.14]})

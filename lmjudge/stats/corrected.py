@@ -85,10 +85,10 @@ class Cast:
 def tuned(
     human: np.ndarray, judge: np.ndarray, cluster: np.ndarray, cast: Cast | None = None
 ) -> Corrected:
-    """Return the mean of `human` over all keys, from its labels on some (missing elsewhere).
+    """Return the mean of `human` over all keys, estimated from its labels on some.
 
-    `judge` is the judge's label of every key; where it is missing it says nothing, and pulls
-    neither way. Missing with fewer than three labelled clusters.
+    `human` is missing elsewhere. `judge` is the judge's label of every key. Where it is missing,
+    the key has the judge's mean. The estimate is missing with fewer than three labelled clusters.
 
     >>> judge = np.array([1, 0, 1, 0, 1, 1, 1, 0.0])
     >>> made = tuned(np.where(np.arange(8) < 4, judge, np.nan), judge, np.arange(8))
@@ -141,21 +141,29 @@ def corrected_win_rates(
     cluster: Cluster = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's win rate with the humans, by way of each judge: a row a judge and model.
+    """Return each model's win rate with the humans, corrected by each judge's votes.
 
     `votes` are the judges' (`resolve`), `human` the humans' on some of the same keys (question,
-    turn, pair of models). A tie is half a win; every key weighs the same, whoever voted on it how
-    often; a key that only humans voted on is left out. With a `baseline`, against it alone.
-    `cluster` is "question_id", or that and "judge", the humans who voted: the default where five or
-    more are named and vote on several questions.
+    turn, pair of models). A tie is half a win. Every key weighs the same, however many people voted
+    on it; a key that only humans voted on is left out. With a `baseline`, only its games count.
+    `cluster` is "question_id", or that and "judge" (the humans), the default if five or more are
+    named and vote on several questions.
 
-    Columns: judge, model, judge_rate (the judge's votes taken as they are), human_rate (the humans'
-    votes alone), human_low, human_high, win_rate (corrected), weight (of the judge), n_human (keys
-    with human votes), effective (how many such keys the humans alone would have needed for this
-    interval), per_vote (how many human keys one key of the judge's alone is worth), too_few (fewer
-    than 20 labelled questions, or ten effective keys on the rarer side), n (keys), low, high (of
-    win_rate), no_verdict (keys without the judge's verdict: they pull neither way). Raises
-    FrameError where both share no key. Source: arXiv 2311.01453.
+    | column | unit | meaning |
+    |---|---|---|
+    | judge_rate | share | win rate by the judge's votes alone |
+    | human_rate, human_low, human_high | share | by the humans' votes alone |
+    | win_rate, low, high | share | corrected |
+    | weight | | weight of the judge |
+    | n_human | keys | with human votes |
+    | effective | keys | that the humans alone would have needed for this interval |
+    | per_vote | keys | of the humans that one key of the judge is worth |
+    | n | keys | all |
+    | no_verdict | keys | without the judge's verdict; they count as its mean |
+
+    judge and model come first. too_few is True with fewer than 20 labelled questions, or ten
+    effective keys on the rarer side. Raises FrameError if both share no key. Source: arXiv
+    2311.01453.
     """
     rows = _per_model(votes, human, baseline)
     cast = voters_of(human, KEY, cluster)
@@ -169,13 +177,13 @@ def corrected_scores(
     cluster: Cluster = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's mean score with people, by way of each judge: a row a judge and model.
+    """Return each model's mean score with people, corrected by each judge's scores.
 
-    Both are scores frames; a key is a question, turn and model, on which several scores of one
-    judge (or of humans) are averaged. Columns and errors as in `corrected_win_rates`, with
-    judge_score, human_score and score for its rates; scores do not say who is a person, so humans
-    are clusters only where `cluster` names "judge" too. The scales need not be the same: a judge
-    who is a point too kind is corrected by that point. Source: arXiv 2311.01453.
+    Both are scores frames. A key is a question, turn and model; several scores on a key by one
+    judge, or by humans, are averaged. Columns and errors are as in `corrected_win_rates`, with
+    judge_score, human_score and score for its rates. Scores do not say who is a person, so humans
+    are clusters only if `cluster` names "judge" too. The scales can differ: a judge who is a point
+    too kind is corrected by that point. Source: arXiv 2311.01453.
     """
     key = ["question_id", "turn", "model"]
     scores, human = same_ids(on_questions(check(scores, "scores")), check(human, "scores"))
@@ -362,21 +370,20 @@ def corrected_ratings(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's rating with the humans, by way of each judge: best first within a judge.
+    """Return each model's rating with the humans, corrected by each judge, best first.
 
-    What `corrected_win_rates` does to a mean is done here to the score equations of the
-    Bradley-Terry fit: their human part over the labelled keys, less weight times the judge's there,
-    plus weight times the judge's over all keys; the weight, between 0 and 1, makes the ratings'
-    variances together least. Ratings are on the scale of Elo, their mean is `initial`.
+    The correction of `corrected_win_rates` is applied to the score equations of the Bradley-Terry
+    fit: their human part over the labelled keys, less weight times the judge's part there, plus
+    weight times the judge's part over all keys. The weight, between 0 and 1, minimises the sum of
+    the ratings' variances. Ratings are on the scale of Elo, and their mean is `initial`.
 
     Columns: judge, model, judge_rating (the judge's votes alone, all keys), human_rating (the
-    humans' alone), rating (corrected), weight, n_human (keys with human votes), effective (how many
-    such keys the humans alone would have needed), too_few (fewer than 20 labelled questions), n
-    (keys), low, high (of rating; `cluster` as in
-    `corrected_win_rates`), no_verdict (keys without the judge's
-    verdict: they pull neither way). Ratings are missing where the labels don't give one: a model
-    that only won or lost, or was not labelled. Raises FrameError where both share no key. Source:
-    Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453), section 6, for generalised linear models.
+    humans' alone), rating (corrected), weight, n_human (keys with human votes), effective (keys
+    that the humans alone would have needed), too_few (fewer than 20 labelled questions), n (keys),
+    low, high (of rating; `cluster` as in `corrected_win_rates`), no_verdict (keys without the
+    judge's verdict). Ratings are missing if the labels do not determine them: a model that only won
+    or only lost, or was not labelled. Raises FrameError if both share no key. Source: Angelopoulos,
+    Duchi and Zrnic 2023 (arXiv 2311.01453), section 6, for generalised linear models.
     """
     unit = scale / np.log(10)
     tables = []

@@ -18,6 +18,7 @@ from lmjudge.audit.findings import (
     Choice,
     Finding,
     certainty,
+    check_judges,
     mostly_silent,
     paired,
     percent,
@@ -82,9 +83,9 @@ def rank_judges(
     and that every judge judged; it is left out where there is none. Raises FrameError where
     judges and people share no key, showing ids of both, and where `votes` are all of judges.
     """
-    votes = of_people(votes)
-    people = by_name(check(votes, "votes"))
-    judged = by_name(judgments).groupby(KEY, dropna=False)["judge"].nunique()
+    votes, _ = _decided(check(of_people(votes), "votes"))
+    people = by_name(votes)
+    judged = by_name(check_judges(judgments)).groupby(KEY, dropna=False)["judge"].nunique()
     common = judged[judged == judgments["judge"].nunique()].index
     among = people[pd.MultiIndex.from_frame(people[KEY]).isin(common) & people["winner"].notna()]
     several = among[among.duplicated(KEY, keep=False)]
@@ -141,7 +142,7 @@ def choose_judge(
     difference includes 0 cannot be told apart. Raises FrameError where judges and people share no
     key, and for scores that meet votes.
     """
-    _check_names(judgments, prices)
+    _check_names(check_judges(judgments), prices)
     graded = "model_a" not in judgments.columns
     if graded != ("model_a" not in votes.columns):
         kinds = ["scores" if of_scores else "pairs" for of_scores in (graded, not graded)]
@@ -171,7 +172,7 @@ def _by_votes(
     prices: Mapping[str, float] | None,
     level: float,
 ) -> Choice:
-    votes = of_people(votes)
+    votes, notes = _decided(of_people(votes))
     ranking = rank_judges(judgments, votes, level=level)
     judges = ranking[ranking["judge"] != "people"].reset_index(drop=True)
     cast = _cast(judgments)
@@ -194,7 +195,7 @@ def _by_votes(
     if answers is not None:
         tables["length"] = _length(cast, votes, answers, level)
     pairs, voted = by_name(judgments), by_name(votes)
-    notes = [
+    notes += [
         *unmatched(voted, pairs, KEY, "votes have no judgment of the same two answers"),
         *unmatched(pairs, voted, KEY, "judgments have no vote on the same two answers"),
     ]
@@ -277,6 +278,19 @@ def of_people(votes: pd.DataFrame) -> pd.DataFrame:
             f"all {len(votes):,} votes are of the group llm; give the votes of people", rows=votes
         )
     return people
+
+
+def _decided(votes: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
+    """Return people's votes with a verdict, and the note on the others: a judge is no cause."""
+    blank = votes["winner"].isna()
+    if not blank.any():
+        return votes, []
+    if blank.all():
+        raise FrameError(
+            f"none of the {len(votes):,} votes has a verdict; check the column winner", rows=votes
+        )
+    text = f"{blank.sum():,} of {len(votes):,} votes have no verdict, so they are left out."
+    return votes[~blank], [Finding(text, "ranking")]
 
 
 def both_orders(part: pd.DataFrame) -> bool:

@@ -120,6 +120,26 @@ def unmatched(rows: pd.DataFrame, others: pd.DataFrame, key: list[str], text: st
     ]
 
 
+def check_judges(judgments: pd.DataFrame) -> pd.DataFrame:
+    """Return the judgments as they are; FrameError for none, and for rows that name no judge."""
+    if "judge" not in judgments.columns:
+        raise FrameError(
+            f"the judgments have no column judge (found {', '.join(map(str, judgments.columns))});"
+            " read files with `load_judgments`, or add it",
+            columns=["judge"],
+        )
+    unnamed = judgments["judge"].isna()
+    if unnamed.any():
+        raise FrameError(
+            f"{unnamed.sum():,} of {len(judgments):,} judgments name no judge; fill in the column"
+            " judge, or map another column to it (--column judge=...)",
+            rows=judgments[unnamed],
+        )
+    if judgments.empty:
+        raise FrameError("there are no judgments; check the file and its filters", rows=judgments)
+    return judgments
+
+
 def mostly_silent(ranking: pd.DataFrame | pd.Series) -> Any:
     """Return whether a judge gave no verdict or grade on most items: for each row, or for one."""
     return ranking["no_verdict"] > ranking["n"]

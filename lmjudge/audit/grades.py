@@ -11,6 +11,7 @@ from lmjudge.audit.findings import (
     Choice,
     Finding,
     certainty,
+    check_judges,
     mostly_silent,
     percent,
     recommendation,
@@ -53,7 +54,7 @@ def rank_graders(scores: pd.DataFrame, human: pd.DataFrame, *, level: float = 0.
     graded one answer; it is left out where there are none. Raises FrameError where both share no
     answer.
     """
-    table = score_agreement(scores, human, level=level)
+    table = score_agreement(check_judges(scores), human, level=level)
     people = score_agreement(human, level=level)
     distinct = scores.groupby("judge")["score"].nunique()
     rows = []

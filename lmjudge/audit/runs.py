@@ -9,7 +9,7 @@ import pandas as pd
 
 from lmjudge.audit.calls import about_models, as_votes, call_costs, versions
 from lmjudge.audit.choice import both_orders, of_people, on_keys
-from lmjudge.audit.findings import Choice, Finding, percent
+from lmjudge.audit.findings import Choice, Finding, check_judges, percent
 from lmjudge.errors import FrameError
 from lmjudge.frames import never_meet, same_ids, without_labels
 from lmjudge.judges import reread
@@ -48,7 +48,7 @@ def compare_runs(
             "one run has scores and the other compares pairs; give two runs of one kind",
             columns=list(new.columns),
         )
-    pairs = _by_judge(old, new)
+    pairs = _by_judge(check_judges(old), check_judges(new))
     tables: dict[str, pd.DataFrame] = {}
     if "model_a" in old.columns:
         tables["flips"] = pd.concat(
@@ -120,7 +120,7 @@ def gate(
             columns=list(judgments.columns),
         )
     rows = []
-    for judge, part in judgments.groupby("judge", sort=True):
+    for judge, part in check_judges(judgments).groupby("judge", sort=True):
         if min_agreement is not None and votes is not None:
             rows.append(
                 (judge, "agreement", _agreement(part, of_people(votes), level), min_agreement, 1)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lmjudge.cli.options import read
+from lmjudge.cli.options import check_outputs, check_used, read, tell_of_repeats
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -29,15 +28,20 @@ def audit(parsed: argparse.Namespace) -> int:
     files = [*parsed.files, *parsed.judgments] or ["prd"]
     if parsed.votes is None and files != ["prd"]:
         parsed.wrong("give people's votes or scores on the same items: --votes FILE")
+    if files == ["prd"] and parsed.votes not in (None, "prd"):
+        parsed.wrong("give the judgments that the votes are about: lmjudge audit JUDGMENTS --votes")
     parsed.votes = parsed.votes or "prd"
+    check_outputs(parsed, [*files, parsed.votes, *(parsed.answers or ())], parsed.out)
     judged = _judged(parsed, files)
     people = _people(parsed, judged)
+    answers = read(parsed, load_answers, parsed.answers) if parsed.answers else None
+    check_used(parsed)
     store = _store(parsed)
     choice = choose_judge(
         judged,
         people,
         gold=parsed.gold or people.attrs.get("layout") in _GOLD,
-        answers=load_answers(parsed.answers) if parsed.answers else None,
+        answers=answers,
         prices=dict(parsed.price) or _prices(judged, store),
         store=store,
     )
@@ -50,8 +54,10 @@ def compare(parsed: argparse.Namespace) -> int:
     """Print what a new run changed: flips, agreement with people, drift and cost."""
     from lmjudge.audit import compare_runs
 
+    check_outputs(parsed, [parsed.old, parsed.new, parsed.votes], parsed.out)
     old, new = (_judged(parsed, [run]) for run in (parsed.old, parsed.new))
     votes = _people(parsed, new) if parsed.votes else None
+    check_used(parsed)
     choice = compare_runs(old, new, votes, store=_store(parsed))
     _tell(choice, "flips")
     _write(parsed, choice, "Two runs of a judge")
@@ -72,8 +78,11 @@ def gate(parsed: argparse.Namespace) -> int:
         parsed.wrong("give --min-agreement, --max-position-bias or --max-no-verdict")
     if parsed.min_agreement is not None and parsed.votes is None:
         parsed.wrong("--min-agreement needs people's votes: --votes FILE")
+    check_outputs(parsed, [*parsed.files, parsed.votes], parsed.out)
     judged = _judged(parsed, parsed.files)
-    table = gate(judged, _people(parsed, judged) if parsed.votes else None, **thresholds)
+    votes = _people(parsed, judged) if parsed.votes else None
+    check_used(parsed)
+    table = gate(judged, votes, **thresholds)
     text = markdown_table(table.assign(passed=table["passed"].map({True: "yes", False: "NO"})))
     for line in text.split("\n"):
         say(line)
@@ -93,9 +102,10 @@ def _judged(parsed: argparse.Namespace, files: list[str]) -> pd.DataFrame:
     from lmjudge.data import load_judgments
 
     source = files[0] if len(files) == 1 else files
-    judged = _read(parsed, load_judgments, source)
+    judged = read(parsed, load_judgments, source)
     if "group" in judged and "model_a" in judged:
-        judged = _read(parsed, load_judgments, source, kind="games")
+        judged = read(parsed, load_judgments, source, kind="games")
+    tell_of_repeats(judged)
     return judged
 
 
@@ -105,9 +115,9 @@ def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
     from lmjudge.errors import DataError, FrameError
 
     if "model_a" not in judged:
-        return _read(parsed, load_judgments, parsed.votes, kind="scores")
+        return read(parsed, load_judgments, parsed.votes, kind="scores")
     try:
-        return _read(parsed, load_votes, parsed.votes)
+        return read(parsed, load_votes, parsed.votes)
     except DataError as error:
         columns = getattr(error, "columns", [])
         if "winner" in columns or not {"model", "score"} <= set(columns):
@@ -119,15 +129,11 @@ def _people(parsed: argparse.Namespace, judged: pd.DataFrame) -> pd.DataFrame:
         ) from error
 
 
-def _read(
-    parsed: argparse.Namespace, load: Callable[..., pd.DataFrame], source: Any, **options: Any
-) -> pd.DataFrame:
-    return read(parsed, load, source, labels=dict(parsed.label), **options)
-
-
 def _store(parsed: argparse.Namespace) -> Store | None:
     from lmjudge.store import Store
 
+    if parsed.store and not parsed.store.exists():
+        parsed.wrong(f"there is no store at {parsed.store}")
     return Store(parsed.store) if parsed.store else None
 
 

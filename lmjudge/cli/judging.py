@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmjudge.cli.asking import Run, asked, endpoint_of, exported, planned, provider_of
-from lmjudge.cli.options import baseline_of, opponents, read
+from lmjudge.cli.options import baseline_of, check_outputs, check_used, opponents, read
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -124,9 +124,11 @@ def judge(parsed: argparse.Namespace) -> int:
         parsed.wrong("--pairs goes with --mode single, one judge and no --criteria")
     if unknown := sorted(set(parsed.redo) - set(REASONS)):
         parsed.wrong(f"--redo {unknown[0]}: expected reasons out of {', '.join(REASONS)}")
+    check_outputs(parsed, [parsed.questions, *parsed.answers], parsed.out, parsed.pairs)
     with warnings.catch_warnings(record=True) as left_out:
         warnings.simplefilter("always", AnswersLeftOut)
         frame = _shown(parsed)
+    check_used(parsed)
     for message in dict.fromkeys(str(one.message) for one in left_out):
         say(message)
     judges = _judges(parsed)
@@ -215,7 +217,10 @@ def _questions(parsed: argparse.Namespace) -> pd.DataFrame:
         parsed.wrong(
             f"--recipe {parsed.recipe} writes one set of questions; leave out --samples and --shard"
         )
-    questions = _read(parsed, "load_questions", parsed.questions) if parsed.questions else None
+    questions = None
+    if parsed.questions:
+        questions = _read(parsed, "load_questions", parsed.questions)
+        check_used(parsed)
     if devises:
         questions = kinds(parsed.count or 10, questions)
     return subset(questions, categories=parsed.categories or (), limit=parsed.limit)

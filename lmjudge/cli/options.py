@@ -6,10 +6,12 @@ import argparse
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -591,18 +593,59 @@ def opponents(baseline: str | dict[str, str] | None) -> list[str]:
 def read(
     parsed: argparse.Namespace, load: Callable[..., pd.DataFrame], source: Any, **options: Any
 ) -> pd.DataFrame:
-    """Return a frame of files; of --column, each file takes the columns that it has.
+    """Return a frame of files, of --column and --label with those that the files have.
 
     A command may read files of several kinds: questions and answers, judgments and votes.
     """
     from lmjudge.errors import DataError
 
-    columns = dict(parsed.column)
+    columns, labels = dict(parsed.column), dict(getattr(parsed, "label", ()))
+    if load.__name__ != "load_answers":  # which have no verdicts
+        options["labels"] = labels
     try:
-        return load(source, columns=columns, **options)
+        table = load(source, columns=columns, **options)
     except DataError as error:
         present = getattr(error, "columns", [])
-        part = {ours: theirs for ours, theirs in columns.items() if theirs in present}
-        if not present or len(part) == len(columns):
-            raise
-        return load(source, columns=part, **options)
+        part = {ours: theirs for ours, theirs in parsed.column if theirs in present}
+        if not present or part == columns:
+            if not hasattr(error, "labels"):
+                raise
+            part = columns
+        if hasattr(error, "labels"):
+            labels = options["labels"] = {}
+        try:
+            table = load(source, columns=part, **options)
+        except DataError as again:
+            if not hasattr(again, "labels"):
+                raise error from None
+            labels = options["labels"] = {}
+            table = load(source, columns=part, **options)
+        columns = part
+    parsed.used = getattr(parsed, "used", set()) | set(columns.items()) | set(labels)
+    return table
+
+
+def check_used(parsed: argparse.Namespace) -> None:
+    """Refuse a --column that no file has: a typing error would change results in silence."""
+    used: set[Any] = getattr(parsed, "used", set())
+    for ours, theirs in parsed.column:
+        if (ours, theirs) not in used:
+            parsed.wrong(f"no file has the column {theirs!r} of --column {ours}={theirs}")
+    labels = dict(getattr(parsed, "label", ()))
+    if labels and not set(labels) & used:
+        names = ", ".join(labels)
+        parsed.wrong(f"no row has a verdict that --label names: {names}")
+
+
+def check_outputs(parsed: argparse.Namespace, inputs: Iterable[Any], *outputs: Path | None) -> None:
+    """Refuse to write over a file that the command reads."""
+    files = {Path(name).absolute() for name in inputs if name is not None}
+    for path in outputs:
+        if path is not None and path.absolute() in files:
+            parsed.wrong(f"{path} is a file that this command reads; write to another one")
+
+
+def tell_of_repeats(judged: pd.DataFrame) -> None:
+    """Print how many judgments repeat another, as after a second run. All of them count."""
+    if again := judged.attrs.get("repeats", 0):
+        say(f"{again} of {len(judged)} judgments repeat another, and count too (see `sample`)")

@@ -6,7 +6,14 @@ import argparse
 import warnings
 from typing import TYPE_CHECKING
 
-from lmjudge.cli.options import baseline_of, opponents
+from lmjudge.cli.options import (
+    baseline_of,
+    check_outputs,
+    check_used,
+    opponents,
+    read,
+    tell_of_repeats,
+)
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -15,7 +22,7 @@ if TYPE_CHECKING:
 
 def show(parsed: argparse.Namespace) -> int:
     """Print the tables of judgments, and write them to --out and --html."""
-    from lmjudge.data import load_judgments
+    from lmjudge.data import load_answers, load_judgments, load_questions
     from lmjudge.frames import subset
 
     baseline = baseline_of(parsed)
@@ -24,18 +31,19 @@ def show(parsed: argparse.Namespace) -> int:
         parsed.wrong("--baseline category=model needs --questions, for their categories")
     if (parsed.questions or parsed.answers) and not (parsed.html or by_category):
         parsed.wrong("--questions and --answers need --html PAGE, which shows their texts")
-    judged = load_judgments(
-        parsed.judgments,
-        baseline=baseline if isinstance(baseline, str) else None,
-        columns=dict(parsed.column),
-        labels=dict(parsed.label),
-    )
-    _tell_of_repeats(judged)
+    inputs = [*parsed.judgments, parsed.questions, *(parsed.answers or ())]
+    check_outputs(parsed, inputs, parsed.out, parsed.html)
+    of_one = baseline if isinstance(baseline, str) else None
+    judged = read(parsed, load_judgments, parsed.judgments, baseline=of_one)
+    questions = read(parsed, load_questions, parsed.questions) if parsed.questions else None
+    answers = read(parsed, load_answers, parsed.answers, samples=None) if parsed.answers else None
+    check_used(parsed)
+    tell_of_repeats(judged)
     if parsed.models:
         judged = subset(judged, models=[*parsed.models, *opponents(baseline)])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tables = _tables(parsed, judged, baseline)
+        tables = _tables(parsed, judged, baseline, questions)
     cautions = list(dict.fromkeys(str(warning.message) for warning in caught))
     for at, (title, table) in enumerate(tables.items()):
         if at:
@@ -55,7 +63,25 @@ def show(parsed: argparse.Namespace) -> int:
         write(parsed.out, to_csv([columns, *rows]))
         say(f"written: {parsed.out}")
     if parsed.html:
-        _write_page(parsed, judged, tables, notes, cautions)
+        from lmjudge.report.files import write
+        from lmjudge.widgets.results import results_page
+
+        if "group" in judged and (parsed.questions or parsed.answers):
+            # Votes have no judgments, but what was voted on can be shown beside them.
+            judged = read(parsed, load_judgments, parsed.judgments, kind="games")
+            if parsed.models:
+                judged = subset(judged, models=[*parsed.models, *opponents(baseline)])
+        page = results_page(
+            tables,
+            judged,
+            title=f"Judgments: {', '.join(path.name for path in parsed.judgments)}",
+            notes=notes,
+            warnings=cautions,
+            questions=questions,
+            answers=answers,
+        )
+        write(parsed.html, page.encode())
+        say(f"written: {parsed.html}")
     return 0
 
 
@@ -74,36 +100,6 @@ def _notes(judged: pd.DataFrame, tables: dict[str, pd.DataFrame], rule: str) -> 
             note += f"; two orders that differ: --rule {rule}"
         notes.append(note)
     return notes
-
-
-def _write_page(
-    parsed: argparse.Namespace,
-    judged: pd.DataFrame,
-    tables: dict[str, pd.DataFrame],
-    notes: list[str],
-    cautions: list[str],
-) -> None:
-    from lmjudge.data import load_answers, load_questions
-    from lmjudge.report.files import write
-    from lmjudge.widgets.results import results_page
-
-    page = results_page(
-        tables,
-        judged,
-        title=f"Judgments: {', '.join(path.name for path in parsed.judgments)}",
-        notes=notes,
-        warnings=cautions,
-        questions=load_questions(parsed.questions) if parsed.questions else None,
-        answers=load_answers(parsed.answers, samples=None) if parsed.answers else None,
-    )
-    write(parsed.html, page.encode())
-    say(f"written: {parsed.html}")
-
-
-def _tell_of_repeats(judged: pd.DataFrame) -> None:
-    """Print how many judgments repeat another, as after a second run. All of them count."""
-    if again := judged.attrs.get("repeats", 0):
-        say(f"{again} of {len(judged)} judgments repeat another, and count too (see `sample`)")
 
 
 def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -135,10 +131,12 @@ def _graded(scores: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _tables(
-    parsed: argparse.Namespace, judged: pd.DataFrame, baseline: str | dict[str, str] | None
+    parsed: argparse.Namespace,
+    judged: pd.DataFrame,
+    baseline: str | dict[str, str] | None,
+    questions: pd.DataFrame | None,
 ) -> dict[str, pd.DataFrame]:
     """Return the tables by title: of scores, or of games against each baseline."""
-    from lmjudge.data import load_questions
     from lmjudge.errors import FrameError
     from lmjudge.frames import subset
 
@@ -148,7 +146,7 @@ def _tables(
         return _graded(judged)
     if not isinstance(baseline, dict):
         return _compared(judged, baseline, parsed.rule)
-    tables, questions = {}, load_questions(parsed.questions)
+    tables = {}
     for category, model in baseline.items():
         part = subset(judged, categories=[category], questions=questions)
         (tables[f"{category} against {model}"],) = _compared(part, model, parsed.rule).values()

@@ -68,11 +68,12 @@ def load_judgments(
     where the prompt is here: FastChat's prompts, or the questions, answers and prompts that reviews
     were rendered from. `prompt` names it, and `origin` says how it was had.
 
-    `kind` chooses where a source has both scores and games; kind="games" also reads a table of bare
-    verdicts (question_id, model_a, model_b, judge, winner) as games. `baseline` names the model
-    that older files of Arena-Hard leave out. `orders` are the two columns of a file with both
-    orders in a row: the verdict with model_a shown first, and the one with model_b first. Raises
-    DataMissing for what is not here and BadRow for a malformed row.
+    A file without a column for the judge gives it the file's name. A table of bare verdicts
+    (question_id, model_a, model_b, judge, winner) holds games if a judge saw a pair in both orders,
+    else votes. `kind` chooses, and is needed where a source has both scores and games. `baseline`
+    names the model that older files of Arena-Hard leave out. `orders` are the two columns of a file
+    with both orders in a row: the verdict with model_a shown first, and the one with model_b first.
+    Raises DataMissing for what is not here and BadRow for a malformed row.
     """
     if kind not in (None, "scores", "games", "votes"):
         raise ValueError(f"kind is {kind!r}; expected 'scores', 'games', 'votes' or None")

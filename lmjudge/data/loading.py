@@ -76,6 +76,7 @@ class How:
     errors: Errors = "raise"
     baseline: str | None = None
     samples: int | None = None
+    matched: bool = False
 
     def __post_init__(self) -> None:
         if self.errors not in ("raise", "skip"):
@@ -200,10 +201,31 @@ def read_judged(
 ) -> Loaded:
     """Return the judgments of files of one kind, with the file and line of each."""
     kinds = ("games", "scores", "votes") if kind is None else (kind,)
-    if kind != "games":
-        return _load(source, "judgments", kinds, how)
-    loaded = _load(source, "judgments", ("games", "votes"), how)
-    return _as_games(loaded) if loaded.kind == "votes" else loaded
+    loaded = _load(source, "judgments", (*kinds, "votes") if kind == "games" else kinds, how)
+    _name_judges(loaded)
+    if loaded.kind == "votes" and (kind == "games" or (kind is None and _in_both_orders(loaded))):
+        return _as_games(loaded)
+    return loaded
+
+
+def _name_judges(loaded: Loaded) -> None:
+    """Name a judge by its file where no row of the file names one."""
+    named = {
+        path for (path, _), row in zip(loaded.origins, loaded.rows, strict=True) if row["judge"]
+    }
+    for (path, _), row in zip(loaded.origins, loaded.rows, strict=True):
+        if path not in named and path.suffix and row.get("group") in (None, "llm"):
+            row["judge"] = path.name.split(".")[0]
+
+
+def _in_both_orders(loaded: Loaded) -> bool:
+    """Return whether bare verdicts of judges show a pair in both orders, which makes them games."""
+    shown = {
+        tuple(row.get(name) for name in _SHOWING["games"])
+        for row in loaded.rows
+        if row.get("group") in (None, "llm")
+    }
+    return any((of, turn, b, a, *judge) in shown for of, turn, a, b, *judge in shown)
 
 
 def _as_games(loaded: Loaded) -> Loaded:
@@ -216,7 +238,8 @@ def _as_games(loaded: Loaded) -> Loaded:
         empty = dict.fromkeys(("score_a", "score_b", "text", "key"))
         rows.append(empty | game | {"sample": shown[showing]})
         shown[showing] += 1
-    return replace(loaded, kind="games", rows=rows)
+    repeats = len(rows) - len(shown)
+    return replace(loaded, kind="games", rows=rows, repeats=repeats)
 
 
 def load_votes(
@@ -230,7 +253,8 @@ def load_votes(
 
     A source whose rows ship with lmjudge reads those, `<name>/original` the fetched files.
     `group` is expert, author, crowd or llm where the row, its source or the voter's name (expert_3,
-    arena_user_9) says so. Judgments of both orders become the votes that `resolve` makes of them. A
+    arena_user_9) says so. Judgments with texts become the votes that `resolve` makes of them; a
+    table of bare verdicts is taken row by row, also if it has both orders (see `load_judgments`). A
     tie that stood for something else has the reason `both_bad` or `inconsistent`. Conversations are
     read by `load_questions`, `load_answers` and `load_pairings`, and left out here.
 
@@ -436,6 +460,9 @@ def _load(
 ) -> Loaded:
     """Return the rows of every file in one kind of frame; DataError for files of several kinds."""
     several = list(source) if isinstance(source, (list, tuple)) else [source]
+    paths = Counter(Path(part).absolute() for part in several if isinstance(part, (str, Path)))
+    if twice := [path for path, count in paths.items() if count > 1]:
+        raise DataError(f"{twice[0]} is given twice; give each file once", path=twice[0])
     loaded = Loaded()
     for part in several:
         known: dict[str, str] | None = None
@@ -446,6 +473,13 @@ def _load(
                 known = _answer_ids(part) if known is None else known
                 file.answers = known if _all_known(rows, known) else {}
             _add(loaded, file, rows, kinds, how)
+    if how.labels and loaded.rows and not how.matched:
+        raise DataError(
+            f"no row has one of the labels {', '.join(map(repr, how.labels))}; check `labels`, in a"
+            " shell --label",
+            path=Path(str(several[0])) if isinstance(several[0], (str, Path)) else Path("the data"),
+            labels=list(how.labels),
+        )
     if not loaded.kind:
         raise DataError(f"{source} holds no {' or '.join(kinds)}", path=Path(str(source)))
     _number(loaded)
@@ -561,24 +595,38 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
     needs = {layout: len(layout.needs.split()) for layout in known}
     near = sorted(
         known, key=lambda layout: (len(layout.lacks(names)) / needs[layout], needs[layout])
-    )[:3]
-    lacks = {layout.name: layout.lacks(names) for layout in near}
+    )[:2]
+    plain_ = [layout for layout in known if layout.name == layout.kind]
+    guesses = [_guesses(layout.lacks(names), names) for layout in plain_ or near]
+    guess = min(guesses, key=lambda guess: 2 * [*guess.values()].count("...") - len(guess))
+    lacks = {layout.name: layout.lacks(names) for layout in [*near, *plain_]}
     lacking = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
-    ours = next(iter(lacks.values()))[0].split("|")[0].lstrip("!")
-    theirs = (difflib.get_close_matches(ours, names, 1, 0.3) or names or ["..."])[0]
+    shell = " ".join(f"--column {ours}={theirs}" for ours, theirs in guess.items())
+    found = ", ".join(names[:30]) + (f" and {len(names) - 30:,} more" if len(names) > 30 else "")
     raise DataError(
-        f"{file.path} has the columns {', '.join(names) or '(none)'}, which is no layout of"
+        f"{file.path} has the columns {found or '(none)'}, which is no layout of"
         f" {' or '.join(kinds)} ({lacking}). Say which column is which, for example"
-        f" columns={{{ours!r}: {theirs!r}}}, or in a shell --column {ours}={theirs}",
+        f" columns={guess!r}, or in a shell {shell}",
         path=file.path,
         columns=names,
     )
+
+
+def _guesses(lacking: list[str], names: list[str]) -> dict[str, str]:
+    """Return for each missing column the file's that is called most like it, or "..."."""
+    free, guesses = list(names), dict[str, str]()
+    for needed in lacking:
+        ours = needed.split("|")[0].lstrip("!")
+        guesses[ours] = (difflib.get_close_matches(ours, free, 1, 0.5) or ["..."])[0]
+        free = [name for name in free if name != guesses[ours]]
+    return guesses
 
 
 def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
     """Return the rows of the frame that one row of a file holds, its other columns beside them."""
     if how.labels:
         labels = {str(label): meaning for label, meaning in how.labels.items()}
+        how.matched |= any(str(row[name]) in labels for name in _LABELLED if name in row)
         row |= {name: labels.get(str(row[name]), row[name]) for name in _LABELLED if name in row}
     columns = COLUMNS[layout.kind]
     rows = []

@@ -43,7 +43,7 @@ _OF_A_ROW = 200  # bytes of a row without its values
 
 QUESTIONS = ("question", "prompt", "instruction", "context", "history", "text", "input")
 MODELS = ("model_id", "model", "generator", "model_name", "response_model_name", "model_test")
-_IDS = ("question_id", "uid")
+_IDS = ("question_id", "uid", "prompt_id")
 # Marks of a missing verdict, and those of them that stand for a call that failed.
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-1", "error", "$error$", "garbage"}
 _FAILED = {"error", "$error$"}

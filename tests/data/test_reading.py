@@ -173,7 +173,7 @@ CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
         },
         {"model": "M", "category": "writing", "score": 9.5},
     ),
-    ("scores", "scores", {"model": "m", "score": "3"}, {"score": 3.0, "judge": None}),
+    ("scores", "scores", {"model": "m", "score": "3"}, {"score": 3.0, "judge": "rows"}),
     ("lmjudge", "games", GAME, {"question_id": "1", "winner": "tie", "text": "[[C]]"}),
     (
         *("fastchat", "games", PAIR),

@@ -36,6 +36,18 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 WINNERS = ("model_a", "model_b", "tie")
 # The frames whose rows are verdicts, and the criterion of those that name none.
 VERDICTS = ("games", "votes", "scores")
+# What returns a frame from anybody's rows.
+_LOADERS = {
+    "questions": "load_questions",
+    "answers": "load_answers",
+    "lineup": "line_up",
+    "pairings": "load_pairings",
+    "games": 'load_judgments(..., kind="games")',
+    "votes": "load_votes",
+    "scores": 'load_judgments(..., kind="scores")',
+    "pairs": "load_pairs",
+    "rewards": "reward_pairs",
+}
 OVERALL = "overall"
 _OTHER = {"model_a": "model_b", "model_b": "model_a"}
 
@@ -57,9 +69,12 @@ def check(frame: pd.DataFrame, name: str, by: str | Collection[str] | None = ())
     """
     missing = [column for column in COLUMNS[name] if column not in frame.columns]
     if missing:
+        remedy = f"read files and DataFrames of your own with `{_LOADERS[name]}`"
+        if name == "votes" and {"model_a", "sample", "winner"} <= set(frame.columns):
+            remedy = "turn games into votes with `resolve`"
         raise FrameError(
             f"the {name} frame lacks {', '.join(missing)} (found"
-            f" {', '.join(map(str, frame.columns))}); it needs {', '.join(COLUMNS[name])}",
+            f" {', '.join(map(str, frame.columns))}); {remedy}",
             columns=missing,
         )
     if "winner" in COLUMNS[name]:

@@ -93,3 +93,15 @@ def test_the_site_builds_without_a_warning_and_documents_every_public_name(
     assert "lmjudge store merge" in (site / "cli.html").read_text(encoding="utf-8")
     assert (site / "notebooks/vicuna-scores.html").exists()
     assert (site / "llms.txt").exists()
+
+
+def test_every_function_of_the_decision_page_is_there() -> None:
+    text = (DOCS / "which-estimate.md").read_text(encoding="utf-8")
+    tables = "\n".join(line for line in text.split("\n") if line.startswith("|"))
+    named = set(re.findall(r"`([a-z_.]+)`", tables))
+    assert len(named) > 40
+    for name in named:
+        found: object = lj
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert callable(found), name

@@ -84,14 +84,16 @@ def test_the_published_numbers_stand_beside_those_of_the_kept_tables() -> None:
         assert ours == f"{cell['value']:.0f}{unit}{interval}"
 
 
-def test_a_judge_of_ones_own() -> None:
+def test_a_judge_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     study = lj.simulate(0, per_category=1)
+    lj.save(study.questions, "questions.jsonl")
+    lj.save(study.answers, "model_answer", "fastchat")
     model = study.answers["model"].iloc[0]
     with Loopback(answer=lambda body: "Both are fine.\n[[C]]") as server:
         code = block("OpenAIEndpoint")[0].replace("http://localhost:8000/v1", server.url)
         code = code.replace("my-old-model", model)
-        names = {"lj": lj, "questions": study.questions, "answers": study.answers}
-        shown = last_value(code, names)
+        shown = last_value(code, {"lj": lj})
         assert shown["ties"].tolist() == shown["n"].tolist()  # type: ignore[index]
         assert len(server.calls) == 2 * shown["n"].sum()  # type: ignore[index]
 

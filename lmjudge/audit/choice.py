@@ -265,6 +265,13 @@ def _length(
     """Return the bias to length of each judge, and of people in the row `people`."""
     every = pd.concat([*cast, votes.assign(judge="people")], ignore_index=True)
     known = every[["model_a", "model_b"]].isin(set(answers["model"])).all(axis=1)
+    if not known.any():
+        raise FrameError(
+            f"the answers are of {', '.join(map(str, answers['model'].unique()[:5]))}, the"
+            f" judgments about {', '.join(map(str, every['model_a'].unique()[:5]))}; give the"
+            " answers that were judged",
+            rows=answers,
+        )
     return length_bias(every[known], answers, level=level)
 
 

@@ -55,7 +55,11 @@ notebooks:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `lmjudge ...` and return its exit code: 1 if something failed or differs, 2 for usage."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help()
+        return 2
+    parsed = parser.parse_args(arguments)
     parsed.command = shlex.join(["lmjudge", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         return int(parsed.call(parsed))

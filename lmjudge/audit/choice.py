@@ -202,6 +202,14 @@ def _by_votes(
     if votes["judge"].isna().any():
         text = "Not all votes name a person, so the intervals do not cover how other people vote."
         notes.append(Finding(text, "ranking"))
+    asked_once = judges["flips"].isna()
+    if asked_once.any() and not asked_once.all():
+        text = (
+            f"{', '.join(judges.loc[asked_once, 'judge'])} saw each pair in one order and others in"
+            " both, so do not compare their agreement: in one order, a verdict that follows the"
+            " position is never found out."
+        )
+        notes.append(Finding(text, "ranking"))
     if any(judgments[name].notna().any() for name in NAMES if name in judgments):
         tables["calibration"] = calibration(judgments, votes, level=level)
         tables["brier"] = brier_scores(judgments, votes, level=level)
@@ -309,6 +317,13 @@ def both_orders(part: pd.DataFrame) -> bool:
     both = (pair["size"] == 2) & (pair["sum"] == 1)
     if both.all() or not both.any():
         return bool(both.all())
+    samples = pair.index.get_level_values("sample")
+    if both[samples == samples.min()].all():  # what lacks an order are repeats alone
+        raise FrameError(
+            f"{int((~both).sum())} judgments of {part['judge'].iloc[0]} repeat another in one order"
+            " only; remove the repeats, or judge both orders again",
+            rows=pair[~both].reset_index(),
+        )
     raise FrameError(
         f"{int((~both).sum())} of {len(pair)} pairs of {part['judge'].iloc[0]} were not shown once"
         " in each order; judge the missing orders, or give the judge's single-order games alone",

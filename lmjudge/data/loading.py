@@ -309,6 +309,13 @@ def own_path(source: Any) -> Path | None:
     path = Path(source)
     if path.exists():
         return path
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        raise DataMissing(
+            f"{source} is not read: download the file first, or name a data set of the hub as"
+            " hf://datasets/owner/name",
+            source=source,
+            path=path,
+        )
     if path.suffix or len(path.parts) > 1:
         raise DataMissing(
             f"no such file or folder: {path}; give a path, or the name of a source",
@@ -480,7 +487,7 @@ def _load(
             path=Path(str(several[0])) if isinstance(several[0], (str, Path)) else Path("the data"),
             labels=list(how.labels),
         )
-    if not loaded.kind:
+    if not loaded.kind or (loaded.read and not loaded.rows and not loaded.skipped):
         raise DataError(f"{source} holds no {' or '.join(kinds)}", path=Path(str(source)))
     _number(loaded)
     return loaded

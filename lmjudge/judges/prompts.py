@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 from string import Formatter
@@ -193,9 +194,11 @@ def find_prompts(name: str) -> tuple[Prompt, ...]:
     missing = [prompt for prompt in wanted if prompt not in known]
     if missing:
         families = [family for family in FAMILIES if family.startswith("fastchat:") == fastchat]
+        every = [*families, *known]
+        near = get_close_matches(missing[0], every, 3) or every[:8]
         raise PromptError(
-            f"there is no prompt {missing[0]!r}; there are {', '.join([*families, *known])}"
-            + ("" if fastchat else ", FastChat's as fastchat:<name>, or your own template"),
+            f"there is no prompt {missing[0]!r}; the nearest of {len(every)} are {', '.join(near)}"
+            + ("" if fastchat else ". FastChat's are fastchat:<name>, your own is a template"),
             name=name,
         )
     return tuple(known[name_of] for name_of in wanted)

@@ -11,7 +11,7 @@ import pytest
 import lmjudge as lj
 from lmjudge import audit
 from lmjudge.cli import main
-from lmjudge.errors import DataError, FrameError
+from lmjudge.errors import DataError, DataMissing, FrameError, PromptError
 
 SIDES = [("m", "n"), ("n", "m")]
 
@@ -197,3 +197,32 @@ def test_a_page_of_votes_shows_what_was_voted_on(mine: Path) -> None:
 def test_a_question_is_known_by_its_prompt_id() -> None:
     rows = pd.DataFrame({"prompt_id": ["q00"], "question": ["Why?"]})
     assert lj.load_questions(rows)["question_id"].tolist() == ["q00"]
+
+
+def test_repeats_in_one_order_are_called_repeats(mine: Path) -> None:
+    games = lj.load_judgments("games.csv", columns=COLUMNS)
+    three = games[games["judge"] == "good"].iloc[[0, 2, 4]].assign(sample=1)
+    with pytest.raises(FrameError, match="3 judgments of good repeat another in one order only"):
+        audit.choose_judge(pd.concat([games, three]), lj.load_votes("votes.csv"))
+    with pytest.raises(FrameError, match="1 of 40 pairs of good were not shown once in each order"):
+        audit.choose_judge(games.drop(index=games.index[0]), lj.load_votes("votes.csv"))
+
+
+def test_what_holds_no_judgments_is_said(mine: Path) -> None:
+    notebook = '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}'
+    Path("mine.ipynb").write_text(notebook)
+    with pytest.raises(DataError, match=r"mine\.ipynb holds no games or scores or votes"):
+        lj.load_judgments("mine.ipynb")
+    with pytest.raises(DataMissing, match=r"https://example\.com/x\.csv is not read: download"):
+        lj.load_judgments("https://example.com/x.csv")
+    with pytest.raises(PromptError, match=r"no prompt .pare.; the nearest of .* are pair"):
+        lj.Judge("pare", model="m")
+
+
+def test_a_judge_of_one_order_is_not_compared_in_silence(mine: Path) -> None:
+    games, people = lj.load_judgments("games.csv", columns=COLUMNS), lj.load_votes("votes.csv")
+    once = (games["judge"] == "poor") & (games["model_a"] == "n")
+    notes = " ".join(note.text for note in audit.choose_judge(games[~once], people).notes)
+    assert "poor saw each pair in one order and others in both" in notes
+    notes = " ".join(note.text for note in audit.choose_judge(games, people).notes)
+    assert "in one order and others" not in notes

@@ -144,7 +144,7 @@ def test_own_rubrics_have_stable_names_by_all_that_they_say() -> None:
 
 
 def test_bad_names_say_what_there_is() -> None:
-    with pytest.raises(PromptError, match=r"no prompt 'pear'; there are pair, single, pair-json"):
+    with pytest.raises(PromptError, match=r"no prompt 'pear'; the nearest of 50 are pair"):
         Judge("pear", "m")
     with pytest.raises(PromptError, match="no parser 'strct'; there are strict, json, result"):
         Judge("pair", "m", parser="strct")

@@ -41,10 +41,10 @@ def score_agreement(
     weights: Literal["quadratic", "linear"] = "quadratic",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare each judge's grades with people's: a row a judge and measure.
+    """Compare each judge's grades with people's: a row per judge and measure.
 
-    Both are scores frames. Without `human` the rows named `people` compare every two graders of one
-    answer in `scores` with each other.
+    Both are scores frames. Without `human`, the rows named `people` compare every two graders of
+    one answer in `scores` with each other.
 
     | measure | meaning |
     |---|---|
@@ -54,10 +54,10 @@ def score_agreement(
     | mean error | judge less people, in points of the scale |
 
     Columns: judge, measure, value, too_few (fewer than 20 questions), n (answers), low, high,
-    no_verdict (answers without a grade of the judge). Values are missing where a judge gives every
-    answer the same grade, intervals where nothing varies. weighted kappa, icc and mean error need
-    judges and people on one scale. Raises FrameError where both share no answer.
-    Source: Cohen 1968; Shrout and Fleiss 1979; intervals by Fisher's z with the jackknife's error.
+    no_verdict (answers without a grade of the judge). Values are missing if a judge gives every
+    answer the same grade, intervals if nothing varies. weighted kappa, icc and mean error need
+    judges and people on one scale. Raises FrameError if both share no answer. Source: Cohen 1968;
+    Shrout and Fleiss 1979; intervals by Fisher's z with the jackknife's error.
     """
     tables: list[pd.DataFrame] = []
     columns = ["judge", "measure", "value", *ENDS]
@@ -106,11 +106,12 @@ def compare_graders(
     measure: str = "spearman",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare every two judges in how far they agree with people, on the answers both graded.
+    """Return the difference of every two judges in their agreement with people.
 
+    Answers that both graded count. `measure` is one of the coefficients of `score_agreement`.
     Columns: judge_a, judge_b, value_a, value_b, difference (a - b), too_few, n (answers), low, high
     (Student's, with the jackknife's error over questions), no_verdict (answers without the grade of
-    one). `measure` is one of the coefficients of `score_agreement`.
+    one).
     """
     coefficients: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
         "spearman": _spearman,
@@ -154,9 +155,9 @@ def score_levels(
 ) -> pd.DataFrame:
     """Return each judge's mean error at each level of people's grades, or of its own.
 
-    `of="human"` shows what the judge makes of answers that people find bad or good; `of="judge"`
-    is its calibration: what people give where the judge gives this level. Levels are whole points;
-    of more than ten, ten bins of one width, named by their middle. Columns: judge, level,
+    `of="human"` shows how the judge grades answers that people find bad or good. `of="judge"` is
+    its calibration: what people give where the judge gives this level. Levels are whole points;
+    more than ten become ten bins of equal width, named by their middle. Columns: judge, level,
     judge_score, human_score (means), error (judge less people), too_few, n, low, high (of error),
     no_verdict.
     """
@@ -184,16 +185,16 @@ def pass_rates(
     seed: int = 0,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Compare each judge with people's pass or fail: a row a judge and measure.
+    """Compare each judge with people's pass or fail: a row per judge and measure.
 
-    `human` has two values, of which the greater is a pass. A judge passes an answer from its
-    threshold on. That of a judge with two values is the greater one. Any other's is chosen on one
-    half of the questions, as the one with the greatest true less false positive rate, and the
-    table reports the other half; `thresholds` fixes it, and then all questions count. The halves
-    are by a hash of `seed` and question_id.
+    `human` has two values; the greater is a pass. A judge passes an answer from its threshold on.
+    If a judge gives two values, the greater is its threshold. Otherwise the threshold is the one
+    with the greatest true less false positive rate on one half of the questions, and the table
+    reports the other half. `thresholds` fixes it, and then all questions count. The halves come
+    from a hash of `seed` and question_id.
 
     Columns: judge, measure ("accuracy", "true positive rate", "false positive rate", "kappa"),
-    value, threshold, too_few, n (answers that the measure rests on), low, high, no_verdict.
+    value, threshold, too_few, n (answers of the measure), low, high, no_verdict.
     """
     rows = labelled_passes(scores, human)
     tables = []
@@ -235,16 +236,21 @@ def pass_shares(
     thresholds: Mapping[str, float],
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Estimate the share of answers that people would pass, four ways: a row a judge and estimate.
+    """Estimate the share of answers that people would pass, in four ways for each judge.
 
-    The judge graded all answers, people a random part of them. "judge alone" is the judge's share
-    of passes; "people alone" that of the labelled answers; "Rogan-Gladen" corrects the judge's
-    share by its true and false positive rates; "prediction-powered" corrects it by its error on the
-    labelled answers. Rogan-Gladen is missing where both rates are equal: the judge says nothing.
+    The judge graded all answers, people a random part of them.
 
-    Columns: judge, estimate, value, too_few, n (answers), n_human (labelled), low, high, no_verdict
-    (answers without the judge's grade). Variances are of questions' pulls.
-    Source: Rogan and Gladen 1978; Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453).
+    | estimate | meaning |
+    |---|---|
+    | judge alone | the judge's share of passes |
+    | people alone | the share of the labelled answers |
+    | Rogan-Gladen | the judge's share, corrected by its true and false positive rates |
+    | prediction-powered | the judge's share, corrected by its error on the labelled answers |
+
+    Rogan-Gladen is missing if both rates are equal, because the judge then says nothing. Columns:
+    judge, estimate, value, too_few, n (answers), n_human (labelled), low, high, no_verdict (answers
+    without the judge's grade). Variances are clustered by question. Source: Rogan and Gladen 1978;
+    Angelopoulos, Duchi and Zrnic 2023 (arXiv 2311.01453).
     """
     rows = labelled_passes(scores, human, unlabelled=True)
     tables = []

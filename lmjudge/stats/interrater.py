@@ -60,37 +60,43 @@ def agreement(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how often two groups of votes agree, or the votes of one group among themselves.
+    """Return how often two groups of votes agree, or the votes of one group with each other.
 
-    Compared are votes on one key: question, turn and unordered pair of models, whichever side
-    each was shown on. Between two groups every vote of one meets every vote of the other; within
-    one, every unordered pair of votes meets once, also two of one judge, as in FastChat's
-    compute_agreement, unless `distinct` leaves out comparisons of a judge with itself.
+    Votes are compared on one key: question, turn and unordered pair of models, whichever side each
+    was shown on. Between two groups, every vote of one meets every vote of the other. Within one,
+    every unordered pair of votes meets once, also two of one judge, as in FastChat's
+    compute_agreement; `distinct` leaves out comparisons of a judge with itself.
 
-    `ties`: "keep" (the papers' S1: a tie agrees with a tie alone) or "drop" (S2: comparisons in
-    which either vote is a tie are left out). `pool`: "votes" pools all comparisons (the released
-    script), "questions" takes the mean over questions (the paper's words: a randomly selected
-    question), "keys" the mean over keys. `by` may name question_id, turn, model_a, model_b (the
-    pair, in the order of the names), "category" (with `questions`), and any other column of
-    `votes_x`, such as judge or language: its votes with each value as if they were given alone.
-    Votes without a judge are of voters unnamed: each counts as its own voter, and by="judge" gives
-    them one row together.
+    - `ties`: "keep" is the papers' S1, in which a tie agrees only with a tie. "drop" is S2, which
+      leaves out comparisons with a tie.
+    - `pool`: "votes" pools all comparisons (the released script), "questions" takes the mean over
+      questions (the paper's words: a randomly selected question), "keys" the mean over keys.
+    - `by` can name question_id, turn, model_a, model_b (the pair, in the order of the names),
+      "category" (with `questions`), and any other column of `votes_x`. Each of its values is
+      estimated as if it were alone. Votes without a judge are unnamed voters: each counts as a
+      voter of its own, and by="judge" gives them one row together.
+    - `cluster` names one column that comparisons are clustered by, or two that cross. The default
+      is the question, crossed with the voters where people are named and vote on several questions.
+      A comparison belongs to both its voters (a dyadic-robust variance). Language models (group
+      "llm") are fixed. Where voters are unnamed, intervals do not cover other voters, and
+      `attrs["not_covered"]` says so.
 
-    `cluster` names what the comparisons are clustered by: one column, or two that cross. By default
-    it is the question, crossed with the voters where people are named and vote on several
-    questions; a comparison belongs to both its voters (a dyadic-robust variance). Judges that are
-    language models (group "llm") are fixed. Where voters are unnamed, intervals say nothing of how
-    other voters would differ, and `attrs["not_covered"]` says so.
+    | column | unit | meaning |
+    |---|---|---|
+    | agreement | share | comparisons that agree |
+    | agreed | count | the same |
+    | ties | count | comparisons with a tie in either vote |
+    | tie_rate_x, tie_rate_y | share | comparisons with a tie in the vote of x, or of y |
+    | random_uniform | share | what two judges who guess would reach |
+    | random_marginal | share | what two who guess with these tie rates would reach, sides even |
+    | too_few | | fewer than 20 questions, or five effective comparisons on the rarer side |
+    | n | count | comparisons |
+    | low, high | share | interval of agreement |
+    | no_verdict | count | comparisons with a missing verdict; left out |
 
-    Columns: those of `by`, agreement, agreed (comparisons), ties (comparisons in which either vote
-    is a tie), tie_rate_x, tie_rate_y (the share of comparisons in which the one's, or the other's,
-    vote is a tie), random_uniform (what two judges who guess would reach), random_marginal (what
-    two who guess with these tie rates would reach; which side is A carries no meaning, so sides are
-    even), too_few (an interval to be careful with: fewer than 20 questions, or than five effective
-    comparisons on the rarer side), n (comparisons), low, high, no_verdict
-    (comparisons in which a verdict is missing; left out). Raises FrameError for votes without a
-    question_id, for a model against itself, and for two groups without a common key. Source: arXiv
-    2306.05685, section 4.1 and Table 5.
+    The columns of `by` come first. Raises FrameError for votes without a question_id, for a model
+    against itself, and for two groups without a common key. Source: arXiv 2306.05685, section 4.1
+    and Table 5.
 
     >>> from lmjudge.frames import frame
     >>> votes = frame("votes", [
@@ -152,10 +158,10 @@ def agreements(
 ) -> pd.DataFrame:
     """Return how often every two kinds of judges agree, with ties (S1) and without (S2).
 
-    `voters` are votes frames by the name of their kind; `within` names the kinds whose votes are
-    also compared among themselves. Columns: x, y (the two, in the order given), setting ("S1" or
-    "S2"), and those of `agreement`, whose arguments the others are. Raises FrameError as it does.
-    Source: arXiv 2306.05685, Tables 5 and 6.
+    `voters` are votes frames by the name of their kind. `within` names the kinds whose votes are
+    also compared with each other. Columns: x, y (in the order given), setting ("S1" or "S2"), and
+    those of `agreement`, which also has the other arguments and errors. Source: arXiv 2306.05685,
+    Tables 5 and 6.
 
     >>> from lmjudge.frames import frame
     >>> said = {name: frame("votes", [
@@ -204,14 +210,13 @@ def agreement_by_gap(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how often two groups agree on each pair of models, and how far apart the pair is.
+    """Return how often two groups agree on each pair of models, by how far apart the models are.
 
-    The gap is that of the votes that agree is measured against, `votes_y` (the humans'): the share
-    of their votes on the pair that one model won, less the share that the other won; with
-    ties="drop" of those with a winner. The paper does not print how it took the gap. Columns:
-    model_a, model_b, those of `by` (turn, category), gap (not negative), gap_n (votes), and those
-    of `agreement`, in the order of the gaps. Raises FrameError as `agreement` does. Source: arXiv
-    2306.05685, Figure 2.
+    The gap comes from `votes_y` (the humans'): the share of their votes on the pair that one model
+    won, less the share that the other won; with ties="drop", of those with a winner. The paper does
+    not print how it took the gap. Columns: model_a, model_b, those of `by` (turn, category), gap
+    (not negative), gap_n (votes), and those of `agreement`, in the order of the gaps. Raises
+    FrameError as `agreement` does. Source: arXiv 2306.05685, Figure 2.
     """
     rows, more = grouped(by_name(check(votes_y, "votes", by)), by, questions)
     columns = list(dict.fromkeys(["model_a", "model_b", *more]))
@@ -255,12 +260,13 @@ def comparisons(
     random: bool = False,
     alone: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Return each vote of x with each of y on its key; of x alone each unordered pair of its votes.
+    """Return each vote of x with each of y on its key, or of x alone each unordered pair.
 
-    A row per key and values of `alone`, further columns of x: its votes with each are taken alone.
-    Where `names`, the clusters, hold "judge", also per two judges, judge_x and judge_y: the voters
-    voter_x and voter_y are those of them that are people, or, if `random`, all. Raises FrameError
-    for two groups without a common key, and for a cluster that varies within a question.
+    There is a row per key and per value of `alone`, further columns of x whose values are compared
+    only with themselves. If `names`, the clusters, contain "judge", there is a row per two judges
+    too, judge_x and judge_y. voter_x and voter_y are those of them that are people, or all if
+    `random`. Raises FrameError for two groups without a common key, and for a cluster that varies
+    within a question.
     """
     by = ["criterion"] if "criterion" in alone else []
     frames = [check(votes_x, "votes", by)]
@@ -439,23 +445,22 @@ def gold_accuracy(
 ) -> pd.DataFrame:
     """Return how often each judge finds the better answer, in one order and in both.
 
-    `games` are in both orders, or one; `gold` are votes, the label of each pair (labels that are a
-    tie or missing do not count). `by` names columns of `gold` or of `games`, such as `source`, or a
-    subset's.
+    `games` are in both orders, or one. `gold` are votes with the label of each pair; labels that
+    are a tie or missing do not count. `by` names columns of `gold` or of `games`, such as `source`.
 
     | column | unit | meaning |
     |---|---|---|
-    | accuracy | share | pairs whose two verdicts are both right; with one order, its verdicts |
+    | accuracy | share | pairs with two right verdicts; in one order, right verdicts |
     | single | share | right verdicts, each game by itself |
-    | net | share | pairs with more right than wrong verdicts: a tie beside a right one is right |
+    | net | share | pairs with more right than wrong verdicts: a tie and a right one is right |
     | wrong | share | pairs whose two verdicts name the worse answer: consistent, and wrong |
-    | lucky | share | pairs of which one verdict is right and one is not |
+    | lucky | share | pairs with one right verdict and one other |
 
-    Two judges can have the same `single`: a consistent one has it as `accuracy` too, a lucky one
+    Two judges can have the same `single`: a consistent one has the same `accuracy`, a lucky one
     loses half of `lucky`. A coin has single 1/2 and accuracy 1/4. Columns: judge, those of `by`,
     accuracy, single, net, wrong, lucky, too_few, n (pairs), low, high (of accuracy, clustered by
-    question), no_verdict (pairs with a verdict missing). Raises FrameError for two labels of one
-    pair that differ, and where games and labels share no pair.
+    question), no_verdict (pairs with a missing verdict). Raises FrameError for two labels of one
+    pair that differ, and if games and labels share no pair.
     """
     games, gold = same_ids(check(games, "games"), check(gold, "votes"))
     labels = by_name(on_questions(gold))
@@ -517,30 +522,31 @@ def kappa(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how far votes agree beyond chance: (observed - expected) / (1 - expected).
+    """Return agreement beyond chance: (observed - expected) / (1 - expected).
 
-    `coefficient`: "cohen" (two frames, one vote a key in each: the default for two), "fleiss" (any
-    number of votes a key, after Gwet 2014 where keys differ in it: the default for one frame),
-    "ac1" (Gwet's) or "alpha" (Krippendorff's, nominal; keys with one vote don't count). The last
-    three take one frame, or two as one. With ties="drop" votes for a tie count as missing.
+    | coefficient | votes |
+    |---|---|
+    | "cohen" | two frames with one vote a key each; the default for two |
+    | "fleiss" | any number a key, after Gwet 2014 if it varies; the default for one frame |
+    | "ac1" | Gwet's; one frame, or two as one |
+    | "alpha" | Krippendorff's, nominal; keys with one vote do not count |
 
-    `sides`: which model is a pair's first carries no meaning, so "even" takes the chance of either
-    side to be the same, whatever the models are called; "named" takes the votes as they are after
-    each pair is put in the order of its names, as tables of labels are usually read.
+    With ties="drop", votes for a tie count as missing. Which model of a pair is first has no
+    meaning, so sides="even" takes the chance of both sides to be the same. sides="named" uses the
+    votes after each pair is put in the order of its names, as tables of labels are usually read.
 
-    Columns: those of `by`, coefficient, kappa, observed, expected, tie_rate, votes (readable, on
-    keys that count), too_few (fewer than 20 questions, or than five effective keys on the rarer
-    side; where chance agrees oftener than not also fewer than ten keys on which chance disagrees,
-    or too few for how unevenly they pull), n (keys with two votes or more), low, high, no_verdict
-    (votes without a verdict). Intervals are from the
-    jackknife over questions, crossed with that over voters where people are named and vote on
-    several questions (`cluster`, as in `agreement`), in Wilson's form on the scale of the observed
-    agreement, at the expected agreement that was found. kappa is missing where chance alone would
-    agree always. `by` may name what it may in `agreement`: any column of `votes_x`, such as judge,
-    its votes with each value as if they were given alone. Raises FrameError for votes without a
-    question_id, and, for Cohen's, for a key with two votes in one frame.
+    Columns: those of `by` (as in `agreement`), coefficient, kappa, observed, expected, tie_rate,
+    votes (readable, on keys that count), too_few, n (keys with two votes or more), low, high,
+    no_verdict (votes without a verdict). kappa is missing if chance alone would always agree.
+    too_few is True with fewer than 20 questions, or than five effective keys on the rarer side. If
+    chance agrees more often than not, it is also True with fewer than ten keys on which chance
+    disagrees, or too few for how unevenly they pull.
 
-    Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
+    Intervals come from the jackknife over questions, crossed with that over voters where people are
+    named and vote on several questions (`cluster`, as in `agreement`). They have Wilson's form on
+    the scale of the observed agreement, at the expected agreement that was estimated. Raises
+    FrameError for votes without a question_id and, for Cohen's, for a key with two votes in one
+    frame. Source: Cohen 1960; Fleiss 1971; Gwet 2008 and 2014; Krippendorff 2004, chapter 11.
 
     >>> from lmjudge.frames import frame
     >>> votes = frame("votes", [

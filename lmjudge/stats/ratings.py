@@ -60,34 +60,43 @@ def bradley_terry(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's rating by maximum likelihood, best first, with intervals and rank set.
+    """Return each model's rating by maximum likelihood, best first, with intervals and rank sets.
 
     `votes` is a frame or the path of a Parquet file; model_a, model_b and winner are read. The odds
-    of one model over another are base ** (difference / scale). With `by`, columns of the frame or
-    "category" with `questions`, each group has ratings of its own. `ties` are half a win for each
-    ("half"), or an outcome of their own ("davidson", Davidson 1970). The mean over all models is
-    `initial`. Where some ratings are infinite, it is the mean over all models of a fit that draws
-    strengths to 0 (`ridge=1`) which places the finite ones, so that one vote of a weak model moves
-    no other. An `anchor` (model, rating) shifts ratings and intervals alike for display: the widths
-    remain those of ratings against the mean.
+    of one model over another are base ** (difference / scale).
 
-    Intervals are the sandwich's, robust to votes that are not as the model says, at `level`; with
-    `n_boot` rounds they are percentiles of a bootstrap. `cluster` names one column, or two that
-    cross; by default question_id where there is one, crossed with judge where five people or more
-    are named and vote on several questions; () takes every vote as independent. Student's quantile
-    has one degree of freedom fewer than there are clusters. A bootstrap draws clusters, of two
-    columns those of both. `ridge` takes ridge/2 times the sum of squared strengths (natural
-    log-odds) from the likelihood, and makes every rating finite; shrunk ratings have no intervals.
+    - `by` names columns of the frame, or "category" with `questions`; each group has its own
+      ratings.
+    - `ties` are half a win for each ("half"), or an outcome of their own ("davidson", Davidson
+      1970).
+    - The mean over all models is `initial`. If some ratings are infinite, the finite ones are
+      placed by a fit that draws all strengths to 0 (`ridge=1`), so that one vote of a weak model
+      moves no other.
+    - An `anchor` (model, rating) shifts ratings and intervals alike for display. The widths remain
+      those of ratings against the mean.
+    - `cluster` names one column, or two that cross. The default is question_id, if there is one,
+      crossed with judge where five people or more are named and vote on several questions. () takes
+      every vote as independent.
+    - Intervals are the sandwich's at `level`, robust to votes that do not follow the model, with
+      Student's quantile for one degree of freedom fewer than there are clusters. With `n_boot`
+      rounds they are percentiles of a bootstrap over clusters, of both columns if there are two.
+    - `ridge` takes ridge/2 times the sum of squared strengths (natural log-odds) from the
+      likelihood. It makes every rating finite; shrunk ratings have no intervals.
 
-    Columns: those of `by`, model, rating, low, high, joint_low, joint_high (limits that hold for
-    all models at once, so also for whichever you pick, such as the leader), too_few (fewer than 20
-    clusters, or fewer than ten wins or ten losses, ties being half of each), n (votes with a
-    verdict), no_verdict, rank_low, rank_high (the ranks that the model may have, for all models at
-    once, by the differences of every two ratings, Holm's correction: see `rating_differences`). A
-    model that only won or only lost has an infinite rating, half an interval, and is named in an
-    InfiniteRating warning. Raises FrameError for groups of models that cannot be compared, unknown
-    winners, self-play, and votes of which none has a verdict. Source: Chiang et al., arXiv
-    2403.04132, section 4; rank sets: Mogstad, Romano, Shaikh and Wilhelm 2024.
+    | column | meaning |
+    |---|---|
+    | rating, low, high | the rating and its interval |
+    | joint_low, joint_high | limits that hold for all models at once, so for any you pick |
+    | too_few | fewer than 20 clusters, or than ten wins or ten losses (a tie is half of each) |
+    | n, no_verdict | votes with a verdict, and without |
+    | rank_low, rank_high | the possible ranks of the model, for all models at once |
+
+    The columns of `by` and model come first. Rank sets come from the differences of every two
+    ratings with Holm's correction (see `rating_differences`). A model that only won or only lost
+    has an infinite rating, half an interval, and an InfiniteRating warning. Raises FrameError for
+    groups of models that cannot be compared, unknown winners, self-play, and votes without any
+    verdict. Source: Chiang et al., arXiv 2403.04132, section 4; rank sets: Mogstad, Romano, Shaikh
+    and Wilhelm 2024.
 
     >>> votes = pd.DataFrame({"model_a": ["x"] * 10, "model_b": ["y"] * 10,
     ...                       "winner": ["model_a"] * 7 + ["model_b"] * 3})
@@ -157,16 +166,17 @@ def rating_differences(
     base: float = 10,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how far apart every two Bradley-Terry ratings are, or each and the `baseline`'s.
+    """Return the difference of every two Bradley-Terry ratings, or of each and the `baseline`'s.
 
-    Arguments as in `bradley_terry`. The error of a difference takes the full covariance of the
-    ratings, which two intervals side by side do not. Columns: those of `by`, model_a (the higher),
-    model_b, difference, too_few (of either), n (votes with a verdict between the two), low, high,
-    p_value, p_holm (Holm's correction over the rows of a group), no_verdict (votes between the two
-    without a verdict); with a `margin` in rating points also p_equivalent: small where the two
-    surely differ by less than the margin (two one-sided tests, Schuirmann 1987). Models with an
-    infinite rating are left out. Raises FrameError as `bradley_terry` does, and for a baseline
-    without a rating.
+    Arguments are as in `bradley_terry`. The error of a difference takes the full covariance of the
+    ratings, which two intervals side by side do not.
+
+    Columns: those of `by`, model_a (the higher), model_b, difference, too_few (of either), n (votes
+    with a verdict between the two), low, high, p_value, p_holm (Holm's correction over the rows of
+    a group), no_verdict (votes between the two without a verdict). With a `margin` in rating
+    points, p_equivalent is small if the two differ by less than it (two one-sided tests, Schuirmann
+    1987). Models with an infinite rating are left out. Raises FrameError as `bradley_terry` does,
+    and for a baseline without a rating.
 
     >>> votes = pd.DataFrame({"model_a": ["x"] * 100, "model_b": ["y"] * 100,
     ...                       "winner": ["model_a"] * 70 + ["model_b"] * 30})
@@ -363,16 +373,15 @@ def win_fractions(
     ties: Literal["drop", "half"] = "drop",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the share of its battles with each other model that each model won.
-
-    One row is an ordered pair.
+    """Return the share of battles with each other model that each model won, a row an ordered pair.
 
     `ties` are not counted ("drop", the arena's matrix) or half a win. `by` and `questions` are as
     in `bradley_terry`. Columns: those of `by`, model_a, model_b, wins, ties, losses (of model_a),
     win_fraction, n, low, high (Wilson's, as if the votes were independent; conservative for
-    halves), no_verdict. Pairs that never met have no row; those that only tied a missing fraction,
-    where ties are dropped. `pivot(index="model_a", columns="model_b", values="win_fraction")` makes
-    it square. Raises FrameError as `bradley_terry`. Source: the arena's posts of May 2023.
+    halves), no_verdict. Pairs that never met have no row. If ties are dropped, pairs that only tied
+    have a missing fraction. `pivot(index="model_a", columns="model_b", values="win_fraction")`
+    makes a square table. Raises FrameError as `bradley_terry`. Source: the arena's posts of May
+    2023.
     """
     check_choice("ties", ties, "drop", "half")
     counts = count(votes)
@@ -405,13 +414,11 @@ def predicted_wins(
     scale: float = 400,
     base: float = 10,
 ) -> pd.DataFrame:
-    """Return the share of battles with each other model that each model is expected to win.
-
-    One row is an ordered pair.
+    """Return the share of battles that each model is expected to win, a row an ordered pair.
 
     `ratings` has the columns model and rating, and those of `by` if it has ratings of several
-    groups; `scale` and `base` are those that they were made with. Columns: those of `by`, model_a,
-    model_b, win_rate (a tie counts as half); missing between two that are both infinite. Raises
+    groups. `scale` and `base` are those of the ratings. Columns: those of `by`, model_a, model_b,
+    win_rate (a tie counts as half); it is missing between two models that are both infinite. Raises
     FrameError without those columns, or with a model named twice.
 
     >>> ratings = pd.DataFrame({"model": ["x", "y"], "rating": [1200.0, 800.0]})
@@ -477,19 +484,18 @@ def elo(
     base: float = 10,
     initial: float = 1000,
 ) -> pd.DataFrame:
-    """Yield each model's Elo rating after all votes in their order, best first.
+    """Return each model's Elo rating after all votes in their order, best first.
 
-    `votes` is a frame or the path of a Parquet file. They are taken in the order of `time` where it
-    is there (a file must be in that order already), else in the order of the rows. Each vote moves
-    both models by k * (result - expected), expected = 1 / (1 + base ** (difference / scale)), a tie
-    being half a win: **the result depends on the order**, and the last votes weigh most. The arena
-    used k=32 in its first weeks and k=4 from 9 May 2023. A rating without an interval: for that see
-    `bradley_terry`.
+    `votes` is a frame or the path of a Parquet file. The order is that of `time`, if the column is
+    there (a file must be in that order already), otherwise that of the rows. Each vote moves both
+    models by k * (result - expected), with expected = 1 / (1 + base ** (difference / scale)) and a
+    tie as half a win. **The result depends on the order**, and the last votes weigh most. The arena
+    used k=32 in its first weeks and k=4 from 9 May 2023. The ratings have no intervals;
+    `bradley_terry` has them.
 
     `by` and `questions` are as in `bradley_terry`. Columns: those of `by`, model, rating, n (votes
-    with a verdict), no_verdict. Raises FrameError for unknown
-    winners, self-play, times of which some are missing, and votes of which none has a verdict.
-    Source: arXiv 2306.05685 and the arena's first posts.
+    with a verdict), no_verdict. Raises FrameError for unknown winners, self-play, partly missing
+    times, and votes without any verdict. Source: arXiv 2306.05685 and the arena's first posts.
 
     >>> votes = pd.DataFrame({"model_a": ["x", "x"], "model_b": ["y", "y"],
     ...                       "winner": ["model_a", "model_b"]})
@@ -530,14 +536,14 @@ def elo_bootstrap(
     """Return each model's Elo rating over resampled battles, best median first.
 
     Each of `n_boot` rounds draws as many battles as there are, with replacement and in random
-    order, and rates them from the start, as the arena's boards of 2023 did: so the order in which
-    votes came is forgotten. spread_low and spread_high are the percentiles of the rounds at `level`
-    (2.5 and 97.5): **a spread over resampled battles, for which no coverage is promised**. Beside
-    the votes it needs memory for cells (pair and outcome) and ratings only, however many rounds.
+    order, and rates them from the start, as the arena's boards of 2023 did. The order of the votes
+    is thus forgotten. spread_low and spread_high are the percentiles of the rounds at `level` (2.5
+    and 97.5): **a spread over resampled battles without a promised coverage**. Beside the votes,
+    memory holds only cells (pair and outcome) and ratings, for any number of rounds.
 
     `by` and `questions` are as in `bradley_terry`. Columns: those of `by`, model, median,
-    spread_low, spread_high, n, no_verdict. Raises FrameError as `elo`.
-    Source: FastChat, `elo_analysis.py` (2023).
+    spread_low, spread_high, n, no_verdict. Raises FrameError as `elo`. Source: FastChat,
+    `elo_analysis.py` (2023).
     """
     _check_scale(k, scale, base)
     if n_boot < 1:

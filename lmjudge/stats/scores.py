@@ -21,14 +21,12 @@ def mean_scores(
 ) -> pd.DataFrame:
     """Return the mean score of each group of `by`.
 
-    Columns: those of `by`, score, too_few, n, low, high, no_verdict.
-
-    The mean is over rows (not the mean of the turns' means, which differs where one turn lost
-    rows); rows without a score are left out and counted, as FastChat's show_result does with -1.
-    `by` may name any column of the frame (model, turn, judge ...) and "category"; name "judge"
-    where the frame holds several. Intervals are clustered by question, or by one or two columns
-    that `cluster` names. Raises FrameError for a
-    frame or a `by` that does not fit.
+    The mean is over rows. It is not the mean of the turns' means, which differs if one turn lost
+    rows. Rows without a score are left out and counted, as FastChat's show_result does with -1.
+    `by` can name any column of the frame (model, turn, judge ...) and "category"; name "judge" if
+    the frame has several. Intervals are clustered by question, or by the one or two columns in
+    `cluster`. Columns: those of `by`, score, too_few, n, low, high, no_verdict. Raises FrameError
+    for a frame or a `by` that does not fit.
 
     >>> from lmjudge.frames import frame
     >>> rows = [{"question_id": q, "turn": 1, "model": "m", "judge": "j", "sample": 0,
@@ -99,13 +97,13 @@ def score_totals(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return the totals of both sides of two-score games, one row a pair of models and group.
+    """Return the totals of both sides of two-score games: a row per pair of models and group.
 
-    Columns: model_a, model_b, those of `by`, total_a, total_b, wins_a, ties, wins_b (games in which
-    one score is higher, or both are equal), relative (100 * total_a / total_b), too_few, n (games),
-    low, high (of relative, clustered by question), no_verdict (games in which a score is missing;
-    they are left out of everything). With a `baseline` only its games count, and it is model_b;
-    without, sides are as shown. Source: the Vicuna blog's Table 2 and Figure 3 (30 March 2023).
+    With a `baseline`, only its games count, and it is model_b; without one, sides are as shown.
+    Columns: model_a, model_b, those of `by`, total_a, total_b, wins_a, ties, wins_b (games with the
+    higher score on one side, or equal scores), relative (100 * total_a / total_b), too_few, n
+    (games), low, high (of relative, clustered by question), no_verdict (games with a missing score;
+    left out of everything). Source: the Vicuna blog's Table 2 and Figure 3 (30 March 2023).
     """
     rows, columns = grouped(_against(check(games, "games", by), baseline), by, questions)
     columns = list(dict.fromkeys(["model_a", "model_b", *columns]))
@@ -137,15 +135,15 @@ def relative_quality(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's scores in percent of the baseline's, by way of a model all met.
+    """Return each model's scores in percent of the baseline's, through a model that all met.
 
     A model's value is (its total / via's total, in their games) x (via's total / the baseline's, in
-    theirs); via's own is the second factor, and the baseline's is 100 by definition, with no
-    interval. With `by`, columns of the frame or "category" with `questions`, each group has values
-    of its own. Columns: those of `by`, model, relative, too_few (fewer than 20 questions), n (games
-    of the model, for `via` those with the baseline), low, high, no_verdict. The interval takes both
-    factors' variance, question by question, for they share the questions. Source: the Vicuna blog's
-    Figure 1. Raises FrameError where `via` and the baseline never met.
+    theirs). The value of `via` is the second factor, and the baseline's is 100 by definition,
+    without an interval. With `by`, columns of the frame or "category" with `questions`, each group
+    has its own values. Columns: those of `by`, model, relative, too_few (fewer than 20 questions),
+    n (games of the model, for `via` those with the baseline), low, high, no_verdict. The interval
+    includes both factors' variance question by question, because they share the questions. Raises
+    FrameError if `via` and the baseline never met. Source: the Vicuna blog's Figure 1.
     """
     against = _against(check(games, "games"), via)
     if baseline not in set(against["model_a"]):

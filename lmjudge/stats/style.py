@@ -43,15 +43,15 @@ def style_ratings(
     initial: float = 1000,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's Bradley-Terry rating with the answers' style held equal, best first.
+    """Return each model's Bradley-Terry rating at equal style of the answers, best first.
 
-    Each covariate c is a count in two columns, c_a and c_b, such as tokens_a and tokens_b; what
-    enters the log-odds is (a - b) / (a + b + 1), divided by its root mean square and not centred,
-    so that swapping sides changes nothing. Ties are half a win; intervals are the sandwich's, over
-    clusters as in `bradley_terry`. All else, and the columns, as in `bradley_terry`; a
-    model that only won or lost must be left out, or `ridge` given. Raises FrameError for counts
-    that are missing or negative, and covariates that never differ or follow from others. Source:
-    the arena's post on style control, 28 August 2024; FastChat `rating_systems.py`.
+    Each covariate c is a count in two columns, c_a and c_b, such as tokens_a and tokens_b. The
+    log-odds contain (a - b) / (a + b + 1), divided by its root mean square and not centred, so that
+    swapping sides changes nothing. Ties are half a win. Clusters, intervals, other arguments and
+    columns are as in `bradley_terry`. Leave out a model that only won or only lost, or give
+    `ridge`. Raises FrameError for counts that are missing or negative, and for covariates that
+    never differ or follow from others. Source: the arena's post on style control, 28 August 2024;
+    FastChat `rating_systems.py`.
     """
     counts, fitted = _fit(votes, covariates, cluster, ridge)
     size = len(counts.models)
@@ -87,11 +87,11 @@ def style_effects(
     ridge: float = 0.0,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return what style does to the log-odds of a win, the models held equal: a row a covariate.
+    """Return the effect of style on the log-odds of a win at equal models: a row a covariate.
 
     Columns: those of `by`, covariate, effect (natural log-odds per root mean square of the
     covariate), odds_ratio (its exponential), too_few (fewer than 20 clusters), n (votes with a
-    verdict), low, high (of the effect), no_verdict. Arguments and errors as in `style_ratings`.
+    verdict), low, high (of the effect), no_verdict. Arguments and errors are as in `style_ratings`.
     """
     counts, fitted = _fit(votes, covariates, cluster, ridge)
     effect, error = fitted.beta[len(counts.models) :], fitted.spread.errors[len(counts.models) :]

@@ -45,24 +45,25 @@ def win_rates(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's win rate over all its votes, or over those against the baseline alone.
+    """Return each model's win rate over all its votes, or only over those against the baseline.
 
-    `ties` says what a tie is worth: "half" a win (FastChat's win_rate_adjusted), "keep" no win but
-    a vote (its win_rate), "drop" not counted. `pool`: "votes" pools all votes, so that opponents
-    weigh as often as they were met; "opponents" takes the mean over opponents of the win rate
-    against each (the papers' average win rate). `cluster` names what the votes are clustered by:
-    one column, or two that cross. By default it is the question, crossed with the voters where
-    people are named and vote on several questions; where they are unnamed, `attrs["not_covered"]`
-    says that intervals leave other voters out.
+    - `ties`: "half" counts a tie as half a win (FastChat's win_rate_adjusted), "keep" as a vote
+      without a win (its win_rate), and "drop" not at all.
+    - `pool`: "votes" pools all votes, so opponents weigh by how often they were met. "opponents"
+      takes the mean over opponents of the win rate against each (the papers' average win rate).
+    - `cluster` names one column that votes are clustered by, or two that cross. The default is the
+      question, crossed with the voters where people are named and vote on several questions. Where
+      they are unnamed, intervals do not cover other voters, and `attrs["not_covered"]` says so.
 
-    Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (an interval to be careful
-    with: fewer than 20 questions, or than five effective votes on the rarer side), n (votes
-    counted), low, high, no_verdict; and order_flips (pairs whose verdict changed with the order)
-    where votes come from games in both orders (see `resolve`). The baseline has no row. Warns
-    OrderFlips of judges whose verdict changed in a quarter of their pairs or more: part of
-    their ties and win rates is position, not quality. Raises FrameError for a baseline that never
-    played, a model that meets itself, or a frame, `by` or `cluster` that does not fit. Source:
-    FastChat's show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
+    Columns: those of `by`, model, wins, ties, losses, win_rate, too_few (fewer than 20 questions,
+    or than five effective votes on the rarer side), n (votes counted), low, high, no_verdict. Votes
+    from games in both orders (see `resolve`) add order_flips, the pairs whose verdict changed with
+    the order. The baseline has no row.
+
+    Warns OrderFlips of judges whose verdict changed in a quarter of their pairs or more, because
+    part of their ties and win rates is position, not quality. Raises FrameError for a baseline that
+    never played, a model that meets itself, or a frame, `by` or `cluster` that does not fit.
+    Source: FastChat's show_result.py; arXiv 2306.05685, section 4.3 and Table 7.
     """
     check_choice("ties", ties, "half", "drop", "keep")
     check_choice("pool", pool, "votes", "opponents")
@@ -100,11 +101,12 @@ def win_rate_bounds(
 ) -> pd.DataFrame:
     """Return each model's win rate with its missing verdicts lost, left out, and won.
 
-    Win rates leave missing verdicts out, as if they were missing at random; failures often go with
-    long or odd answers. Arguments as in `win_rates`. Columns: those of `by`, model, worst (every
-    missing verdict a loss), win_rate (as observed), best (every one a win), n, no_verdict. These
-    are bounds for the votes at hand, not intervals. Raises FrameError as `win_rates` does. Source:
-    Manski 2003, Partial Identification of Probability Distributions, chapter 1.
+    Win rates leave missing verdicts out, as if they were missing at random; but failures are more
+    frequent for long or odd answers. Arguments are as in `win_rates`. Columns: those of `by`,
+    model, worst (every missing verdict a loss), win_rate (as observed), best (every one a win), n,
+    no_verdict. These are bounds for the votes at hand, not intervals. Raises FrameError as
+    `win_rates` does. Source: Manski 2003, Partial Identification of Probability Distributions,
+    chapter 1.
 
     >>> votes = pd.DataFrame({"question_id": range(4), "turn": 1, "model_a": "x", "model_b": "y",
     ...     "judge": "j", "group": "llm", "reason": None, "time": 0.0,
@@ -133,11 +135,11 @@ def vote_shares(
     questions: pd.DataFrame | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return how the votes on each pair of models fell: the shares of both sides and of ties.
+    """Return the shares of votes on each pair of models: for each model, and for a tie.
 
     The two models are in the order of their names, from whichever side they were shown. Columns:
     those of `by`, model_a, model_b, outcome (model_a, model_b, tie), count, share, too_few, n
-    (votes with a verdict), low, high, no_verdict. `cluster` as in `win_rates`. Raises FrameError
+    (votes with a verdict), low, high, no_verdict. `cluster` is as in `win_rates`. Raises FrameError
     for a frame, `by` or `cluster` that does not fit. Source: arXiv 2304.03277, Figure 3.
 
     >>> votes = pd.DataFrame({"question_id": [1, 2, 3], "turn": 1, "model_a": ["y", "x", "x"],
@@ -249,23 +251,31 @@ def equal_length_win_rates(
     ties: Literal["half", "drop"] = "half",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Return each model's win rate against the baseline as it would be at equal length.
+    """Return each model's win rate against the baseline, predicted for answers of equal length.
 
-    A logistic regression per model of the vote on tanh of the difference in words, divided by its
-    standard deviation over the model's votes; the win rate is the prediction at a difference of
-    zero. `answers` is an answers frame of one sample, whose words at the vote's turn are counted.
+    For each model a logistic regression predicts the vote from tanh of the difference in words,
+    divided by its standard deviation over the model's votes. The win rate is the prediction at a
+    difference of zero. `answers` is an answers frame of one sample, whose words at the vote's turn
+    are counted. With `by`, columns of the frame or "category" with `questions`, each group has its
+    own regression.
 
-    This is not AlpacaEval's length-controlled win rate (LC), and its values differ much: it counts
-    words where LC counts characters, and has no difficulty of each instruction, no baselines that
+    This is not AlpacaEval's length-controlled win rate (LC), and its values differ much. It counts
+    words, LC counts characters; and it has no difficulty of each instruction, no baselines that
     game the length, and no penalty chosen by cross-validation (Dubois et al., arXiv 2404.04475).
 
-    With `by`, columns of the frame or "category" with `questions`, each group has a regression of
-    its own. Columns: those of `by`, model, win_rate (not controlled), controlled, length_effect
-    (log odds from equal length to one that is longer by far), words, words_baseline (mean per
-    vote), tie_rate, too_few (fewer than 20 questions), n (votes), low, high (of controlled;
-    clustered by question, CR2), no_verdict. controlled, low and high are missing where the votes
-    don't say: all one way, fewer than two questions, or separated by length. Raises FrameError for
-    answers that are not there and a baseline that never played.
+    | column | unit | meaning |
+    |---|---|---|
+    | win_rate | share | not controlled |
+    | controlled, low, high | share | at equal length, clustered by question (CR2) |
+    | length_effect | log odds | from equal length to an answer that is much longer |
+    | words, words_baseline | words | mean per vote |
+    | tie_rate | share | ties |
+    | too_few | | fewer than 20 questions |
+
+    The columns of `by` and model come first, n (votes) and no_verdict are as elsewhere. controlled,
+    low and high are missing if the votes do not determine them: all one way, fewer than two
+    questions, or separated by length. Raises FrameError for answers that are missing and a baseline
+    that never played.
     """
     check_choice("ties", ties, "half", "drop")
     from scipy.special import expit
@@ -311,10 +321,10 @@ def shares(
 ) -> pd.DataFrame:
     """Return the frame with each count's share of its n, as columns share, n, low, high.
 
-    Shares and intervals are fractions; the intervals are Wilson's (1927), as if the n had been
-    drawn independently: a count says nothing of its clusters, so they are the least that is
-    uncertain. A missing count or n, or an n of zero, gives missing values. Raises FrameError for
-    missing columns, counts that are negative or above their n, and counts that are not whole.
+    Shares and intervals are fractions. The intervals are Wilson's (1927), as if all n had been
+    drawn independently. A count says nothing of its clusters, so the true uncertainty is at least
+    that. A missing count or n, or an n of zero, gives missing values. Raises FrameError for missing
+    columns, and for counts that are negative, above their n, or not whole.
 
     >>> shares(pd.DataFrame({"count": [14], "n": [20]})).round(3)[["share", "low", "high"]]
        share    low   high

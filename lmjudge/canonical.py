@@ -21,14 +21,14 @@ _encode = json.JSONEncoder(
 def canonical_json(value: JSON) -> bytes:
     """Return the canonical JSON of a value (RFC 8785), as UTF-8 bytes.
 
-    Raises RequestError for what JSON cannot hold: a number that is not finite or an integer
-    beyond 2^53, a key that is not text, text with half of a surrogate pair, any other object.
+    Raises RequestError for what JSON cannot hold: a number that is not finite, an integer beyond
+    2^53, a key that is not text, text with half of a surrogate pair, and any other object.
 
     >>> canonical_json({"b": 1.0, "a": [True, None, 0.5]})
     b'{"a":[true,null,0.5],"b":1}'
     """
     try:
-        return _encode(_plain(value)).encode()
+        return _encode(_json_ready(value)).encode()
     except _RareError:
         _refuse(value, "$")
         return rfc8785.dumps(_doubles(value))
@@ -43,13 +43,13 @@ def canonical_json(value: JSON) -> bytes:
 
 
 class _RareError(Exception):
-    """The value is one that json writes otherwise than RFC 8785, or that JSON cannot hold."""
+    """The json module does not write this value as RFC 8785 does, or JSON cannot hold it."""
 
 
-def _plain(value: JSON) -> JSON:
-    """Return the value in a form that json writes as RFC 8785 does.
+def _json_ready(value: JSON) -> JSON:
+    """Return the value in a form that the json module writes as RFC 8785 does.
 
-    Raises _RareError where there is none.
+    Raises _RareError if there is no such form.
     """
     kind = type(value)
     if kind is str or value is None or kind is bool:
@@ -62,14 +62,14 @@ def _plain(value: JSON) -> JSON:
             return int(value) if value.is_integer() else value
     elif kind is dict:
         if all(type(name) is str and name.isascii() for name in value):
-            return {name: _plain(item) for name, item in value.items()}
+            return {name: _json_ready(item) for name, item in value.items()}
     elif kind is list or kind is tuple:
-        return [_plain(item) for item in value]
+        return [_json_ready(item) for item in value]
     raise _RareError
 
 
 def _refuse(value: JSON, path: str) -> None:
-    """Raise RequestError where JSON cannot hold the value, saying what stands where."""
+    """Raise RequestError, with the path, if JSON cannot hold the value."""
     problem = None
     if isinstance(value, (list, tuple)):
         for place, item in enumerate(value):
@@ -88,7 +88,7 @@ def _refuse(value: JSON, path: str) -> None:
 
 
 def _problem(value: object) -> str | None:
-    """Say why JSON cannot hold a value that is no list and no object; None where it can."""
+    """Return why JSON cannot hold a value that is no list and no object; None if it can."""
     if isinstance(value, str):
         if clean_text(value) != value:
             return "half of a surrogate pair; clean it with lmjudge.canonical.clean_text"
@@ -104,12 +104,12 @@ def _problem(value: object) -> str | None:
 
 
 def _is_double(value: int) -> bool:
-    """Return whether RFC 8785 writes a float with these digits, so that reading them is exact."""
+    """Return whether RFC 8785 writes a float with the same digits, so that reading is exact."""
     return abs(value) < 10**21 and rfc8785.dumps(float(value)) == str(value).encode()
 
 
 def _doubles(value: JSON) -> JSON:
-    """Return the value with integers beyond 2^53 as the floats that they are."""
+    """Return the value with integers beyond 2^53 as floats."""
     if isinstance(value, int) and abs(value) > _MAX_INT:
         return float(value)
     if isinstance(value, (list, tuple)):
@@ -120,7 +120,7 @@ def _doubles(value: JSON) -> JSON:
 
 
 def clean_text(text: str) -> str:
-    """Return the text with every half surrogate pair replaced by U+FFFD, so that UTF-8 can hold it.
+    """Return the text with every half of a surrogate pair replaced by U+FFFD, valid as UTF-8.
 
     >>> clean_text("caf\\udce9")
     'caf\ufffd'

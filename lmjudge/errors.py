@@ -1,28 +1,31 @@
-"""One tree of errors, each carrying the objects it speaks of.
+"""The tree of lmjudge's errors; each carries the objects that its message is about.
 
 LmjudgeError
-├── RequestError        a request that has no canonical form
-├── FrameError          a frame without the columns, or with rows, that its use needs
+├── RequestError        a request that JSON cannot hold
+├── FrameError          a frame with missing columns or unusable rows
 ├── StoreError
-│   ├── NotAStore       the folder is something else, or a stranger's
+│   ├── NotAStore       the folder is not a store, or holds other files
 │   ├── DamagedStore    the store, or a record in it, is not what was written
-│   ├── ReadOnlyStore   asked to write where nothing can be written
-│   ├── ChangedReplies  a merge would give another reply to requests that have one
-│   └── Miss            replay met requests that were never answered
+│   ├── ReadOnlyStore   the store cannot be written to
+│   ├── ChangedReplies  a merge would change replies that the store holds
+│   └── Miss            the store has no reply to some requests
 ├── EndpointError
-│   ├── RequestFailed   one request has no reply; the others go on
-│   └── EndpointStopped no request can succeed; the run stops, resumable
+│   ├── RequestFailed   one request has no reply; the others continue
+│   └── EndpointStopped no request can succeed; the run stops and can resume
 ├── PromptError         an unknown prompt, or one that cannot be filled
-├── PriceError          a price that is not known, or a table that holds none
+├── PriceError          an unknown price, or a table without prices
 ├── DataError
-│   ├── DataMissing     a source that cannot be had here
+│   ├── DataMissing     a source that is not available here
 │   ├── WrongHash       a file whose bytes are not the published ones
 │   └── BadRow          a line or a row that cannot be read
-├── TrainingError       data that nothing can be learned from, or a loss that is no number
-└── ReportError         a notebook, a parameter or a table that does not fit
+├── TrainingError       unusable training data or base model, or a loss that is not finite
+└── ReportError         an unknown notebook or parameter, or an unusable table
 
-Two warnings: InfiniteRating, of models that only won or only lost, and OrderFlips, of judges whose
-verdict often changes with the order of the answers.
+Three warnings:
+
+- InfiniteRating: some models only won or only lost.
+- OrderFlips: a judge's verdict often changes with the order of the answers.
+- AnswersLeftOut: answers that are empty or were cut off are not judged.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from typing import Any
 
 
 class LmjudgeError(Exception):
-    """The base of every error that lmjudge raises; keyword arguments become attributes."""
+    """Base class of lmjudge's errors; keyword arguments become attributes."""
 
     def __init__(self, message: str, **evidence: Any) -> None:
         super().__init__(message)
@@ -40,27 +43,27 @@ class LmjudgeError(Exception):
 
 
 class RequestError(LmjudgeError, ValueError):
-    """A request that has no canonical form: `value` is what stood at `path`."""
+    """A request that JSON cannot hold: `value` is the value at `path`."""
 
     value: Any
     path: str
 
 
 class FrameError(LmjudgeError, ValueError):
-    """A frame that does not fit its use: `columns` or `rows` are the offending ones."""
+    """A frame that cannot be used: `columns` or `rows` are the unusable ones."""
 
     columns: list[str]
     rows: Any
 
 
 class StoreError(LmjudgeError):
-    """Something about the store at `path`."""
+    """A problem with the store at `path`."""
 
     path: Path
 
 
 class NotAStore(StoreError):
-    """The folder at `path` is something else, or was not made by lmjudge alone."""
+    """The folder at `path` is not a store, or has files that lmjudge did not write."""
 
 
 class DamagedStore(StoreError):
@@ -70,7 +73,7 @@ class DamagedStore(StoreError):
 
 
 class UnknownRecord(DamagedStore):
-    """The record under `keys` is whole, and of a form that this lmjudge does not know."""
+    """The records under `keys` are intact, but this version of lmjudge cannot read them."""
 
 
 class ReadOnlyStore(StoreError):
@@ -84,11 +87,12 @@ class ChangedReplies(StoreError):
 
 
 class Miss(StoreError, LookupError):
-    """Requests that the store holds no reply to.
+    """Requests that have no reply in the store.
 
-    `count` requests missed, of about `tokens` prompt tokens; `requests` are the first hundred,
-    `nearest` the stored request most like the first, and `differences` the fields in which
-    they differ, as {field: (asked, stored)}.
+    - `count`: how many requests, with about `tokens` prompt tokens.
+    - `requests`: the first hundred.
+    - `nearest`: the stored request that is most like the first.
+    - `differences`: the fields in which these two differ, as {field: (requested, stored)}.
     """
 
     count: int
@@ -99,13 +103,13 @@ class Miss(StoreError, LookupError):
 
 
 class EndpointError(LmjudgeError):
-    """Something about an endpoint."""
+    """A problem with an endpoint."""
 
 
 class RequestFailed(EndpointError):
-    """One request has no reply, for the `reason`: others may go on.
+    """One request has no reply, because of `reason`; other requests may continue.
 
-    `status` is the HTTP status where there was one, `attempts` how often it was tried.
+    `status` is the HTTP status, if any, and `attempts` the number of attempts.
     """
 
     reason: str
@@ -114,7 +118,7 @@ class RequestFailed(EndpointError):
 
 
 class EndpointStopped(EndpointError):
-    """No request can succeed until `reason` (unauthorized, quota ...) is mended: the run stops."""
+    """No request can succeed until you fix `reason` (unauthorized, quota ...); the run stops."""
 
     reason: str
     status: int | None
@@ -127,25 +131,25 @@ class PromptError(LmjudgeError, ValueError):
 
 
 class PriceError(LmjudgeError, ValueError):
-    """A price that is needed and not known, of `model`, or a table of prices that holds none."""
+    """The price of `model` is needed but unknown, or a table of prices cannot be used."""
 
     model: str
 
 
 class DataError(LmjudgeError):
-    """Something about published data, or about your own file, at `path`."""
+    """A problem with published data, or with your own file, at `path`."""
 
     path: Path
 
 
 class DataMissing(DataError, LookupError):
-    """A `source` that cannot be had here; the message says where it was looked for."""
+    """A `source` that is not available here; the message says where lmjudge looked."""
 
     source: str
 
 
 class WrongHash(DataError):
-    """A file whose SHA-256 is `found` where `expected` was published."""
+    """A file whose SHA-256 is `found` instead of the published `expected`."""
 
     expected: str
     found: str
@@ -158,19 +162,19 @@ class BadRow(DataError, ValueError):
 
 
 class TrainingError(LmjudgeError, ValueError):
-    """Data that nothing can be learned from, or a loss that is no number, with its `folder`."""
+    """Unusable training data or base, or a loss that is not finite; `folder` is its folder."""
 
     folder: Path
 
 
 class ReportError(LmjudgeError, ValueError):
-    """A notebook, a parameter or a table that does not fit; `name` says which."""
+    """An unknown notebook or parameter, or an unusable table; `name` is its name."""
 
     name: str
 
 
 class InfiniteRating(UserWarning):
-    """Models that only won or only lost have no finite rating: `models` are their names."""
+    """Models that only won or only lost have no finite rating; `models` are their names."""
 
     def __init__(self, message: str, models: list[str]) -> None:
         super().__init__(message)
@@ -178,7 +182,7 @@ class InfiniteRating(UserWarning):
 
 
 class OrderFlips(UserWarning):
-    """Judges whose verdict changes with the order of the answers: `judges` are their names."""
+    """Judges whose verdict changes with the order of the answers; `judges` are their names."""
 
     def __init__(self, message: str, judges: list[str]) -> None:
         super().__init__(message)
@@ -186,7 +190,7 @@ class OrderFlips(UserWarning):
 
 
 class AnswersLeftOut(UserWarning):
-    """Answers that are empty or were cut off are not judged: `rows` are theirs."""
+    """Answers that are empty or were cut off are not judged; `rows` are the rows left out."""
 
     def __init__(self, message: str, rows: Any) -> None:
         super().__init__(message)

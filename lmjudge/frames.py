@@ -34,7 +34,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     }.items()
 }
 WINNERS = ("model_a", "model_b", "tie")
-# The frames whose rows are verdicts, and the criterion of those that name none.
+# Frames whose rows are verdicts, and the criterion of verdicts that name none.
 VERDICTS = ("games", "votes", "scores")
 # What returns a frame from anybody's rows.
 _LOADERS = {
@@ -55,13 +55,15 @@ Rule = Literal["tie", "net", "drop", "given"]
 
 
 def check(frame: pd.DataFrame, name: str, by: str | Collection[str] | None = ()) -> pd.DataFrame:
-    """Return the frame after checking its columns, its winners and its criteria.
+    """Return the frame after checking its columns, winners, scores and criteria.
 
-    Games, votes and scores may have a `criterion` column, what each verdict is about; without it
+    Games, votes and scores may have a `criterion` column: what each verdict is about. Without it,
     every verdict is about `overall`. Verdicts on several criteria are never pooled: they pass only
-    where `by` holds "criterion". Categorical columns, and text columns whose missing value is pd.NA
-    (Parquet and Arrow), come back as plain objects. Further columns are kept. Raises FrameError for
-    missing columns, unknown winners, infinite scores, and several criteria without `by`.
+    if `by` contains "criterion". Categorical columns, and text columns whose missing value is pd.NA
+    (Parquet and Arrow), become plain object columns. Other columns are kept.
+
+    Raises FrameError for missing columns, unknown winners, infinite scores, and several criteria
+    without `by`.
 
     >>> on = pd.DataFrame({"criterion": ["clarity", "style"]})
     >>> check(on.reindex(columns=[*COLUMNS["scores"], "criterion"]), "scores", by="criterion").shape
@@ -86,20 +88,20 @@ def check(frame: pd.DataFrame, name: str, by: str | Collection[str] | None = ())
                 rows=bad,
             )
     for column in {"score", "score_a", "score_b"} & set(COLUMNS[name]):
-        endless = np.isinf(pd.to_numeric(frame[column], errors="coerce").to_numpy(float))
-        if endless.any():
+        infinite = np.isinf(pd.to_numeric(frame[column], errors="coerce").to_numpy(float))
+        if infinite.any():
             raise FrameError(
-                f"{int(endless.sum())} rows have a {column} that is infinite; a grade is a number,"
+                f"{int(infinite.sum())} rows have a {column} that is infinite; a grade is a number,"
                 " or missing with the reason in `reason`",
-                rows=frame[endless],
+                rows=frame[infinite],
             )
     if name in VERDICTS and "criterion" not in (by or ()):
         one_criterion(frame)
-    return _plain(frame, COLUMNS[name])
+    return _comparable(frame, COLUMNS[name])
 
 
 def one_criterion(frame: pd.DataFrame) -> None:
-    """Raise FrameError where verdicts on several criteria would be pooled."""
+    """Raise FrameError if the verdicts are about several criteria, which are never pooled."""
     if "criterion" not in frame:
         return
     criteria = frame["criterion"].fillna(OVERALL).unique()
@@ -113,22 +115,22 @@ def one_criterion(frame: pd.DataFrame) -> None:
 
 
 def without_labels(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows without those whose verdict is a label in no order.
+    """Return the rows without verdicts that are only a label.
 
-    A criterion with `labels=` gives a word: neither a score nor a winner, and not missing either.
+    A criterion with `labels=` gives a word, which is no score, no winner and no missing verdict.
     """
     verdict = judged.get("winner", judged.get("score"))
-    marks = {"criterion", "label", "weight", "reason"}  # as a judge with criteria gives them
+    marks = {"criterion", "label", "weight", "reason"}  # only judges with criteria have all four
     if verdict is None or not marks <= {*judged.columns}:
         return judged
-    word_alone = judged["label"].notna() & verdict.isna() & judged["reason"].isna()
-    return judged[~word_alone]
+    only_label = judged["label"].notna() & verdict.isna() & judged["reason"].isna()
+    return judged[~only_label]
 
 
 def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the frames with question_ids that can be compared: all as text where one has texts.
+    """Return the frames with comparable question_ids: all as text if any frame has text.
 
-    An integral number becomes integer text, as in `1` against `"1"`; texts stay as they are.
+    Integral numbers become integer text, so that `1` equals `"1"`. Text stays as it is.
     """
     kinds = {infer_dtype(rows["question_id"], skipna=True) for rows in frames if len(rows)}
     if len(kinds) < 2 or kinds <= {"integer", "floating", "mixed-integer-float"}:
@@ -137,7 +139,7 @@ def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def never_meet(what: str, first: pd.DataFrame, second: pd.DataFrame) -> FrameError:
-    """Return the error for two inputs without a common key: it shows some ids of both."""
+    """Return the error for two inputs without a common key; it shows some ids of both."""
     shown = []
     for rows in (first, second):
         ids = ", ".join(map(repr, pd.unique(rows["question_id"].dropna())[:3].tolist()))
@@ -147,56 +149,56 @@ def never_meet(what: str, first: pd.DataFrame, second: pd.DataFrame) -> FrameErr
         shown.append(f"question_id {ids} (turn {turns or 'missing'}, models {models})")
     return FrameError(
         f"{what}: the first have {shown[0]}, the second {shown[1]}. Write ids, turns and models"
-        " alike in both.",
+        " the same way in both.",
         rows=first,
     )
 
 
 def _as_text(ids: pd.Series) -> pd.Series:
-    """Integral numbers as integer text, other ids as their text, missing ones as None."""
+    """Return integral numbers as integer text, other ids as text, and missing ones as None."""
     texts = {name: id_text(name) for name in pd.unique(ids.dropna())}
     return ids.astype(object).map(texts).astype(object).where(ids.notna(), None)
 
 
-def _plain(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
-    """Return the frame without what comparing, sorting and merging stumble over."""
+def _comparable(frame: pd.DataFrame, columns: Collection[str]) -> pd.DataFrame:
+    """Return the frame with columns that compare, sort and merge without surprises."""
     plain = {}
     for name in columns:
         column, dtype = frame[name], frame[name].dtype
         if isinstance(dtype, pd.CategoricalDtype):  # two columns' categories are not comparable
             plain[name] = pd.Series(np.asarray(column), column.index)
         elif getattr(dtype, "na_value", None) is pd.NA and pd.api.types.is_string_dtype(dtype):
-            texts = column.astype(object)  # pd.NA is neither equal to a winner nor not
+            texts = column.astype(object)  # comparing pd.NA with a winner gives pd.NA, not False
             plain[name] = texts.where(texts.notna(), None)
         elif (
             name == "question_id" and dtype.kind == "O" and infer_dtype(column).startswith("mixed")
         ):
             ids = pd.Series(pd.unique(column.dropna()), dtype=object)
             if _as_text(ids).duplicated().any():
-                plain[name] = _as_text(column)  # 1 and "1" are one question
+                plain[name] = _as_text(column)  # 1 and "1" are the same question
         elif name == "turn" and dtype.kind == "O" and column.isna().all():
-            plain[name] = column.astype(float)  # as a frame with some turns has its missing ones
+            plain[name] = column.astype(float)  # the dtype of a frame where only some are missing
     if set(frame.index.names) & set(frame.columns):
         frame = frame.rename_axis(index=[None] * frame.index.nlevels)
     return frame.assign(**plain) if plain else frame
 
 
 def frame(name: str, rows: object = ()) -> pd.DataFrame:
-    """Return the frame `name` made of rows (mappings), its columns first and in order, checked.
+    """Return the frame `name` from rows (mappings), with its own columns first, after a check.
 
-    Raises FrameError where the rows lack a column.
+    Raises FrameError if the rows lack a column.
     """
     table = pd.DataFrame(rows)
     own = [column for column in COLUMNS[name] if column in table.columns or table.empty]
-    further = [column for column in table.columns if column not in COLUMNS[name]]
-    return check(table.reindex(columns=[*own, *further]), name, by="criterion")
+    others = [column for column in table.columns if column not in COLUMNS[name]]
+    return check(table.reindex(columns=[*own, *others]), name, by="criterion")
 
 
 def with_texts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame; FrameError where it has figures of texts but not the texts themselves.
+    """Return the frame if its rows have their texts; raise FrameError if they do not.
 
-    The rows that ship with lmjudge are so: `text` or `turns` is missing, while a verdict, a count
-    of words or a category is there. The verdict of a person, whose name holds no "/", needs none.
+    The rows that ship with lmjudge have none: `text` or `turns` is missing, but a verdict, a word
+    count or a category is present. A person's verdict needs no text (the judge's name has no "/").
     """
     column = "text" if "text" in frame.columns else "turns"
     figure = next(
@@ -231,7 +233,7 @@ def id_text(value: object) -> object:
 
 
 def natural(value: object) -> tuple[object, ...]:
-    """Return a key that sorts ids as people count: 2 before 10, q2 before q10.
+    """Return a key that sorts ids in natural order: 2 before 10, q2 before q10.
 
     >>> sorted(["q10", "q2", "9"], key=natural)
     ['9', 'q2', 'q10']
@@ -241,9 +243,9 @@ def natural(value: object) -> tuple[object, ...]:
 
 
 def in_order(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Return the table sorted by some of its columns, its index kept, and missing values last.
+    """Return the table sorted by these columns, with its index and with missing values last.
 
-    Ids come as people count: question 2 before question 10.
+    Ids are in natural order: question 2 before question 10.
     """
     return table.sort_values(list(by), key=_place, kind="stable")
 
@@ -258,10 +260,10 @@ def _place(values: pd.Series) -> pd.Series:
 
 
 def with_input(turns: Any, material: object) -> Any:
-    """Return a question's turns as people and models read them, its `input` below the first.
+    """Return a question's turns with its `input` below the first turn.
 
-    A blank line stands between the two, as in Alpaca's data. Without an input (missing or "") the
-    turns come back as they are. Every judge, ballot, page and training example uses this function.
+    A blank line separates the two, as in Alpaca's data. Without an input (missing or ""), the turns
+    are unchanged. Every judge, ballot, page and training example uses this function.
 
     >>> with_input(["Identify the odd one out."], "pear, plum, spoon")
     ['Identify the odd one out.\\n\\npear, plum, spoon']
@@ -284,13 +286,17 @@ def line_up(
     """Return each answer beside its question: the frame that `judge_answers` and `plan` take.
 
     Columns: question_id, category, model, sample, question (its turns), reference (its turns or
-    None) and answer (its turns), then the further columns of the questions and of the answers; one
-    that has the name of another is called `question_<name>` or `answer_<name>`. Where the questions
-    have a column `input`, the first turn also shows it after a blank line. An answer that was never
-    given (missing turns, see `generate`) is left out; so are empty ones and those that were cut
-    off, with a warning (AnswersLeftOut), unless `unfinished`. The reasoning block that an answer
-    begins with is cut off, unless `reasoning`. Raises FrameError for answers to unknown questions
-    and for two answers of one model, question and sample.
+    None) and answer (its turns), then the other columns of the questions and of the answers. A
+    column whose name is taken becomes `question_<name>` or `answer_<name>`. If the questions have
+    an `input` column, the first turn shows it after a blank line.
+
+    - Failed answers (missing turns, see `generate`) are left out.
+    - Answers that are empty or were cut off are left out with a warning (AnswersLeftOut), unless
+      `unfinished`.
+    - The reasoning block at the start of an answer is removed, unless `reasoning`.
+
+    Raises FrameError for answers to unknown questions, a repeated question_id, and two answers of
+    the same model, question and sample.
     """
     questions, answers = same_ids(check(questions, "questions"), check(answers, "answers"))
     with_texts(questions)
@@ -301,33 +307,33 @@ def line_up(
     if twice.any():
         first = answers[twice].iloc[0]
         raise FrameError(
-            f"{int(twice.sum())} answers stand twice, such as {first['model']} to question"
+            f"{int(twice.sum())} answers are duplicates, such as {first['model']} to question"
             f" {first['question_id']} (sample {first['sample']}); number repeats in `sample`",
             rows=answers[twice],
         )
     if questions["question_id"].duplicated().any():
         raise FrameError(
-            "a question_id stands twice among the questions; give each question once",
+            "a question_id appears twice among the questions; give each question once",
             rows=questions[questions["question_id"].duplicated(keep=False)],
         )
     unknown = answers[~answers["question_id"].isin(questions["question_id"])]
     if len(unknown):
         raise FrameError(
-            f"{len(unknown)} answers are to questions other than the {len(questions)} given, such"
-            f" as {unknown['question_id'].tolist()[0]!r}; load the questions that they answer",
+            f"{len(unknown)} answers are to none of the {len(questions)} questions, such as the"
+            f" answers to {unknown['question_id'].tolist()[0]!r}; load the questions they answer",
             rows=unknown,
         )
-    # Further columns stay; one that is called as another frame's column is named after its frame.
+    # Other columns stay. A name that is taken gets its frame's name in front.
     beside, own = _further(questions, answers)
-    asked = questions.rename(columns={"turns": "question"} | beside)
-    asked = asked[["question_id", "category", "question", "reference", *beside.values()]]
+    shown = questions.rename(columns={"turns": "question"} | beside)
+    shown = shown[["question_id", "category", "question", "reference", *beside.values()]]
     lines = answers.rename(columns={"turns": "answer"} | own)
     lines = lines[["question_id", "model", "answer", "sample", *own.values()]]
     if "input" in questions.columns:
-        shown = map(with_input, questions["turns"], questions["input"])
-        asked["question"] = pd.Series(list(shown), asked.index, dtype=object)
+        turns = map(with_input, questions["turns"], questions["input"])
+        shown["question"] = pd.Series(list(turns), shown.index, dtype=object)
     ordered = [*COLUMNS["lineup"], *beside.values(), *own.values()]
-    lines = lines.merge(asked, on="question_id", how="left")[ordered]
+    lines = lines.merge(shown, on="question_id", how="left")[ordered]
     endings = answers["finish_reason"].to_numpy() if "finish_reason" in answers.columns else None
     return finished(lines, unfinished=unfinished, reasoning=reasoning, endings=endings)
 
@@ -335,8 +341,8 @@ def line_up(
 def _further(
     questions: pd.DataFrame, answers: pd.DataFrame
 ) -> tuple[dict[object, str], dict[object, str]]:
-    """Return the further columns of questions and of answers, by their names in a lineup."""
-    # The arena's rows are votes too: a model_a of theirs is not the pair's.
+    """Return the other columns of questions and of answers: {name: name in a lineup}."""
+    # Questions from an arena also have a vote's model_a, which is not the pair's.
     taken = {*COLUMNS["lineup"], *COLUMNS["pairings"], "turns"}
     columns: list[dict[object, str]] = []
     for name, frame in (("questions", questions), ("answers", answers)):
@@ -355,46 +361,47 @@ def finished(
     reasoning: bool = False,
     endings: Sequence[object] | None = None,
 ) -> pd.DataFrame:
-    """Return the rows of a lineup or of pairings whose answers are answers.
+    """Return the rows of a lineup or of pairings whose answers can be judged.
 
-    The reasoning block that an answer begins with is cut off, unless `reasoning`. A row is left
-    out, with a warning (AnswersLeftOut), where the first turn of an answer is empty or FastChat's
-    $ERROR$, or where the row's `endings` say "length"; from a later turn of that kind on, only the
-    turns are. `unfinished` keeps them all.
+    - The reasoning block at the start of an answer is removed, unless `reasoning`.
+    - A row is left out, with a warning (AnswersLeftOut), if the first turn of an answer is empty
+      or FastChat's $ERROR$, or if the row's entry in `endings` is "length".
+    - If a later turn is empty or $ERROR$, the answer keeps only the turns before it.
+    - `unfinished` keeps all rows and turns.
     """
     columns = [name for name in ("answer", "answer_a", "answer_b") if name in lines.columns]
-    kept = lines.copy()
+    cleaned = lines.copy()
     empty = pd.Series(False, lines.index)
     for name in columns:
         turns = [_spoken(cell, unfinished, reasoning) for cell in lines[name]]
-        kept[name] = pd.Series(turns, lines.index, dtype=object)
-        empty |= kept[name].map(len) == 0
+        cleaned[name] = pd.Series(turns, lines.index, dtype=object)
+        empty |= cleaned[name].map(len) == 0
     cut = pd.Series(False if endings is None else list(endings), lines.index) == "length"
     if unfinished or not (empty | cut).any():
-        return kept
+        return cleaned
     counts = {"empty": int(empty.sum()), "cut off at the longest reply": int((cut & ~empty).sum())}
     parts = [f"{count} {what}" for what, count in counts.items() if count]
-    left = int((empty | cut).sum())
+    left_out = int((empty | cut).sum())
     warnings.warn(
         AnswersLeftOut(
-            f"left out {left} of {len(lines)} rows, their answers {' and '.join(parts)}; to judge"
-            " them too, pass unfinished=True (--include-unfinished)",
+            f"left out {left_out} of {len(lines)} rows, their answers {' and '.join(parts)}; to"
+            " judge them too, pass unfinished=True (--include-unfinished)",
             rows=lines[empty | cut],
         ),
         stacklevel=3,
     )
-    return kept[~(empty | cut)].reset_index(drop=True)
+    return cleaned[~(empty | cut)].reset_index(drop=True)
 
 
 def _spoken(cell: object, unfinished: bool, reasoning: bool) -> object:
-    """Return the turns of an answer, up to the first that says nothing."""
+    """Return the turns of an answer before the first empty one."""
     if not isinstance(cell, (list, tuple, np.ndarray)):
         return cell
     turns = [
         answer_text(turn) if isinstance(turn, str) and not reasoning else turn for turn in cell
     ]
-    silent = [isinstance(turn, str) and turn.strip() in ("", "$ERROR$") for turn in turns]
-    return turns if unfinished or True not in silent else turns[: silent.index(True)]
+    empty = [isinstance(turn, str) and turn.strip() in ("", "$ERROR$") for turn in turns]
+    return turns if unfinished or True not in empty else turns[: empty.index(True)]
 
 
 def pair_up(
@@ -406,34 +413,37 @@ def pair_up(
     unfinished: bool = False,
     reasoning: bool = False,
 ) -> pd.DataFrame:
-    """Return two models' answers to one question side by side: what `judge_pairs` takes.
+    """Return two models' answers to each question side by side: the frame `judge_pairs` takes.
 
-    With a `baseline` every other model (as model_a) meets it (as model_b), with one by category
-    (`{"hard_prompt": "o3-mini", "creative_writing": "gemini-2.0-flash-001"}`) the category's;
-    without, all pairs of models meet once, in the order in which they first appear. With `voted`, a
-    votes frame, only pairs that its votes are on. A question that one of the two did not answer is
-    left out; `unfinished` and `reasoning` as in `line_up`.
+    - `baseline=None`: every two models meet once, in the order in which they first appear.
+    - `baseline="gpt-4"`: every other model (model_a) meets this one (model_b).
+    - `baseline={"hard_prompt": "o3-mini", "creative_writing": "gemini-2.0-flash-001"}`: the same,
+      with a baseline for each category.
+    - `voted`: a votes frame; keeps only the pairs that it has votes on.
+    - `unfinished`, `reasoning`: as in `line_up`.
+
     Columns: question_id, category, model_a, model_b, sample, question, reference, answer_a,
-    answer_b, then the further columns of the questions, and those of the answers with `_a` and
-    `_b`. Raises FrameError for a baseline that gave no answers, and for answers of one model
-    alone.
+    answer_b, then the other columns of the questions, and those of the answers with `_a` and `_b`.
+    A question that only one of the two models answered is left out.
+
+    Raises FrameError for a baseline without answers, and for answers of only one model.
     """
     if isinstance(baseline, Mapping):
         _known("category", baseline, pd.unique(questions["category"].dropna()), questions)
         lacking = questions[~questions["category"].isin(list(baseline))]
         if len(lacking):
             raise FrameError(
-                f"{len(lacking)} questions are of the category {lacking['category'].iloc[0]!r}, for"
-                " which there is no baseline; name one, or leave these questions out",
+                f"{len(lacking)} questions have the category {lacking['category'].iloc[0]!r}, which"
+                " has no baseline; name one, or leave these questions out",
                 rows=lacking,
             )
         how = {"voted": voted, "unfinished": unfinished, "reasoning": reasoning}
         parts = []
         for category, model in baseline.items():
             part = questions[questions["category"] == category]
-            shown, answered = same_ids(part, answers)
-            answered = answered[answered["question_id"].isin(shown["question_id"])]
-            parts.append(pair_up(shown, answered, baseline=model, **how))  # type: ignore[arg-type]
+            part, theirs = same_ids(part, answers)
+            theirs = theirs[theirs["question_id"].isin(part["question_id"])]
+            parts.append(pair_up(part, theirs, baseline=model, **how))  # type: ignore[arg-type]
         return pd.concat(parts, ignore_index=True)
     lines = line_up(questions, answers, unfinished=unfinished, reasoning=reasoning)
     models = list(dict.fromkeys(lines["model"]))
@@ -454,7 +464,7 @@ def pair_up(
         meetings = [(model, baseline) for model in models if model != baseline]
     if voted is not None:
         two_by_two = zip(voted["model_a"], voted["model_b"], strict=True)
-        # A plain list of one pair would be taken for a pair of columns.
+        # pandas would read a plain list of one pair as a pair of columns.
         pair = pd.Series([frozenset(two) for two in two_by_two], voted.index, dtype=object)
         on = {two: set(part) for two, part in voted["question_id"].groupby(pair)}
         meetings = [two for two in meetings if frozenset(two) in on]
@@ -477,10 +487,7 @@ def pair_up(
 
 
 def swap(games: pd.DataFrame) -> pd.DataFrame:
-    """Return the games or votes with both sides exchanged.
-
-    These are the same verdicts from the other side.
-    """
+    """Return the games or votes with both sides exchanged, winners included."""
     sides = {}
     for column in games.columns:
         stem, _, side = str(column).rpartition("_")
@@ -492,18 +499,24 @@ def swap(games: pd.DataFrame) -> pd.DataFrame:
 
 
 def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> pd.DataFrame:
-    """Return the votes that games amount to, one a pair of answers, both orders taken together.
+    """Return one vote for each pair of answers, from its games in both orders.
 
-    `rule` says what two readable verdicts that differ amount to: "tie" (FastChat: a win only if
-    preferred in both orders), "net" (JudgeBench: a side in one order and a tie in the other is that
-    side), "drop" (missing); their `reason` is `inconsistent`. Where either verdict is missing the
-    vote is missing, with that game's reason. "given" takes every game as a vote, for experiments
-    that showed one order: position bias is then not controlled. The sides of a vote are those of
-    the pair's first game. Where both orders were shown, the further column `order_flip` says
-    whether the two verdicts differ (missing where one of them is). Raises FrameError where a pair
-    was not shown once in each order.
+    `rule` says what two different verdicts become. Their `reason` is `inconsistent`.
+
+    - "tie": a tie. A win needs both orders (FastChat).
+    - "net": a win and a tie become the win, two different wins a tie (JudgeBench).
+    - "drop": missing.
+    - "given": every game is a vote. For experiments that showed one order; position bias is then
+      not controlled.
+
+    If either verdict is missing, the vote is missing, with that game's reason. The sides of a vote
+    are those of the pair's first game. Except under "given", the column `order_flip` says whether
+    the two verdicts differ; it is missing if one of them is.
+
+    Raises FrameError for a pair that was not shown once in each order, ValueError for an unknown
+    rule.
     """
-    # Several judges' games put together may share an index, and what follows goes by it.
+    # The games of several judges may share index values, and the code below selects by index.
     games = without_labels(check(games, "games", by="criterion")).reset_index(drop=True)
     if rule not in ("tie", "net", "drop", "given"):
         raise ValueError(f"rule is {rule!r}; expected 'tie', 'net', 'drop' or 'given'")
@@ -535,14 +548,14 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
         )
     votes = base.loc[first].reset_index(drop=True)
     verdict = votes["winner"]
-    two = base.loc[second, "winner"].replace(_OTHER).reset_index(drop=True)
+    swapped = base.loc[second, "winner"].replace(_OTHER).reset_index(drop=True)
     why = votes["reason"].where(verdict.isna(), base.loc[second, "reason"].reset_index(drop=True))
-    missing = verdict.isna() | two.isna()
-    differ = ~missing & (verdict != two)
+    missing = verdict.isna() | swapped.isna()
+    differ = ~missing & (verdict != swapped)
     winner = verdict.where(~differ, "tie" if rule != "drop" else None)
     if rule == "net":
-        winner = winner.where(~(differ & (verdict == "tie")), two)
-        winner = winner.where(~(differ & (two == "tie")), verdict)
+        winner = winner.where(~(differ & (verdict == "tie")), swapped)
+        winner = winner.where(~(differ & (swapped == "tie")), verdict)
     votes["winner"] = winner.where(~missing)
     votes["order_flip"] = differ.astype("boolean").mask(missing)
     votes["reason"] = (
@@ -560,21 +573,24 @@ def subset(
     questions: pd.DataFrame | None = None,
     **others: Collection[str],
 ) -> pd.DataFrame:
-    """Return the rows of a frame on these models and categories and on the first questions.
+    """Return the rows of a frame on these models, these categories and the first questions.
 
-    Nothing given for one of them lets all through. A row on two models stays where both are among
-    `models`; a frame without models (questions) is not cut by them. The categories, and the order
-    in which questions are the first, are those of `questions`, else the frame's own. `others` are
-    columns by name: group=["expert"]. Each list may be JSON text, as `papermill -p` passes it.
-    Raises FrameError for a model, category or other value that is not there, for text that is no
-    JSON list, where there are no categories, and for a choice that leaves no row.
+    - `models`: keeps a row if all its models are in the list. Frames without models stay whole.
+    - `categories`: keeps these categories, read from `questions` if given, else from the frame.
+    - `limit`: keeps the first so many questions, in the order of the same frame; 0 keeps all.
+    - `others`: any other column by name, such as `group=["expert"]`.
+
+    An empty list keeps all rows. A list may be JSON text, as `papermill -p` passes it.
+
+    Raises FrameError for a value that does not occur, for text that is no JSON list, for a frame
+    without categories, and if no row remains. Raises ValueError for a negative limit.
 
     >>> votes = pd.DataFrame({"question_id": [1, 2], "model_a": ["x", "x"], "model_b": ["y", "z"]})
     >>> subset(votes, models=["x", "z"])["question_id"].tolist()
     [2]
     """
     if limit < 0:
-        raise ValueError(f"limit is {limit}; expected how many questions, or 0 for all")
+        raise ValueError(f"limit is {limit}; expected a number of questions, or 0 for all")
     models, categories = as_list(models, "models"), as_list(categories, "categories")
     others = {column: as_list(wanted, column) for column, wanted in others.items()}
     before = frame
@@ -592,7 +608,7 @@ def subset(
     if categories:
         if "category" not in known.columns:
             raise FrameError(
-                "the frame has no categories; give its `questions`", columns=["category"]
+                "the frame has no categories; pass `questions=` that have", columns=["category"]
             )
         _known("category", categories, pd.unique(known["category"]), known)
         known = known[known["category"].isin(list(categories))]
@@ -609,9 +625,9 @@ def subset(
 
 
 def as_list(value: Collection[Any] | str, name: str = "list") -> list[Any]:
-    """Return a list parameter as a list; text is read as JSON, as plain `papermill -p` passes it.
+    """Return a list parameter as a list; parse text as JSON, because `papermill -p` passes text.
 
-    `name` is the parameter's, for the error. Raises FrameError for text that is no JSON list.
+    `name` is the parameter's name in the error. Raises FrameError for text that is no JSON list.
 
     >>> as_list('["a", "b"]'), as_list(["a"]), as_list("")
     (['a', 'b'], ['a'], [])

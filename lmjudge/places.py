@@ -22,7 +22,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # names that Windows keeps to itself
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)")  # reserved file names of Windows
 _LONGEST = 150
 
 
@@ -31,16 +31,16 @@ _SAYS = "lmjudge keeps files here and, by this file, finds the folder from the f
 
 
 def _folder(name: str, *holds: str) -> Path:
-    """Return the nearest folder of lmjudge's upward from here, else where one belongs here.
+    """Return lmjudge's nearest folder upward from here, or the place for a new one here.
 
-    It is `name`, or `lmjudge-<name>` where `name` holds other files. Besides the marker, paths in
-    `holds` say that a folder is lmjudge's.
+    The folder is called `name`, or `lmjudge-<name>` if `name` holds other files. A folder is
+    lmjudge's if it has the marker or one of the paths in `holds`.
     """
     here, names = Path.cwd(), (name, f"lmjudge-{name}")
-    for folder in (here, *here.parents):
-        for own in (folder / item for item in names):
-            if any(os.path.exists(own / held) for held in (MARKER, *holds)):
-                return own
+    for parent in (here, *here.parents):
+        for folder in (parent / item for item in names):
+            if any(os.path.exists(folder / path) for path in (MARKER, *holds)):
+                return folder
     usual, other = (here / item for item in names)
     if not os.path.lexists(usual):
         return usual
@@ -49,7 +49,7 @@ def _folder(name: str, *holds: str) -> Path:
 
 
 def mark(folder: Path) -> None:
-    """Make a folder lmjudge's, so that it is found from the folders below it; or raise OSError."""
+    """Mark a folder as lmjudge's, so that the folders below find it. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MARKER).exists():
         (folder / MARKER).write_text(_SAYS, encoding="utf-8")
@@ -57,9 +57,8 @@ def mark(folder: Path) -> None:
 
 def judgments() -> Path:
     """Return the store's folder: `$LMJUDGE_CACHE`, else lmjudge's nearest `cache/judgments`."""
-    given = os.environ.get("LMJUDGE_CACHE")
-    if given:
-        return Path(given)
+    if configured := os.environ.get("LMJUDGE_CACHE"):
+        return Path(configured)
     return _folder("cache", "judgments/cache.db") / "judgments"
 
 
@@ -70,12 +69,12 @@ def downloads() -> Path:
 
 def reports() -> Path:
     """Return the folder of reports: `$LMJUDGE_REPORTS`, else lmjudge's nearest `reports`."""
-    given = os.environ.get("LMJUDGE_REPORTS")
-    return Path(given) if given else _folder("reports")
+    configured = os.environ.get("LMJUDGE_REPORTS")
+    return Path(configured) if configured else _folder("reports")
 
 
 def notebooks() -> dict[str, Path]:
-    """Return the project's notebooks by stem: of the installed package, else of the checkout."""
+    """Return lmjudge's notebooks by stem, from the installed package or the checkout."""
     package = Path(__file__).parent
     for folder in (package / "nbs", package.parent / "nbs"):
         if paths := {path.stem: path for path in sorted(folder.glob("*.ipynb"))}:
@@ -93,17 +92,21 @@ def titles() -> dict[str, str]:
 
 
 def file_name(model: str) -> str:
-    """Return a file name for a model's name, distinct also where case is folded.
+    """Return a file name for a model, unique also on file systems that ignore case.
 
-    As Mercurial escapes its store: capitals are "_" and the small letter, "_" is "__", and all but
-    letters, digits, "-" and inner dots is "~" and its UTF-8 bytes. Names too long for a file end in
-    their SHA-256 (after "~~", which no other holds).
+    The escapes are those of Mercurial's store:
+
+    - A capital letter becomes "_" and the small letter, "_" becomes "__".
+    - Letters, digits, "-" and inner dots stay; all else becomes "~" and its UTF-8 bytes in hex.
+    - A name too long for a file ends in "~~" and its SHA-256.
+
+    Raises ValueError for an empty name.
 
     >>> file_name("meta-llama/Llama-3"), file_name(".."), file_name("gpt-4"), file_name("GPT-4")
     ('meta-llama~2f_llama-3', '~2e~2e', 'gpt-4', '_g_p_t-4')
     """
     if not model:
-        raise ValueError("a model without a name has no file; give it one")
+        raise ValueError("a model without a name has no file; name the model")
     shown = ""
     for place, char in enumerate(model):
         inner = char == "." and 0 < place < len(model) - 1 and model[place - 1] != "."
@@ -123,11 +126,11 @@ def file_name(model: str) -> str:
 
 @contextmanager
 def replacing(target: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of `target` once all of it is written, or never is seen.
+    """Open a new file that replaces `target` when the block ends, and vanishes if it fails.
 
-    Nobody can foresee its name. What killed writers left beside `target` is cleared away: each
-    writer locks its file (on POSIX; on Windows what is left stays). Raises OSError where nothing
-    can be written.
+    Its name is random. The unfinished files of killed writers beside `target` are removed: each
+    writer locks its own file. (On Windows, which has no such locks, they stay.) Raises OSError if
+    the file cannot be written.
     """
     prefix = f".{target.name[:80]}."
     for left in target.parent.glob(f"{glob.escape(prefix)}*.part") if fcntl else ():
@@ -148,7 +151,7 @@ def replacing(target: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
 
 
 def write(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all, and the folders it is in. Raises OSError."""
+    """Write a file in one step, never a part of it, and create its folders. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as new:
         new.write(body)

@@ -1,4 +1,4 @@
-"""Plan a run before it asks: the requests, what the store answers already, and the price."""
+"""Plan a run before it makes a call: requests, stored replies, tokens and price."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Range:
-    """A number that is not known yet: at least `low`, at most `high`, and what to expect.
+    """A number that is not known yet: at least `low`, probably `expected`, at most `high`.
 
-    `expected` is None where nothing is known to expect it from, `high` where nothing bounds it.
+    `expected` is None without stored replies to estimate it from, `high` without an upper bound.
     """
 
     low: float
@@ -43,22 +43,25 @@ class Range:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many requests a run has, how many of them are distinct, and how many are answered.
+    """The calls that a run would make, their tokens and their price.
 
-    `requests`, `hits` and `misses` count rows, `distinct` and `distinct_misses` keys: a run in
-    record mode makes `distinct_misses` calls. Of these, `read` is the tokens of their prompts
-    (about; at the store's own ratio to the characters where it has replies to this plan),
-    `written` the tokens to be written: low and high are the shortest of the replies that the store
-    has to this plan and the longest that the requests allow, expected is these replies' mean.
-    `dollars` is what both cost by `price`, None where the price is unknown. `seen` are the tokens
-    of these replies: their shares of cached tokens and of thoughts are expected again. `rows` has a
-    line a request, with its `key` and `hit`; its other columns are those of the games, scores or
-    answers to come, or model and sample. The key of a second turn is missing until the first is
-    answered.
-    `unguided` counts the questions that a judge who shows reference answers where there are any
-    would judge without one, though they are of a category that needs it, `unguided_in` these
-    categories. `unjudged` are the turns that no request is about, each with how many rows have it;
-    `criteria` is how many verdicts a call gives (0 where it is one), None where it differs.
+    | field | meaning |
+    |---|---|
+    | `requests`, `hits`, `misses` | rows: all, answered in the store, not answered |
+    | `distinct` | distinct keys among the requests |
+    | `distinct_misses` | distinct keys without a reply: the calls of a run in record mode |
+    | `read` | prompt tokens of these calls, estimated from characters and stored replies |
+    | `written` | reply tokens: low and expected are the shortest and the mean stored reply |
+    | `dollars` | US dollars at `price`; None if the price is unknown |
+    | `seen` | tokens of the stored replies, for the shares of cached and reasoning tokens |
+    | `rows` | one row a request: `key`, `hit`, and the columns that identify it |
+    | `unguided` | questions of a category that needs a reference answer and that have none |
+    | `unguided_in` | the categories of these questions |
+    | `unjudged` | {turn: rows that have this turn}, for turns that no request is about |
+    | `criteria` | criteria in one call: 0 without criteria, None if questions differ |
+
+    The high value of `written` is the token limit of the requests. The key of a second turn is
+    missing until the first turn has a reply.
     """
 
     title: str
@@ -96,25 +99,22 @@ class Plan:
                 f" tokens to write (low / expected / high); {self._money()}"
             )
         if self.unguided:
-            many = "1 question" if self.unguided == 1 else f"{self.unguided:,} questions"
+            questions = "1 question" if self.unguided == 1 else f"{self.unguided:,} questions"
             text += (
-                f"; without a reference answer {many} of {', '.join(self.unguided_in)} would be"
-                " judged"
+                f"; {questions} of {', '.join(self.unguided_in)} would be judged without a"
+                " reference answer"
             )
         if self.unjudged:
-            named = ", ".join(
+            left_out = ", ".join(
                 f"turn {turn} of {rows:,} rows" for turn, rows in self.unjudged.items()
             )
-            text += f'; not judged: {named} (turns="all", or --turns all, judges them)'
+            text += f'; not judged: {left_out} (turns="all", or --turns all, judges them)'
         return text
 
     __repr__ = __str__
 
     def by_batch(self) -> Plan:
-        """Return the same by OpenAI's Batch API, at its prices.
-
-        These are half, unless the table of prices has others.
-        """
+        """Return the plan at the prices of OpenAI's Batch API (half, or the table's)."""
         if self.price is None or self.dollars is None:
             return self
         price = self.price.by_batch()
@@ -161,27 +161,31 @@ def plan(
     samples: int = 1,
     table: Mapping[str, Price] | None = None,
 ) -> Plan:
-    """Return the Plan of judging pairings or a lineup, of answering questions, or of requests.
+    """Return the Plan of a run, without making a call or writing anything.
 
-    `asked` is the judge, or the answerer (an Answerer) for a questions frame; requests need none.
-    `table` replaces the prices (see `prices`), and `store.shard(1, 4)` as the store plans that part
-    alone. Nothing is asked and nothing is written. Raises what `judge_requests` and
-    `conversations` raise.
+    - `frame`: pairings or a lineup to judge, questions to answer, or plain requests.
+    - `asked`: the Judge, or the Answerer for a questions frame; None for requests.
+    - `store`: its replies count as answered. Pass `store.shard(1, 4)` to plan only that shard.
+    - `orders`, `turns`, `samples`: as in `judge_requests` and `generate`.
+    - `table`: prices by model, instead of `prices()`.
+
+    Raises TypeError for a frame without `asked`, and what `judge_requests` and `conversations`
+    raise.
     """
     unguided: dict[str, str] = {}
     unjudged: Mapping[int, int] = {}
     criteria: int | None = 0
     requests: Iterator[tuple[Row, Request | None, Reply | None]]
     if isinstance(asked, Answerer):
-        requests = _turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
+        requests = _planned_turns(check(pd.DataFrame(frame), "questions"), asked, store, samples)
     elif not isinstance(frame, pd.DataFrame):
         rows = (({"model": request.model, "sample": request.sample}, request) for request in frame)
-        requests = _looked_up(rows, store)
+        requests = _with_replies(rows, store)
     elif asked is None:
-        raise TypeError("plan got a frame and no judge; give the judge that would be asked")
+        raise TypeError("plan got a frame but no judge; pass the Judge or Answerer of the run")
     else:
         judging = judge_requests(frame, asked, orders=orders, turns=turns, samples=samples)
-        requests = _looked_up(judging, store)
+        requests = _with_replies(judging, store)
         unguided = _unguided(frame, asked)
         unjudged = unjudged_turns(frame, asked, turns)
         criteria = None if isinstance(asked.criteria, str) else len(asked.criteria)
@@ -198,9 +202,9 @@ def plan(
 
 
 def _unguided(frame: pd.DataFrame, judge: Judge) -> dict[str, str]:
-    """Return the category of each question that needs a reference answer and has none.
+    """Return {question: category} of questions that need a reference answer and have none.
 
-    Empty for a judge whose prompts all show one, or none of them.
+    Empty if all prompts of the judge show a reference answer, or none does.
     """
     if len({prompt.needs_reference for prompt in judge.prompts}) < 2:
         return {}
@@ -208,26 +212,26 @@ def _unguided(frame: pd.DataFrame, judge: Judge) -> dict[str, str]:
     return dict(zip(lacking["question_id"], lacking["category"], strict=True))
 
 
-def _held(store: Asks, request: Request) -> bool:
+def _in_shard(store: Asks, request: Request) -> bool:
     return not isinstance(store, Shard) or store.holds(request)
 
 
-def _looked_up(
-    asked: Iterator[tuple[Row, Request]], store: Asks
+def _with_replies(
+    requests: Iterator[tuple[Row, Request]], store: Asks
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
-    mine = (item for item in asked if _held(store, item[1]))
-    while some := list(islice(mine, _AT_ONCE)):
-        held = store.look_up({request.key for _, request in some})
-        for row, request in some:
-            yield row, request, held.get(request.key)
+    planned = (item for item in requests if _in_shard(store, item[1]))
+    while batch := list(islice(planned, _AT_ONCE)):
+        replies = store.look_up({request.key for _, request in batch})
+        for row, request in batch:
+            yield row, request, replies.get(request.key)
 
 
-def _turns(
+def _planned_turns(
     questions: pd.DataFrame, answerer: Answerer, store: Asks, samples: int
 ) -> Iterator[tuple[Row, Request | None, Reply | None]]:
-    """Yield the turns of each conversation, as far as the store knows what was said in it."""
+    """Yield the turns of each conversation; a turn after a missing reply has no request yet."""
     for conversation in conversations(questions, answerer, samples):
-        if not _held(store, conversation.request()):
+        if not _in_shard(store, conversation.request()):
             continue
         row = {
             "question_id": conversation.question["question_id"],
@@ -248,7 +252,7 @@ def _turns(
 
 def _plan(
     title: str,
-    asked: Iterable[tuple[Row, Request | None, Reply | None]],
+    requests: Iterable[tuple[Row, Request | None, Reply | None]],
     table: Mapping[str, Price],
 ) -> Plan:
     rows: list[dict[str, Any]] = []
@@ -256,7 +260,7 @@ def _plan(
     later = 0
     ratio = 0.0
     seen: list[Tokens] = []
-    for row, request, reply in asked:
+    for row, request, reply in requests:
         key = None if request is None else request.key
         rows.append(row | {"key": key, "hit": reply is not None})
         if request is None:
@@ -270,7 +274,7 @@ def _plan(
     each = [tokens(request).read for request in missed.values()]
     known = Tokens(*map(sum, zip(*seen, strict=True))) if seen else Tokens(0.0, 0.0)
     lengths = [reply.written for reply in seen]
-    # A later turn reads what its conversation has said; without that, at least what a first does.
+    # The prompt of a later turn is not known yet. It is at least as long as that of a first turn.
     to_read = (sum(each) + later * (sum(each) / len(each) if each else 0.0)) * (
         known.read / ratio if ratio else 1.0
     )
@@ -281,7 +285,7 @@ def _plan(
         else max(bound for bound in bounds if bound is not None)
     )
     high = None if most is None and calls else calls * (most or 0.0)
-    # A server may count more tokens than it was allowed to write.
+    # A server may count more tokens than the request allows.
     low, mean = (
         calls * (length if most is None else min(length, most))
         for length in (min(lengths, default=0.0), sum(lengths) / max(len(lengths), 1))
@@ -307,16 +311,16 @@ def _plan(
 
 
 def _dollars(price: Price | None, read: float, written: Range, seen: Tokens) -> Range | None:
-    """Return the dollars, with the replies' shares of cached tokens and of thoughts."""
+    """Return the dollars, with the same shares of cached and reasoning tokens as in `seen`."""
     if price is None:
         return None
 
-    def cost(wrote: float | None) -> float | None:
-        if wrote is None:
+    def cost(count: float | None) -> float | None:
+        if count is None:
             return None
-        of_read, of_written = read / (seen.read or 1.0), wrote / (seen.written or 1.0)
+        of_read, of_written = read / (seen.read or 1.0), count / (seen.written or 1.0)
         shares = (seen.cached * of_read, seen.cache_write * of_read, seen.reasoning * of_written)
-        return price.of(read, wrote, *shares)
+        return price.of(read, count, *shares)
 
     high = None if written.high is None else price.most(read, written.high)
     return Range(cost(written.low) or 0.0, cost(written.expected), high)

@@ -1,4 +1,4 @@
-"""Prices of calls: a dated table, which yours replaces. An unknown price is never zero."""
+"""Prices of calls, from a dated table or from yours. An unknown price is None, never zero."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lmjudge.canonical import JSON
 from lmjudge.errors import PriceError
 from lmjudge.records import Attempt, Reply, Request
 
-CHARACTERS_A_TOKEN = 4.0  # of English prose, where a server has not said how many tokens it read
-_LONG = 4000  # characters of a prompt of which a server may have cut a part
+CHARACTERS_A_TOKEN = 4.0  # in English prose; used if the server does not count tokens
+_LONG = 4000  # characters; a server may cut prompts from this length on
 _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{4})$")
 _MORE = re.compile(r"[@:].*|-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})(-preview)?")
 
 
 class Tokens(NamedTuple):
-    """The tokens of a call: all that were read and written, and what of them has its own price.
+    """The tokens of a call, and how many of them have a price of their own.
 
-    `cached` and `cache_write` are a part of `read`, `reasoning` of `written`.
+    `cached` and `cache_write` are parts of `read`; `reasoning` is a part of `written`.
     """
 
     read: float
@@ -38,11 +38,16 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for a million tokens of a model, when that was so, and which table said it.
+    """The prices of a model in US dollars a million tokens, with their date and their table.
 
-    `cached` is the price of prompt tokens read from the server's cache, `cache_write` of those
-    written to it, `reasoning` of the tokens of a thought. None is the price of `input`, or
-    `output`. `batch_input` and `batch_output` are the Batch API's; None is half.
+    | field | price of | if None |
+    |---|---|---|
+    | `input` | prompt tokens | |
+    | `cached` | prompt tokens read from the server's cache | `input` |
+    | `cache_write` | prompt tokens written to the cache | `input` |
+    | `output` | reply tokens | |
+    | `reasoning` | reasoning tokens | `output` |
+    | `batch_input`, `batch_output` | tokens in OpenAI's Batch API | half |
     """
 
     model: str
@@ -64,7 +69,7 @@ class Price:
         cache_write: float = 0.0,
         reasoning: float = 0.0,
     ) -> float:
-        """Return the dollars for so many tokens, as in `Tokens`."""
+        """Return the price in dollars of these tokens (see `Tokens`)."""
         parts = (
             (read - cached - cache_write, self.input),
             (cached, self.input if self.cached is None else self.cached),
@@ -75,7 +80,7 @@ class Price:
         return sum(count * price for count, price in parts) / 1e6
 
     def most(self, read: float, written: float) -> float:
-        """Return the most dollars that so many tokens cost, cached and reasoning ones included."""
+        """Return the highest price in dollars, as if all tokens were of the most expensive kind."""
         dearest = replace(
             self,
             input=max(self.input, self.cached or 0.0, self.cache_write or 0.0),
@@ -84,7 +89,7 @@ class Price:
         return dearest.of(read, written)
 
     def by_batch(self) -> Price:
-        """Return the same model's price by the Batch API, in which no token is cached."""
+        """Return the model's Batch API price; batches have no cached tokens."""
         return replace(
             self,
             input=self.input / 2 if self.batch_input is None else self.batch_input,
@@ -104,7 +109,7 @@ class Price:
 
 
 _OURS = "lmjudge's table"
-# The columns of a table of ours, and the fields of the community's JSON, in dollars a token.
+# The columns of lmjudge's CSV, and the fields of the community's JSON (in dollars a token).
 _FIELDS = {
     "input": "input_cost_per_token",
     "output": "output_cost_per_token",
@@ -119,16 +124,19 @@ _FIELDS = {
 def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
     """Return prices by model, from `path`, `$LMJUDGE_PRICES` or the package.
 
-    A table is a CSV with the columns model, input, output (dollars a million tokens), date, and
-    where they differ cached, cache_write, reasoning, batch_input and batch_output; or the
-    community's `model_prices_and_context_window.json`, whose date is that of the file.
-    Raises PriceError for a file that is no such table or has a price that is none.
+    The file is one of:
+
+    - a CSV with the columns model, input, output (dollars a million tokens) and date, and
+      optionally cached, cache_write, reasoning, batch_input and batch_output;
+    - the community's `model_prices_and_context_window.json`. Its date is the file's.
+
+    Raises PriceError for any other file and for a price that is not a finite number from 0 on.
 
     >>> prices()["gpt-4"].of(read=1e6, written=1e6)
     90.0
     """
-    given = path or os.environ.get("LMJUDGE_PRICES")
-    file = Path(given) if given else Path(__file__).with_name("prices.csv")
+    configured = path or os.environ.get("LMJUDGE_PRICES")
+    file = Path(configured) if configured else Path(__file__).with_name("prices.csv")
     table = {}
     try:
         read = _of_json if file.suffix.lower() == ".json" else _of_csv
@@ -136,7 +144,7 @@ def prices(path: str | os.PathLike[str] | None = None) -> dict[str, Price]:
             costs = [getattr(price, name) for name in _FIELDS]
             if not all(0 <= cost < math.inf for cost in costs if cost is not None):
                 raise ValueError(f"{price.model} costs {price.input} and {price.output}")
-            table[price.model] = replace(price, table=file.name if given else _OURS)
+            table[price.model] = replace(price, table=file.name if configured else _OURS)
         if not table:
             raise ValueError("no model has a price")
     except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
@@ -165,7 +173,7 @@ def _of_json(file: Path) -> Iterator[Price]:
     entries = table if isinstance(table, dict) else {"the file": table}
     for model, entry in entries.items():
         if not isinstance(entry, dict):
-            raise ValueError(f"{model} holds {str(entry)[:40]!r}, which is no object of prices")
+            raise ValueError(f"{model} holds {str(entry)[:40]!r}, which is not an object of prices")
         costs = {name: entry.get(field) for name, field in _FIELDS.items()}
         known: dict[str, Any] = {
             name: 1e6 * float(cost) for name, cost in costs.items() if cost is not None
@@ -175,7 +183,7 @@ def _of_json(file: Path) -> Iterator[Price]:
 
 
 def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | None:
-    """Return the price of a model, or of its name without a date; None if unknown.
+    """Return the price of a model, or of its name without the date; None if unknown.
 
     >>> price_of("gpt-4o-mini-2024-07-18").input, price_of("my-model")
     (0.15, None)
@@ -185,7 +193,7 @@ def price_of(model: str, table: Mapping[str, Price] | None = None) -> Price | No
 
 
 def same_model(asked: str, served: str | None) -> bool:
-    """Return whether a server names the requested model, perhaps with a date or revision.
+    """Return whether a server reports the requested model, with or without a date or revision.
 
     >>> same_model("gpt-4o", "gpt-4o-2024-08-06"), same_model("gpt-4o", "gpt-4o-mini")
     (True, False)
@@ -198,10 +206,10 @@ def same_model(asked: str, served: str | None) -> bool:
 def tokens(
     request: Request, reply: Reply | None = None, usage: Mapping[str, JSON] | None = None
 ) -> Tokens:
-    """Return the tokens of a call: as the server said, else by the length of the texts.
+    """Return the tokens of a call: the server's count, or an estimate from the characters.
 
-    `usage` is the server's count where there is no reply that holds it. Servers differ in whether
-    the cached tokens and those of a thought are part of their counts; here they are.
+    `usage` is the server's count if there is no reply that has it. Some servers leave cached or
+    reasoning tokens out of their totals; lmjudge's totals always include them.
 
     >>> usage = {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 5}
     >>> tokens(Request("m", []), usage=usage)
@@ -220,10 +228,10 @@ def tokens(
     reasoning = _counted(outputs, "reasoning_tokens") or 0.0
     reasoning = _counted(counted, "reasoning_tokens") or reasoning
     if read is not None and "prompt_tokens" not in counted and "cache_read_input_tokens" in counted:
-        read += cached + cache_write  # Anthropic's own count is without them
+        read += cached + cache_write  # Anthropic's count leaves them out
     total = _counted(counted, "total_tokens")
     if total is not None and read is not None and written is not None:
-        # xAI's and Gemini's count of what was written is without the thought.
+        # xAI and Gemini leave reasoning tokens out of the completion's count.
         hidden = max(total - read - written, 0.0)
         written, reasoning = written + hidden, max(reasoning, hidden)
     read = characters / CHARACTERS_A_TOKEN if read is None else read
@@ -236,12 +244,12 @@ _CACHED = ("cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens"
 
 
 def _details(usage: Mapping[str, JSON], *names: str) -> Mapping[str, JSON]:
-    """Return the first of these objects that the usage has, {} without one."""
+    """Return the first of these objects in the usage; {} if it has none."""
     return next((usage[name] for name in names if isinstance(usage.get(name), Mapping)), {})
 
 
 def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:
-    """Return the first of these counts that is a number above 0."""
+    """Return the first of these counts that is a number above 0; None if there is none."""
     for name in names:
         count = usage.get(name)
         if isinstance(count, (int, float)) and 0 < count < math.inf:
@@ -250,10 +258,10 @@ def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:
 
 
 def prompt_was_cut(request: Request, reply: Reply) -> bool:
-    """Return whether the server counts too few prompt tokens to have read all of a long prompt.
+    """Return whether the server counted too few prompt tokens for a long prompt.
 
-    A token is rarely longer than eight characters of prose. Servers with a small context, such as
-    Ollama's default, cut the beginning of a prompt and say nothing.
+    A token of prose rarely has more than eight characters. Servers with a small context, such as
+    Ollama's default, cut the beginning of a prompt without an error.
 
     >>> long = Request("m", [{"role": "user", "content": "Which is better? " * 1000}])
     >>> [prompt_was_cut(long, Reply("", usage={"prompt_tokens": n})) for n in (2048, 4200)]
@@ -266,20 +274,17 @@ def prompt_was_cut(request: Request, reply: Reply) -> bool:
 
 
 def cost(request: Request, reply: Reply, table: Mapping[str, Price] | None = None) -> float | None:
-    """Return the dollars that a reply cost, or would cost again.
-
-    It is None where the price is unknown.
-    """
+    """Return the price of a request and its reply in dollars; None if the price is unknown."""
     price = price_of(request.model, table)
     return None if price is None else price.of(*tokens(request, reply))
 
 
 def charge(attempt: Attempt, table: Mapping[str, Price] | None = None) -> float | None:
-    """Return the dollars that an attempt may have cost; None where the price is unknown.
+    """Return the dollars that an attempt may have cost; None if the price is unknown.
 
-    The server's own count where it told one. Without one, a refused attempt costs nothing, a reply
-    its length, and an attempt that ended in the middle its `dearest`: the server may have charged
-    for all of it.
+    Uses the server's token count if there is one. Otherwise a refused attempt costs nothing, a
+    reply costs the estimate from its length, and an attempt without a reply costs its `dearest`,
+    because the server may have charged for a whole reply.
     """
     price, request = price_of(attempt.request.model, table), attempt.request
     if price is None:
@@ -293,9 +298,9 @@ def charge(attempt: Attempt, table: Mapping[str, Price] | None = None) -> float 
 
 
 def dearest(request: Request, price: Price) -> float:
-    """Return the most dollars that a call may cost, by its prompt and the bound on its reply.
+    """Return the most dollars that a call may cost, from its prompt and its reply's token limit.
 
-    A token of dense text has two bytes or more: two letters, or two thirds of a Chinese character.
+    Counts a token for every two bytes of the prompt: even dense text has no shorter tokens.
     """
     texts = (str(message.get("content") or "") for message in request.messages)
     size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
@@ -303,7 +308,7 @@ def dearest(request: Request, price: Price) -> float:
 
 
 def longest(request: Request) -> float | None:
-    """Return the most tokens that a reply to it may have; None where the request sets no bound."""
+    """Return the request's limit on the tokens of its reply; None if it has no limit."""
     for name in ("max_tokens", "max_completion_tokens", "max_new_tokens"):
         bound = request.params.get(name)
         if isinstance(bound, (int, float)) and not isinstance(bound, bool):

@@ -3,13 +3,13 @@
 Only numbers from a paper, a blog post or its figures are here. `printed` is text, so that its
 digits show its precision. `status` says where a number was read:
 
-- printed: in the authors' own text, slides or repository
-- figure: from the geometry of the authors' own figure
-- copy: in other people's transcriptions of the paper
-- recomputed: not read; counted from the authors' rows, or from exact shares of theirs
-- unverified: in no source that can be checked; quoted from memory
+- printed: in the authors' text, slides or repository
+- figure: measured in the authors' figure
+- copy: in someone else's transcription of the paper
+- recomputed: not read, but computed from the authors' rows or their exact shares
+- unverified: quoted from memory, in no source that can be checked
 
-The last two are shown and never compared. `rounding` says how the authors rounded:
+Pages show the last two but never compare them. `rounding` says how the authors rounded:
 
 - half-even: format(value, ".1f")
 - half-up: int(value + 0.5)
@@ -18,8 +18,8 @@ The last two are shown and never compared. `rounding` says how the authors round
 - truncated: digits cut off
 - trimmed 2: two decimals, trailing zeros dropped (6 for 6.00)
 
-A sign that was printed before a positive number is kept. A work that gives a table twice with
-different numbers has two tables here, with their own titles and versions.
+A printed plus sign is kept. If a work gives a table twice with different numbers, there are two
+tables here, each with its title and version.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BY_DIGITS = {"truncated": ROUND_DOWN, "half-up": ROUND_HALF_UP}
 
 
 def stems() -> list[str]:
-    """Return the stems that a paper printed a table for, sorted."""
+    """Return the stems that have a published table, sorted."""
     return sorted(
         entry.name.removesuffix(".csv")
         for entry in _FOLDER.iterdir()
@@ -52,10 +52,10 @@ def stems() -> list[str]:
 
 
 def published(stem: str) -> pd.DataFrame:
-    """Return the published cells of a stem, one a row.
+    """Return the published cells of a stem, one cell a row.
 
-    Columns: table, row, column, printed (text), n (missing where the paper gives none), work,
-    version, status, rounding. Raises DataMissing for a stem that no paper printed a table for.
+    Columns: table, row, column, printed (text), n (missing if the paper gives none), work,
+    version, status, rounding. Raises DataMissing for a stem without a published table.
 
     >>> published("vicuna-scores").loc[0, ["table", "row", "column", "printed"]].tolist()
     ['Table 2', 'LLaMA-13B', 'baseline', '513.0']
@@ -72,22 +72,31 @@ def published(stem: str) -> pd.DataFrame:
 
 
 def compare(table: pd.DataFrame, stem: str) -> pd.DataFrame:
-    """Return our table beside the published cells of its stem, then the cells that ours lacks.
+    """Return a table beside the published cells of its stem, then the cells that it lacks.
 
-    `table` has the columns table, row, column, value, n, low, high, no_verdict, basis, and too_few
-    where that is known, with values in the paper's units. Added: printed, n_printed, status,
-    ours_printed (our value as the paper would have printed it), same (whether those digits are the
-    printed ones), same_n, difference (ours less the printed). `same` and `same_n` are missing where
-    nothing may be compared: no value, no printed number, a status of recomputed or unverified, or a
-    basis other than rows; `difference` is missing beside a number recomputed or unverified, and for
-    unreleased rows. Raises ReportError for a table without these columns, with a cell twice, or
-    with an unknown basis, and DataMissing for a stem that no paper printed a table for.
+    `table` has the columns table, row, column, value (in the paper's units), n, low, high,
+    no_verdict, basis, and optionally too_few. These columns are added:
+
+    | column | meaning |
+    |---|---|
+    | printed, n_printed, status | the published number, its n, and where it was read |
+    | ours_printed | our value, rounded as the paper rounds |
+    | same | whether ours_printed and printed have the same digits |
+    | same_n | whether n and n_printed are equal |
+    | difference | our value minus the printed number |
+
+    `same` and `same_n` are missing without a value or a printed number, for the statuses recomputed
+    and unverified, and for every basis except rows. `difference` is missing for these two statuses
+    and for the basis unreleased.
+
+    Raises ReportError for missing columns, a repeated cell and an unknown basis, DataMissing for a
+    stem without a published table.
     """
     return beside(table, published(stem), name=stem)
 
 
 def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFrame:
-    """Return what `compare` gives, for published cells already at hand."""
+    """Return what `compare` returns, for published cells that are loaded already."""
     missing = [name for name in TABLE_COLUMNS if name not in (*table.columns, "too_few")]
     if missing:
         raise ReportError(
@@ -114,30 +123,32 @@ def beside(table: pd.DataFrame, cells: pd.DataFrame, *, name: str) -> pd.DataFra
         both["too_few"] = both["too_few"].astype("boolean")
     rows = theirs.reindex(order)
     both[["printed", "n_printed", "status"]] = rows[["printed", "n", "status"]]
-    there = both["value"].notna() & rows["printed"].notna()
+    both_known = both["value"].notna() & rows["printed"].notna()
     both["ours_printed"] = pd.Series(
         [
             as_printed(value, printed, rounding, n) if known else None
             for known, value, printed, rounding, n in zip(
-                there, both["value"], rows["printed"], rows["rounding"], both["n"], strict=True
+                both_known, both["value"], rows["printed"], rows["rounding"], both["n"], strict=True
             )
         ],
         index=order,
         dtype="str",
     )
-    firm = there & ~rows["status"].isin(STATUSES[3:])
-    fair = firm & (both["basis"] == "rows")
+    verified = both_known & ~rows["status"].isin(STATUSES[3:])
+    compared = verified & (both["basis"] == "rows")
     same = both["ours_printed"] == both["printed"]
-    both["same"] = same.astype("boolean").where(fair)
-    known_n = fair & both["n"].notna() & both["n_printed"].notna()
+    both["same"] = same.astype("boolean").where(compared)
+    known_n = compared & both["n"].notna() & both["n_printed"].notna()
     both["same_n"] = (both["n"].astype("Int64") == both["n_printed"]).where(known_n)
     difference = both["value"] - pd.to_numeric(both["printed"])
-    both["difference"] = difference.where(firm & (both["basis"] != "unreleased"))
+    both["difference"] = difference.where(verified & (both["basis"] != "unreleased"))
     return both.reset_index()
 
 
 def as_printed(value: float, printed: str, rounding: str, n: Any = None) -> str:
-    """Return our value with the digits of a printed one, under the rounding of its source.
+    """Return our value with as many digits as the printed one, rounded as its source rounds.
+
+    Raises ValueError for an unknown `rounding`.
 
     >>> as_printed(28.75, "28.7", "percent", n=80)
     '28.7'
@@ -150,7 +161,7 @@ def as_printed(value: float, printed: str, rounding: str, n: Any = None) -> str:
     decimals = int(digits) if digits else len(printed.partition(".")[2])
     if rule in ("percent", "ratio") and not pd.isna(n) and n > 0:
         hits = round(value * n / 100)
-        # A mean of shares is no k / n, and stays as it is.
+        # A mean of shares is not k / n and stays unchanged.
         if isclose(hits, value * n / 100, abs_tol=1e-6):
             value = hits / n * 100 if rule == "percent" else hits / n
         elif rule == "ratio":

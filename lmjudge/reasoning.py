@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import takewhile
 
-# A reasoning block in the spellings that models have; a server that parses them sends none.
+# The spellings of reasoning blocks. Servers that parse these blocks send none.
 _TAG = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|analysis|scratchpad)\b[^<>\n]{0,80}>"
 # Gemma writes channels as <|channel>thought ... <channel|>, Cohere's models <|START_THINKING|>.
 _CLOSING = (
@@ -17,28 +17,28 @@ _OPENING = r"\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
 _REASONING = re.compile(
     rf"(</ ?{_TAG}|{_CLOSING})|< ?{_TAG}|{_OPENING}|<\|channel\|?>", re.IGNORECASE
 )
-# gpt-oss where the server dropped its special tokens: "analysisLet me see ... assistantfinalYes".
+# gpt-oss after the server dropped its special tokens: "analysisLet me see ... assistantfinalYes".
 _BARE = re.compile(
     r"\s*(?:assistant\s?)?(?:analysis|commentary)(?=[A-Z\s]).*?assistant\s?final", re.DOTALL
 )
 # The same, cut off before the answer; "analysis of ..." may begin an ordinary sentence.
 _BARE_OPEN = re.compile(r"\s*(?:assistant\s?analysis\b|(?:assistant)?analysis(?=[A-Z][a-z']* ))")
-# What a server leaves at the end of a reply that it should have cut off.
+# Special tokens at the end of a reply that the server should have removed.
 _END_MARK = re.compile(
     r"(?:<\|[\w ]{1,30}\|>|<｜[\w▁ ]{1,30}｜>|</s>|<eos>|<end_of_turn>)\Z", re.IGNORECASE
 )
-# Of an answer: only a block that it begins with, in marks that have no other use in answers.
+# In an answer, only a block at its start counts, in marks that have no other use in answers.
 _THINK = r"(?:seed:)?think(?:ing)?|thoughts?"
 _OPENS = re.compile(
     rf"\s*(?:< ?(?:{_THINK})>|{_OPENING}|<\|channel\|?>(?:analysis|thought))", re.IGNORECASE
 )
 _CLOSES = re.compile(rf"</ ?(?:{_THINK})>|{_CLOSING}", re.IGNORECASE)
-# Quotation marks that have a closing form of their own, and those that have none.
+# Quotation marks with a different closing mark, and those without.
 _CLOSED_BY = {"“": "”", "‘": "’", "„": "“", "«": "»", "»": "«", "「": "」", "『": "』"}
 _STRAIGHT = "\"'`"
 _MARK = re.compile(f"[{''.join({*_CLOSED_BY, *_CLOSED_BY.values()})}{_STRAIGHT}]")
 _ALONE = re.compile(rf"{_MARK.pattern}\s*\[\[[^\[\]\n]*\]\]\s*[.,]?{_MARK.pattern}")
-# A denial right before a verdict: no comma and no "so" or "but" stands between the two.
+# A denial right before a verdict, with no comma and no "so" or "but" between the two.
 _GIVE = r"(?:output|give|giving|say|write|choose|answer|reply|return|print|assign|award|rate)"
 _WORD = r"[\s*_]+(?!(?:so|but|and|then|thus|hence|therefore|because|making|while|which)\b)[\w'’-]+"
 _DENIED = re.compile(
@@ -50,7 +50,7 @@ _CLOSING_TAGS = re.compile(r"</\w{1,20}>")
 
 
 def after_reasoning(text: str) -> str:
-    """Return what follows the last reasoning block; nothing where one was never closed.
+    """Return the text after the last reasoning block; "" if the last block is not closed.
 
     >>> after_reasoning("<think>Is it [[A]]?</think>[[B]]"), after_reasoning("<think>[[A]]")
     ('[[B]]', '')
@@ -66,11 +66,11 @@ def after_reasoning(text: str) -> str:
 
 
 def answer_text(text: str) -> str:
-    """Return an answer without the reasoning block that it begins with.
+    """Return an answer without the reasoning block at its start.
 
-    A block may lack its opening mark, which some chat templates write; its closing mark then stands
-    at the beginning or the end of a line. Of a block that was never closed nothing is left. Marks
-    further on in the answer stay.
+    Some chat templates write the opening mark, so a block may have only a closing mark, at the
+    start or the end of a line. An answer whose block is not closed becomes "". Marks further on in
+    the answer stay.
 
     >>> answer_text("<think>Is it 3?</think> 4"), answer_text("Is it 3?\\n</think>\\n4")
     ('4', '4')
@@ -96,22 +96,22 @@ def without_end_marks(text: str) -> str:
     >>> without_end_marks("[[A]]<|im_end|>"), without_end_marks("An <|im_end|> inside stays.")
     ('[[A]]', 'An <|im_end|> inside stays.')
     """
-    kept = len(text)
+    length = len(text)
     while True:
-        end = kept
+        end = length
         while end and text[end - 1].isspace():
             end -= 1
         mark = _END_MARK.search(text[max(end - 40, 0) : end])
         if mark is None:
-            return text[:kept]
-        kept = end - len(mark[0])
+            return text[:length]
+        length = end - len(mark[0])
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a judgment that holds anything, what it quotes blanked.
+    """Return the last line of a judgment that is not blank, with quotations replaced by spaces.
 
-    A line that begins with ">" is a quotation. A verdict in quotation marks with nothing beside it
-    is the judge's own. Quotations are followed from the last blank line on.
+    A line that begins with ">" is a quotation. A line that is only a verdict in quotation marks is
+    not. Quotations that span lines are followed from the last blank line on.
 
     >>> last_line("B it is.\\n\\n[[B]]\\n"), last_line('"[[B]]"'), last_line("> [[B]]")
     ('[[B]]', '"[[B]]"', '')
@@ -128,10 +128,10 @@ def last_line(text: str) -> str:
 
 
 def own_words(text: str) -> str:
-    """Return a text with all that stands in quotation marks blanked.
+    """Return a text with everything in quotation marks replaced by spaces.
 
-    A quotation that is never closed runs to the end, and one that is closed but never opened began
-    before the text. An apostrophe is no quotation mark.
+    A quotation that is not closed runs to the end of the text. One that is closed but not opened
+    starts at the beginning. An apostrophe is no quotation mark.
 
     >>> own_words('It ends in "[[B]]", oddly.')
     'It ends in "     ", oddly.'
@@ -164,18 +164,18 @@ def own_words(text: str) -> str:
             quoted = [(0, place)]
     if closers:
         quoted.append((opened, len(text)))
-    parts, shown = [], 0
+    parts, last = [], 0
     for start, end in quoted:
-        parts += [text[shown:start], re.sub(r"[^\n]", " ", text[start:end])]
-        shown = end
-    return "".join([*parts, text[shown:]])
+        parts += [text[last:start], re.sub(r"[^\n]", " ", text[start:end])]
+        last = end
+    return "".join([*parts, text[last:]])
 
 
 def stated(line: str, pattern: re.Pattern[str]) -> list[str]:
-    r"""Return the verdicts that a line states by `pattern`; none where a single one is denied.
+    r"""Return the verdicts in a line that match `pattern`; [] if the only one is denied.
 
-    A single verdict must begin or end a sentence of the line, or stand after a colon. Two or more
-    come back as they are, for the parser to call ambiguous.
+    A single verdict must begin or end a sentence of the line, or follow a colon. Two or more are
+    returned unchecked; the parser then calls them ambiguous.
 
     >>> verdict = re.compile(r"\[\[([ABC])\]\]")
     >>> stated("Final verdict: [[C]] for a tie.", verdict), stated("A it is: [[A]]", verdict)

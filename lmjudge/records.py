@@ -46,13 +46,16 @@ _KINDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Request:
-    """One request to a model: all that can change its reply.
+    """One request to a model: everything that can change its reply.
 
-    `messages` are {"role", "content"} mappings and `params` the sampling fields, both exactly as
-    sent. `sample` numbers repeated draws of one request; `provider` separates two servers
-    or dates that serve different things under one model name. `api` is set only if
-    the request was sent in another form than OpenAI's chat requests, such as "anthropic": then
-    messages and params are that form's own, and no endpoint of lmjudge sends it.
+    - `messages`: mappings of "role" and "content", exactly as sent.
+    - `params`: the sampling fields, exactly as sent.
+    - `sample`: numbers repeated draws of one request, from 0.
+    - `provider`: separates servers, or dates, that serve different models under one name.
+    - `api`: the form of a request that is not in OpenAI's chat form, such as "anthropic". No
+      endpoint of lmjudge sends these.
+
+    Raises RequestError for a model or kind that is not text, and a sample that is no integer.
 
     >>> ask = Request("gpt-4", [{"role": "user", "content": "Hi"}], {"temperature": 0.0})
     >>> ask.key == Request("gpt-4", [{"content": "Hi", "role": "user"}], {"temperature": 0}).key
@@ -132,11 +135,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply: the text, and what the server states about it.
+    """A model's reply: its text, and what the server reports about it.
 
-    `created` is in seconds since 1970 (None where unknown), `latency` in seconds; `model` and
-    `fingerprint` are the server's. A reply is never an error message: a failed
-    request gives a `Failure`, which is not stored under a key.
+    `created` is in seconds since 1970 (None if unknown), `latency` in seconds. `model` and
+    `fingerprint` are the server's names. A reply is never an error message: a failed request gives
+    a `Failure`, which has no key in the store.
     """
 
     text: str
@@ -155,7 +158,7 @@ class Reply:
         return {name: item for name, item in self.__dict__.items() if item is not None}
 
     def same_as(self, other: Reply) -> bool:
-        """Return whether both say the same: text, finish reason, refusal and log-probabilities."""
+        """Return whether text, finish reason, refusal and log-probabilities are equal."""
         return self._content == other._content
 
     @property
@@ -165,7 +168,7 @@ class Reply:
 
 @lru_cache(maxsize=256)
 def ending_word(finish_reason: str | None) -> str:
-    """Return how a reply ended, in one spelling for all servers, "" if unknown.
+    """Return how a reply ended, in the same spelling for all servers; "" if unknown.
 
     >>> ending_word("FinishReason.MAX_TOKENS"), ending_word("content-filter"), ending_word(None)
     ('max_tokens', 'content_filter', '')
@@ -176,7 +179,7 @@ def ending_word(finish_reason: str | None) -> str:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a request has no reply, after all attempts at it."""
+    """Why a request has no reply after all its attempts."""
 
     reason: str
     message: str
@@ -186,7 +189,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Record:
-    """A request, a reply to it, and the one line of JSON that keeps both."""
+    """A request and a reply to it, stored as one line of JSON."""
 
     request: Request
     reply: Reply
@@ -210,7 +213,7 @@ class Record:
     def from_line(cls, line: bytes) -> Record:
         """Return the record in a line; check its digest, request and key.
 
-        Raises DamagedStore where they do not hold together, UnknownRecord for a newer lmjudge's.
+        Raises DamagedStore if they do not match, UnknownRecord for a newer lmjudge's format.
         """
         key = check_line(line)
         try:
@@ -221,8 +224,8 @@ class Record:
                 return record
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UnknownRecord(
-                f"the record {key[:12]} has a form unknown to this lmjudge ({error}); update"
-                " lmjudge if a newer one wrote it, else leave it out",
+                f"this lmjudge cannot read the record {key[:12]} ({error}); update lmjudge if a"
+                " newer version wrote it, otherwise leave it out",
                 keys=[key],
             ) from error
         raise DamagedStore(
@@ -233,27 +236,27 @@ class Record:
 
 
 def check_line(line: bytes) -> str:
-    """Return the key in a record's line, once the line's SHA-256 holds.
+    """Return the key in a record's line after checking the line's SHA-256.
 
-    DamagedStore if it does not.
+    Raises DamagedStore if it does not match.
     """
     key = line[len(_KEY_PREFIX) : len(_KEY_PREFIX) + 64].decode("ascii", "replace")
     digest = ""
-    if line.startswith(_KEY_PREFIX):  # else it is not hashed: a stranger's zeros are millions
+    if line.startswith(_KEY_PREFIX):  # another file's line may have millions of bytes to hash
         digest = hashlib.sha256(line[:-_DIGEST_LENGTH] + b"}").hexdigest()
     if line[-_DIGEST_LENGTH:] != b'%s%s"}' % (_DIGEST_PREFIX, digest.encode()):
         raise DamagedStore(
-            f"a record (of key {key[:12]!r}) does not match its SHA-256; it is asked for again when"
-            " recording, and `lmjudge store verify` names every such record",
+            f"the record {key[:12]!r} does not match its SHA-256. Recording sends its request"
+            " again; `lmjudge store verify` lists all such records",
             keys=[key],
         )
     return key
 
 
 def reply_in(line: bytes) -> Reply:
-    """Return the reply in a line that `check_line` has passed; the request is not parsed.
+    """Return the reply in a line that passed `check_line`, without parsing the request.
 
-    Raises DamagedStore where what stands there is no reply: no text, or a field that is no such.
+    Raises DamagedStore for a reply without text or with a field of the wrong type.
     """
     try:
         fields, _ = _decoder.raw_decode(line[_REPLY_AT:].decode())
@@ -262,7 +265,7 @@ def reply_in(line: bytes) -> Reply:
     _sound(fields, line)
     try:
         return Reply(**fields)
-    except TypeError:  # a newer lmjudge may keep more of a reply than this one knows
+    except TypeError:  # a newer lmjudge may store more fields of a reply
         return Reply(
             **{name: fields[name] for name in Reply.__dataclass_fields__ if name in fields}
         )
@@ -280,20 +283,21 @@ def _sound(reply: Any, line: bytes) -> None:
 
 
 def unite(records: Iterable[Record]) -> list[Record]:
-    """Return the records of one key without repeats, the reply first.
+    """Return the records of one key without repeats, with the reply first.
 
-    Two replies are the same if text, finish reason, refusal and log-probabilities are; of the same
-    the earliest stays. The reply is the earliest of all, ties by digest: a rule that makes merging
-    commutative, associative and idempotent. An unknown time counts as earlier than any known one.
+    Two replies are repeats if text, finish reason, refusal and log-probabilities are equal; the
+    earlier one stays. The reply is the earliest record, and the digest decides between equal times.
+    This rule makes merging commutative, associative and idempotent. An unknown time counts as
+    earlier than any known time.
     """
     sources = list(records)
     united: list[Record] = []
-    alike: dict[tuple[Any, ...], list[Record]] = {}  # only these are compared, to be faster
+    alike: dict[tuple[Any, ...], list[Record]] = {}  # compares only within these, to be faster
     for record in sorted(sources, key=_age) if len(sources) > 1 else sources:
         reply = record.reply
-        kept = alike.setdefault((reply.text, reply.finish_reason, reply.refusal), [])
-        if not any(reply.same_as(other.reply) for other in kept):
-            kept.append(record)
+        earlier = alike.setdefault((reply.text, reply.finish_reason, reply.refusal), [])
+        if not any(reply.same_as(other.reply) for other in earlier):
+            earlier.append(record)
             united.append(record)
     return united
 
@@ -305,11 +309,12 @@ def _age(record: Record) -> tuple[float, str]:
 
 @dataclass
 class Attempt:
-    """One attempt at a request: how it ended, and the tokens that the server counts.
+    """One attempt at a request: how it ended, and the tokens that the server counted.
 
-    `usage` is the count in a response without a reply, and `reason` why there is none. `refused` is
-    True if the server charges nothing, after an error or without a connection. `count` is the
-    number of attempts that this one stands for.
+    - `usage`: the server's token counts, for a response without a usable reply.
+    - `reason`: why there is no reply.
+    - `refused`: True if the server charges nothing (an error status, or no connection).
+    - `count`: the number of attempts that this one stands for.
     """
 
     request: Request
@@ -349,7 +354,7 @@ async def metered(
 ) -> AsyncIterator[Callable[[Request], Awaitable[Reply]]]:
     """Open an endpoint's session in which the meter counts each attempt.
 
-    Without a `Metered` endpoint a request counts as one attempt, or as many as its failure says.
+    If the endpoint is not `Metered`, a request counts as one attempt, or as its failure's number.
     """
     if isinstance(endpoint, Metered):
         async with endpoint.metered_session(meter) as answer:
@@ -374,19 +379,22 @@ async def metered(
 
 
 class Endpoint(Protocol):
-    """An object that answers requests: one class with one method.
+    """An object that answers requests: two properties and one method.
 
-    `session` is entered once a run, inside the run's event loop, and gives the coroutine function
-    that answers one request; what it opens (connections, a batcher) it closes when left. At most
-    `concurrency` requests are in flight. `network` is False for an endpoint that calls nobody: it
-    may answer under LMJUDGE_OFFLINE=1. An answer raises RequestFailed where this request has no
-    reply, EndpointStopped where none can have one.
+    - `session()`: an async context manager, entered once a run inside the run's event loop. It
+      gives the coroutine function that answers one request, and closes what it opened on exit.
+    - `concurrency`: the number of requests that may be in flight.
+    - `network`: False for an endpoint that makes no network call. It also works under
+      LMJUDGE_OFFLINE=1.
+
+    Answering raises RequestFailed if this request has no reply, EndpointStopped if no request can
+    have one.
     """
 
-    # Properties, so that a frozen dataclass is an endpoint to the type checker too.
+    # Properties, because the type checker then accepts a frozen dataclass as an endpoint.
     @property
     def concurrency(self) -> int:
-        """Return how many requests may be in flight."""
+        """Return the number of requests that may be in flight."""
         ...
 
     @property
@@ -405,9 +413,9 @@ class Asks(Protocol):
     def ask(
         self, requests: Iterable[Request], endpoint: Endpoint | None = None
     ) -> Iterator[tuple[str, Reply | Failure]]:
-        """Yield (key, reply) for every request, in their order."""
+        """Yield (key, reply) for every request, in order."""
         ...
 
     def look_up(self, keys: Iterable[str]) -> dict[str, Reply]:
-        """Return the replies to those of the keys that the store holds."""
+        """Return the stored replies by key, without the keys that have none."""
         ...

@@ -9,7 +9,7 @@ from html import escape
 def as_table(title: object, rows: Mapping[str, object]) -> str:
     """Return an HTML table of names and values under a title; a long value is cut.
 
-    JupyterLab reads no formula between two dollar signs in it.
+    JupyterLab does not turn its dollar signs into formulas.
 
     >>> as_table("<b>", {"n": "1 < 2"}).partition("<caption>")[2]
     '&lt;b&gt;</caption><tr><th scope="row">n</th><td>1 &lt; 2</td></tr></table>'

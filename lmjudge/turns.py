@@ -1,4 +1,4 @@
-"""One turn of a dialogue: a text, content parts (pictures), or the messages of an agent."""
+"""One turn of a dialogue: a text, content parts (such as pictures), or an agent's messages."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any, TypeAlias
 from lmjudge.errors import FrameError
 
 Content: TypeAlias = str | list[dict[str, Any]]
-# What each speaker's words stand under, in a conversation that a judge reads.
+# The line above each speaker's text in a conversation that a judge reads.
 _SAYS = {"system": "(system)", "developer": "(system)", "user": "(user asks)"}
 _REPLIES = "(assistant replies)"
 
 
 def content(turn: object) -> Content:
-    """Return a turn as a message's content: a text, or content parts where it has pictures.
+    """Return a turn as a message's content: a text, or content parts if it has pictures.
 
-    The messages of an agent become one readable text: what it says, the tools it calls with their
-    arguments, and what they return. Parts other than text stay as they are. Raises FrameError for a
-    picture behind a web address, whose content may change, and for what is no turn.
+    An agent's messages become one text: what the agent says, its tool calls with their arguments,
+    and what the tools return. Parts other than text are unchanged.
+
+    Raises FrameError for a picture at a web address, because it may change, and for anything else
+    that is not a turn.
 
     >>> call = {"name": "search", "arguments": '{"query": "rain"}'}
     >>> agent = [{"role": "assistant", "tool_calls": [{"id": "1", "function": call}]},
@@ -51,7 +53,7 @@ def content(turn: object) -> Content:
 def dialogue(
     asked: Sequence[Content], replied: Sequence[Content], system: object = None
 ) -> Content:
-    """Return what was said, under a line that says who speaks; the last question may be open.
+    """Return a conversation, each text under a line with its speaker; the last may have no reply.
 
     >>> print(dialogue(["Hi", "Why?"], ["Hello."]))
     (user asks)
@@ -71,7 +73,7 @@ def dialogue(
 
 
 def joined(pieces: Sequence[Content], between: str = "\n\n") -> Content:
-    """Return pieces of content as one: a text where all are texts, else content parts."""
+    """Return pieces of content as one text if all are texts, otherwise as content parts."""
     parts: list[dict[str, Any]] = []
     for at, piece in enumerate(pieces):
         text = between if at else ""
@@ -90,14 +92,14 @@ def joined(pieces: Sequence[Content], between: str = "\n\n") -> Content:
 
 
 def _spoken(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
-    """Yield what each message says, and the tools that it calls."""
+    """Yield each message's text, tool calls and tool results."""
     names: dict[object, str] = {}
     for message in messages:
-        role, said = message["role"], message.get("content")
+        role, body = message["role"], message.get("content")
         called = [*(message.get("tool_calls") or ())]
         called += [message["function_call"]] if message.get("function_call") else []
         results = []
-        parts = [] if said is None or isinstance(said, str) else [*said]
+        parts = [] if body is None or isinstance(body, str) else [*body]
         if not all(isinstance(item, Mapping) for item in [*called, *parts]):
             raise FrameError(
                 f"a message is {str(dict(message))[:60]!r}; expected a text or content parts in its"
@@ -106,16 +108,16 @@ def _spoken(messages: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
         if parts:
             called += [part for part in parts if part.get("type") == "tool_use"]
             results = [part for part in parts if part.get("type") == "tool_result"]
-            said = [part for part in parts if part.get("type") not in ("tool_use", "tool_result")]
+            body = [part for part in parts if part.get("type") not in ("tool_use", "tool_result")]
         for result in results:
             yield f"({names.get(result.get('tool_use_id'), 'tool')} returns)\n" + _json(
                 result.get("content")
             )
         returned = role in ("tool", "function")
-        if said or returned:  # that a tool returns nothing is part of the story
+        if body or returned:  # a judge should also see that a tool returned nothing
             tool = message.get("name") or names.get(message.get("tool_call_id"), "tool")
             who = f"({tool} returns)" if returned else _SAYS.get(role, _REPLIES)
-            yield joined([f"{who}\n", content(said) if said else ""], between="")
+            yield joined([f"{who}\n", content(body) if body else ""], between="")
         for call in called:
             function = call.get("function") or call
             name = str(function.get("name"))
@@ -140,7 +142,7 @@ def _part(part: Mapping[str, Any]) -> Content:
 
 
 def _addresses(part: Mapping[str, Any]) -> Iterator[object]:
-    """Yield what stands in each field for an address, at any depth: url, image_url, file_url ..."""
+    """Yield the addresses in the part's fields (url, image_url, file_url ...), at any depth."""
     for name, value in part.items():
         if isinstance(value, Mapping):
             yield from _addresses(value)

@@ -132,7 +132,7 @@ def test_references_that_are_missing_are_told(tmp_path: Path) -> None:
     frame, store = lineup("a", "b").assign(category="math"), Store(tmp_path / "judgments")
     planned = plan(frame, Judge("single", "j"), store=store)
     assert planned.unguided == 1
-    assert "without a reference answer 1 question of math would be" in str(planned)
+    assert "1 question of math would be judged without a reference answer" in str(planned)
     assert "1 questions" in planned._repr_html_()
     given = frame.assign(reference=[["4"]] * 2)
     assert plan(given, Judge("single", "j"), store=store).unguided == 0

@@ -1,4 +1,4 @@
-"""The cases that people vote on, and the file of votes, in which each line is durable."""
+"""The cases that people vote on, and the file of their votes, one durable line a vote."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ _NEEDED = {"question_id", "model_a", "model_b", "judge"}
 
 
 def read(path: Path) -> list[Vote]:
-    """Return the votes of a file, in order; none where there is no file.
+    """Return the votes in a file, in order; [] if there is no file.
 
-    A last line that was cut off is no vote. Raises BadRow for any other line that is none.
+    Ignores a last line that was cut off. Raises BadRow for any other line that is not a vote.
     """
     return _votes(path, path.read_bytes())[0] if path.exists() else []
 
 
 def append(path: Path, votes: Sequence[Vote], same: Callable[[Vote], object]) -> bool:
-    """Write all votes, or none if the file has one the `same` as; return whether they were written.
+    """Append the votes, unless the file has a duplicate of one; return whether it wrote them.
 
-    They are on the disk when this returns. The file is locked meanwhile, so that several may vote
-    into it; a line that was cut off before is taken away first.
+    Two votes are duplicates if `same` returns equal values. The votes are on disk when this
+    returns. A lock lets several people vote into one file. A line that was cut off earlier is
+    removed first. Raises OSError if the file cannot be written, and then leaves it unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path) as file:
-        known = {same(vote) for vote in _mended(path, file)}
+        known = {same(vote) for vote in _repaired(path, file)}
         if known & {same(vote) for vote in votes}:
             return False
         lines = "".join(json.dumps(vote) + "\n" for vote in votes).encode()
@@ -58,11 +59,11 @@ def append(path: Path, votes: Sequence[Vote], same: Callable[[Vote], object]) ->
 
 
 def take_back(path: Path, wanted: Callable[[Vote], bool]) -> list[Vote]:
-    """Return the votes taken off the end of the file: as many of the last as are `wanted`."""
+    """Remove the last votes of the file, as long as they are `wanted`; return them."""
     if not path.exists():
         return []
     with _locked(path) as file:
-        votes = _mended(path, file)
+        votes = _repaired(path, file)
         file.seek(0)
         lines = file.read().splitlines(keepends=True)
         taken: list[Vote] = []
@@ -77,9 +78,9 @@ def take_back(path: Path, wanted: Callable[[Vote], bool]) -> list[Vote]:
 
 
 def pair_of(vote: Mapping[str, Any]) -> tuple[Any, int, frozenset[str]]:
-    """Return what one vote a voter is cast on.
+    """Return the question, turn and two models of a vote, in either order.
 
-    It is the question, the turn and the two models, in either order.
+    A voter has one vote for each of these.
     """
     return vote["question_id"], vote.get("turn", 1), frozenset((vote["model_a"], vote["model_b"]))
 
@@ -91,8 +92,8 @@ def _locked(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _mended(path: Path, file: IO[bytes]) -> list[Vote]:
-    """Return the votes of a file open for writing, whose last line then is whole."""
+def _repaired(path: Path, file: IO[bytes]) -> list[Vote]:
+    """Remove a last line that was cut off from an open file; return the votes."""
     file.seek(0)
     body = file.read()
     votes, size = _votes(path, body)
@@ -103,7 +104,7 @@ def _mended(path: Path, file: IO[bytes]) -> list[Vote]:
 
 
 def _votes(path: Path, body: bytes) -> tuple[list[Vote], int]:
-    """Return the votes in the bytes of a file, and how many of the bytes are whole lines."""
+    """Return the votes in the bytes of a file, and the number of bytes in complete lines."""
     votes: list[Vote] = []
     at = 0
     for number, line in enumerate(body.splitlines(keepends=True), 1):
@@ -116,12 +117,11 @@ def _votes(path: Path, body: bytes) -> tuple[list[Vote], int]:
                 if at + len(line) == len(body) and not line.endswith(b"\n"):
                     return votes, at
                 raise BadRow(
-                    f"line {number} of {path} is no vote ({error}); mend it, or vote into another"
-                    " file",
+                    f"line {number} of {path} is not a vote ({error}); fix it, or use another file",
                     path=path,
                     line=number,
                 ) from error
-            if "/" in str(vote["judge"]):  # as version 0.1 named a voter on a criterion
+            if "/" in str(vote["judge"]):  # version 0.1 wrote "voter/criterion"
                 vote["judge"], _, vote["criterion"] = str(vote["judge"]).partition("/")
             votes.append(vote)
         at += len(line)
@@ -130,7 +130,7 @@ def _votes(path: Path, body: bytes) -> tuple[list[Vote], int]:
 
 @dataclass(frozen=True)
 class Case:
-    """A question's turn and two models' answers to it, the left one first, as a voter sees them."""
+    """A turn of a question and two models' answers, the left one first, as a voter sees them."""
 
     question_id: Any
     turn: int
@@ -140,21 +140,21 @@ class Case:
 
     @property
     def pair(self) -> tuple[Any, int, frozenset[str]]:
-        """What one vote a voter is cast on, whichever side is which."""
+        """The question, the turn and the two models, in either order."""
         return self.question_id, self.turn, frozenset(self.models)
 
 
 def cases_of(pairings: pd.DataFrame, turns: tuple[int, ...]) -> list[Case]:
-    """Return the cases of a pairings frame, as many turns of each as both answered."""
+    """Return the cases of a pairings frame: each pair at each turn that both models answered."""
     cases = []
     columns = ["question_id", "model_a", "model_b", "question", "answer_a", "answer_b"]
-    for of, a, b, asked, said_a, said_b in check(pairings, "pairings")[columns].itertuples(
-        index=False, name=None
-    ):
+    for identity, a, b, question, answer_a, answer_b in check(pairings, "pairings")[
+        columns
+    ].itertuples(index=False, name=None):
         for turn in turns:
-            if turn > min(len(asked), len(said_a), len(said_b)):
+            if turn > min(len(question), len(answer_a), len(answer_b)):
                 continue
-            left, right = tuple(said_a[:turn]), tuple(said_b[:turn])
-            known = of.item() if hasattr(of, "item") else of
-            cases.append(Case(known, turn, tuple(asked[:turn]), (str(a), str(b)), (left, right)))
+            answers = tuple(answer_a[:turn]), tuple(answer_b[:turn])
+            question_id = identity.item() if hasattr(identity, "item") else identity
+            cases.append(Case(question_id, turn, tuple(question[:turn]), (str(a), str(b)), answers))
     return cases

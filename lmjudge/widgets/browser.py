@@ -28,22 +28,27 @@ def browse(
     questions: pd.DataFrame | None = None,
     answers: pd.DataFrame | None = None,
 ) -> Browser:
-    """Return a Browser of games or scores: the answers side by side, their judgments below.
+    """Return a Browser of games or scores: answers side by side, with their judgments below.
 
-    As a cell's last line it is shown in JupyterLab, with filters and a search; `.find(...)` is the
-    same in Python, `.shown` the rows that the filters let through, `.html()` a page of it. The
-    verdict is marked where the parser found it. `questions` give the categories and what was asked,
-    `answers` the texts; without them judgments are shown alone. Needs the extra `lab` to be shown.
-    Raises FrameError for a frame that is neither games nor scores.
+    As the last line of a cell, it appears in JupyterLab with filters and a search (this needs the
+    extra `lab`). The part of a judgment that the parser read is marked.
+
+    - `questions`: shows questions and their categories.
+    - `answers`: shows the answers' texts. Without them, only the judgments appear.
+    - `.find(...)`: filters in Python.
+    - `.shown`: the rows that match the filters.
+    - `.html()`: the same as a page.
+
+    Raises FrameError for a frame that is neither games nor scores, and for one without rows.
     """
     return Browser(judged, questions, answers)
 
 
 class Browser:
-    """Judgments with the answers that they are on, and which of them the filters let through.
+    """Judgments with their answers, and the filters on them.
 
-    A case is what is shown together: a question's turn with two models' answers and all games of
-    the two (games), or with all answers and their scores (scores).
+    A case is one screen. With games, it is a turn of a question, two models' answers and all games
+    between the two. With scores, it is a turn of a question, all answers and their scores.
     """
 
     def __init__(
@@ -65,19 +70,19 @@ class Browser:
             }
         self.answers: dict[object, list[str]] = {}
         if answers is not None:
-            of = check(answers, "answers")[["question_id", "model", "turns"]]
-            for question, model, turns in of.itertuples(index=False):
+            columns = check(answers, "answers")[["question_id", "model", "turns"]]
+            for question, model, turns in columns.itertuples(index=False):
                 self.answers.setdefault((str(question), model), _turns(turns))
         self.filters = dict(_FILTERS)
         self.at = 0
         self._cases()
-        self._found = np.arange(len(self.judged))
+        self._matching = np.arange(len(self.judged))
 
     def __repr__(self) -> str:
         kind = "games" if self.games else "scores"
         return (
             f"Browser of {len(self.judged)} {kind} on {len(self.first_rows)} cases;"
-            f" {len(self._found)} let through"
+            f" {len(self._matching)} match the filters"
         )
 
     def _repr_mimebundle_(self, **_: object) -> Any:
@@ -85,17 +90,23 @@ class Browser:
 
     @property
     def shown(self) -> pd.DataFrame:
-        """The rows that the filters let through now."""
-        return self.judged.iloc[self._found].reset_index(drop=True)
+        """The rows that match the current filters."""
+        return self.judged.iloc[self._matching].reset_index(drop=True)
 
     def find(self, **filters: str) -> pd.DataFrame:
-        """Return the rows that the filters let through, which are then also what is shown.
+        """Set the filters, and return the rows that match them.
 
-        Filters: category, model and other (its opponent), judge, only ("differ": judges disagree on
-        the case, "flips": a judge's two orders do, "missing": no verdict was read) and search (text
-        in question, answers, judgment or key, whatever its case). A filter not given lets all
-        through. Judges' scores disagree from two points on. Raises ValueError for an unknown filter
-        or `only`.
+        | filter | keeps |
+        |---|---|
+        | `category`, `judge`, `model` | rows with this value |
+        | `other` | games against this opponent |
+        | `only="differ"` | cases on which judges disagree (scores: by two points or more) |
+        | `only="flips"` | cases on which one judge's verdict changes with the order |
+        | `only="missing"` | rows without a verdict |
+        | `search` | text in question, answers, judgment or key; ignores case |
+
+        A filter that you leave out keeps all rows. Raises ValueError for an unknown filter or an
+        unknown value of `only`.
         """
         if unknown := set(filters) - set(_FILTERS):
             raise ValueError(
@@ -117,62 +128,62 @@ class Browser:
         if wanted["search"]:
             keep &= self._holds(wanted["search"])
         self.filters, self.at = wanted, 0
-        self._found = np.flatnonzero(keep)
-        self.order = np.unique(self.case_of[self._found])
+        self._matching = np.flatnonzero(keep)
+        self.order = np.unique(self.case_of[self._matching])
         return self.shown
 
     def state(self) -> dict[str, Any]:
-        """Return what the widget shows: the filters, the cases in view, and one case in full."""
+        """Return what the widget shows: the filters, a list of cases, and one case in full."""
         start = self.at // LISTED * LISTED
         return {
             "view": "browse",
             "options": self.options,
             "filters": self.filters,
-            "rows": len(self._found),
+            "rows": len(self._matching),
             "of": len(self.judged),
             "cases": len(self.order),
             "at": self.at,
             "start": start,
             "labels": [self.label(case) for case in self.order[start : start + LISTED]],
-            "case": self.case(self.order[self.at], self._found) if len(self.order) else None,
+            "case": self.case(self.order[self.at], self._matching) if len(self.order) else None,
             "error": "",
         }
 
     def act(self, message: dict[str, Any]) -> None:
-        """Filter, or go to a case, as the widget was told to."""
+        """Apply a filter or a change of case from the widget."""
         if isinstance(message.get("filters"), dict):
             self.find(**message["filters"])
         elif isinstance(message.get("go"), int):
             self.at = min(max(message["go"], 0), max(len(self.order) - 1, 0))
 
     def html(self, first: int | None = 100) -> str:
-        """Return the filtered judgments as one HTML page: the first cases, or with None all.
+        """Return the filtered judgments as one HTML page with the `first` cases; None takes all.
 
-        Nothing is loaded; without JavaScript the cases stand one below the other, with it they can
-        be filtered and searched.
+        The page loads nothing. With JavaScript it can filter and search; without, it lists the
+        cases.
         """
-        return page(self.page_cases(first), len(self._found), len(self.order))
+        return page(self.page_cases(first), len(self._matching), len(self.order))
 
     def page_cases(self, first: int | None) -> list[dict[str, Any]]:
-        """Return the first cases let through, in full, each with its category and marks."""
-        cases, held = [], self.case_of[self._found]
+        """Return the first matching cases in full, each with its category and marks."""
+        cases, held = [], self.case_of[self._matching]
         for case in self.order[:first]:
-            rows = self._found[held == case]
+            rows = self._matching[held == case]
             only = [name for name, mark in self.marks.items() if mark[rows].any()]
             category = str(self._category.iloc[self.first_rows[case]])
-            cases.append(self.case(case, self._found) | {"category": category, "only": only})
+            cases.append(self.case(case, self._matching) | {"category": category, "only": only})
         return cases
 
     def label(self, case: int) -> str:
-        """Return a case in a line: question, turn, category and models."""
+        """Return one line about a case: question, turn, category and models."""
         row = self.judged.iloc[self.first_rows[case]]
-        named = [f"{row['question_id']}", f"turn {row['turn']}", str(self._category.iloc[row.name])]
+        parts = [f"{row['question_id']}", f"turn {row['turn']}", str(self._category.iloc[row.name])]
         if self.games:
-            named.append(f"{row['model_a']} | {row['model_b']}")
-        return clean_text(" · ".join(name for name in named if name))
+            parts.append(f"{row['model_a']} | {row['model_b']}")
+        return clean_text(" · ".join(part for part in parts if part))
 
     def case(self, case: int, among: np.ndarray) -> dict[str, Any]:
-        """Return a case as plain JSON, with those of its judgments that are `among` the rows."""
+        """Return a case as plain JSON, with its judgments in the rows `among`."""
         rows = self.judged.iloc[among[self.case_of[among] == case]]
         first = self.judged.iloc[self.first_rows[case]]
         question = self.questions.get(str(first["question_id"]), {})
@@ -198,12 +209,12 @@ class Browser:
 
     def _judgment(self, row: dict[Any, Any]) -> dict[str, Any]:
         text = clean_text(row["text"]) if isinstance(row["text"], str) else ""
-        ended = row.get("finish_reason")
+        ending = row.get("finish_reason")
         spans = verdict_spans(
             text,
             str(row["judge"]),
             pairwise=self.games,
-            finish_reason=ended if isinstance(ended, str) else None,
+            finish_reason=ending if isinstance(ending, str) else None,
         )
         reason = row["reason"] if isinstance(row["reason"], str) else ""
         if self.games:
@@ -227,7 +238,7 @@ class Browser:
 
     @cached_property
     def options(self) -> dict[str, list[str]]:
-        """What each filter can be set to."""
+        """The values of each filter."""
         models = pd.unique(self.judged[_sides(self.games)].to_numpy().ravel())
         names = sorted({str(name) for name in models})
         only = [name for name in ONLY if self.games or name != "flips"]
@@ -242,7 +253,7 @@ class Browser:
 
     @cached_property
     def marks(self) -> dict[str, np.ndarray]:
-        """For each `only`: which rows belong to it."""
+        """For each value of `only`, which rows match it."""
         return marks(self.judged, self.case_of)
 
     def _cases(self) -> None:
@@ -258,13 +269,13 @@ class Browser:
             .to_numpy()
         )
         self.first_rows = np.unique(self.case_of, return_index=True)[1]
-        categories = {of: str(row["category"]) for of, row in self.questions.items()}
-        self._category = self.judged["question_id"].map(lambda of: categories.get(str(of), ""))
+        categories = {name: str(row["category"]) for name, row in self.questions.items()}
+        self._category = self.judged["question_id"].map(lambda name: categories.get(str(name), ""))
         self.order = np.arange(len(self.first_rows))
 
     @cached_property
-    def _said(self) -> list[str]:
-        """What is each row's own, for the search: judgment, key, and of a score its answer."""
+    def _row_texts(self) -> list[str]:
+        """Return each row's text for the search: judgment, key, and with scores the answer."""
         row_texts = []
         for row in self.judged[
             ["text", "key", "question_id", *_sides(self.games)[:1]]
@@ -275,12 +286,13 @@ class Browser:
         return row_texts
 
     @cached_property
-    def _read(self) -> list[str]:
+    def _case_texts(self) -> list[str]:
+        """Return each case's text for the search: question, reference, and with games answers."""
         case_texts = []
         for case in range(len(self.first_rows)):
             row = self.judged.iloc[self.first_rows[case]]
-            asked = self.questions.get(str(row["question_id"]), {})
-            texts = [*_turns(asked.get("turns")), *_turns(asked.get("reference"))]
+            question = self.questions.get(str(row["question_id"]), {})
+            texts = [*_turns(question.get("turns")), *_turns(question.get("reference"))]
             if self.games:
                 for model in (row["model_a"], row["model_b"]):
                     texts += self.answers.get((str(row["question_id"]), model), [])
@@ -290,9 +302,9 @@ class Browser:
     def _holds(self, words: str) -> np.ndarray:
         """Return which rows have the words in judgment, key, question or answers."""
         wanted = words.casefold()
-        in_case = np.array([wanted in text for text in self._read])
-        held: np.ndarray = in_case[self.case_of]
-        return held | np.array([wanted in text for text in self._said])
+        in_case = np.array([wanted in text for text in self._case_texts])
+        of_case: np.ndarray = in_case[self.case_of]
+        return of_case | np.array([wanted in text for text in self._row_texts])
 
 
 def _sides(games: bool) -> list[str]:
@@ -300,7 +312,7 @@ def _sides(games: bool) -> list[str]:
 
 
 def _turns(cell: object) -> list[str]:
-    """Return the texts of a cell of turns; none where it is missing."""
+    """Return the texts in a cell of turns; [] if it is missing."""
     if isinstance(cell, str) or not isinstance(cell, (list, tuple, np.ndarray)):
         return [cell] if isinstance(cell, str) else []
     return [str(turn) for turn in cell]
@@ -319,11 +331,15 @@ APART = 2.0  # points between two judges' mean scores of one answer that count a
 
 
 def marks(judged: pd.DataFrame, case_of: np.ndarray) -> dict[str, np.ndarray]:
-    """For each of ONLY which rows of games or scores belong to it; `case_of` numbers their cases.
+    """Return, for each key of ONLY, which rows of games or scores match it.
 
-    Judges disagree on a case where two of them, each by all that it said of it (a tie where its own
-    games differ), favour different models, or give one answer scores two points apart. An order
-    flips a verdict where one judge's games of one sample differ.
+    `case_of` numbers the case of each row.
+
+    - "differ", games: two judges prefer different models. A judge whose own games on the case
+      differ counts as a tie.
+    - "differ", scores: two judges' mean scores of one answer are two points or more apart.
+    - "flips": one judge's games of one sample have different winners.
+    - "missing": no verdict.
     """
     rows = judged.assign(case=case_of)
     if "model_a" not in rows.columns:
@@ -335,7 +351,7 @@ def marks(judged: pd.DataFrame, case_of: np.ndarray) -> dict[str, np.ndarray]:
         return {"differ": differ, "flips": none, "missing": rows["score"].isna().to_numpy()}
     won = rows["winner"].astype(object)
     for side in ("model_a", "model_b"):
-        # Marked as a model, for one may be called "tie".
+        # The prefix separates a model called "tie" from a tie.
         won = won.mask(rows["winner"] == side, "model " + rows[side].astype(str))
     rows["won"] = won
     of_judge = rows.groupby(["case", "judge"], sort=False)["won"].transform("nunique")
@@ -356,11 +372,10 @@ def page(
     title: str = "Judgments",
     before: Iterable[str] = (),
 ) -> str:
-    """Return cases of a browser as a page that loads nothing: those given, the first of `of`.
+    """Return a page of `cases`, the first of `of`, that loads nothing from elsewhere.
 
-    `before` is HTML that stands above them. The one script, whose hash is the only one that the
-    page's policy lets run, puts a search and filters above the cases and takes them from their
-    attributes.
+    `before` is HTML above the cases. The page's only script adds a search and filters; the content
+    security policy allows no other script.
     """
     here = Path(__file__).parent
     return files.page(

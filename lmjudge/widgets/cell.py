@@ -6,27 +6,27 @@ from typing import Any, Protocol
 
 
 class Shows(Protocol):
-    """What has a state to show and can be acted upon."""
+    """An object that the widget shows: it has a state and takes actions."""
 
     def state(self) -> dict[str, Any]:
-        """Return what is to be seen now, as plain JSON."""
+        """Return what the widget shows now, as plain JSON."""
         ...
 
     def act(self, message: dict[str, Any]) -> None:
-        """Do what a person did in the browser."""
+        """Apply an action of a person in the browser."""
         ...
 
 
 def bundle(shown: Shows, panels: list[Any] | None = None) -> Any:
-    """Return the mime bundle of a widget, which is added to `panels`.
+    """Return the mime bundle of a new widget, and append the widget to `panels`.
 
-    Without anywidget it is plain text.
+    Without anywidget, return plain text that says what to install.
     """
     try:
         from lmjudge.widgets.panel import panel
     except ImportError as error:
-        add = f"pip install jupyterlab ipywidgets anywidget ({error.name} is missing)"
-        text = f"{shown!r}\nto see it here: {add}"
+        command = f"pip install jupyterlab ipywidgets anywidget ({error.name} is missing)"
+        text = f"{shown!r}\nto see it here: {command}"
         return {"text/plain": text}
     widget = panel(shown.state, shown.act)
     if panels is not None:

@@ -25,7 +25,7 @@ _TITLES = {
     "rates": "Pass and fail",
     "shares": "Share of passes, four ways",
     "subsets": "Subsets",
-    "cascade": "A cheap judge where it is sure, a dear one elsewhere",
+    "cascade": "A cheap judge where it is sure, an expensive one elsewhere",
     "precision": "Precision",
     "flips": "Changed judgments",
     "drift": "Before and after",
@@ -36,9 +36,9 @@ _TITLES = {
 
 
 def choice_page(choice: Choice, *, title: str = "Choose a judge") -> str:
-    """Return the answer of `choose_judge` or `compare_runs` as a page that loads nothing.
+    """Return the result of `choose_judge` or `compare_runs` as a page that loads nothing.
 
-    Each sentence links to the table that it rests on. Figures follow, and the tables fold.
+    Each sentence links to its table. Figures follow the sentences, and the tables fold.
     """
     body = fill(
         "choice.html.j2",
@@ -55,7 +55,7 @@ def choice_page(choice: Choice, *, title: str = "Choose a judge") -> str:
 
 
 def choice_markdown(choice: Choice, *, title: str = "Choose a judge") -> str:
-    """Return the answer as Markdown: the sentences, then every table under its heading."""
+    """Return the result as Markdown: the sentences, then each table under its heading."""
     lines = [f"# {title}\n", *(f"- {in_markdown(finding.text)}" for finding in choice.findings), ""]
     lines += [f"{in_markdown(note.text)}\n" for note in choice.notes]
     for name, table in choice.tables.items():
@@ -65,7 +65,7 @@ def choice_markdown(choice: Choice, *, title: str = "Choose a judge") -> str:
 
 
 def markdown_table(table: pd.DataFrame) -> str:
-    """Return a frame as a table in Markdown, numbers to four digits, missing ones empty."""
+    """Return a frame as a Markdown table, with four digits a number and missing values empty."""
     names = [str(name).replace("_", " ") for name in table.columns]
     rows = [[_text(value) for value in row] for row in table.to_numpy(dtype=object)]
     lines = [names, ["---"] * len(names), *rows]
@@ -73,7 +73,7 @@ def markdown_table(table: pd.DataFrame) -> str:
 
 
 def figures(choice: Choice) -> Iterator[tuple[str, Figure]]:
-    """Yield the figures that the tables of an answer allow, each with its heading."""
+    """Yield a heading and a figure for each table that can be drawn."""
     shape: dict[str, Any]
     tables = {name: table for name, table in choice.tables.items() if len(table)}
     yield from _ranking(tables.get("ranking", pd.DataFrame()))
@@ -185,7 +185,7 @@ def _cascade(table: pd.DataFrame) -> Figure:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table without the columns that are missing throughout."""
+    """Return a table without the columns that have no values."""
     return table.drop(columns=[name for name in table if table[name].isna().all()])
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from IPython.core.completer import CompletionContext
     from IPython.core.interactiveshell import InteractiveShell
 
-# An open text at the cursor: the first argument of a loader or of a judge.
+# Matches a string that is open at the cursor: the first argument of a loader or a Judge.
 _OPEN = re.compile(r"""\b(load_\w+|import_judgments|Judge)\(\s*(["'])([^"'\n]*)$""")
 
 
@@ -23,16 +23,16 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     @context_matcher()
     def matcher(context: CompletionContext) -> dict[str, Any]:
         match = _OPEN.search(context.text_until_cursor)
-        begun = match[3] if match else ""
+        typed = match[3] if match else ""
         known = [] if match is None else names_for(match[1])
-        fits = [SimpleCompletion(name, type="param") for name in known if name.startswith(begun)]
-        return {"completions": fits, "suppress": bool(fits), "matched_fragment": begun}
+        names = [SimpleCompletion(name, type="param") for name in known if name.startswith(typed)]
+        return {"completions": names, "suppress": bool(names), "matched_fragment": typed}
 
     shell.Completer.custom_matchers.append(matcher)
 
 
 def names_for(function: str) -> list[str]:
-    """Return the names that the first argument of a function can be.
+    """Return the names that a function takes as its first argument.
 
     >>> "prd" in names_for("load_votes"), "single" in names_for("Judge")
     (True, True)

@@ -1,4 +1,4 @@
-"""An arena of your own models: two answer live and anonymously, and you vote blind."""
+"""An arena of your models: two answer live and anonymously, and you vote blind."""
 
 from __future__ import annotations
 
@@ -31,25 +31,29 @@ def arena(
     path: str | os.PathLike[str],
     seed: int = 0,
 ) -> Arena:
-    """Return an Arena: a Ballot on which models answer live, two at a time, without their names.
+    """Return an Arena: a Ballot on which two models at a time answer live, without their names.
 
-    `questions` are a questions frame (first turns are asked), one prompt, or None for prompts typed
-    into the cell: each is a battle of two models, drawn from those that met least often. A battle
-    may have any number of turns, and the vote is on them all. `endpoints` maps each model, or
-    Answerer, to the endpoint that answers for it; of more than two every pair meets, and the next
-    pair is the one with the fewest votes. Answers come through the store, so that you pay for each
-    once; the cell shows both side by side, while they come from an OpenAIEndpoint. Votes are kept,
-    read and undone as `vote` does, and no model is named before the session ends; with typed
-    prompts you can end it at any time. `.ratings()` gives the Bradley-Terry ratings of the votes. A
-    case whose answer failed is passed over, and the cell says why; a turn that failed is taken out
-    of its battle. Where no model can be asked, the cell says why and has a button to try again; the
-    error is `.halted`. Raises ValueError for fewer than two models.
+    - `questions`: a questions frame (uses first turns), one prompt, or None to type prompts into
+      the cell. A typed prompt goes to two models, drawn from those that met least often.
+    - `endpoints`: maps each model name or Answerer to its endpoint. Every two models meet; the next
+      pair is the one with the fewest votes.
+    - `store`: keeps the answers, so you pay for each only once.
+    - `voter`, `path`, `seed`: as in `vote`, which also describes votes and undo.
+
+    You can add turns to a battle; the vote is then on all its turns. Replies of an OpenAIEndpoint
+    appear while they arrive. No model is named before the session ends. With typed prompts, you can
+    end it at any time. `.ratings()` returns the Bradley-Terry ratings of the votes.
+
+    If an answer fails, the cell skips the case and says why. If a later turn fails, only that turn
+    is removed. If no model can be asked, the cell offers to try again, and `.halted` has the error.
+
+    Raises ValueError for fewer than two models, and for two models of the same name.
     """
     return Arena(questions, endpoints, store=store, voter=voter, path=path, seed=seed)
 
 
 class Arena(Ballot):
-    """A Ballot whose answers are asked for when they are to be shown."""
+    """A Ballot that requests answers when it is about to show them."""
 
     def __init__(
         self,
@@ -68,21 +72,21 @@ class Arena(Ballot):
         self.endpoints = dict(zip(self.answerers, endpoints.values(), strict=False))
         if len(self.answerers) < 2 or len(self.answerers) < len(endpoints):
             raise ValueError(
-                f"the models are {', '.join(self.answerers) or 'none'}; expected two or more, of"
+                f"the models are {', '.join(self.answerers) or 'none'}; expected two or more with"
                 " different names"
             )
         self.store = store
         self.typed = questions is None
-        self.asked: dict[Any, dict[Any, Any]] = {}
-        self.said: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        self.questions: dict[Any, dict[Any, Any]] = {}
+        self.replies: dict[Any, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self.failed: dict[tuple[Any, int, frozenset[str]], str] = {}
-        self.talk: object = None  # the battle that has follow-ups
-        self.before: dict[object, Case] = {}  # of a turn, its battle without it
-        self.partial = ["", ""]  # what both have said so far of the turn that is asked
-        self.lost_turn = ""  # why a turn was taken out, until the next act
-        self.halted: Exception | None = None  # why no model is asked, until the next act
+        self.talk: object = None  # the pair of the battle that has follow-ups
+        self.before: dict[object, Case] = {}  # pair of a turn: the case without this turn
+        self.partial = ["", ""]  # the two replies to the current turn, as far as they arrived
+        self.lost_turn = ""  # why the last turn was removed, until the next action
+        self.halted: Exception | None = None  # why no model can be asked, until the next action
         self.panels: list[Any] = []
-        self.live = False  # whether answers are asked for in the background
+        self.live = False  # whether a background thread requests the answers
         self.asker: Thread | None = None
         self.lock = RLock()
         super().__init__([], voter=voter, path=path, seed=seed)
@@ -100,20 +104,20 @@ class Arena(Ballot):
 
     @property
     def may_finish(self) -> bool:
-        """Whether the session can end; prompts that are typed have no last one."""
+        """Whether the session can end; with typed prompts it always can."""
         return super().may_finish or self.typed
 
     @property
     def current(self) -> Case | None:
-        """The conversation that goes on; else the case with the fewest votes."""
+        """The battle with follow-ups, if one is open; otherwise the case with the fewest votes."""
         talk = None if self.finished or self.talk is None else self.cases.get(self.talk)
         on = talk is not None and talk.pair not in {*self._voted, *self.failed}
         return talk if on else super().current
 
     def ask(self, prompt: str) -> None:
-        """Put a prompt of the voter's to two models, drawn from those that met least often.
+        """Send the voter's prompt to two models, drawn from those that met least often.
 
-        Raises ValueError if it is empty or all has ended.
+        Raises ValueError for an empty prompt and after the end of the session.
         """
         self._check(prompt)
         name = f"prompt-{_digest(prompt)}"
@@ -130,28 +134,28 @@ class Arena(Ballot):
         self._draw_order()
 
     def follow_up(self, prompt: str) -> None:
-        """Put a further turn to both models of the battle; the vote is then on all its turns.
+        """Send another turn to both models of the battle; the vote is then on all its turns.
 
-        Raises ValueError if it is empty, while both are answering, and if there is no battle.
+        Raises ValueError for an empty prompt, while the models answer, and without a battle.
         """
         self._check(prompt)
         case = self.current
-        if case is None or case.pair not in self.said:
-            raise ValueError("there is no answered battle to go on with; wait, or ask a new prompt")
-        row = self.asked[case.question_id]
-        of = f"{case.question_id}+{_digest(prompt)}"
-        further = Case(of, case.turn + 1, (*case.question, prompt), case.models, None)
-        self.asked[of] = row | {"question_id": of, "turns": [*row["turns"], prompt]}
-        self.before[further.pair] = case
+        if case is None or case.pair not in self.replies:
+            raise ValueError("there is no answered battle to continue; wait, or ask a new prompt")
+        row = self.questions[case.question_id]
+        name = f"{case.question_id}+{_digest(prompt)}"
+        longer = Case(name, case.turn + 1, (*case.question, prompt), case.models, None)
+        self.questions[name] = row | {"question_id": name, "turns": [*row["turns"], prompt]}
+        self.before[longer.pair] = case
         del self.cases[case.pair]
-        self.cases[further.pair] = further
-        self.talk = further.pair
+        self.cases[longer.pair] = longer
+        self.talk = longer.pair
 
     def cast(self, choice: str | Mapping[str, int]) -> None:
-        """Vote on the current battle, as a Ballot does; ValueError while both are answering."""
+        """Vote on the current battle (see Ballot.cast). Raises ValueError while models answer."""
         case = self.current
-        if case is not None and case.pair not in self.said:
-            raise ValueError("both models are still answering; vote when their answers are whole")
+        if case is not None and case.pair not in self.replies:
+            raise ValueError("the models are still answering; vote when both answers are complete")
         super().cast(choice)
 
     def _check(self, prompt: str) -> None:
@@ -161,16 +165,16 @@ class Arena(Ballot):
             raise ValueError("the prompt is empty; ask something")
 
     def ratings(self, **how: Any) -> pd.DataFrame:
-        """Return the models' Bradley-Terry ratings by the votes in the file.
+        """Return the models' Bradley-Terry ratings from the votes in the file.
 
-        `how` is bradley_terry's.
+        `how` holds keyword arguments of `bradley_terry`.
         """
         return bradley_terry(self.votes, **how)
 
     def state(self) -> dict[str, Any]:
-        """Return what the widget shows.
+        """Return what the widget shows, after requesting the answers it needs.
 
-        The answers are asked for first, in a cell in the background.
+        In a cell, a background thread requests them.
         """
         if not self.live:
             self._catch_up()
@@ -185,42 +189,39 @@ class Arena(Ballot):
         self.live = True
         shown = bundle(self, self.panels)
         self.live = bool(self.panels)
-        self._show()  # answers may have come before the panel was there
+        self._show()  # answers may have arrived before the panel existed
         return shown
 
     def _seen(self) -> dict[str, Any]:
-        """Return what there is to see now."""
+        """Return what the widget shows now."""
         why = "; ".join(dict.fromkeys(self.failed.values()))
-        errors = [f"passed over, without an answer: {len(self.failed)} ({why})"] if why else []
+        errors = [f"skipped without an answer: {len(self.failed)} ({why})"] if why else []
         if self.lost_turn:
-            errors.append(f"no answer to the last turn, which is taken out ({self.lost_turn})")
+            errors.append(f"the last turn had no answer and was removed ({self.lost_turn})")
         if self.halted:
-            # Its message may name a model or a server, and the vote is still to come.
+            # The full message may name a model or a server, which a voter must not see yet.
             why = getattr(self.halted, "reason", type(self.halted).__name__)
-            errors.append(f"the models cannot be asked ({why}); `.halted` of the arena says why")
+            errors.append(f"the models cannot be asked ({why}); see the arena's `.halted`")
         case = None if self.waiting else self.current
         return super().state() | {
             "prompts": self.typed,
             "arena": True,
-            "answering": case is not None and case.pair not in self.said,
+            "answering": case is not None and case.pair not in self.replies,
             "halted": self.halted is not None,
             "error": "; ".join(errors),
         }
 
     def _due(self) -> Case | None:
-        """Return the case whose answers are to be asked for.
-
-        If there is none, the thread ends.
-        """
+        """Return the case that needs answers; None if there is none and the thread should end."""
         with self.lock:
             case = None if self.waiting or self.halted else self.current
-            if case is None or case.pair in self.said:
+            if case is None or case.pair in self.replies:
                 self.asker = None
                 return None
             return case
 
     def _catch_up(self) -> None:
-        """Ask for the answers that are to be shown, and show them."""
+        """Request the answers that the widget needs, and show them."""
         while case := self._due():
             self._answer(case)
             self._show()
@@ -228,7 +229,7 @@ class Arena(Ballot):
     def _in_background(self) -> None:
         try:
             self._catch_up()
-        except Exception as error:  # nobody above would hear of it, and the cell would wait
+        except Exception as error:  # the thread has no caller, and the cell would wait forever
             with self.lock:
                 self.halted, self.asker = error, None
             self._show()
@@ -238,7 +239,7 @@ class Arena(Ballot):
             panel.show(self._seen)
 
     def act(self, message: dict[str, Any]) -> None:
-        """Ask, vote, undo or try again, as the widget was told to."""
+        """Apply an action from the widget: a prompt, a further turn, a vote, an undo, a retry."""
         with self.lock:
             self.halted, self.lost_turn = None, ""
             if isinstance(message.get("prompt"), str):
@@ -249,29 +250,29 @@ class Arena(Ballot):
                 super().act(message)
 
     def read_by_voter(self, case: Case) -> dict[str, Any]:
-        """Return the texts of a case, its answers as they came."""
-        answers = self.said.get(case.pair)
+        """Return the texts of a case, with the answers as far as they have arrived."""
+        answers = self.replies.get(case.pair)
         if answers is None:
             earlier = self.before.get(case.pair)
-            before = self.said[earlier.pair] if earlier else ((), ())
+            before = self.replies[earlier.pair] if earlier else ((), ())
             answers = ((*before[0], self.partial[0]), (*before[1], self.partial[1]))
-        case_of_talk = Case(case.question_id, case.turn, case.question, case.models, answers)
-        return super().read_by_voter(case_of_talk)
+        answered = Case(case.question_id, case.turn, case.question, case.models, answers)
+        return super().read_by_voter(answered)
 
     def _add(
         self, question: dict[Any, Any], pairs: Sequence[tuple[str, str]] | None = None
     ) -> None:
-        of = question["question_id"]
-        known = of.item() if hasattr(of, "item") else of
-        self.asked[known] = question
-        shown = tuple(with_input(question["turns"], question.get("input")))
-        for two in combinations(self.answerers, 2) if pairs is None else pairs:
-            case = self._sided(Case(known, 1, shown, two, None))
+        name = question["question_id"]
+        name = name.item() if hasattr(name, "item") else name
+        self.questions[name] = question
+        turns = tuple(with_input(question["turns"], question.get("input")))
+        for models in combinations(self.answerers, 2) if pairs is None else pairs:
+            case = self._sided(Case(name, 1, turns, models, None))
             self.cases.setdefault(case.pair, case)
 
     def _answer(self, case: Case) -> None:
-        """Ask both models at the same time, so that no delay tells which is which."""
-        question = frame("questions", [self.asked[case.question_id]])
+        """Ask both models at the same time, so that no delay gives a model away."""
+        question = frame("questions", [self.questions[case.question_id]])
 
         def reply(side: int) -> dict[str, Any]:
             endpoint: Any = self.endpoints[case.models[side]]
@@ -292,10 +293,10 @@ class Arena(Ballot):
                 a, b = both.map(reply, (0, 1))
         finally:
             self.partial = ["", ""]
-        reasons = [str(said["reason"]) for said in (a, b) if not isinstance(said["turns"], list)]
+        reasons = [str(row["reason"]) for row in (a, b) if not isinstance(row["turns"], list)]
         with self.lock:
             if not reasons:
-                self.said[case.pair] = (tuple(a["turns"]), tuple(b["turns"]))
+                self.replies[case.pair] = (tuple(a["turns"]), tuple(b["turns"]))
             elif earlier := self.before.get(case.pair):
                 del self.cases[case.pair]
                 self.cases[earlier.pair] = earlier
@@ -309,5 +310,5 @@ def _digest(text: str) -> str:
 
 
 def _prompted(name: str, prompt: str) -> dict[Any, Any]:
-    """Return the question that a voter typed."""
+    """Return a questions row for a prompt that a voter typed."""
     return {"question_id": name, "category": "arena", "turns": [prompt], "reference": None}

@@ -4,9 +4,9 @@ const names = { category: "Category", model: "Model", judge: "Judge", only: "Onl
 const only = { differ: "judges disagree", flips: "the order flips the verdict", missing: "no verdict" };
 const bar = document.createElement("div");
 bar.className = "filters";
-const told = document.createElement("p");
-told.className = "soft";
-told.setAttribute("role", "status");
+const statusLine = document.createElement("p");
+statusLine.className = "soft";
+statusLine.setAttribute("role", "status");
 const values = (section, name) => section.dataset[name].split("\n").filter(Boolean);
 const chosen = {};
 const labelled = (name, control) => {
@@ -18,8 +18,8 @@ const labelled = (name, control) => {
 for (const [name, shown] of Object.entries(names)) {
   const select = labelled(shown, document.createElement("select"));
   select.append(new Option("all", ""));
-  const there = new Set(cases.flatMap(section => values(section, name)));
-  for (const value of [...there].sort()) select.append(new Option(only[value] && name === "only" ? only[value] : value, value));
+  const present = new Set(cases.flatMap(section => values(section, name)));
+  for (const value of [...present].sort()) select.append(new Option(only[value] && name === "only" ? only[value] : value, value));
   chosen[name] = select;
   select.addEventListener("change", show);
 }
@@ -36,9 +36,9 @@ function show() {
     section.hidden = !(fits && (!words || texts[at].includes(words)));
     if (!section.hidden) count += 1;
   });
-  told.textContent = `${count} of ${cases.length} cases`;
+  statusLine.textContent = `${count} of ${cases.length} cases`;
 }
-(document.querySelector("#judgments") || document.querySelector("h1")).after(bar, told);
+(document.querySelector("#judgments") || document.querySelector("h1")).after(bar, statusLine);
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
   const shown = cases.filter(section => !section.hidden);

@@ -1,4 +1,4 @@
-// Shows a state and tells what was done. Every text goes in as text: nothing here parses HTML.
+// Shows a state and reports actions. Every text is set as text; nothing here parses HTML.
 const make = (tag, text, how = {}) => {
   const node = document.createElement(tag);
   if (text !== undefined && text !== null) node.textContent = text;
@@ -8,7 +8,7 @@ const make = (tag, text, how = {}) => {
   }
   return node;
 };
-// No <pre>: JupyterLab breaks its words anywhere, and sets them in type.
+// Not <pre>: JupyterLab breaks its lines within words and uses a fixed-width font.
 const said = (text, more = {}) => make("div", text, { class: "lmj-said", tabindex: "0", ...more });
 const box = (kind, ...inside) => {
   const node = make("div", null, { class: kind });
@@ -30,9 +30,9 @@ function browse(model, root, send) {
   const bar = box("lmj-bar");
   const filter = () => send({ filters: Object.fromEntries(Object.entries(controls).map(([name, control]) => [name, control.value])) });
   const add = (name, label, control) => {
-    const whole = make("label", label);
-    whole.append(control);
-    bar.append(whole);
+    const labelled = make("label", label);
+    labelled.append(control);
+    bar.append(labelled);
     controls[name] = control;
   };
   for (const [name, label] of Object.entries(names)) {
@@ -51,23 +51,23 @@ function browse(model, root, send) {
   const back = button("← previous (k)", () => go(-1));
   const on = button("next (j) →", () => go(1));
   const list = make("select", null, { "aria-label": "Case", onchange: () => send({ go: Number(list.value) }) });
-  const told = make("span", null, { class: "lmj-soft", role: "status" });
+  const position = make("span", null, { class: "lmj-soft", role: "status" });
   const error = make("div", null, { class: "lmj-error", role: "alert" });
   const content = make("div");
-  root.append(bar, box("lmj-bar", back, on, list, told), error, content);
+  root.append(bar, box("lmj-bar", back, on, list, position), error, content);
   const go = step => send({ go: model.get("state").at + step });
 
   const show = () => {
     const state = model.get("state");
     for (const [name, control] of Object.entries(controls)) if (control !== document.activeElement || control.tagName === "SELECT") control.value = state.filters[name];
-    told.textContent = `${state.rows} of ${state.of} judgments; case ${state.cases ? state.at + 1 : 0} of ${state.cases}`;
+    position.textContent = `${state.rows} of ${state.of} judgments; case ${state.cases ? state.at + 1 : 0} of ${state.cases}`;
     list.replaceChildren(...state.labels.map((label, at) => new Option(label, state.start + at, false, state.start + at === state.at)));
     back.disabled = state.at <= 0;
     on.disabled = state.at >= state.cases - 1;
     error.textContent = state.error;
     content.replaceChildren();
     const shown = state.case;
-    if (!shown) return content.append(make("p", "No judgment is let through."));
+    if (!shown) return content.append(make("p", "No judgment matches the filters."));
     content.append(make("h3", shown.label), ...shown.question.map(turn => said(turn)));
     if (shown.reference.length) {
       const more = make("details");
@@ -76,9 +76,9 @@ function browse(model, root, send) {
     }
     content.append(box("lmj-sides", ...shown.answers.map(answer =>
       box("lmj-answer", make("h4", answer.model), ...answer.turns.map(turn => said(turn))))));
-    content.append(...shown.judgments.map(one => box("lmj-judgment",
-      make("h4", `${one.judge}: ${one.verdict}`), make("div", one.about, { class: "lmj-soft" }),
-      one.parts.length && marked(one.parts), one.key && make("div", `key ${one.key}`, { class: "lmj-soft" }))));
+    content.append(...shown.judgments.map(judgment => box("lmj-judgment",
+      make("h4", `${judgment.judge}: ${judgment.verdict}`), make("div", judgment.about, { class: "lmj-soft" }),
+      judgment.parts.length && marked(judgment.parts), judgment.key && make("div", `key ${judgment.key}`, { class: "lmj-soft" }))));
   };
   const key = event => {
     if (typing(event.target)) return false;
@@ -101,7 +101,7 @@ function vote(model, root, send) {
   const finish = () => send({ finish: true });
   let opinion = {};
   let draft = "";
-  let coming = null; // where the texts of replies that still come are shown
+  let coming = null; // the nodes of the two replies that are still arriving
   const choose = (name, option) => {
     chosen[name] = option;
     show();
@@ -125,10 +125,10 @@ function vote(model, root, send) {
       button("tie (t)", () => cast("tie")), button("both are bad (x)", () => cast("both_bad")));
   };
   const talk = shown => {
-    const said_in = shown.question.map((turn, at) => ["a", "b"].map(side => said(shown[side][at] ?? "")));
-    coming = said_in.at(-1);
+    const replies = shown.question.map((turn, at) => ["a", "b"].map(side => said(shown[side][at] ?? "")));
+    coming = replies.at(-1);
     return shown.question.flatMap((turn, at) => [said(turn),
-      box("lmj-sides", ...said_in[at].map((text, side) => box("lmj-answer", make("h4", "AB"[side]), text)))]);
+      box("lmj-sides", ...replies[at].map((text, side) => box("lmj-answer", make("h4", "AB"[side]), text)))]);
   };
   const sides = shown => [...shown.question.map(turn => said(turn)),
     box("lmj-sides", ...["a", "b"].map(side => box("lmj-answer", make("h4", side.toUpperCase()), ...shown[side].map(turn => said(turn)))))];
@@ -162,7 +162,7 @@ function vote(model, root, send) {
       chosen = {};
       draft = "";
     } else if (coming && state.answering && !state.error) {
-      // Written where it stands, so that scrolling and focus stay.
+      // Update in place, so that scrolling and focus stay.
       return coming.forEach((node, side) => { node.textContent = state.case["ab"[side]].at(-1) ?? ""; });
     }
     coming = null;
@@ -175,8 +175,8 @@ function vote(model, root, send) {
     if (state.review) {
       const answer = (name, label) => box("lmj-bar", make("strong", label),
         ...[["yes", true], ["no", false]].map(([word, value]) => button(word, () => think(name, value), { "aria-pressed": String(opinion[name] === value), "data-asked": `${name}-${word}` })));
-      content.append(make("h3", `${state.review.judge} judged otherwise: ${state.review.winner}`), ...sides(state.review.case),
-        ...state.review.judgments.map(one => box("lmj-judgment", make("div", one.about, { class: "lmj-soft" }), marked(one.parts))),
+      content.append(make("h3", `${state.review.judge} judged differently: ${state.review.winner}`), ...sides(state.review.case),
+        ...state.review.judgments.map(judgment => box("lmj-judgment", make("div", judgment.about, { class: "lmj-soft" }), marked(judgment.parts))),
         answer("reasonable", "Is this judgment reasonable? "), answer("change", "Would you change your vote? "));
     } else if (state.case) {
       content.append(...(state.arena ? talk(state.case) : sides(state.case)));
@@ -184,7 +184,7 @@ function vote(model, root, send) {
       else if (state.answering) content.append(make("p", "Both are answering …", { role: "status" }));
       else content.append(ballot(state));
       if (!state.answering) coming = null;
-      if (state.arena && !state.answering) content.append(...asking("Go on with both", "follow_up"));
+      if (state.arena && !state.answering) content.append(...asking("Continue with both", "follow_up"));
     } else if (!state.prompts) content.append(make("p", "All pairs have your vote. Thank you."));
     if (state.named.length) content.append(make("p", "The session has ended. These are the models:"), names(state.named));
     else if (state.may_finish && !state.review) content.append(box("lmj-bar", button("End and name the models", finish)));
@@ -213,17 +213,17 @@ function vote(model, root, send) {
 
 export default {
   render({ model, el }) {
-    // JupyterLab's own shortcuts (a: insert a cell above) must not hear what is typed here.
+    // Keys typed here must not trigger JupyterLab's shortcuts (a: insert a cell above).
     const root = make("div", null, { class: "lmj", tabindex: "0", "data-lm-suppress-shortcuts": "true" });
     el.append(root);
-    const made = (model.get("state").view === "browse" ? browse : vote)(model, root, message => model.send(message));
+    const view = (model.get("state").view === "browse" ? browse : vote)(model, root, message => model.send(message));
     root.addEventListener("keydown", event => {
       const ours = !event.ctrlKey && !event.metaKey && !event.altKey && !event.repeat;
-      if (ours && made.key(event)) event.preventDefault();
+      if (ours && view.key(event)) event.preventDefault();
       event.stopPropagation();
     });
-    model.on("change:state", made.show);
-    made.show();
-    return () => model.off("change:state", made.show);
+    model.on("change:state", view.show);
+    view.show();
+    return () => model.off("change:state", view.show);
   },
 };

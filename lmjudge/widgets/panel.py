@@ -1,4 +1,4 @@
-"""The one widget. It shows a state and reports actions; Python decides everything else."""
+"""The widget: it shows a state and reports actions, and Python decides everything else."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _WRONG = (LmjudgeError, ValueError, LookupError, TypeError, OSError, RuntimeErro
 
 
 class Panel(anywidget.AnyWidget):
-    """A state shown in a cell by panel.js, which puts every text in as text."""
+    """A state that panel.js shows in a cell, without parsing any text as HTML."""
 
     _esm = Path(__file__).parent / "panel.js"
     _css = Path(__file__).parent / "panel.css"
     state = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
         self.lock = RLock()
 
-    def show(self, seen: Callable[[], State]) -> None:
-        """Show what is `seen`; of two threads at the same time, the later shows the newer."""
+    def show(self, current: Callable[[], State]) -> None:
+        """Show the current state; the lock keeps an older state from replacing a newer one."""
         with self.lock:
-            self.state = seen()
+            self.state = current()
 
 
 def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> Panel:
-    """Return a widget that shows `state()`, passes what a person does to `act`, and shows again.
+    """Return a widget that shows `state()`, passes a person's actions to `act`, and shows again.
 
-    What was wrong with it stands in the state's `error`; nothing that a browser sends can raise.
+    An error goes into the state's `error`; no message from a browser raises.
     """
     widget = Panel(state=state())
 
-    def told(_: object, message: object, buffers: object) -> None:
+    def on_message(_: object, message: object, buffers: object) -> None:
         error = {}
         try:
             act(message if isinstance(message, dict) else {})
@@ -48,8 +48,8 @@ def panel(state: Callable[[], State], act: Callable[[dict[str, Any]], None]) -> 
             error = {"error": str(wrong)}
         try:
             widget.show(lambda: state() | error)
-        except _WRONG as wrong:  # what a person did stands; it cannot be shown how it goes on
+        except _WRONG as wrong:  # the action took effect, but the new state cannot be shown
             widget.state = widget.state | {"error": str(wrong)}
 
-    widget.on_msg(told)
+    widget.on_msg(on_message)
     return widget

@@ -14,7 +14,7 @@ from lmjudge.report.files import fill, number
 from lmjudge.widgets.browser import Browser, page
 
 _CASES = 1000
-_JUDGES, _MODELS = 6, 60  # in a figure that can still be read
+_JUDGES, _MODELS = 6, 60  # the most that a readable figure can show
 _DECIMALS = {"win_share", "loss_share", "win_rate", "score", "low", "high"}
 
 
@@ -30,16 +30,17 @@ def results_page(
 ) -> str:
     """Return a page that loads nothing: warnings, a figure, tables, then judgments to filter.
 
-    `tables` are by title, by judge and model, with `win_rate` or `score` and its interval; the last
-    one is drawn, up to 6 judges and 60 models. `notes` stand below them. `judged` are the games,
-    scores or votes behind them; rows without a verdict are counted by reason. The first 1000 cases
-    of games or scores follow, with the texts of `questions` and `answers` where they are given.
-    Votes have no judgments.
+    - `tables`: {title: table}, each by judge and model, with `win_rate` or `score` and its
+      interval. The figure shows the last one, if it has at most 6 judges and 60 models.
+    - `judged`: the games, scores or votes behind the tables. The page counts the rows without a
+      verdict by reason, and shows the first 1000 cases of games or scores.
+    - `notes`: sentences below the tables.
+    - `questions`, `answers`: frames with the texts of the cases.
     """
     body = [fill("texts.html.j2", kind="banner warn", texts=list(warnings))]
-    title_drawn, table_drawn = list(tables.items())[-1]
-    if table_drawn["judge"].nunique() <= _JUDGES and table_drawn["model"].nunique() <= _MODELS:
-        body.append(picture(_drawn(title_drawn, table_drawn)))
+    last_title, last = list(tables.items())[-1]
+    if last["judge"].nunique() <= _JUDGES and last["model"].nunique() <= _MODELS:
+        body.append(picture(_drawn(last_title, last)))
     body += [table_html(name, table) for name, table in tables.items()]
     body.append(fill("texts.html.j2", kind="soft", texts=list(notes)))
     reasons = _reasons(judged)
@@ -63,22 +64,23 @@ def _drawn(title: str, table: pd.DataFrame) -> Figure:
 
 
 def picture(figure: Figure) -> str:
-    """Return a figure as HTML, its picture in the page."""
+    """Return a figure as HTML with an embedded PNG."""
     data, _ = figure._repr_mimebundle_()
     return fill("figure.html.j2", png=data["image/png"], width=figure.width, alt=figure.alt)
 
 
 def _reasons(judged: pd.DataFrame) -> pd.DataFrame:
-    """Return how many rows of each judge have no verdict, by reason."""
+    """Return the number of rows without a verdict, by judge and reason."""
     verdict = "winner" if "winner" in judged.columns else "score"
-    lost = judged[judged[verdict].isna()]
-    counts = lost.assign(reason=lost["reason"].fillna("no_verdict")).groupby(["judge", "reason"])
+    without = judged[judged[verdict].isna()]
+    reasons = without.assign(reason=without["reason"].fillna("no_verdict"))
+    counts = reasons.groupby(["judge", "reason"])
     table = counts.size().reset_index(name="rows")
     return table.assign(of=table["judge"].map(judged["judge"].value_counts()))
 
 
 def table_html(title: str, table: pd.DataFrame) -> str:
-    """Return a frame as an HTML table; a star marks intervals that rest on too few."""
+    """Return a frame as an HTML table, with a star at intervals whose `too_few` is True."""
     few = table["too_few"] if "too_few" in table.columns else pd.Series(False, index=table.index)
     shown = table.drop(columns="too_few", errors="ignore")
     heads = {"low": "95 % low", "high": "95 % high"}

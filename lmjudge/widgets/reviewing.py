@@ -20,13 +20,13 @@ _COLUMNS = "question_id turn model_a model_b judge about voted judged reasonable
 
 
 class Opinions:
-    """One judge's judgments of the pairs voted on, and the file of what voters think of them."""
+    """One judge's judgments of the pairs, and the file of the voters' opinions about them."""
 
     def __init__(self, judged: pd.DataFrame, path: Path, voter: str) -> None:
         check(judged, "games")
         if judged["judge"].nunique() > 1:
             raise FrameError(
-                "`judged` holds several judges' games; give those of one judge", rows=judged
+                "`judged` holds several judges' games; pass those of one judge", rows=judged
             )
         self.path, self.voter = path.parent / "opinions" / path.name, voter
         self.games: dict[object, list[dict[Any, Any]]] = {}
@@ -35,25 +35,25 @@ class Opinions:
         shown = judged.groupby(
             ["question_id", "turn", judged[["model_a", "model_b"]].apply(frozenset, axis=1)]
         )
-        given = bool((shown.size() == 1).all())
+        one_order = bool((shown.size() == 1).all())
         self.votes = {
             ballots.pair_of(row): row
-            for row in resolve(judged, "given" if given else "tie").to_dict("records")
+            for row in resolve(judged, "given" if one_order else "tie").to_dict("records")
         }
 
     @staticmethod
     def frame(path: Path) -> pd.DataFrame:
-        """Return the opinions kept beside a file of votes."""
+        """Return the opinions in the file beside a file of votes."""
         rows = ballots.read(path.parent / "opinions" / path.name)
         return pd.DataFrame(rows, columns=_COLUMNS.split())
 
     def differs(self, pair: object, vote: dict[str, Any]) -> bool:
-        """Return whether the judge has a vote on the pair, and another than this."""
+        """Return whether the judge has a vote on the pair that differs from this vote."""
         winner = self._winner(pair)
         return winner is not None and winner != _won(vote)
 
     def shown(self, case: Case) -> dict[str, Any]:
-        """Return a case's judgments as plain JSON, with the voter's A and B in place of models."""
+        """Return a case's judgments as plain JSON, with A and B instead of the models' names."""
         letters = dict(zip(case.models, ("A", "B"), strict=True))
         return {
             "judge": clean_text(str(self.games[case.pair][0]["judge"])),
@@ -69,7 +69,7 @@ class Opinions:
         }
 
     def keep(self, case: Case, voted: str, *, reasonable: bool, change: bool) -> None:
-        """Write an opinion down."""
+        """Append an opinion to the file."""
         row = {
             "question_id": case.question_id,
             "turn": case.turn,
@@ -84,15 +84,15 @@ class Opinions:
             "tstamp": time.time(),
         }
         ballots.append(
-            self.path, [row], lambda one: (*ballots.pair_of(one), one["judge"], one["about"])
+            self.path, [row], lambda row: (*ballots.pair_of(row), row["judge"], row["about"])
         )
 
     def take_back(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Forget the last opinion, where it is one of the wanted."""
+        """Remove the last opinions, as long as they are `wanted`."""
         ballots.take_back(self.path, wanted)
 
     def _winner(self, pair: object) -> str | None:
-        """Return the model that the judge voted for, or "tie"; None where it has no vote."""
+        """Return the model that the judge voted for, or "tie"; None without a vote."""
         return _won(self.votes[pair]) if pair in self.votes else None
 
 

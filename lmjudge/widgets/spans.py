@@ -23,7 +23,7 @@ _LOOKED_FOR = {"json": _FIELD, "vicuna": _FIRST, "threeclass": _LAST, "inspect":
 
 
 def parser_of(judge: str) -> str:
-    """Return the parser that a judge's name says: its last part, else the prompt's natural one.
+    """Return the parser that ends a judge's name, or else the default parser of its prompt.
 
     >>> parser_of("gpt-4/fastchat:pair"), parser_of("gpt-4/pair"), parser_of("gpt-4/pair/fastchat")
     ('fastchat', 'strict', 'fastchat')
@@ -34,12 +34,14 @@ def parser_of(judge: str) -> str:
 def verdict_spans(
     text: str, judge: str, *, pairwise: bool, finish_reason: str | None = None
 ) -> list[tuple[int, int]]:
-    """Return where the verdict stands in a judgment: (start, end) of each part that decides it.
+    """Return the (start, end) of each part of a judgment that decides its verdict.
 
-    A part decides if the judge's parser reads something else once it is masked, so this follows
-    every parser without knowing it. Where the same words stand several times and only masking all
-    of them changes the verdict, the first is meant; where the verdict stands in several spellings,
-    the first that says it without the others. Empty where nothing was read.
+    A part decides the verdict if the judge's parser reads something else once the part is masked.
+    This works for every parser.
+
+    - If only masking all repeats of a part changes the verdict, the first repeat is returned.
+    - If the verdict appears in several spellings, the first that suffices alone is returned.
+    - If the parser reads nothing, the list is empty.
 
     >>> verdict_spans("Not [[B]].\\n[[A]]", "gpt-4/pair", pairwise=True)
     [(11, 16)]
@@ -55,7 +57,7 @@ def verdict_spans(
         return read(parser, masked, finish_reason, form, (1, 10))
 
     candidates = [match.span() for match in _LOOKED_FOR.get(parser, _BRACKETS).finditer(text)]
-    # A judgment that repeats itself for pages is looked through at its ends.
+    # In a judgment with very many candidates, look only at the first and the last.
     candidates = (
         candidates
         if len(candidates) <= _MOST
@@ -71,16 +73,16 @@ def verdict_spans(
         return deciding[:1]
     if verdict_without(candidates) == verdict:
         return []
-    enough = (
+    sufficient = (
         span
         for span in candidates
         if verdict_without([s for s in candidates if s != span]) == verdict
     )
-    return list(islice(enough, 1))
+    return list(islice(sufficient, 1))
 
 
 def parted(text: str, spans: list[tuple[int, int]]) -> list[tuple[str, bool]]:
-    """Return the text in pieces, each with whether it is one of the spans.
+    """Return the text in pieces, each with True if it is one of the spans.
 
     >>> parted("so [[A]]", [(3, 8)])
     [('so ', False), ('[[A]]', True)]

@@ -24,7 +24,7 @@ from lmjudge.widgets.reviewing import Opinions
 Form = Literal["better", "hhh"]
 CHOICES = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
 CRITERIA = ("helpful", "honest", "harmless")
-# Five options merged to three: the first two, and the last two. Source: GPT-4-LLM, section 4.
+# Five options, of which the first two and the last two count as one. Source: GPT-4-LLM, section 4.
 OPTIONS = {
     1: ("A is much better", "model_a"),
     2: ("A is somewhat better", "model_a"),
@@ -46,21 +46,27 @@ def vote(
 ) -> Ballot:
     """Return a Ballot: a widget in which one voter compares pairs of answers without model names.
 
+    - `pairings`: the pairs (see `pair_up`), at the turns in `turns`.
+    - `voter`: the voter's name. `expert_...` and `author_...` belong to these groups, other names
+      to the crowd.
+    - `path`: the file of votes (.jsonl). Each vote is on disk before the next pair appears. Run
+      the cell again to continue; a voter has one vote a pair.
+    - `form="hhh"`: asks which answer is more helpful, more honest and more harmless, in five
+      options merged to three. This gives three votes, each with its `criterion`.
+    - `judged`: games of one judge on these pairs. If a vote differs from the judge's, the widget
+      shows the judgment and asks "Is this judgment reasonable?" and "Would you change your vote?".
+      The opinions are in `.opinions`, and in the folder `opinions` beside the file.
+    - `seed`: with the voter's name, draws the sides and the order among pairs with equal counts.
+
     The next pair is the one with the fewest votes in the file, then the one whose two models met
-    least often; among equals, seed and voter's name draw it, and its sides. The cell names no model
-    until the voter ends the session (a button once all pairs have votes, or `.finish()`).
+    least often. `.votes`, or `lj.load_votes(path)`, returns a votes frame; its model_a was on the
+    left. The cell names the models when the voter ends the session: with the button that appears
+    once all pairs have votes, or with `.finish()`. The widget needs the extra `lab`.
 
-    Each vote is a line of the file `path` (.jsonl), on the disk before the next pair is shown:
-    `lj.load_votes(path)`, or `.votes`, is a votes frame in which model_a was shown on the left. Run
-    the cell again to continue: one vote a voter and pair. A voter named `expert_...` or
-    `author_...` is of that group, any other of the crowd.
+    Raises FrameError for a repeated pair, ValueError for a voter without a name, an unknown form
+    and a file that does not end in .jsonl.
 
-    form="hhh" asks three times, which answer is more helpful, honest and harmless, in five options
-    merged to three: three votes, each with its `criterion`. With `judged` (games of
-    one judge on these pairs) the judge's judgment is shown where the vote differs, and asked are
-    "reasonable?" and "would you change?", as MT-bench's section 4.2 did; the answers are
-    `.opinions`, kept in the folder `opinions` beside the file. Needs the extra `lab` to be shown.
-    Raises FrameError for pairs that stand twice, ValueError for a voter without a name.
+    Source of the two questions: MT-bench (arXiv 2306.05685), section 4.2.
     """
     return Ballot(
         cases_of(pairings, turns), voter=voter, path=path, form=form, judged=judged, seed=seed
@@ -68,7 +74,7 @@ def vote(
 
 
 class Ballot:
-    """Blind votes on cases: what is to be voted on next, and the file that keeps the votes."""
+    """Blind votes on cases: the case to vote on next, and the file of votes."""
 
     def __init__(
         self,
@@ -84,12 +90,14 @@ class Ballot:
             raise ValueError(f"the voter is {voter!r}; expected a name, without a slash")
         if form not in ("better", "hhh") or (form == "hhh" and judged is not None):
             raise ValueError(
-                f"form is {form!r}; expected 'better', or 'hhh' without `judged`: judges' judgments"
-                " answer another question"
+                f"form is {form!r}; expected 'better', or 'hhh' without `judged` (the judge was not"
+                " asked these three questions)"
             )
         self.path, self.voter, self.form, self.seed = Path(path), voter, form, seed
         if self.path.suffix != ".jsonl":
-            raise ValueError(f"{self.path} does not end in .jsonl, which votes are kept as")
+            raise ValueError(
+                f"{self.path} does not end in .jsonl; name a .jsonl file for the votes"
+            )
         self.cases: dict[object, Case] = {}
         for case in cases:
             if case.pair in self.cases or len(case.pair[2]) < 2:
@@ -101,7 +109,7 @@ class Ballot:
             self.cases[case.pair] = self._sided(case)
         self._draw_order()
         self.opinions_of = None if judged is None else Opinions(judged, self.path, voter)
-        self.waiting: tuple[Case, str] | None = None  # voted on, and the opinion still asked for
+        self.waiting: tuple[Case, str] | None = None  # the case and vote that need an opinion
         self.finished = False
         self._read_votes()
 
@@ -114,29 +122,30 @@ class Ballot:
 
     @property
     def votes(self) -> pd.DataFrame:
-        """The votes in the file, of all who voted into it: a votes frame."""
+        """All voters' votes in the file: a votes frame."""
         if not ballots.read(self.path):
             return frame("votes")
-        ballots.append(self.path, [], _same)  # takes away what was cut off
+        ballots.append(self.path, [], _same)  # removes a line that was cut off
         return load_votes(self.path)
 
     @property
     def opinions(self) -> pd.DataFrame:
-        """What the voter thought of the judge's judgments, a row each; empty without `judged`.
+        """The voters' opinions about the judge's judgments, one a row; empty without `judged`.
 
-        Columns: question_id, turn, model_a, model_b, judge (the voter), about (the judge), voted,
-        judged, reasonable and change (true or false), tstamp.
+        Columns: question_id, turn, model_a, model_b, judge (the voter), about (the judge), voted
+        (the vote), judged (the judge's winner), reasonable and change (True or False), tstamp
+        (seconds since 1970).
         """
         return Opinions.frame(self.path)
 
     @property
     def done(self) -> int:
-        """How many of the cases this voter has voted on."""
+        """The number of cases that have this voter's vote."""
         return sum(pair in self._voted for pair in self.cases)
 
     @property
     def current(self) -> Case | None:
-        """The case to vote on: the one with the fewest votes; None once all have this voter's."""
+        """The case to vote on, with the fewest votes; None if all cases have this voter's vote."""
         open_cases = [] if self.finished else self._open()
         return min(open_cases, key=self._votes_before, default=None)
 
@@ -145,14 +154,15 @@ class Ballot:
         return [case for pair, case in self.cases.items() if pair not in self._voted]
 
     def _votes_before(self, case: Case) -> tuple[int, int]:
-        """Return how many voters have voted on the case, and how many votes its two models have."""
+        """Return the number of votes on the case and on its two models."""
         return self._of_case[case.pair], self._of_models[case.pair[2]]
 
     def cast(self, choice: str | Mapping[str, int]) -> None:
-        """Vote on the current case: "a" (the left), "b", "tie" or "both_bad".
+        """Vote on the current case: "a" (the left answer), "b", "tie" or "both_bad".
 
-        With the form "hhh" one of the options 1 (A is much better) to 5 for each of helpful, honest
-        and harmless. Raises ValueError for another choice, and where there is nothing to vote on.
+        With the form "hhh", pass an option from 1 (A is much better) to 5 (B is much better) for
+        each criterion: {"helpful": 2, "honest": 3, "harmless": 3}. Raises ValueError for any other
+        choice, and if there is nothing to vote on.
         """
         case = self.current
         if case is None or self.waiting:
@@ -161,14 +171,14 @@ class Ballot:
                 " session has ended"
             )
         if isinstance(choice, str) and self.form == "better" and choice in CHOICES:
-            given: list[dict[str, Any]] = [{"winner": CHOICES[choice]}]
+            verdicts: list[dict[str, Any]] = [{"winner": CHOICES[choice]}]
         elif (
             isinstance(choice, Mapping)
             and self.form == "hhh"
             and set(choice) == set(CRITERIA)
             and all(type(option) is int and option in OPTIONS for option in choice.values())
         ):
-            given = [
+            verdicts = [
                 {"criterion": name, "winner": OPTIONS[choice[name]][1], "option": choice[name]}
                 for name in CRITERIA
             ]
@@ -186,26 +196,29 @@ class Ballot:
         kind = self.voter.partition("_")[0]
         about["group"] = kind if kind in ("expert", "author") else "crowd"
         now = time.time()
-        rows = [about | verdict | {"judge": self.voter, "tstamp": now} for verdict in given]
+        rows = [about | verdict | {"judge": self.voter, "tstamp": now} for verdict in verdicts]
         if not ballots.append(self.path, rows, _same):
             self._read_votes()
-            raise ValueError("this voter has voted on that pair elsewhere; here is the next")
+            raise ValueError("you voted on that pair elsewhere; here is the next pair")
         self._read_votes()
         if self.opinions_of and self.opinions_of.differs(case.pair, rows[0]):
             self.waiting = case, str(rows[0]["winner"])
 
     def think(self, *, reasonable: bool, change: bool) -> None:
-        """Keep what the voter thinks of the judgment shown: reasonable, and would they change?"""
+        """Save the voter's opinion: is the judgment reasonable, and would they change the vote?
+
+        Raises ValueError if no judgment is shown.
+        """
         if self.waiting is None or self.opinions_of is None:
-            raise ValueError("no opinion is asked for; vote first")
+            raise ValueError("no judgment is shown; vote first")
         self.opinions_of.keep(*self.waiting, reasonable=reasonable, change=change)
         self.waiting = None
 
     def undo(self) -> None:
-        """Take back this voter's last vote, which is then to be cast again.
+        """Remove this voter's last vote and show its pair again.
 
-        Raises ValueError where the file's last vote is another's or on other pairs, and once the
-        models were named.
+        Raises ValueError if the last vote in the file is another voter's or on other pairs, and
+        after the models were named.
         """
         if self.finished:
             raise ValueError("the models were named; a vote can no longer be changed")
@@ -214,20 +227,20 @@ class Ballot:
         if pair not in self.cases:
             raise ValueError("the last vote in the file is not this voter's, on these pairs")
         ballots.take_back(
-            self.path, lambda one: one["judge"] == self.voter and ballots.pair_of(one) == pair
+            self.path, lambda row: row["judge"] == self.voter and ballots.pair_of(row) == pair
         )
         if self.opinions_of:
             self.opinions_of.take_back(
-                lambda one: one["judge"] == self.voter and ballots.pair_of(one) == pair
+                lambda row: row["judge"] == self.voter and ballots.pair_of(row) == pair
             )
         self.waiting = None
         self._read_votes()
 
     def finish(self) -> pd.DataFrame:
-        """End the session and return this voter's votes on its pairs; the cell then names models.
+        """End the session, name the models in the cell, and return this voter's votes.
 
-        Columns: question_id, turn, model_a (shown as A), model_b (shown as B), judge, winner.
-        Raises ValueError while pairs are without a vote: named models would show in them.
+        Columns: question_id, turn, model_a (shown as A), model_b (shown as B), judge, winner; with
+        the form "hhh" also criterion. Raises ValueError while pairs have no vote.
         """
         if not self.may_finish:
             raise ValueError(
@@ -245,17 +258,17 @@ class Ballot:
 
     @property
     def may_finish(self) -> bool:
-        """Whether the session can end: no pair of it waits for a vote or an opinion."""
+        """Whether the session can end: no pair waits for a vote or an opinion."""
         return self.finished or not (self.waiting or self._open())
 
     def state(self) -> dict[str, Any]:
-        """Return what the widget shows: texts without names, or the judgment in question."""
+        """Return what the widget shows: a case without names, or a judgment that differs."""
         case = None if self.waiting else self.current
         shown = case and self.read_by_voter(case)
         review = None
         if self.waiting and self.opinions_of:
-            voted = self.waiting[0]
-            review = self.opinions_of.shown(voted) | {"case": self.read_by_voter(voted)}
+            voted_on = self.waiting[0]
+            review = self.opinions_of.shown(voted_on) | {"case": self.read_by_voter(voted_on)}
         return {
             "view": "vote",
             "form": self.form,
@@ -274,13 +287,13 @@ class Ballot:
         }
 
     def read_by_voter(self, case: Case) -> dict[str, Any]:
-        """Return the texts of a case, the left answer and the right one."""
+        """Return the texts of a case: question, left answer (a) and right answer (b)."""
         texts = (case.question, *(case.answers or ((), ())))
         names = ("question", "a", "b")
         return {name: list(map(clean_text, text)) for name, text in zip(names, texts, strict=True)}
 
     def act(self, message: dict[str, Any]) -> None:
-        """Vote, think, undo or finish, as the widget was told to; of a case not shown, nothing."""
+        """Apply a vote, opinion, undo or finish; ignore a vote on a case no longer shown."""
         if message.get("undo"):
             self.undo()
         elif message.get("finish"):
@@ -292,7 +305,7 @@ class Ballot:
             self.cast(message["choice"])
 
     def _named(self) -> list[dict[str, str]]:
-        """Return which models each pair showed and what the vote was, for the cell."""
+        """Return the models and the vote of each pair, for the cell."""
         rows = self.finish().to_dict("records")
         return [
             {
@@ -306,16 +319,16 @@ class Ballot:
         ]
 
     def _read_votes(self) -> None:
-        """Count the votes in the file; until the next call, others' votes change no order."""
+        """Count the votes in the file; other people's later votes count at the next call."""
         votes = ballots.read(self.path)
         self._voted = {ballots.pair_of(vote) for vote in votes if vote["judge"] == self.voter}
         # With the form "hhh" a voter's three rows on a pair are one vote.
-        cast = {(ballots.pair_of(vote), vote["judge"]) for vote in votes}
-        self._of_case = Counter(pair for pair, _ in cast)
-        self._of_models = Counter(pair[2] for pair, _ in cast)
+        pairs = {(ballots.pair_of(vote), vote["judge"]) for vote in votes}
+        self._of_case = Counter(pair for pair, _ in pairs)
+        self._of_models = Counter(pair[2] for pair, _ in pairs)
 
     def _sided(self, case: Case) -> Case:
-        """Return the case with its sides drawn, alike whichever of the two was given first."""
+        """Return the case with drawn sides, which do not depend on the order of the models."""
         if case.models[0] == sorted(case.models)[int(self._drawn("left", case), 16) % 2]:
             return case
         a, b = case.models
@@ -323,7 +336,7 @@ class Ballot:
         return Case(case.question_id, case.turn, case.question, (b, a), answers)
 
     def _draw_order(self) -> None:
-        """Put the cases into the order that seed and voter draw."""
+        """Sort the cases into the order drawn from seed and voter."""
         drawn = sorted(self.cases.items(), key=lambda item: self._drawn("order", item[1]))
         self.cases = dict(drawn)
 
@@ -331,9 +344,9 @@ class Ballot:
         return self._drawn("place", case)[:16]
 
     def _drawn(self, what: str, case: Case) -> str:
-        """Return a number in hex, drawn for a case: the same in every session."""
-        of, turn, models = case.pair
-        seed = repr((self.seed, self.voter, what, of, turn, sorted(models)))
+        """Return a random number in hex for a case, the same in every session."""
+        question, turn, models = case.pair
+        seed = repr((self.seed, self.voter, what, question, turn, sorted(models)))
         return hashlib.sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -256,10 +256,10 @@ def test_an_arena_in_jupyterlab(project: Path, lab: str, chromium: Browser) -> N
         for said in panel.locator(".lmj-answer .lmj-said").all():
             assert said.inner_text().endswith("Is rain wet?")
         prompt.fill("tell the secret")
-        panel.get_by_role("button", name="Go on with both").click()
-        panel.get_by_role("alert").get_by_text("which is taken out (bad_request)").wait_for()
+        panel.get_by_role("button", name="Continue with both").click()
+        panel.get_by_role("alert").get_by_text("was removed (bad_request)").wait_for()
         prompt.fill("At a bus stop?")
-        panel.get_by_role("button", name="Go on with both").click()
+        panel.get_by_role("button", name="Continue with both").click()
         panel.get_by_text("Both are answering").wait_for()
         tie.wait_for()
         assert panel.get_by_role("alert").count() == 0

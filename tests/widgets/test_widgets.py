@@ -382,7 +382,7 @@ def test_no_text_of_a_model_runs_in_the_widgets(chromium: Browser, tmp_path: Pat
     assert views[1][0].inner_text("main").count(RUN) > 2 * len(HOSTILE)
     arena.cast("tie")
     views[1][0].evaluate("state => model.put(state)", arena.state())
-    assert "passed over" in views[1][0].inner_text("main")
+    assert "skipped" in views[1][0].inner_text("main")
     for shown, asked_for in [(page, outside), *views]:
         assert shown.evaluate("window.fired") is None
         assert asked_for == []
@@ -761,7 +761,7 @@ def test_an_arena_answers_live_and_keeps_what_was_voted(tmp_path: Path) -> None:
         winner = "a" if arena.current.models[0] == "model-one" else "b"
         arena.act({"choice": winner, "place": shown["place"]})
     assert len(one.asked) == len(two.asked) == 3
-    assert "passed over, without an answer: 1" in arena.state()["error"]
+    assert "skipped without an answer: 1" in arena.state()["error"]
     votes = lj.load_votes(tmp_path / "v.jsonl")
     assert [row[row["winner"]] for _, row in votes.iterrows()] == ["model-one"] * 2
     rated = arena.ratings(ridge=0.5)
@@ -858,7 +858,7 @@ def test_a_turn_that_fails_is_taken_out_of_its_battle_and_may_be_asked_again(
     before = arena.state()["case"]
     for _ in range(2):
         arena.act({"follow_up": "secret"})
-        assert "the last turn, which is taken out" in arena.state()["error"]
+        assert "the last turn had no answer and was removed" in arena.state()["error"]
         assert arena.state()["case"] == before
     arena.act({"follow_up": "Snow?"})
     assert arena.state()["error"] == ""
@@ -869,7 +869,7 @@ def test_a_turn_that_fails_is_taken_out_of_its_battle_and_may_be_asked_again(
     for _ in range(2):  # a prompt that was passed over
         arena.ask("secret")
         assert arena.state()["case"] is None
-        assert "passed over" in arena.state()["error"]
+        assert "skipped" in arena.state()["error"]
     assert len(live["model-two"].asked) == 2
 
 

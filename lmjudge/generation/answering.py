@@ -22,15 +22,19 @@ from lmjudge.turns import Content, content, joined
 
 @dataclass(frozen=True)
 class Answerer:
-    """A model that answers questions, and how it is asked: a judge's counterpart.
+    """A model that answers questions, and how to ask it.
 
-    `name` is what frames call it, by default the model's name. `params` are sent as they are;
-    `temperatures` replaces the temperature in them by a question's category. `template` shows
-    {question}, `template_with_input` also {input}, for questions that have one; both are for the
-    first turn. The reasoning block that an answer begins with goes into no later turn, unless
-    `reasoning`. A `seed` among the params grows by one with every sample, so that samples differ.
-    `Answerer("gpt-4", **RECIPES["mt-bench"])` asks as a work did. Raises PromptError for a template
-    that shows anything else.
+    - `name`: its name in frames (default: the model's name).
+    - `params`: request parameters, sent unchanged. A `seed` grows by one with each sample.
+    - `temperatures`: {category: temperature}, instead of the temperature in `params`.
+    - `system`: the system prompt, unless a question has its own.
+    - `template`: for the first turn, with {question}. `template_with_input` is for questions that
+      have an input, with {question} and {input}.
+    - `provider`: as in `Request`.
+    - `reasoning`: keeps the reasoning block of an answer in the requests of later turns.
+
+    `Answerer("gpt-4", **RECIPES["mt-bench"])` uses the settings of a published work. Raises
+    PromptError for an empty model name, and for a template with other placeholders.
 
     >>> Answerer("qwen2.5-7b", params={"temperature": 0, "max_tokens": 512}).name
     'qwen2.5-7b'
@@ -50,7 +54,10 @@ class Answerer:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise PromptError("an answerer needs a model's name, and it is empty", name="")
+            raise PromptError(
+                "the answerer's model name is empty; name a model, such as Answerer('gpt-4')",
+                name="",
+            )
         object.__setattr__(self, "name", self.name or self.model)
         shows = {"template": {"question"}, "template_with_input": {"question", "input"}}
         for name, wanted in shows.items():
@@ -75,7 +82,7 @@ class Answerer:
         )
 
     def first(self, question: Content, material: str | None) -> Content:
-        """Return the first turn as it is sent: the question in the template that suits it."""
+        """Return the first turn as sent: the question in the template for it."""
         template = self.template_with_input if material else self.template
         if template is None:
             return content(with_input([question], material)[0])
@@ -88,7 +95,7 @@ class Answerer:
 
 
 class Conversation:
-    """One sample of an answerer's conversation about one question, as far as it has come."""
+    """One sample of an answerer's conversation about a question, with its replies so far."""
 
     def __init__(self, question: Mapping[str, Any], answerer: Answerer, sample: int) -> None:
         self.question, self.answerer, self.sample = question, answerer, sample
@@ -98,19 +105,19 @@ class Conversation:
 
     @property
     def open(self) -> bool:
-        """Whether a turn is still to be answered."""
+        """Whether another turn needs an answer."""
         return self.failure is None and len(self.replies) < len(self.question["turns"])
 
     def request(self) -> Request:
-        """Return the request for its next turn: all turns before it, with the answers given."""
+        """Return the request for the next turn, with all turns and answers before it."""
         answerer, turns = self.answerer, [content(turn) for turn in self.question["turns"]]
         material = self.question.get("input")
         turns[0] = answerer.first(turns[0], material if isinstance(material, str) else None)
         own = self.question.get("system")
         system = own if isinstance(own, str) and own else answerer.system
         messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-        for asked, reply in zip(turns, self.replies, strict=False):
-            messages.append({"role": "user", "content": asked})
+        for turn, reply in zip(turns, self.replies, strict=False):
+            messages.append({"role": "user", "content": turn})
             text = reply.text if answerer.reasoning else answer_text(reply.text)
             messages.append({"role": "assistant", "content": text})
         messages.append({"role": "user", "content": turns[len(self.replies)]})
@@ -122,7 +129,7 @@ class Conversation:
         return Request(answerer.model, messages, params, self.sample, answerer.provider)
 
     def take(self, key: str, reply: Reply | Failure) -> None:
-        """Go on by a reply; a failure, a refusal without text and a filter end it."""
+        """Add a reply; a failure or a reply without text ends the conversation."""
         self.keys.append(key)
         if isinstance(reply, Reply) and not answer_text(reply.text).strip():
             if reply.text.strip():
@@ -137,7 +144,7 @@ class Conversation:
             self.replies.append(reply)
 
     def row(self) -> dict[str, Any]:
-        """Return its row of an answers frame."""
+        """Return the conversation's row of an answers frame."""
         failed = self.failure is not None
         endings = [reply.finish_reason for reply in self.replies]
         cut = "truncated" in map(cut_short, endings)
@@ -155,9 +162,10 @@ class Conversation:
 def conversations(
     questions: pd.DataFrame, answerer: Answerer, samples: int = 1
 ) -> Iterator[Conversation]:
-    """Yield the conversations that `generate` leads, in its order: what it and `plan` share.
+    """Yield the conversations of `generate` (and of `plan`), in order.
 
-    Raises FrameError for questions without turns of text, ValueError for samples below 1.
+    Raises FrameError for questions without usable turns and for repeated question_ids, ValueError
+    for samples below 1.
     """
     with_texts(check(questions, "questions"))
     if samples < 1:
@@ -165,7 +173,7 @@ def conversations(
     twice = questions[questions["question_id"].duplicated(keep=False)]
     if len(twice):
         raise FrameError(
-            f"the question {twice['question_id'].iloc[0]!r} stands {len(twice)} times; give each"
+            f"the question {twice['question_id'].iloc[0]!r} appears {len(twice)} times; give each"
             " question once",
             rows=twice,
         )
@@ -193,46 +201,50 @@ def generate(
     endpoint: Endpoint | None = None,
     samples: int = 1,
 ) -> pd.DataFrame:
-    """Return the answers of a model to questions, one row a question and sample.
+    """Return the answers of a model to questions: an answers frame, one row a question and sample.
 
-    Columns of an answers frame, and reason, finish_reason ("length" where any turn was cut off)
-    and keys (one a turn). A question's turns are asked one after the other, each with the answers
-    before it, however many they are. A column `system` is each question's own system prompt, in the
-    place of the answerer's. A turn may be content parts (text, and pictures as data URLs), which go
-    out as they are. Where a turn has no reply, `turns` is missing and `reason` says why: `line_up`
-    and `pair_up` leave such rows out, so that no failure is ever judged. `answerer` may be a
-    model's name. Raises what `conversations` and the store raise.
+    - `questions`: a questions frame. The turns are sent one after the other, each with the answers
+      before it. A turn may be content parts (text, and pictures as data URLs), sent unchanged. A
+      column `system` gives each question its own system prompt.
+    - `answerer`: an Answerer, or a model's name.
+    - `store`, `endpoint`: the endpoint answers requests that the store lacks.
+    - `samples`: the number of answers to each question.
+
+    Further columns: reason, finish_reason ("length" if any turn was cut off) and keys (one a turn).
+    If a turn has no reply, `turns` is missing and `reason` says why; `line_up` and `pair_up` leave
+    these rows out, so that no failure is judged.
+
+    Raises what `conversations` and the store raise.
     """
     if isinstance(answerer, str):
         answerer = Answerer(answerer)
-    led = list(conversations(questions, answerer, samples))
-    still = led
-    while still := [conversation for conversation in still if conversation.open]:
-        replies = store.ask(
-            Counted((conversation.request() for conversation in still), len(still)), endpoint
-        )
-        for conversation, (key, reply) in zip(still, replies, strict=True):
+    started = list(conversations(questions, answerer, samples))
+    unfinished = started
+    while unfinished := [conversation for conversation in unfinished if conversation.open]:
+        requests = (conversation.request() for conversation in unfinished)
+        replies = store.ask(Counted(requests, len(unfinished)), endpoint)
+        for conversation, (key, reply) in zip(unfinished, replies, strict=True):
             conversation.take(key, reply)
-    rows = [conversation.row() for conversation in led]
+    rows = [conversation.row() for conversation in started]
     return make_frame("answers", rows)
 
 
 def next_requests(
     questions: pd.DataFrame, answerer: Answerer, *, store: Asks, samples: int = 1
 ) -> Iterator[Request]:
-    """Yield the request for the next turn of each conversation, as far as the store has led it.
+    """Yield each conversation's next request that has no reply in the store.
 
-    What a batch of OpenAI's holds: second turns follow when the first are collected. Raises what
+    OpenAI batches use it: the second turns follow once the first turns are collected. Raises what
     `conversations` raises.
     """
     for conversation in conversations(questions, answerer, samples):
         while conversation.open:
             request = conversation.request()
-            held = store.look_up([request.key]).get(request.key)
-            if held is None:
+            reply = store.look_up([request.key]).get(request.key)
+            if reply is None:
                 yield request
                 break
-            conversation.take(request.key, held)
+            conversation.take(request.key, reply)
 
 
 def _placeholders(template: str, name: str) -> set[str]:

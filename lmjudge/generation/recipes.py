@@ -1,6 +1,6 @@
-"""The works' settings for generating answers, and prompts for devising and translating questions.
+"""Published settings for generating answers, and prompts to devise and translate questions.
 
-The prompts are our own words, except for "gpt4llm", whose template comes from the authors' code
+The prompts are lmjudge's, except for "gpt4llm", whose template comes from the authors' code
 (`data.load_template`). Sources: FastChat's llm_judge/common.py and gen_model_answer.py;
 "Instruction Tuning with GPT-4", Algorithm 1; the Vicuna blog, for the kinds of questions.
 """
@@ -47,7 +47,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         " each on one line that begins with its number and a full stop.",
     },
 }
-# What the Vicuna blog had GPT-4 devise questions of; the names are its categories.
+# The kinds of questions that GPT-4 devised for the Vicuna blog; the names are its categories.
 KINDS: dict[str, str] = {
     "generic": "everyday requests for advice, or for an explanation",
     "knowledge": "what an educated person knows, or can explain, of any field",
@@ -62,28 +62,32 @@ KINDS: dict[str, str] = {
 
 
 def kinds(count: int = 10, of: Mapping[str, str] | pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return `count` kinds of questions to devise for each category: a questions frame.
+    """Return a questions frame that asks for `count` questions of each kind, for `devise`.
 
-    `of` says what they are like by category (default: KINDS), or is a questions frame whose rows
-    are such a category and, as its turn, what its questions are like.
+    `of` maps each category to a description of its questions (default: KINDS). It may also be a
+    questions frame, with the description as the turn. Raises ValueError for a count below 1.
 
     >>> kinds(3, {"fermi": "quantities to be estimated"})["turns"][0]
     ['3 questions of the kind "fermi": quantities to be estimated']
     """
     if count < 1:
-        raise ValueError(f"count is {count!r}; expected how many questions of each kind, from 1 on")
+        raise ValueError(f"count is {count!r}; expected 1 or more questions of each kind")
     if isinstance(of, pd.DataFrame):
-        asked = of
+        described = of
     else:
-        like = (KINDS if of is None else of).items()
-        rows = [{"question_id": kind, "category": kind, "turns": [prompt]} for kind, prompt in like]
-        asked = frame("questions", [row | {"reference": None} for row in rows])
-    named = asked["category"].where(asked["category"].notna(), asked["question_id"])
-    wanted = [
+        described = frame(
+            "questions",
+            [
+                {"question_id": kind, "category": kind, "turns": [text], "reference": None}
+                for kind, text in (KINDS if of is None else of).items()
+            ],
+        )
+    names = described["category"].where(described["category"].notna(), described["question_id"])
+    prompts = [
         [f'{count} questions of the kind "{name}": {turns[0]}']
-        for name, turns in zip(named, asked["turns"], strict=True)
+        for name, turns in zip(names, described["turns"], strict=True)
     ]
-    return asked.assign(category=named, turns=wanted)
+    return described.assign(category=names, turns=prompts)
 
 
 def devise(
@@ -95,16 +99,17 @@ def devise(
 ) -> pd.DataFrame:
     """Return the questions that a model devised, by category: a questions frame.
 
-    `kinds` is a frame of what is wanted (see `kinds`). With `Answerer(model, **RECIPES["devise"])`
-    a kind is one request, whose reply holds a question a line, numbered; lines without a number
-    are none, nor is the last line of a reply that was cut off, nor what was asked before. A model
-    may devise fewer than it was asked for: count them by category. Raises as `generate`.
+    `kinds` says which questions to devise (see `kinds`), and the answerer is
+    `Answerer(model, **RECIPES["devise"])`. Each kind is one request; its reply has one numbered
+    question a line. Ignores lines without a number, the last line of a reply that was cut off, and
+    repeated questions. A model may devise fewer than you ask for, so count them by category. Raises
+    what `generate` raises.
     """
     return devised(kinds, generate(kinds, answerer, store=store, endpoint=endpoint))
 
 
 def devised(kinds: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Return the questions in the answers to `kinds`, as `devise` reads them."""
+    """Return the questions in the answers to `kinds`, for `devise`."""
     categories = dict(zip(kinds["question_id"], kinds["category"], strict=True))
     rows: dict[str, dict[str, Any]] = {}
     for row in answers[answers["turns"].notna()].to_dict("records"):
@@ -132,19 +137,19 @@ def translate(
     store: Asks,
     endpoint: Endpoint | None = None,
 ) -> pd.DataFrame:
-    """Return the questions with every turn (and `input`) replaced by an answerer's text on it.
+    """Return the questions with every turn, and the `input`, replaced by an answerer's reply to it.
 
-    With `Answerer(model, **RECIPES["translate-zh"])` they are translated, as the Chinese
-    instructions of "Instruction Tuning with GPT-4" were; their own text stays in `original`.
-    References are not translated and are dropped. A question of which any part has no reply, or
-    one that was cut off, is left out.
+    `Answerer(model, **RECIPES["translate-zh"])` translates them, as "Instruction Tuning with GPT-4"
+    did for its Chinese instructions. The column `original` keeps the original turns. References are
+    dropped. A question is left out if any of its parts has no reply, or one that was cut off.
+    Raises what `generate` raises.
     """
     answers = generate(parts(questions), answerer, store=store, endpoint=endpoint)
     return translated(questions, answers)
 
 
 def parts(questions: pd.DataFrame) -> pd.DataFrame:
-    """Return every turn and `input` of the questions as a question of its own, to be translated."""
+    """Return every turn and every `input` of the questions as a separate question to translate."""
     check(questions, "questions")
     rows = [
         {
@@ -160,7 +165,7 @@ def parts(questions: pd.DataFrame) -> pd.DataFrame:
 
 
 def translated(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Return the questions in the words of the answers to their `parts`, for `translate`."""
+    """Return the questions with the answers to their `parts` as text, for `translate`."""
     finished = answers[answers["turns"].notna() & (answers["finish_reason"] != "length")]
     translations = dict(zip(finished["question_id"], finished["turns"], strict=True))
     rows = []
@@ -169,10 +174,9 @@ def translated(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
         texts = [translations.get((at, place)) for place in range(count + len(_material(row)))]
         if texts and None not in texts:
             turns = [turn for text in texts for turn in text or ()]
-            given = {"input": turns[count]} if len(turns) > count else {}
-            rows.append(
-                row | {"turns": turns[:count], "reference": None, "original": row["turns"]} | given
-            )
+            material = {"input": turns[count]} if len(turns) > count else {}
+            translation = {"turns": turns[:count], "reference": None, "original": row["turns"]}
+            rows.append(row | translation | material)
     return frame("questions", rows)
 
 
@@ -181,7 +185,8 @@ def _material(row: Mapping[str, Any]) -> list[str]:
     return [material] if isinstance(material, str) and material else []
 
 
-# The recipes whose answers are made into questions: what is asked, and how the answers are read.
+# Recipes whose answers become questions: the function that prepares requests, and the one that
+# reads the answers.
 Made = tuple[
     Callable[[pd.DataFrame], pd.DataFrame], Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame]
 ]

@@ -29,18 +29,24 @@ def train_answerer(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """Return the Training of a causal language model on conversations, for `LocalEndpoint(out)`.
+    """Fine-tune a causal language model on conversations; serve it with `LocalEndpoint(out)`.
 
-    `lineup` (see `line_up`) has a conversation a row: the turns of its question, and of its answer;
-    `held_out` is another, on other questions. The loss is on the tokens that the assistant said,
-    and the mark that ends its turn, alone. A conversation that is longer than `longest` tokens (by
-    default the model's context; Vicuna's was 2048) is split between two exchanges, and a single
-    exchange that is too long loses its end: `truncated` counts those, `excluded` the exchanges
-    without an answer, or of whose answer nothing would be left. A base without a chat template gets
-    one of our own words, saved with it. `attention` is transformers' ("sdpa", "flash_attention_2"),
-    `lora` the rank of adapters that are trained in place of the weights, and merged when saved.
-    `options` are those of `fit`, with checkpointing=True for long conversations. Raises
-    TrainingError where nothing is left to learn from.
+    - `lineup`: one conversation a row, the turns of a question and of its answer (see `line_up`).
+    - `base`: a folder or hub id in transformers' format. A base without a chat template gets one of
+      lmjudge's, which is saved with the model.
+    - `out`: the folder of the trained model.
+    - `held_out`: a lineup on other questions, for evaluation.
+    - `longest`: the most tokens of a training example (default: the model's context; Vicuna used
+      2048). A longer conversation is split between exchanges. A single exchange that is too long
+      loses its end, and `truncated` counts it.
+    - `attention`: as in transformers ("sdpa", "flash_attention_2").
+    - `lora`: the rank of LoRA adapters to train instead of the weights; merged when saved.
+    - `options`: as in `fit`; use checkpointing=True for long conversations.
+
+    The loss covers only the assistant's tokens and the mark that ends its turn. `excluded` counts
+    exchanges without an answer, and those whose answer would be cut off entirely.
+
+    Raises TrainingError for questions that are in both lineups, and if no example remains.
 
     Source: the Vicuna blog post (2023-03-30), "Training".
     """
@@ -75,10 +81,10 @@ def train_answerer(
 def conversation_items(
     lineup: pd.DataFrame, tokenizer: Any, longest: int
 ) -> tuple[list[Item], int, dict[str, int]]:
-    """Return conversations as tokens, and for each token whether the assistant said it.
+    """Return conversations as tokens, the number of exchanges cut, and those left out by reason.
 
-    Items have `ids` and `said` (1 or 0, one a token), and none is longer than `longest`. The second
-    is how many exchanges were cut, the third how many were left out, by reason.
+    Each item has `ids` and `said`, of at most `longest` tokens. `said` is 1 for the assistant's
+    tokens and 0 for the others.
     """
     check(lineup, "lineup")
     if not tokenizer.chat_template:
@@ -88,9 +94,13 @@ def conversation_items(
     excluded = {"no answer": 0, "no room for an answer": 0}
     for question, answer in zip(lineup["question"], lineup["answer"], strict=True):
         exchanges = list(zip(question, answer, strict=False))
-        kept = [two for two in exchanges if all(isinstance(text, str) and text for text in two)]
-        excluded["no answer"] += len(exchanges) - len(kept)
-        for part in _parts(kept, tokenizer, longest):
+        complete = [
+            exchange
+            for exchange in exchanges
+            if all(isinstance(text, str) and text for text in exchange)
+        ]
+        excluded["no answer"] += len(exchanges) - len(complete)
+        for part in _parts(complete, tokenizer, longest):
             ids, weights = tokens_said(tokenizer, part)
             cut += len(ids) > longest
             if sum(weights[1:longest]):
@@ -103,11 +113,11 @@ def conversation_items(
 def tokens_said(
     tokenizer: Any, exchanges: Sequence[tuple[str, str]]
 ) -> tuple[list[int], list[int]]:
-    """Return the tokens of a conversation, and for each 1 where the assistant said it, else 0.
+    """Return the tokens of a conversation, and for each token 1 if it is the assistant's, else 0.
 
-    What it said ends with the mark that ends its turn. A token that joins the template's last space
-    to the answer's first word is the assistant's. Raises FrameError for a chat template under which
-    an answer changes what stands before it, so that nothing says where it begins.
+    The assistant's tokens include the mark that ends its turn, and a token that joins the
+    template's last space to the answer's first word. Raises FrameError for a chat template that
+    changes the text before an answer when it adds the answer.
     """
     messages: list[dict[str, str]] = []
     spans, text = [], ""
@@ -118,8 +128,8 @@ def tokens_said(
         grown = tokenizer.apply_chat_template(messages, tokenize=False)
         if not (before.startswith(text) and grown.startswith(before)):
             raise FrameError(
-                "the tokenizer's chat template does not add an answer to the end of what stands"
-                " before it; give a tokenizer whose template does",
+                "the tokenizer's chat template changes the text before an answer when it adds the"
+                " answer; use a tokenizer whose template appends it",
                 rows=messages,
             )
         text, end = grown, len(grown)
@@ -142,14 +152,11 @@ def tokens_said(
 def _parts(
     exchanges: list[tuple[str, str]], tokenizer: Any, longest: int
 ) -> list[list[tuple[str, str]]]:
-    """Return the exchanges in as few runs as fit.
-
-    One that does not fit alone is a run of its own.
-    """
+    """Split the exchanges into parts of at most `longest` tokens; a longer exchange is one part."""
     parts: list[list[tuple[str, str]]] = []
-    for two in exchanges:
-        if parts and len(tokens_said(tokenizer, [*parts[-1], two])[0]) <= longest:
-            parts[-1].append(two)
+    for exchange in exchanges:
+        if parts and len(tokens_said(tokenizer, [*parts[-1], exchange])[0]) <= longest:
+            parts[-1].append(exchange)
         else:
-            parts.append([two])
+            parts.append([exchange])
     return parts

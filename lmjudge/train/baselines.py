@@ -17,25 +17,25 @@ def longer_rewards(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def word_rewards(train: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return a rewards frame of a logistic regression on which words the answers of `train` have.
+    """Return a rewards frame of a logistic regression on the words in the answers of `train`.
 
-    The reward is linear in 1 + log of each word's count (words of two pairs or more), scaled to
-    length one, and is fitted, with scikit-learn's defaults, to the differences within pairs, each
-    in both directions: the Bradley-Terry model of bags of words. Needs scikit-learn.
+    This is a Bradley-Terry model of bags of words. Its features are 1 + log of each word's count,
+    scaled to length one, for words in at least two answers. It is fitted with scikit-learn's
+    defaults to the differences within pairs, each in both directions. Needs scikit-learn.
     """
     import numpy as np
     from scipy.sparse import vstack
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    for some in (train, pairs):
-        check(some, "pairs")
+    for rows in (train, pairs):
+        check(rows, "pairs")
     words = TfidfVectorizer(use_idf=False, sublinear_tf=True, min_df=2)
     words.fit([*train["chosen"], *train["rejected"]])
-    apart = words.transform(train["chosen"]) - words.transform(train["rejected"])
-    sides = np.repeat([1, 0], apart.shape[0])
+    difference = words.transform(train["chosen"]) - words.transform(train["rejected"])
+    sides = np.repeat([1, 0], difference.shape[0])
     model = LogisticRegression(fit_intercept=False, max_iter=1000)
-    model.fit(vstack([apart, -apart]), sides)
+    model.fit(vstack([difference, -difference]), sides)
     chosen, rejected = (
         pd.Series(words.transform(pairs[side]) @ model.coef_[0], index=pairs.index)
         for side in ("chosen", "rejected")
@@ -44,10 +44,7 @@ def word_rewards(train: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def longer_votes(pairings: pd.DataFrame) -> pd.DataFrame:
-    """Return a votes frame by a judge that takes the longer first answer.
-
-    It is a tie where both are as long.
-    """
+    """Return the votes of a judge that prefers the longer first answer; equal lengths are ties."""
     check(pairings, "pairings")
     words = [pairings[f"answer_{side}"].map(lambda turns: len(turns[0].split())) for side in "ab"]
     winner = pd.Series("tie", pairings.index, dtype=object)
@@ -56,18 +53,18 @@ def longer_votes(pairings: pd.DataFrame) -> pd.DataFrame:
 
 
 def majority_votes(votes: pd.DataFrame, pairings: pd.DataFrame) -> pd.DataFrame:
-    """Return a votes frame by a judge that says of all pairings what most of the `votes` say.
+    """Return the votes of a judge that gives every pairing the most frequent verdict of `votes`.
 
-    Sides are those in the order of the models' names; ties in number go to the first of model_a,
-    model_b, tie.
+    The verdicts are counted with the two models in the order of their names. Equal counts go to the
+    first of model_a, model_b, tie.
     """
-    for some, name in ((votes, "votes"), (pairings, "pairings")):
-        check(some, name)
+    for rows, name in ((votes, "votes"), (pairings, "pairings")):
+        check(rows, name)
     verdicts = votes["winner"].where(votes["model_a"] < votes["model_b"], swap(votes)["winner"])
     most = max(WINNERS, key=lambda winner: int((verdicts == winner).sum()))
     other = {"model_a": "model_b", "model_b": "model_a"}.get(most, most)
-    named = pairings["model_a"] < pairings["model_b"]
-    winner = pd.Series(most, pairings.index, dtype=object).where(named, other)
+    in_order = pairings["model_a"] < pairings["model_b"]
+    winner = pd.Series(most, pairings.index, dtype=object).where(in_order, other)
     return _votes(pairings, "majority class", winner)
 
 

@@ -1,6 +1,6 @@
-"""The start of a training: a folder or hub id in transformers' format, or a small new model.
+"""The base model of a training: a folder or hub id in transformers' format, or a small new model.
 
-Heavy to use: only training calls it.
+Its functions import transformers, so only training calls them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from lmjudge.endpoints.checkpoints import (
 )
 from lmjudge.errors import EndpointError, TrainingError
 
-# The turns of a conversation in our own words, for tokenizers that have no chat template. What
-# comes before an answer ends a line: a space would be one token with the answer's first word.
+# A chat template for tokenizers that have none. A line break precedes an answer: a space would
+# form one token with the answer's first word.
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | upper }}:\n{{ message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% else %}\n\n{% endif %}"
@@ -38,14 +38,15 @@ def open_base(
     attention: str | None = None,
     lora: int | None = None,
 ) -> tuple[Any, Any, int]:
-    """Return a model with so many outputs, its tokenizer, and the most tokens it reads.
+    """Return a model, its tokenizer, and the most tokens that it reads.
 
-    With 0 outputs it is a causal language model, else a sequence classifier, whose head is new
-    where the base has none of this size. `attention` is how transformers computes it ("sdpa",
-    "flash_attention_2", "eager"; None takes its default), `lora` the rank of the adapters that are
-    trained in place of all linear weights. Raises TrainingError for what is no such base, for
-    weights of another shape than its config says, for an attention that is not available, and
-    where peft is missing.
+    - `outputs`: 0 for a causal language model, otherwise the outputs of a sequence classifier. Its
+      head is new if the base has none of this size.
+    - `attention`: "sdpa", "flash_attention_2", "eager", or None for transformers' default.
+    - `lora`: the rank of LoRA adapters to train instead of the linear weights.
+
+    Raises TrainingError for an unusable base, weights that do not fit its config, an attention that
+    is not available, and `lora` without peft.
     """
     import transformers
 
@@ -65,7 +66,7 @@ def open_base(
         config.pad_token_id = tokenizer.pad_token_id
         if outputs:
             config.num_labels = outputs
-        how = {"attn_implementation": attention} if attention else {}
+        options = {"attn_implementation": attention} if attention else {}
         if list(folder.glob("*.safetensors")):
             with without_bars():
                 model, loading = kind.from_pretrained(
@@ -74,12 +75,12 @@ def open_base(
                     **READING,
                     use_safetensors=True,
                     ignore_mismatched_sizes=True,
-                    **how,
+                    **options,
                     output_loading_info=True,
                 )
             _refuse_another_shape(folder, model, loading)
         else:
-            model = kind.from_config(config, **how)
+            model = kind.from_config(config, **options)
     except TrainingError:
         raise
     except unusable as error:
@@ -95,7 +96,7 @@ def open_base(
 
 
 def _with_adapters(model: Any, outputs: int, rank: int) -> Any:
-    """Return the model with LoRA adapters of this rank on all linear layers but its head."""
+    """Return the model with LoRA adapters of this rank on all linear layers except the head."""
     try:
         import peft
     except ImportError as error:
@@ -107,20 +108,20 @@ def _with_adapters(model: Any, outputs: int, rank: int) -> Any:
         task_type=task, r=rank, lora_alpha=2 * rank, target_modules="all-linear"
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by an old name
+        warnings.simplefilter("ignore", FutureWarning)  # peft uses an old name of transformers
         return peft.get_peft_model(model, adapters)
 
 
 def _refuse_another_shape(folder: Path, model: Any, loading: dict[str, Any]) -> None:
-    """TrainingError where more than a head is new: the weights are then not this model's."""
+    """Raise TrainingError if the saved weights do not fit the config, apart from the head."""
     body = f"{model.base_model_prefix}."
-    of = sum(name.startswith(body) for name, _ in model.named_parameters())
-    lost = [str(key[0]) for key in loading["mismatched_keys"] if str(key[0]).startswith(body)]
+    count = sum(name.startswith(body) for name, _ in model.named_parameters())
+    mismatched = [str(key[0]) for key in loading["mismatched_keys"] if str(key[0]).startswith(body)]
     absent = [str(key) for key in loading["missing_keys"] if str(key).startswith(body)]
-    if lost or 2 * len(absent) > of:
+    if mismatched or 2 * len(absent) > count:
         raise TrainingError(
             f"{folder} holds weights of another shape than its config.json says, such as"
-            f" {(lost or absent)[0]}; give the config that they were saved with",
+            f" {(mismatched or absent)[0]}; use the config that they were saved with",
             folder=folder,
         )
 
@@ -136,12 +137,16 @@ def new_base(
     context: int = 512,
     seed: int = 0,
 ) -> Path:
-    """Return the folder, with a small model in it, and a tokenizer learned from these texts.
+    """Write a small new base model into a folder, with a tokenizer for these texts; return it.
 
-    For trying things on any machine. The tokenizer is a byte-level BPE of `texts` alone, so give
-    those that are trained on. Of "opt", for classifiers, there is the config alone, and a training
-    starts from random weights; of "llama", for answerers, random weights too, and a chat template,
-    so that the base answers as well.
+    Use it to try training on any machine.
+
+    - `texts`: the texts to train on. The tokenizer is a byte-level BPE of these texts only.
+    - `family`: "opt" for classifiers saves only a config; training starts from random weights.
+      "llama" for answerers also saves random weights and a chat template, so that the base can
+      answer.
+    - `vocabulary`, `context`: tokens. `width`: the size of the hidden layers. `layers`: their
+      number.
     """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers

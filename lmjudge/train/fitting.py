@@ -1,6 +1,6 @@
-"""Run one training with transformers' Trainer: resume, evaluate, and save with a card.
+"""Run one training with transformers' Trainer: resume, evaluate, and save with a model card.
 
-Heavy to import: only training imports it.
+It imports torch and transformers, so only training imports it.
 """
 
 from __future__ import annotations
@@ -51,25 +51,34 @@ def fit(
     device: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Return the metrics of a training; model, tokenizer, card and metrics.csv are then in `out`.
+    """Train a model, save it with its tokenizer, card and metrics.csv in `out`; return the metrics.
 
-    `batch_size` prompts (votes, conversations) on each device, `accumulate` batches a step, a
-    cosine schedule after `warmup` of the steps, bfloat16 where the device has it, activations kept
-    or, with `checkpointing`, computed again. It is evaluated and saved so many times; the state
-    that is best on what is held out (the highest accuracy; of answerers the lowest loss) is kept,
-    and `patience` evaluations without a better one end it. A training that was killed goes on from
-    its last whole checkpoint when it is called again alike: the same data, base, seed and options.
-    Several GPUs or processes: `accelerate launch` the script that calls; `batch_size` counts for
-    each of them. Under FSDP (`accelerate launch --use_fsdp`) each process holds a part of the
-    weights, and `out` gets them whole. The texts of a step are of like length. Raises
-    TrainingError for a loss, or weights, that are no numbers: the last good
-    checkpoint is kept, and named.
+    - `epochs`, `learning_rate`, `weight_decay`: as in transformers.
+    - `batch_size`: prompts (votes, conversations) a batch on each device.
+    - `accumulate`: batches a step.
+    - `warmup`: the share of steps before the cosine schedule.
+    - `evaluations`: how often the training is evaluated and saved. The best state stays: the
+      highest held-out accuracy, or for answerers the lowest held-out loss.
+    - `patience`: ends the training after so many evaluations without a better state.
+    - `checkpointing`: computes activations again to save memory.
+    - `device`: "cpu" avoids the GPU.
+    - `progress`: shows progress bars.
+
+    The training uses bfloat16 if the device has it. The texts of a step have similar lengths.
+
+    After a kill, call it again with the same data, base, seed and options: it resumes from the last
+    complete checkpoint. For several GPUs, start your script with `accelerate launch`; `batch_size`
+    is then for each GPU. Under FSDP (`accelerate launch --use_fsdp`) each process holds a part of
+    the weights, and `out` receives all of them.
+
+    Raises TrainingError if the loss or the weights are not finite, and names the folder of the last
+    good checkpoint.
     """
     alike = [how.__name__, seed, digest, epochs, learning_rate, batch_size, accumulate, warmup]
     alike += [weight_decay, evaluations, _state(model), _state(items), _state(held)]
     checkpoints = out / "checkpoints" / hashlib.sha256(canonical_json(alike)).hexdigest()[:12]
     fast = torch.cuda.is_available() and device != "cpu"
-    # What follows asks accelerate how many processes there are, and must not find a GPU unasked.
+    # TrainingArguments starts accelerate, which must not use a GPU if `device` is "cpu".
     args = transformers.TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
@@ -104,15 +113,15 @@ def fit(
         model=model,
         args=args,
         train_dataset=items,
-        # Of like length together, so that little is padding.
+        # Sorted by length, so that batches need little padding.
         eval_dataset=sorted(held, key=lambda item: len(str(item["ids"]))) or None,
-        data_collator=lambda some: how.gather(tokenizer, some),
+        data_collator=lambda batch: how.gather(tokenizer, batch),
     )
     adapters = hasattr(model, "merge_and_unload")
     if adapters and trainer.is_fsdp_enabled:
         raise TrainingError(
-            "lora cannot be trained under FSDP, where adapters are not merged; leave one of the two"
-            " out: adapters fit on one GPU where the base does",
+            "lora does not work under FSDP, where adapters cannot be merged; leave out one of the"
+            " two (adapters fit on one GPU if the base does)",
             folder=out,
         )
     trainer.remove_callback(transformers.PrinterCallback)
@@ -125,9 +134,9 @@ def fit(
     trained: Any = trainer.accelerator.unwrap_model(trainer.model)
     state = None
     if trainer.is_fsdp_enabled:
-        # Each process holds a part of each weight: all take part in putting them together.
+        # Each process holds a part of each weight, so all processes must take part.
         state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        state = {name: _whole(weight) for name, weight in state.items()}
+        state = {name: _full(weight) for name, weight in state.items()}
     elif adapters:
         trained = trained.merge_and_unload()
     if trainer.is_world_process_zero():
@@ -140,17 +149,17 @@ def fit(
     return metrics
 
 
-def _whole(weight: Any) -> Any:
-    """Return a weight of which this process may hold a part, or which may be on its way still."""
+def _full(weight: Any) -> Any:
+    """Return the full weight, if this process holds only a part or is still receiving it."""
     full = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
     return full.wait() if hasattr(full, "wait") else full
 
 
 def last_whole(folder: Path) -> str | None:
-    """Return the last checkpoint in a folder that was saved to its end; None where there is none.
+    """Return the last complete checkpoint in a folder; None if there is none.
 
-    What a kill left unfinished has no trainer_state.json, which is written last; a damaged one
-    cannot be read. Raises TrainingError where there are checkpoints and none of them is whole.
+    trainer_state.json is written last, so an unfinished checkpoint has none. Raises TrainingError
+    if the folder has several checkpoints and none is complete.
     """
     checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     for path in reversed(checkpoints):
@@ -164,23 +173,23 @@ def last_whole(folder: Path) -> str | None:
         return str(path)
     if len(checkpoints) > 1:
         raise TrainingError(
-            f"none of the {len(checkpoints)} checkpoints in {folder} is whole; remove the folder to"
-            " begin anew",
+            f"none of the {len(checkpoints)} checkpoints in {folder} is complete; remove the folder"
+            " to start again",
             folder=folder,
         )
     return None
 
 
 def _state(what: Any) -> str:
-    """Return a digest of items, or of a model: its config, and a thousand of each weight."""
+    """Return a digest of items, or of a model: its config and a sample of each weight."""
     total = hashlib.sha256()
     if isinstance(what, list):
         total.update(json.dumps(what).encode())
         return total.hexdigest()
     total.update(what.config.to_json_string().encode())
     for name, weight in what.named_parameters():
-        some = weight.detach().flatten()[:: max(1, weight.numel() // 1000)]
-        total.update(name.encode() + some.cpu().numpy().tobytes())
+        sample = weight.detach().flatten()[:: max(1, weight.numel() // 1000)]
+        total.update(name.encode() + sample.cpu().numpy().tobytes())
     return total.hexdigest()
 
 

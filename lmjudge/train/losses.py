@@ -1,7 +1,8 @@
 """transformers' Trainer with our batches, losses and evaluation.
 
-Heavy to import: only training imports it. Every loss is a weighted sum divided by the sum of the
-weights, both over all batches of a step and all processes, so the split of a step does not matter.
+It imports torch and transformers, so only training imports it. Every loss is a weighted sum
+divided by the sum of the weights, over all batches of a step and all processes. So the split of a
+step into batches and processes does not change the loss.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from torch.nn import functional
 from lmjudge.errors import TrainingError
 
 Item = dict[str, Any]
-Judged = tuple[torch.Tensor, float, int]  # the weighted loss; how many are right, and of how many
+Judged = tuple[torch.Tensor, float, int]  # weighted loss, number right, number of all
 
 
 class ByLength(torch.utils.data.Sampler[int]):
-    """Items in an order that the seed and the epoch draw, those of a step of like length.
+    """Draw the order of items from the seed and the epoch, with similar lengths in each step.
 
-    A step of items of like length has little padding. Steps come in random order, and which items
-    share one is drawn anew in each epoch.
+    Similar lengths need little padding. The order of the steps is random, and each epoch draws the
+    items of a step again.
     """
 
     def __init__(self, items: Sequence[Item], step: int, seed: int) -> None:
@@ -39,40 +40,39 @@ class ByLength(torch.utils.data.Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        drawn = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
-        order = torch.randperm(len(self), generator=drawn).tolist()
-        many = 50 * self.step
+        generator = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        order = torch.randperm(len(self), generator=generator).tolist()
+        window = 50 * self.step
         steps: list[list[int]] = []
-        for start in range(0, len(order), many):
-            some = sorted(order[start : start + many], key=self.lengths.__getitem__)
-            steps += [some[at : at + self.step] for at in range(0, len(some), self.step)]
-        short = [
-            step for step in steps if len(step) < self.step
-        ]  # stays last: batches are cut alike
+        for start in range(0, len(order), window):
+            items = sorted(order[start : start + window], key=self.lengths.__getitem__)
+            steps += [items[at : at + self.step] for at in range(0, len(items), self.step)]
+        # A short step comes last, so that the batches before it are full.
+        short = [step for step in steps if len(step) < self.step]
         full = [step for step in steps if len(step) == self.step]
-        for at in torch.randperm(len(full), generator=drawn).tolist():
+        for at in torch.randperm(len(full), generator=generator).tolist():
             yield from full[at]
         for step in short:
             yield from step
 
 
 def tokens_of(item: Item) -> int:
-    """Return how many tokens the longest text of an item has."""
+    """Return the number of tokens in the longest text of an item."""
     ids = item["ids"]
     return len(ids) if isinstance(ids[0], int) else max(map(len, ids))
 
 
 class Fitted(transformers.Trainer):
-    """A Trainer over items of ours: collated by `gather`, followed by loss and accuracy."""
+    """A Trainer over lmjudge's items: `gather` makes batches, `judged` gives loss and accuracy."""
 
     loss_is_scaled_for_ga = True
-    # Which of loss and accuracy the best state has the least, or the most, of.
+    # The best state has the lowest "loss" or the highest "accuracy".
     best = "accuracy"
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor]:
-        """Return the batches of a step, and their whole weight in all processes."""
+        """Return the batches of a step, and the sum of their weights in all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         weight = torch.stack([batch["weight"].sum() for batch in batches] or [torch.zeros(())])
         return batches, self.accelerator.reduce(weight.sum().float().to(device), "sum")
@@ -85,49 +85,49 @@ class Fitted(transformers.Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return the batch's part of the step's loss; TrainingError where it is no number."""
+        """Return the batch's part of the step's loss. Raises TrainingError if it is not finite."""
         total, _, _ = self.judged(model, inputs)
-        # Gradients are averaged over processes, and this is a sum.
+        # accelerate averages gradients over processes, but the loss is a sum.
         loss = total * self.accelerator.num_processes / num_items_in_batch
         if not torch.isfinite(loss):
             raise self.broken(f"the loss is {loss.item()}")
         return (loss, {}) if return_outputs else loss
 
     def broken(self, what: str) -> TrainingError:
-        """Return the error of a training whose numbers are no numbers."""
+        """Return the error for a loss or weights that are not finite."""
         folder = Path(str(self.args.output_dir))
         return TrainingError(
-            f"{what} at step {self.state.global_step}; lower the learning rate: the last good"
+            f"{what} at step {self.state.global_step}; lower the learning rate. The last good"
             f" checkpoint is in {folder}",
             folder=folder,
         )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Return loss and accuracy on the held-out rows, which the processes share."""
+        """Return loss and accuracy on the held-out rows, which are split among the processes."""
         sharded = self.is_fsdp_enabled
         model: Any = self.model_wrapped if sharded else self.model
         model.eval()
-        here, of = self.accelerator.process_index, self.accelerator.num_processes
-        held: Any = self.eval_dataset
-        items: list[Item] = held[here::of]
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        held_out: Any = self.eval_dataset
+        items: list[Item] = held_out[process::processes]
         sums = torch.zeros(4, dtype=torch.float64, device=self.args.device)
         size = self.args.per_device_eval_batch_size
         starts = [*range(0, len(items), size)]
-        if sharded:  # all processes gather each layer's weights together, as often as each other
-            starts += [-1] * (math.ceil(math.ceil(len(held) / of) / size) - len(starts))
+        if sharded:  # every process must take part in each forward pass, so all need equal counts
+            starts += [-1] * (math.ceil(math.ceil(len(held_out) / processes) / size) - len(starts))
         with torch.no_grad(), self.accelerator.autocast():
             for at in starts:
-                some = items[at : at + size] if at >= 0 else held[:1]
-                batch = self._prepare_inputs(self.data_collator(some))
+                chosen = items[at : at + size] if at >= 0 else held_out[:1]
+                batch = self._prepare_inputs(self.data_collator(chosen))
                 loss, right, count = self.judged(model, batch)
                 if at < 0:
                     continue
                 weight = float(batch["weight"].sum())
                 sums += torch.tensor([float(loss), weight, right, count]).to(sums)
-        lost, weight, right, count = self.accelerator.reduce(sums, "sum").tolist()
-        if not lost < float("inf"):
-            raise self.broken(f"the held-out loss is {lost}")
-        metrics = {"eval_loss": lost / weight, "eval_accuracy": right / count, "eval_n": count}
+        total, weight, right, count = self.accelerator.reduce(sums, "sum").tolist()
+        if not total < float("inf"):
+            raise self.broken(f"the held-out loss is {total}")
+        metrics = {"eval_loss": total / weight, "eval_accuracy": right / count, "eval_n": count}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -135,7 +135,7 @@ class Fitted(transformers.Trainer):
         return metrics
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """Return the weighted loss of a batch, how many of it are right, and of how many."""
+        """Return the weighted loss of a batch, the number right, and the number of all."""
         raise NotImplementedError
 
     @staticmethod
@@ -145,30 +145,30 @@ class Fitted(transformers.Trainer):
 
 
 class Finite(transformers.TrainerCallback):
-    """Lets no state be saved, and so none be gone on from, that holds what is no number."""
+    """Stop the training before it saves weights that are not finite."""
 
     def __init__(self, trainer: Fitted) -> None:
         self.trainer = trainer
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """TrainingError where the weights about to be saved are not finite."""
+        """Raise TrainingError if the weights about to be saved are not finite."""
         model: Any = self.trainer.model
         if not control.should_save:
             return
         broken = torch.zeros((), device=args.device)
         for weight in model.parameters():
-            held = weight.to_local() if hasattr(weight, "to_local") else weight
-            broken += (~torch.isfinite(held)).any().float()
-        # Each process may hold a part of the weights alone: all raise, or none.
+            local = weight.to_local() if hasattr(weight, "to_local") else weight
+            broken += (~torch.isfinite(local)).any().float()
+        # Each process may hold only a part of the weights; the sum makes all of them raise.
         if self.trainer.accelerator.reduce(broken, "sum") > 0:
-            raise self.trainer.broken("the weights are no numbers")
+            raise self.trainer.broken("the weights are not finite")
 
 
 class Pairwise(Fitted):
-    """The pairwise ranking loss: each prompt weighs one, whatever pairs it has."""
+    """The pairwise ranking loss: each prompt has weight 1, regardless of its number of pairs."""
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """Return the loss of a batch, how many pairs the rewards order rightly, and of how many."""
+        """Return the loss of a batch, the number of pairs ordered correctly, and of all pairs."""
         rewards = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).logits[:, 0]
@@ -178,7 +178,7 @@ class Pairwise(Fitted):
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Return prompts as a batch: all their responses, and their pairs as places in it."""
+        """Return prompts as a batch: all responses, and the pairs as indices of responses."""
         batch = _padded(tokenizer, [ids for item in items for ids in item["ids"]])
         better, worse, weight, start = [], [], [], 0
         for item in items:
@@ -194,10 +194,10 @@ class Pairwise(Fitted):
 
 
 class Classified(Fitted):
-    """Cross-entropy over the classes of a verdict; a showing weighs as many as voted on it."""
+    """Cross-entropy over the classes of a verdict, weighted by the number of votes."""
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """Return a batch's loss, the votes that its likeliest classes meet, and all its votes."""
+        """Return the loss of a batch, the votes for the most likely classes, and all votes."""
         output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
         votes = inputs["votes"]
         loss = -(votes * functional.log_softmax(output.logits.float(), dim=-1)).sum()
@@ -206,35 +206,32 @@ class Classified(Fitted):
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Return showings as a batch; `votes` is how many said each class."""
+        """Return showings as a batch; `votes` counts the votes for each class."""
         batch = _padded(tokenizer, [item["ids"] for item in items])
         votes = torch.tensor([item["votes"] for item in items], dtype=torch.float32)
         return batch | {"votes": votes, "weight": votes.sum(dim=1)}
 
 
 class Answering(Fitted):
-    """Cross-entropy of the next token, over the tokens that the assistant said."""
+    """Cross-entropy of the next token, over the assistant's tokens."""
 
     best = "loss"
 
     def judged(self, model: Any, inputs: Any) -> Judged:
-        """Return a batch's loss, how many of the assistant's tokens the model predicts, and all."""
+        """Return the loss of a batch, the assistant's tokens predicted, and all of these tokens."""
         output = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
-        spoken = inputs["weight"][:, 1:].bool()
-        logits, label = output.logits[:, :-1][spoken].float(), inputs["input_ids"][:, 1:][spoken]
+        said = inputs["weight"][:, 1:].bool()
+        logits, label = output.logits[:, :-1][said].float(), inputs["input_ids"][:, 1:][said]
         loss = functional.cross_entropy(logits, label, reduction="sum")
         return loss, float((logits.argmax(dim=-1) == label).sum()), len(label)
 
     @staticmethod
     def gather(tokenizer: Any, items: Sequence[Item]) -> dict[str, torch.Tensor]:
-        """Return conversations as a batch, padded at the end.
-
-        `weight` is 1 where the assistant spoke.
-        """
+        """Return conversations as a padded batch; `weight` is 1 for the assistant's tokens."""
         batch = _padded(tokenizer, [item["ids"] for item in items])
         weight = torch.zeros(batch["input_ids"].shape)
         for row, item in enumerate(items):
-            # Nothing foretells a first token.
+            # The first token has no token before it that could predict it.
             weight[row, 1 : len(item["ids"])] = torch.tensor(item["said"][1:], dtype=torch.float32)
         return batch | {"weight": weight}
 

@@ -15,31 +15,35 @@ from lmjudge.frames import check, frame
 
 
 def pairs_from_scores(scores: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
-    """All pairs of a question's answers with unequal scores, the better one chosen: a pairs frame.
+    """Return all pairs of answers to a question that have unequal scores: a pairs frame.
 
-    `scores` is a scores frame of one judge, `lineup` (see `line_up`) has the texts of the answers
-    by question_id, model and sample; the first turn is taken. Ties and missing scores make no pair.
-    Columns besides: question_id, model_chosen, model_rejected, margin (in points). Raises
-    FrameError where two judges' scores stand together or an answer is missing.
+    - `scores`: a scores frame of one judge. Uses the first turn.
+    - `lineup`: the answers' texts by question_id, model and sample (see `line_up`).
+
+    The answer with the higher score is `chosen`. Ties and missing scores give no pair. Further
+    columns: question_id, model_chosen, model_rejected, margin (in points).
+
+    Raises FrameError for scores of several judges and for an answer that is not in the lineup.
+
     Source: "Instruction Tuning with GPT-4" (arXiv 2304.03277), section 3: all C(K, 2) pairs.
     """
     check(scores, "scores")
     if scores["judge"].nunique() > 1:
         raise FrameError(
-            f"the scores are of {scores['judge'].nunique()} judges; give one judge's at a time",
+            f"the scores are of {scores['judge'].nunique()} judges; pass those of one judge",
             rows=scores,
         )
     first = scores[(scores["turn"].fillna(1) == 1) & scores["score"].notna()]
     texts = _texts(lineup)
     rows: list[dict[str, Any]] = []
-    for question, some in first.groupby("question_id", sort=False):
+    for question, group in first.groupby("question_id", sort=False):
         graded = [
-            (row["score"], row["model"], *_found(texts, question, row["model"], row["sample"]))
-            for row in some.to_dict("records")
+            (row["score"], row["model"], *_texts_of(texts, question, row["model"], row["sample"]))
+            for row in group.to_dict("records")
         ]
-        for one, two in combinations(graded, 2):
-            if one[0] != two[0]:
-                better, worse = (one, two) if one[0] > two[0] else (two, one)
+        for a, b in combinations(graded, 2):
+            if a[0] != b[0]:
+                worse, better = sorted((a, b), key=lambda answer: answer[0])
                 rows.append(
                     _pair(len(rows), question, better, worse) | {"margin": better[0] - worse[0]}
                 )
@@ -47,11 +51,11 @@ def pairs_from_scores(scores: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFram
 
 
 def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
-    """Return a pairs frame from votes, the winner chosen: one row a decided vote.
+    """Return a pairs frame from votes: one row for each vote that is not a tie or missing.
 
-    Ties and missing verdicts make no pair; the first turn is taken, and sample 0 of each answer.
-    Columns besides: question_id, model_chosen, model_rejected. Raises FrameError where an answer is
-    missing.
+    The winner is `chosen`. Uses the first turn, and sample 0 of each answer. Further columns:
+    question_id, model_chosen, model_rejected. Raises FrameError for an answer that is not in the
+    lineup.
     """
     check(votes, "votes")
     first = votes[(votes["turn"].fillna(1) == 1) & votes["winner"].isin(["model_a", "model_b"])]
@@ -62,7 +66,7 @@ def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
         if vote["winner"] == "model_b":
             names.reverse()
         better, worse = (
-            (None, name, *_found(texts, vote["question_id"], name, 0)) for name in names
+            (None, name, *_texts_of(texts, vote["question_id"], name, 0)) for name in names
         )
         rows.append(_pair(len(rows), vote["question_id"], better, worse))
     return frame("pairs", rows)
@@ -71,10 +75,11 @@ def pairs_from_votes(votes: pd.DataFrame, lineup: pd.DataFrame) -> pd.DataFrame:
 def split_pairs(
     pairs: pd.DataFrame, *, held_out: float = 0.1, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the pairs to train on and those held out, no prompt in both, in any order of rows.
+    """Split pairs by prompt: return those to train on and those held out.
 
-    About `held_out` of the prompts, at least one, are held out: those whose hash with the seed is
-    least. Raises FrameError where there are fewer than two prompts.
+    Holds out the share `held_out` of the prompts, at least one: those with the smallest hash of
+    seed and prompt. So the split does not depend on the order of the rows. Raises FrameError for
+    fewer than two prompts, ValueError for a share that is not between 0 and 1.
     """
     check(pairs, "pairs")
     if not 0 < held_out < 1:
@@ -85,7 +90,7 @@ def split_pairs(
     )
     if len(prompts) < 2:
         raise FrameError(
-            f"the pairs are on {len(prompts)} prompts; at least two are needed to hold one out",
+            f"the pairs have {len(prompts)} prompts; add pairs on others, to hold one prompt out",
             rows=pairs,
         )
     held = pairs["prompt"].isin(prompts[: max(1, round(held_out * len(prompts)))])
@@ -93,7 +98,7 @@ def split_pairs(
 
 
 def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Return the pairs that a model can learn from, and the number left out by reason."""
+    """Return the pairs that a model can learn from, and the number left out, by reason."""
     check(pairs, "pairs")
     empty = pairs[["prompt", "chosen", "rejected"]].apply(
         lambda texts: texts.isna() | (texts.astype(str).str.strip() == "")
@@ -110,9 +115,10 @@ def usable(pairs: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
 
 
 def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
-    """Return the pairings or the lineup with every answer cut alike to its first words.
+    """Return the pairings or the lineup with every answer cut to its first `words` words.
 
-    For judges of a short context: cutting the whole text would cut one side only.
+    Use it for judges with a short context, where cutting the whole prompt would cut only one
+    answer. Raises FrameError for fewer than one word, and for a frame without answers.
     """
     sides = [name for name in ("answer", "answer_a", "answer_b") if name in pairings.columns]
     if not sides or words < 1:
@@ -129,7 +135,7 @@ def shorten(pairings: pd.DataFrame, words: int) -> pd.DataFrame:
 
 
 def digest_of(rows: Iterable[Any]) -> str:
-    """Return the SHA-256 over rows of JSON, in their order."""
+    """Return the SHA-256 of rows of JSON, in order."""
     total = hashlib.sha256()
     for row in rows:
         total.update(canonical_json(row) + b"\n")
@@ -148,7 +154,7 @@ def _texts(lineup: pd.DataFrame) -> dict[tuple[Any, str, int], tuple[str, str]]:
     }
 
 
-def _found(
+def _texts_of(
     texts: dict[tuple[Any, str, int], tuple[str, str]], question: Any, model: str, sample: int
 ) -> tuple[str, str]:
     try:

@@ -1,4 +1,4 @@
-"""Compute rewards of pairs and of answers through the store; `rank_samples` ranks the answers."""
+"""Compute the rewards of pairs and of answers, through the store."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lmjudge.records import Asks, Failure, Reply, Request
 
 
 def reward_pairs(pairs: pd.DataFrame, model: RewardEndpoint | str, *, store: Asks) -> pd.DataFrame:
-    """Yield the rewards of both responses of each pair: a rewards frame, one row a pair.
+    """Return the rewards of both responses of each pair: a rewards frame, one row a pair.
 
-    `model` is the endpoint that scores what the store lacks, or, to replay, the name that it had.
-    Columns: pair_id, subset, model, reward_chosen, reward_rejected (missing where scoring failed),
-    and truncated, the tokens that were lost of both. Raises what the store raises.
+    `model` is the endpoint that scores responses which the store lacks, or only its name, to
+    replay. Columns: pair_id, subset, model, reward_chosen, reward_rejected (missing if scoring
+    failed), truncated (tokens cut from both responses). Raises what the store raises.
     """
     check(pairs, "pairs")
-    name, endpoint = _who(model)
+    name, endpoint = _name_and_endpoint(model)
 
     def requests() -> Iterator[Request]:
         for prompt, *responses in zip(
@@ -27,18 +27,18 @@ def reward_pairs(pairs: pd.DataFrame, model: RewardEndpoint | str, *, store: Ask
         ):
             yield from (reward_request(name, prompt, response) for response in responses)
 
-    got = [_read(reply) for _, reply in store.ask(requests(), endpoint)]
-    chosen, rejected = got[0::2], got[1::2]
+    rewards = [_reward(reply) for _, reply in store.ask(requests(), endpoint)]
+    chosen, rejected = rewards[0::2], rewards[1::2]
     rows = [
         {
             "pair_id": pair_id,
             "subset": subset,
             "model": name,
-            "reward_chosen": one[0],
-            "reward_rejected": two[0],
-            "truncated": one[1] + two[1],
+            "reward_chosen": better[0],
+            "reward_rejected": worse[0],
+            "truncated": better[1] + worse[1],
         }
-        for pair_id, subset, one, two in zip(
+        for pair_id, subset, better, worse in zip(
             pairs["pair_id"], pairs["subset"], chosen, rejected, strict=True
         )
     ]
@@ -48,24 +48,25 @@ def reward_pairs(pairs: pd.DataFrame, model: RewardEndpoint | str, *, store: Ask
 def reward_answers(
     lineup: pd.DataFrame, model: RewardEndpoint | str, *, store: Asks
 ) -> pd.DataFrame:
-    """Return the reward of each answer of a lineup, to its question's first turn.
+    """Return the reward of each answer in a lineup, in the first turn.
 
-    Columns: question_id, model, sample, reward_model, reward (missing where scoring failed),
-    truncated (tokens lost), key. Raises what the store raises.
+    `model` is as in `reward_pairs`. Columns: question_id, model, sample, reward_model, reward
+    (missing if scoring failed), truncated (tokens cut), key. Raises what the store raises.
+    `rank_samples` ranks the answers by these rewards.
     """
     check(lineup, "lineup")
-    name, endpoint = _who(model)
-    asked = (
+    name, endpoint = _name_and_endpoint(model)
+    requests = (
         reward_request(name, question[0], answer[0])
         for question, answer in zip(lineup["question"], lineup["answer"], strict=True)
     )
-    got = [(key, *_read(reply)) for key, reply in store.ask(asked, endpoint)]
+    rewards = [(key, *_reward(reply)) for key, reply in store.ask(requests, endpoint)]
     table = lineup[["question_id", "model", "sample"]].reset_index(drop=True)
     return table.assign(
         reward_model=name,
-        reward=pd.Series([reward for _, reward, _ in got], dtype=float),
-        truncated=pd.Series([cut for *_, cut in got], dtype=int),
-        key=[key for key, *_ in got],
+        reward=pd.Series([reward for _, reward, _ in rewards], dtype=float),
+        truncated=pd.Series([cut for *_, cut in rewards], dtype=int),
+        key=[key for key, *_ in rewards],
     )
 
 
@@ -75,12 +76,13 @@ def reward_request(name: str, prompt: str, response: str) -> Request:
     return Request(name, messages, kind="reward")
 
 
-def _who(model: RewardEndpoint | str) -> tuple[str, RewardEndpoint | None]:
+def _name_and_endpoint(model: RewardEndpoint | str) -> tuple[str, RewardEndpoint | None]:
     return (model, None) if isinstance(model, str) else (model.name, model)
 
 
-def _read(reply: Reply | Failure) -> tuple[float, int]:
+def _reward(reply: Reply | Failure) -> tuple[float, int]:
+    """Return the reward and the number of tokens that were cut."""
     if isinstance(reply, Failure):
         return float("nan"), 0
-    lost = (reply.usage or {}).get("truncated_tokens")
-    return float(reply.text), lost if isinstance(lost, int) else 0
+    cut = (reply.usage or {}).get("truncated_tokens")
+    return float(reply.text), cut if isinstance(cut, int) else 0

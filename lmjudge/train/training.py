@@ -22,12 +22,15 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True)
 class Training:
-    """What a training made: the model's folder, its metrics, and what it was trained on.
+    """The result of a training.
 
-    `metrics` has a row an evaluation: step, epoch, loss (on what was trained on since the last),
-    held_out_loss, held_out_accuracy and n, how many pairs (or votes) were held out. `excluded`
-    counts what was left out, by reason, `truncated` the texts that were cut to the model's context,
-    and `digest` is the SHA-256 of the rows trained on.
+    - `folder`: the folder of the trained model.
+    - `metrics`: one row an evaluation, with step, epoch, loss (on the training rows since the last
+      evaluation), held_out_loss, held_out_accuracy and n (held-out pairs or votes).
+    - `trained_on`, `held_out`: the numbers of pairs, showings or conversations.
+    - `excluded`: the rows left out, counted by reason.
+    - `truncated`: the number of texts cut to the model's context.
+    - `digest`: the SHA-256 of the training rows.
     """
 
     folder: Path
@@ -51,17 +54,25 @@ def train_reward_model(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """Return the Training of a reward model that prefers the chosen response to the rejected one.
+    """Train a reward model that prefers the chosen response of each pair to the rejected one.
 
-    Minimises the mean over prompts of the mean over their pairs of -log sigmoid(r_chosen -
-    r_rejected). `pairs` is a pairs frame; all pairs of a prompt are in one batch, in which each
-    response is read once. `base` is a folder or hub id in transformers' format (weights, or a
-    config alone for random ones) that has a sequence-classification form, such as OPT. `held_out`
-    is a share of the prompts, or a pairs frame. What is longer than `longest` tokens (by default
-    the model's context) loses the beginning of its prompt. `attention` is transformers' ("sdpa",
-    "flash_attention_2"), `lora` the rank of adapters that are trained in place of the weights, and
-    merged when saved. `options` are those of `fit`. Raises TrainingError for data that nothing can
-    be learned from, a base that cannot be used, and a loss that is no number.
+    - `pairs`: a pairs frame. All pairs of a prompt are in one batch, which reads each response
+      once.
+    - `base`: a folder or hub id in transformers' format (weights, or only a config for random
+      weights) with a sequence-classification form, such as OPT.
+    - `out`: the folder of the trained model, for `RewardEndpoint(out)`.
+    - `held_out`: the share of prompts to hold out, or a pairs frame on other prompts.
+    - `longest`: the most tokens of prompt and response (default: the model's context). A longer
+      text loses the beginning of its prompt.
+    - `attention`: as in transformers ("sdpa", "flash_attention_2").
+    - `lora`: the rank of LoRA adapters to train instead of the weights; merged when saved.
+    - `options`: as in `fit`.
+
+    The loss is -log sigmoid(r_chosen - r_rejected), averaged over the pairs of a prompt and then
+    over prompts.
+
+    Raises TrainingError for pairs on fewer than two prompts, prompts that are also held out, an
+    unusable base, and a loss that is not finite.
 
     Source: "Instruction Tuning with GPT-4" (arXiv 2304.03277), section 3, whose printed formula
     lacks the minus; one batch a prompt: "Training language models to follow instructions with
@@ -72,15 +83,16 @@ def train_reward_model(
     from lmjudge.train.losses import Pairwise
 
     folder = Path(out)
-    kept, excluded = usable(pairs)
-    if kept["prompt"].nunique() < (1 if isinstance(held_out, pd.DataFrame) else 2):
+    learnable, excluded = usable(pairs)
+    if learnable["prompt"].nunique() < (1 if isinstance(held_out, pd.DataFrame) else 2):
         raise TrainingError(
-            f"of {len(pairs)} pairs, {len(kept)} on {kept['prompt'].nunique()} prompts can be"
-            f" learned from (left out: {excluded or 'none'}); give pairs on two prompts or more",
+            f"{len(learnable)} of {len(pairs)} pairs are usable, on"
+            f" {learnable['prompt'].nunique()} prompts (left out: {excluded or 'none'}); give"
+            " usable pairs on two prompts or more",
             folder=folder,
         )
     if isinstance(held_out, pd.DataFrame):
-        train, held = kept, usable(held_out)[0]
+        train, held = learnable, usable(held_out)[0]
         known = set(train["prompt"]) & set(held["prompt"])
         if known:
             raise TrainingError(
@@ -89,11 +101,11 @@ def train_reward_model(
                 folder=folder,
             )
     else:
-        train, held = split_pairs(kept, held_out=held_out, seed=seed)
+        train, held = split_pairs(learnable, held_out=held_out, seed=seed)
     model, tokenizer, most = open_base(
         base, outputs=1, longest=longest, seed=seed, attention=attention, lora=lora
     )
-    (items, cut), (held_items, _) = (prompt_items(some, tokenizer, most) for some in (train, held))
+    (items, cut), (held_items, _) = (prompt_items(rows, tokenizer, most) for rows in (train, held))
     digest = digest_of(train[["prompt", "chosen", "rejected"]].to_numpy().tolist())
     metrics = fit(
         Pairwise, model, tokenizer, items, held_items, folder, seed=seed, digest=digest, **options
@@ -102,21 +114,21 @@ def train_reward_model(
 
 
 def prompt_items(pairs: pd.DataFrame, tokenizer: Any, longest: int) -> tuple[list[Item], int]:
-    """Return each prompt's responses as tokens, cut to fit, and its pairs as places among them."""
+    """Return each prompt's responses as tokens, with its pairs as indices; count the texts cut."""
     from lmjudge.endpoints.scorer import encode
 
     items, cut = [], 0
-    for prompt, some in pairs.groupby("prompt", sort=False):
+    for prompt, group in pairs.groupby("prompt", sort=False):
         places: dict[str, int] = {}
-        for text in [*some["chosen"], *some["rejected"]]:
+        for text in [*group["chosen"], *group["rejected"]]:
             places.setdefault(text, len(places))
         coded = [encode(tokenizer, prompt, text, longest) for text in places]
         cut += sum(lost > 0 for _, lost in coded)
         items.append(
             {
                 "ids": [ids for ids, _ in coded],
-                "better": [places[text] for text in some["chosen"]],
-                "worse": [places[text] for text in some["rejected"]],
+                "better": [places[text] for text in group["chosen"]],
+                "worse": [places[text] for text in group["rejected"]],
             }
         )
     return items, cut
@@ -136,14 +148,19 @@ def train_judge(
     lora: int | None = None,
     **options: Any,
 ) -> Training:
-    """Return the Training of a judge that classifies: first better, second better, or a tie.
+    """Train a judge that classifies a pair: first better, second better, or a tie.
 
-    `votes` is a votes frame, `pairings` (see `pair_up`) has the texts that were voted on, in either
-    order; every vote is learned from in both orders. What the model reads is the `prompt` as a
-    Judge fills it, so that `Judge(prompt, model=endpoint.name)` with `RewardEndpoint(out)` is the
-    judge (your own template goes there with `output_format="[[A]]"`). `held_out` are votes on
-    other questions, by which training is followed and ended. The rest is as for
-    `train_reward_model`. Raises FrameError for votes on pairs that have no pairing.
+    - `votes`: a votes frame. The judge learns each vote in both orders.
+    - `pairings`: the texts of the pairs voted on, in either order (see `pair_up`).
+    - `prompt`: the name of a prompt, or your own template. The model reads it as a Judge fills it.
+    - `held_out`: votes on other questions, for evaluation.
+    - the other parameters: as in `train_reward_model`.
+
+    Use the judge as `Judge(prompt, model=endpoint.name)` with `endpoint = RewardEndpoint(out)`; add
+    `output_format="[[A]]"` for your own template.
+
+    Raises FrameError for votes on pairs without a pairing, TrainingError for questions that are
+    also held out and for votes that are all equal.
 
     Source: "Judging LLM-as-a-Judge" (arXiv 2306.05685), appendix F and Table 15: three classes.
     """
@@ -160,13 +177,13 @@ def train_judge(
     model, tokenizer, most = open_base(
         base, outputs=3, longest=longest, seed=seed, attention=attention, lora=lora
     )
-    # A classifier need not be asked for a letter.
+    # A classifier's own template does not have to ask for [[A]].
     judge = Judge(prompt, "being trained", output_format="[[A]]" if "{" in prompt else None)
-    parts = [_vote_items(some, pairings, judge, tokenizer, most) for some in (votes, held_out)]
+    parts = [_vote_items(rows, pairings, judge, tokenizer, most) for rows in (votes, held_out)]
     (items, cut, excluded), (held_items, _, _) = parts
     if sum(any(item["votes"][at] for item in items) for at in range(3)) < 2:
         raise TrainingError(
-            f"the {len(votes)} votes to learn from all say the same; give votes of two kinds",
+            f"the {len(votes)} training votes all say the same; add votes with another winner",
             folder=folder,
         )
     digest = digest_of([item["ids"], item["votes"]] for item in items)
@@ -183,9 +200,10 @@ def _vote_items(
     tokenizer: Any,
     longest: int,
 ) -> tuple[list[Item], int, dict[str, int]]:
-    """Return each voted pair in both orders, as tokens cut to fit and votes by class.
+    """Return each voted pair in both orders as tokens, with its votes by class.
 
-    A text that many voted on is one item: it is read once, and weighs as many.
+    A pair with several votes is one item with that weight. Also returns the number of texts cut and
+    the votes left out by reason.
     """
     from lmjudge.endpoints.scorer import encode
 
@@ -212,12 +230,12 @@ def _vote_items(
             showing = vote["question_id"], a, b
             if showing not in shown:
                 raise FrameError(
-                    f"no pairing has {a!r} and {b!r} on question {vote['question_id']!r}; pair up"
-                    " the answers that were voted on",
+                    f"no pairing has {a!r} and {b!r} on question {vote['question_id']!r}; pass"
+                    " pair_up of the answers that were voted on",
                     rows=vote,
                 )
             counts.setdefault(showing, [0, 0, 0])[what] += 1
-    items = [{"ids": shown[of][0], "votes": by_class} for of, by_class in counts.items()]
-    cut = sum(shown[of][1] > 0 for of in counts)
-    left = len(votes) - len(known)
-    return items, cut, {"no verdict, or a later turn": left} if left else {}
+    items = [{"ids": shown[pair][0], "votes": by_class} for pair, by_class in counts.items()]
+    cut = sum(shown[pair][1] > 0 for pair in counts)
+    left_out = len(votes) - len(known)
+    return items, cut, {"no verdict, or a later turn": left_out} if left_out else {}

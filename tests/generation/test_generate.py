@@ -154,11 +154,11 @@ def test_bad_questions_and_templates_are_said(tmp_path: Path) -> None:
     store = lj.Store(tmp_path / "store")
     with pytest.raises(FrameError, match="expected a list of texts"):
         lj.generate(questions({"turns": "Q"}), "m", store=store)
-    with pytest.raises(FrameError, match="stands 2 times"):
+    with pytest.raises(FrameError, match="appears 2 times"):
         lj.generate(questions({"question_id": 7}, {"question_id": 7}), "m", store=store)
     with pytest.raises(PromptError, match=r"expected \{question\}"):
         lj.Answerer("m", template="{prompt}")
     with pytest.raises(PromptError, match="lone brace"):
         lj.Answerer("m", template="{question} }")
-    with pytest.raises(PromptError, match="it is empty"):
+    with pytest.raises(PromptError, match="model name is empty"):
         lj.Answerer("")

@@ -222,7 +222,9 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
 def test_what_cannot_be_learned_from_is_said_or_counted(tmp_path: Path) -> None:
     base = tiny_opt(tmp_path / "opt")
     bad = made_pairs(1).assign(chosen="same", rejected="same")
-    with pytest.raises(TrainingError, match=r"0 on 0 prompts .*'equal responses': 1"):
+    with pytest.raises(
+        TrainingError, match=r"0 of 1 pairs are usable, on 0 prompts .*'equal responses': 1"
+    ):
         lj.train.train_reward_model(bad, base=base, out=tmp_path / "out")
     mixed = pd.concat([made_pairs(20), bad, bad.assign(rejected=" ")])
     made = lj.train.train_reward_model(mixed, base=base, out=tmp_path / "out", longest=8, **OPTIONS)

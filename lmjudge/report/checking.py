@@ -19,7 +19,7 @@ from lmjudge.printed import compare, stems as published_stems
 from lmjudge.report.files import read_csv
 from lmjudge.report.tables import PLACES, read_table
 
-COMPARED = ("published", "full")  # the places whose tables are held against the papers
+COMPARED = ("published", "full")  # the places whose tables are compared with the papers
 CHECKED = (
     "stem place table row column ours_printed printed n n_printed same same_n difference".split()
 )
@@ -29,7 +29,7 @@ _DIGEST = re.compile(r"-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Saved:
-    """One table as it lies in the reports folder: what the index tells about it."""
+    """A table in the reports folder, with its run card."""
 
     stem: str
     source: str
@@ -39,15 +39,15 @@ class Saved:
     card_error: ReportError | None = None
 
     def address(self, name: str) -> str:
-        """Return the address, from the index, of a file beside the table's CSV."""
+        """Return the path, relative to the index, of a file beside the table's CSV."""
         return (self.path.parent / name).relative_to(reports()).as_posix()
 
     @property
     def files(self) -> list[dict[str, str]]:
-        """The files it was computed from: source, file, sha256.
+        """The files that the table was computed from: source, file, sha256.
 
-        Of a table computed here they stand in its run card, of the maintainers' in sources.csv,
-        with the command.
+        They come from the run card, or for a table of the maintainers from sources.csv, which also
+        has the command.
         """
         if self.card is not None:
             return [
@@ -58,30 +58,32 @@ class Saved:
         path = self.path.parent / "sources.csv"
         if self.source not in COMPARED or not path.exists():
             return []
-        noted = read_csv(path)
-        return noted[noted["stem"] == self.stem].to_dict("records")
+        sources = read_csv(path)
+        return sources[sources["stem"] == self.stem].to_dict("records")
 
     @property
     def here(self) -> bool:
-        """Whether it was computed here: its run card is of these very bytes."""
+        """Whether the table was computed here: it has a run card for its exact bytes."""
         return self.card is not None
 
 
 def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
-    """Compare every cell of basis rows in the reports folder that a paper printed.
+    """Compare the tables in the reports folder with the published numbers: one row a cell.
+
+    `stems` selects tables; None takes all. Only cells with the basis rows are compared, and tables
+    that no paper printed are skipped.
 
     Columns: stem, place ("published" for <stem>.csv, "full" for full/<stem>.csv), table, row,
     column, ours_printed (our value in the printed digits), printed, n, n_printed, same, same_n,
-    difference. `stems` None means all; a table that no paper printed is passed over. Raises
-    ReportError for a stem that has no CSV there.
+    difference (in the paper's units). Raises ReportError for a stem that has no CSV there.
     """
     saved = [saved_table for place in COMPARED for saved_table in saved_tables(place)]
     known = list(dict.fromkeys(saved_table.stem for saved_table in saved))
     chosen = known if stems is None else list(stems)
     if unknown := [stem for stem in chosen if stem not in known]:
         raise ReportError(
-            f"there is no table {unknown[0]}.csv in {reports()}; make it with lmjudge run"
-            f" {unknown[0]}, or give one that is there: {', '.join(known) or 'none is'}",
+            f"there is no table {unknown[0]}.csv in {reports()} (tables there:"
+            f" {', '.join(known) or 'none'}); create it with lmjudge run {unknown[0]}",
             name=unknown[0],
         )
     parts = [pd.DataFrame(columns=CHECKED)]
@@ -95,40 +97,40 @@ def check(stems: Iterable[str] | None = None) -> pd.DataFrame:
 
 
 def differing(checked: pd.DataFrame) -> pd.DataFrame:
-    """Return the checked cells whose digits, or whose n, are not the printed ones."""
+    """Return the checked cells whose digits or n differ from the published ones."""
     return checked[~checked["same"].astype(bool) | (checked["same_n"].fillna(True) == False)]  # noqa: E712
 
 
 def saved_tables(source: str) -> list[Saved]:
-    """Return the tables of one place, by stem, each with its run card if that is of these bytes.
+    """Return the tables of one place, sorted by stem, each with its run card if that fits.
 
-    Raises ReportError where a CSV that lies there is no table.
+    Raises ReportError for a CSV that is not a table.
     """
-    tables, strange = readable_tables(source)
-    if strange:
-        raise strange[0]
+    tables, unreadable = readable_tables(source)
+    if unreadable:
+        raise unreadable[0]
     return tables
 
 
 def readable_tables(source: str) -> tuple[list[Saved], list[ReportError]]:
-    """Return those of `saved_tables`, and what is wrong with each CSV there that is no table."""
-    tables, strange = [], []
+    """Return what `saved_tables` returns, and an error for each CSV that is not a table."""
+    tables, unreadable = [], []
     for path in sorted((reports() / PLACES[source]).glob("*.csv")):
         if path.name != "sources.csv":
             try:
                 table = read_table(path)
             except ReportError as error:
-                strange.append(error)
+                unreadable.append(error)
                 continue
             try:
                 tables.append(Saved(path.stem, source, path, table, read_card(path)))
             except ReportError as error:
                 tables.append(Saved(path.stem, source, path, table, None, error))
-    return tables, strange
+    return tables, unreadable
 
 
 def paths_of(stem: str) -> dict[Path, str]:
-    """Return the CSVs that a notebook's tables lie in or would lie in, each with its place."""
+    """Return the CSVs of a notebook's tables, existing or not, each with its place."""
     folder = reports()
     paths = {folder / below / f"{stem}.csv": place for place, below in PLACES.items()}
     own = (folder / PLACES["own"]).glob(f"{escape(stem)}-*.csv")
@@ -136,7 +138,7 @@ def paths_of(stem: str) -> dict[Path, str]:
 
 
 def card_of(path: Path) -> dict[str, Any] | None:
-    """Return the run card of a table's CSV, if it is readable and of these very bytes."""
+    """Return the run card of a table's CSV, if it is readable and fits the CSV's bytes."""
     try:
         return read_card(path)
     except ReportError:
@@ -144,22 +146,22 @@ def card_of(path: Path) -> dict[str, Any] | None:
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
-    """Return the run card of a table's CSV, or None without one of these very bytes.
+    """Return the run card of a table's CSV, or None if there is none for the CSV's exact bytes.
 
-    Raises ReportError where the file beside the CSV is no run card.
+    Raises ReportError if the file beside the CSV is not a run card.
     """
-    beside = path.with_suffix(".run.json")
-    if not (beside.exists() and path.exists()):
+    card_path = path.with_suffix(".run.json")
+    if not (card_path.exists() and path.exists()):
         return None
     try:
-        card = json.loads(beside.read_bytes())
-        wrong = _wrong_in(card)
+        card = json.loads(card_path.read_bytes())
+        problem = _problem_in(card)
     except (OSError, ValueError, RecursionError) as error:
-        card, wrong = {}, str(error)
-    if wrong:
+        card, problem = {}, str(error)
+    if problem:
         raise ReportError(
-            f"{beside} is no run card ({wrong}). Run the notebook again, or delete the file.",
-            name=beside.name,
+            f"{card_path} is no run card ({problem}). Run the notebook again, or delete the file.",
+            name=card_path.name,
         )
     return card if card["table_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() else None
 
@@ -172,8 +174,8 @@ _STORE: dict[str, Any] = dict.fromkeys(("hits", "misses", "calls", "requests"), 
 }
 
 
-def _wrong_in(card: Any) -> str:
-    """Return what keeps a JSON value from being a run card, or nothing."""
+def _problem_in(card: Any) -> str:
+    """Return why a JSON value is not a run card; "" if it is one."""
     if not isinstance(card, dict):
         return f"a JSON {type(card).__name__}, not an object"
     parts: list[tuple[dict[str, Any], dict[str, Any]]] = [(card, _CARD)]
@@ -193,7 +195,7 @@ def _wrong_in(card: Any) -> str:
 
 
 def source_notes(names: Iterable[str]) -> list[str]:
-    """Return what is to be known of the sources that a table rests on, a line each."""
+    """Return the notes on a table's sources, one line a source."""
     from lmjudge.data import SOURCES
 
     known = [SOURCES[name] for name in dict.fromkeys(names) if name in SOURCES]
@@ -201,7 +203,7 @@ def source_notes(names: Iterable[str]) -> list[str]:
 
 
 def compared(saved: Saved) -> pd.DataFrame:
-    """Return the table's cells beside the published, or the table with empty places for them."""
+    """Return the table's cells beside the published ones, or with these columns empty."""
     if saved.source in COMPARED and saved.stem in published_stems():
         return compare(saved.table, saved.stem)
     empty = ("printed", "status", "ours_printed", "same", "same_n", "difference")

@@ -1,4 +1,4 @@
-"""What all figures share: a style for light, dark and grey, and an alternative text."""
+"""What all figures share: a style for light, dark and grey pages, and an alternative text."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from lmjudge.report.files import number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The ground is transparent, and each colour has a contrast of 3 or more to a white page and to a
-# dark one. Hues after Okabe and Ito, safe for colour-blind eyes; hatches, lines and marks tell
-# neighbours apart in print.
+# The background is transparent. Each colour has a contrast of 3 or more to white and to dark pages.
+# The hues follow Okabe and Ito and are safe for colour-blind readers. Hatches, line styles and
+# markers separate neighbours in print.
 COLOURS = ("#1f7fc4", "#c98200", "#0a9a70", "#d4611a", "#8b6fd6", "#8c8c8c")
 INK = "#7a7f87"  # text, axes and lines: more than 4 to 1 on both
 DARK = "#1a1c1f"  # text on a light box
@@ -42,7 +42,7 @@ _WIDE = 4.8  # inches; shown larger, so that a phone still shows text of 10 pixe
 _ENLARGED = 1.25
 _LABEL = 24  # letters in a line of a row's label
 _LETTERS = 64  # in a line of a legend
-_TOLD = 12  # values in a default text
+_DESCRIBED = 12  # values in a default alternative text
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ class Figure:
 
 
 def matrices(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return values, low and high ends as frames of the table's rows and columns, in its order."""
+    """Return values, low ends and high ends, each as a frame with the table's rows and columns.
+
+    Raises ReportError for a table without cells, or with a cell twice.
+    """
     if table.empty or table.duplicated(["row", "column"]).any():
         raise ReportError(
             "a figure takes the cells of one table, each row and column once; found"
@@ -78,25 +81,25 @@ def matrices(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
 
 
 def described(table: pd.DataFrame, kind: str, unit: str = "") -> str:
-    """Return the alternative text of a figure: what it is, of what, and its first numbers.
+    """Return the alternative text of a figure: its kind, its unit and its first values.
 
     >>> cells = pd.DataFrame({"row": ["a", "b"], "column": "won", "value": [0.75, 0.5]})
     >>> described(cells, "Bars", "share")
     'Bars (share): a, won 0.75; b, won 0.5'
     """
     drawn = table[table["value"].notna()]
-    cells = drawn.head(_TOLD)[["row", "column", "value"]].itertuples(index=False)
+    cells = drawn.head(_DESCRIBED)[["row", "column", "value"]].itertuples(index=False)
     parts = [f"{row}, {column} {number(value)}" for row, column, value in cells]
-    if len(drawn) > _TOLD:
-        parts.append(f"and {len(drawn) - _TOLD} more values")
+    if len(drawn) > _DESCRIBED:
+        parts.append(f"and {len(drawn) - _DESCRIBED} more values")
     return f"{kind}{f' ({unit})' if unit else ''}: {'; '.join(parts)}"
 
 
 @contextmanager
 def axes_of(tall: float, drawn: BytesIO, **how: Any) -> Iterator[Axes]:
-    """Yield axes of the house's style, drawn into `drawn` as a PNG at the end.
+    """Yield axes in lmjudge's style, and write the picture into `drawn` as a PNG at the end.
 
-    No pyplot, and so no plots of pandas: nothing global is changed, and no backend is chosen.
+    It does not use pyplot, so it changes no global state and chooses no backend.
     """
     import matplotlib
     from matplotlib.figure import Figure as Canvas
@@ -104,12 +107,12 @@ def axes_of(tall: float, drawn: BytesIO, **how: Any) -> Iterator[Axes]:
     with matplotlib.rc_context(_STYLE):
         canvas = Canvas(figsize=(_WIDE, tall), layout="constrained")
         yield canvas.add_subplot(**how)
-        # No software version in the file: equal figures give equal bytes.
+        # Without the software's version, equal figures have equal bytes.
         canvas.savefig(drawn, format="png", dpi=_DPI, transparent=True, metadata={"Software": None})
 
 
 def legend(axes: Axes) -> None:
-    """Put the names of what is drawn above the axes."""
+    """Put the legend above the axes."""
     handles, labels = axes.get_legend_handles_labels()
     names = [label(text) for text in labels]
     columns = max(1, min(3, _LETTERS // (max(map(len, names)) + 6)))
@@ -119,7 +122,7 @@ def legend(axes: Axes) -> None:
 
 
 def label(name: object) -> str:
-    """Return the name of a row or column as a figure shows it; a model's name stays as it is.
+    """Return the name of a row or column for a figure; a model's name is unchanged.
 
     >>> label("vicuna_wins"), label("vicuna_13b")
     ('vicuna wins', 'vicuna_13b')
@@ -129,20 +132,20 @@ def label(name: object) -> str:
 
 
 def lines_of(names: Iterable[object]) -> tuple[list[str], int]:
-    """Return the labels of rows, long ones on several lines, and the most lines that one has."""
+    """Return the rows' labels, wrapped, and the largest number of lines in one."""
     labels = [wrap(label(name), _LABEL) or [""] for name in names]
     return ["\n".join(lines) for lines in labels], max(map(len, labels))
 
 
 def whisker(axes: Axes, starts: list[float], ends: list[float], at: list[float]) -> None:
-    """Draw horizontal intervals that read on a bar and beside it, on light and dark pages."""
+    """Draw horizontal intervals that are visible on and beside a bar, on light and dark pages."""
     axes.hlines(at, starts, ends, color="white", linewidth=3, alpha=0.85, zorder=3)
     axes.hlines(at, starts, ends, color=DARK, linewidth=1.1, zorder=4)
 
 
 def finish(drawn: BytesIO, alt: str) -> Figure:
-    """Return the figure of what was drawn."""
+    """Return the drawn PNG as a Figure."""
     png = drawn.getvalue()
-    # The pixel width stands in the PNG's header.
+    # Bytes 16 to 20 of a PNG are its width in pixels.
     inches = int.from_bytes(png[16:20], "big") / _DPI
     return Figure(png, alt, round(inches * 96 * _ENLARGED))

@@ -28,17 +28,18 @@ SECRET_TEXT = re.compile(
     r"\b(sk-[\w-]{16,}|hf_\w{16,}|gh[opsu]_\w{16,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{16})|\bBearer\s+[\w.~+/=-]{8,}"
     r"|(?<=://)[^\s/:@]*:[^\s/@]+(?=@)"  # a password in an address
 )
-# Where a cell raised a warning: a file of this machine, named for its process.
+# The place of a warning: a file of this machine, named after its process.
 _CELL_FILE = re.compile(r"^\S*[/\\]ipykernel_\d+[/\\]\d+\.py:\d+: ", re.M)
-# The states of a progress bar, which tell times.
+# The states of a progress bar, which contain times.
 _BAR = re.compile(r"\r[^\r\n]*\d%\|[^\r\n]*\[\d+:\d\d[^\r\n]*\]")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One notebook's run: the CSV and the page it wrote, or the error it ended in.
+    """The run of one notebook: the CSV and the page that it wrote, or its error.
 
-    `seconds` is what its cells took; `skipped` says that it did not run, being `unchanged`.
+    `seconds` is the time that its cells took. `skipped` is True if it did not run, because nothing
+    changed.
     """
 
     stem: str
@@ -51,16 +52,15 @@ class Run:
 
 
 def execute(stem: str, path: str, parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> Run:
-    """Run the notebook at `path` and return its table, the executed notebook and a page.
+    """Run the notebook at `path` with papermill in a new kernel, and write its page.
 
-    Papermill executes it, in a kernel of its own. `inputs` goes into the run card beside the
-    parameters, for `unchanged` to look at. Whatever raises is the run's `error`.
+    `inputs` goes into the run card, for `unchanged`. An exception becomes the run's `error`.
     """
     try:
-        done, error, table = _executed(stem, Path(path), parameters)
-        if done is None:
+        notebook, error, table = _executed(stem, Path(path), parameters)
+        if notebook is None:
             return Run(stem, error=error)
-        return _kept(stem, done, error, table, parameters, inputs)
+        return _saved(stem, notebook, error, table, parameters, inputs)
     except Exception as failure:
         return Run(stem, error=_not_run(failure))
 
@@ -73,7 +73,7 @@ def _not_run(failure: Exception) -> str:
 def _executed(
     stem: str, path: Path, parameters: Mapping[str, Any]
 ) -> tuple[NotebookNode | None, str | None, Path | None]:
-    """Return the executed notebook, if it was begun, why it failed, and the table that it wrote."""
+    """Return the executed notebook (None if it did not start), its error and its table."""
     import nbformat
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -86,7 +86,7 @@ def _executed(
         run = partial(
             papermill.execute_notebook,
             nbformat.from_dict(read_notebook(path)),
-            # Papermill fills braces in paths with parameters.
+            # Papermill would replace braces in paths by parameters.
             str(out).replace("{", "{{").replace("}", "}}"),
             parameters=dict(parameters),
             kernel_name="python3",
@@ -94,14 +94,14 @@ def _executed(
             progress_bar=False,
             config=Config({"KernelManager": _transport(scratch)}),
             record_timing=False,
-            # A kernel that is told to stop reports the interrupt as an error of its own.
+            # A kernel that stops would log the interrupt as an error.
             extra_arguments=["--IPKernelApp.log_level=50"],
         )
         try:
             try:
                 run()
             except RuntimeError as failure:
-                # Another process took a port between its choice and its use: no cell has run.
+                # Another process took the chosen port before its use. No cell has run yet.
                 if not re.search("died before replying|respond in 60", str(failure)):
                     raise
                 run()
@@ -111,27 +111,27 @@ def _executed(
             error = without_secrets(f"cell {failure.cell_index + 1} ({starts}) failed: {message}")
         except Exception as failure:
             error = _not_run(failure)
-        done = nbformat.read(out, as_version=4) if out.exists() else None
-    wrote = [table for table, stamp in _cards(stem).items() if stamp != before.get(table)]
-    return done, error, wrote[-1] if wrote else None
+        executed = nbformat.read(out, as_version=4) if out.exists() else None
+    written = [table for table, stamp in _cards(stem).items() if stamp != before.get(table)]
+    return executed, error, written[-1] if written else None
 
 
 def _transport(folder: str) -> dict[str, str]:
-    """Return how papermill speaks to a kernel: by sockets in a folder, else by TCP.
+    """Return the options for papermill's connection to a kernel: sockets in a folder, else TCP.
 
-    A TCP port is chosen before it is used, and another process may take it in between. The path of
-    a socket has at most 107 bytes, and Windows has none.
+    Between the choice of a TCP port and its use, another process may take it. A socket's path has
+    at most 107 bytes, and Windows has no such sockets.
     """
     sockets = os.path.join(folder, "kernel")
     if os.name == "posix" and len(os.fsencode(sockets)) < 100:
         return {"transport": "ipc", "ip": sockets}
-    # ipykernel warns of TCP without encryption unless it may choose for itself.
+    # With "auto", ipykernel does not warn about TCP without encryption.
     return {"transport_encryption": "auto"}
 
 
-def _kept(
+def _saved(
     stem: str,
-    done: NotebookNode,
+    executed: NotebookNode,
     error: str | None,
     table: Path | None,
     parameters: Mapping[str, Any],
@@ -141,20 +141,20 @@ def _kept(
     import nbformat
 
     source = paths_of(stem)[table] if table else None
-    timed = (cell.metadata.get("papermill", {}) for cell in done.cells)
-    seconds = sum(times.get("duration") or 0.0 for times in timed)
-    done = _tidied(done, parameters)
+    timings = (cell.metadata.get("papermill", {}) for cell in executed.cells)
+    seconds = sum(timing.get("duration") or 0.0 for timing in timings)
+    executed = _cleaned(executed, parameters)
     failed = reports() / "failed" / f"{stem}.html"
     page = failed
     if not error:
         page = (table or reports() / PLACES["own"] / f"{stem}.csv").with_suffix(".html")
-    write(page.with_suffix(".ipynb"), (nbformat.writes(done) + "\n").encode())
+    write(page.with_suffix(".ipynb"), (nbformat.writes(executed) + "\n").encode())
     if table is not None and not error:
         card = table.with_suffix(".run.json")
         facts = json.loads(card.read_bytes()) | {"inputs": dict(inputs)}
         facts["parameters"] = facts["parameters"] or dict(parameters)
         write(card, as_json(facts))
-    write(page, page_of(done, page.stem, source, error).encode())
+    write(page, page_of(executed, page.stem, source, error).encode())
     if not error:
         for old in (failed, failed.with_suffix(".ipynb")):
             old.unlink(missing_ok=True)
@@ -164,7 +164,7 @@ def _kept(
 
 
 def _cards(stem: str) -> dict[Path, tuple[int, int]]:
-    """Return the stem's tables that have a run card, with its stamp: a new card is a new file."""
+    """Return the stem's tables that have a run card, each with the card's inode and time."""
     stamps = {}
     for path in paths_of(stem):
         card = path.with_suffix(".run.json")
@@ -173,25 +173,25 @@ def _cards(stem: str) -> dict[Path, tuple[int, int]]:
     return stamps
 
 
-def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
+def _cleaned(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNode:
     """Return the executed notebook without times, local paths, secrets and live widgets."""
     import nbformat
 
     notebook.metadata["papermill"] = {"parameters": dict(parameters)}
-    # A widget has no kernel any more to speak to, and its ids are others in each run.
+    # Widgets no longer have a kernel, and their ids change with each run.
     notebook.metadata.pop("widgets", None)
     for number, cell in enumerate(notebook.cells):
-        kept = []
+        outputs = []
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
             if output.output_type == "stream":
                 output["text"] = _CELL_FILE.sub("", _BAR.sub("", output["text"]))
             if output.get("text", "is there").strip():
-                kept.append(output)
-            elif kept and kept[-1].get("name") == output["name"]:
-                kept[-1]["text"] += output["text"]  # a clock cut the end of a line off
+                outputs.append(output)
+            elif outputs and outputs[-1].get("name") == output["name"]:
+                outputs[-1]["text"] += output["text"]  # a line's end that came as its own output
         if cell.cell_type == "code":
-            cell["outputs"] = kept
+            cell["outputs"] = outputs
         tags = cell.metadata.get("tags")
         cell.metadata = {"tags": tags} if tags else {}
         if tags and "injected-parameters" in tags:
@@ -200,10 +200,7 @@ def _tidied(notebook: NotebookNode, parameters: Mapping[str, Any]) -> NotebookNo
 
 
 def without_secrets(value: Any) -> Any:
-    """Return the JSON value with every secret in its texts blacked out.
-
-    Pictures are left as they are.
-    """
+    """Return the JSON value with every secret in its texts replaced; pictures are unchanged."""
     if isinstance(value, str):
         for secret in secrets():
             value = value.replace(secret, "[secret]")
@@ -217,7 +214,10 @@ def without_secrets(value: Any) -> Any:
 
 
 def secrets() -> list[str]:
-    """Return the environment's secrets by their names, in every spelling, longest first."""
+    """Return the values of environment variables named like secrets, in every spelling.
+
+    The longest come first.
+    """
     values = {
         spelling
         for name, value in os.environ.items()

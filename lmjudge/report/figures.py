@@ -1,7 +1,8 @@
 """Figures of a table's cells: bars, radar, curves, heat maps, intervals, histograms, sunbursts.
 
-Each takes cells in long form (row, column, value, and low and high where they are known). `alt` is
-the alternative text; if you leave it out, it is computed from the cells.
+Each takes cells in long form: row, column, value, and optionally low and high. `alt` is the
+alternative text; if you leave it out, it is written from the cells. Each raises ReportError for a
+table without cells, or with a cell twice.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from lmjudge.report.drawing import (
     whisker,
 )
 
-_NARROW = 0.06  # of a stacked row: no number fits in less
-_VERBS, _OBJECTS = 20, 4  # a sunburst's inner and outer slices, as in the paper's figure
+_NARROW = 0.06  # share of a stacked row; a number does not fit into less
+_VERBS, _OBJECTS = 20, 4  # inner slices of a sunburst and outer slices of each, as in the paper
 
 
 def bars(
@@ -41,8 +42,8 @@ def bars(
 ) -> Figure:
     """Draw horizontal bars: a group for each row of the table's cells, a bar for each column.
 
-    low and high, where they are known, are whiskers; `stacked` puts a row's bars end to end; `unit`
-    stands at the axis.
+    Intervals (low and high) become whiskers. `stacked` puts a row's bars end to end, without
+    whiskers. `unit` labels the axis, and `digits` is the number of decimals.
     """
     wide, low, high = matrices(table)
     rows, columns = len(wide.index), len(wide.columns)
@@ -105,10 +106,10 @@ def bars(
 
 
 def radar(table: pd.DataFrame, *, alt: str = "", limit: float) -> Figure:
-    """Draw an axis for each column of the table's cells, clockwise from the top, a line for a row.
+    """Draw a radar: an axis for each column of the table's cells, a line for each row.
 
-    `limit` is the value at the rim, 0 is in the middle. Raises ReportError for fewer than three
-    columns.
+    The first axis is at the top, and the others follow clockwise. The centre is 0 and the rim is
+    `limit`. Raises ReportError for fewer than three columns.
     """
     wide, _, _ = matrices(table)
     if len(wide.columns) < 3:
@@ -156,9 +157,9 @@ def curves(
 ) -> Figure:
     """Draw a line for each column of the table's cells, over its rows.
 
-    Rows whose names are numbers lie where these are, others side by side; low and high, where they
-    are known, are a band. `along` stands at the rows' axis, `unit` at the other; `level` is drawn
-    across, for what chance alone would give.
+    If all rows' names are numbers, they are positions on the axis; otherwise the rows have equal
+    distances. Intervals (low and high) become bands. `along` labels the rows' axis, `unit` the
+    other. `level` draws a horizontal line, for example at chance.
     """
     wide, low, high = matrices(table)
     places = pd.to_numeric(pd.Series(wide.index), errors="coerce")
@@ -205,12 +206,14 @@ def heatmap(
     digits: int = 2,
     limits: tuple[float, float] | None = None,
 ) -> Figure:
-    """Draw squares: the table's rows down, its columns across, darker where the value is higher.
+    """Draw a heat map: the table's rows down, its columns across, darker for higher values.
 
-    Each square bears its value (up to twenty columns; beyond, shades alone), cells without a value
-    are left white. Models against models stand in one order both ways. `limits` are the values of
-    the lightest and the darkest shade, by default the least and the greatest; `unit` stands beside
-    the scale.
+    Each square shows its value if there are at most twenty columns. Cells without a value are
+    white. If rows and columns have the same names, both use the same order.
+
+    - `digits`: decimals of the values.
+    - `limits`: the values of the lightest and the darkest shade (default: lowest and highest).
+    - `unit`: labels the scale.
     """
     import numpy as np
 
@@ -252,8 +255,8 @@ def heatmap(
 def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int = 0) -> Figure:
     """Draw marks with intervals: a line for each row of the table's cells, a mark for each column.
 
-    The whiskers run from low to high where these are known; each row's first value stands at the
-    right. `unit` stands at the axis.
+    The whiskers run from low to high. Each row's first value is printed at the right, with `digits`
+    decimals. `unit` labels the axis.
     """
     wide, low, high = matrices(table)
     rows, columns = wide.shape
@@ -297,16 +300,16 @@ def intervals(table: pd.DataFrame, *, alt: str = "", unit: str = "", digits: int
 def histogram(
     table: pd.DataFrame, *, edges: Iterable[float], alt: str = "", unit: str = "", along: str = ""
 ) -> Figure:
-    """Draw steps: a bin for each row of the table's cells, an outline for each column.
+    """Draw a histogram: a bin for each row of the table's cells, an outline for each column.
 
-    `edges` are the bins' ends, one more than rows, in their order; `along` stands at their axis,
-    `unit` at the values'. Raises ReportError where rows and edges do not fit.
+    `edges` are the ends of the bins, one more than there are rows. `along` labels their axis,
+    `unit` the axis of the values. Raises ReportError for another number of edges.
     """
     wide, _, _ = matrices(table)
     edges = list(edges)
     if len(edges) != len(wide) + 1:
         raise ReportError(
-            f"{len(wide)} bins have {len(edges)} edges; give {len(wide) + 1}, one more",
+            f"{len(wide)} bins have {len(edges)} edges; pass {len(wide) + 1} edges",
             name="histogram",
         )
     drawn = BytesIO()
@@ -326,12 +329,13 @@ def histogram(
 
 
 def sunburst(table: pd.DataFrame, *, alt: str = "") -> Figure:
-    """Draw two rings of one column of cells whose rows are "inner/outer", such as "write/story".
+    """Draw two rings for cells whose rows are "inner/outer", such as "write/story".
 
-    A slice's angle is its share of the values. The inner ring has the 20 largest groups, the outer
-    ring up to four of each, in the order of their values; the other outer slices are left open.
-    Source: self-instruct's figure of verbs and their objects, which arXiv 2304.03277 draws too.
-    Raises ReportError for cells whose rows have no slash.
+    A slice's angle is its share of the values. The inner ring has the 20 largest groups. The outer
+    ring has the four largest parts of each group and leaves the rest open. Raises ReportError for
+    rows without a slash.
+
+    Source: self-instruct's figure of verbs and their objects, also drawn in arXiv 2304.03277.
     """
     parts = table["row"].astype(str).str.partition("/")
     if not (parts[1] == "/").all():
@@ -374,7 +378,7 @@ def _slice(
     name: object,
     alpha: float = 1.0,
 ) -> None:
-    """Draw one slice with its name along the radius, where that fits."""
+    """Draw one slice, with its name along the radius if it fits."""
     inner, outer = ring
     middle = start + angle / 2
     axes.bar(

@@ -38,16 +38,16 @@ def plain(text: object) -> str:
 
 
 def fill(template: str, **values: Any) -> str:
-    """Return a template of templates/ filled: every text is escaped that is not marked as safe."""
+    """Fill a template of templates/; escape every text that is not marked as safe."""
     return str(_templates().get_template(template).render(values))
 
 
 def page(
     template: str, title: str, *, more_style: str = "", script: str = "", **values: Any
 ) -> str:
-    """Return a template that extends base.html.j2 as a page of ours.
+    """Fill a template that extends base.html.j2, as a page that loads nothing.
 
-    It loads nothing, and its policy lets only this one script run, by its hash.
+    Its content security policy allows only this script, by its hash.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     look = f"{style()}\n{more_style}"
@@ -56,7 +56,7 @@ def page(
 
 @cache
 def style() -> str:
-    """Return the style sheet of every page, to stand inside it."""
+    """Return the style sheet that every page includes."""
     return (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
@@ -70,7 +70,7 @@ def _templates() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # A mark stands where a control character did.
+        # Control characters become U+FFFD.
         finalize=lambda item: _UNSEEN.sub("\ufffd", item) if type(item) is str else item,
     )
     templates.filters |= {"plain": plain, "number": number}
@@ -78,7 +78,7 @@ def _templates() -> Environment:
 
 
 def number(item: Any) -> str:
-    """Return a number to four digits, whole and large ones in full; or nothing.
+    """Return a number with four digits, integers and large ones in full; "" if missing.
 
     >>> number(8.340625), number(52002), number(None)
     ('8.341', '52002', '')
@@ -89,13 +89,13 @@ def number(item: Any) -> str:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Return the text cells of a CSV of ours, without the apostrophes before formulas."""
+    """Return the text cells of a CSV that `to_csv` wrote, without the apostrophes of formulas."""
     cells = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
     return cells.map(lambda cell: cell[1:] if re.match(rf"'{_FORMULA.pattern}", cell) else cell)
 
 
 def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
-    r"""Return the rows as CSV bytes: UTF-8, LF, nothing in them that a spreadsheet would run.
+    r"""Return the rows as CSV bytes (UTF-8, LF), with an apostrophe before each formula.
 
     >>> to_csv([["row", "value"], ["=1+1", 0.5], ["-3", float("nan")]])
     b"row,value\n'=1+1,0.5\n-3,\n"
@@ -106,7 +106,7 @@ def to_csv(rows: Iterable[Iterable[object]]) -> bytes:
 
 
 def write(path: Path, body: bytes) -> None:
-    """Write a file whole or not at all; ReportError where it cannot be written."""
+    """Write a file in one step, never a part of it. Raises ReportError if it cannot be written."""
     try:
         places.write(path, body)
     except OSError as error:
@@ -117,10 +117,10 @@ def write(path: Path, body: bytes) -> None:
 
 
 def claim_reports() -> Path:
-    """Return the reports folder, marked as lmjudge's.
+    """Mark the reports folder as lmjudge's, and return it.
 
-    Raises ReportError where it cannot be written, or has an index.html but not the marker: that
-    page is another program's.
+    Raises ReportError if it cannot be written, or if it has an index.html of another program (there
+    is no marker).
     """
     folder = places.reports()
     try:

@@ -28,20 +28,20 @@ from lmjudge.report.tables import PLACES
 from lmjudge.report.typeset import side_by_side
 
 _CELL = ["work", "version", "table", "row", "column"]
-_WORKS = 2  # named in an entry
-_THUMBNAIL = 360  # pixels wide, shown at half of it
-# What a table's numbers are, in the order in which the list names them; each can be filtered for.
+_WORKS = 2  # the most works that an entry names
+_THUMBNAIL = 360  # pixels; shown at half the width
+# The kinds of numbers in a table, in the order of the list. The page can filter by each.
 KINDS = {
     "same": "as printed",
     "differs": "differ from the printed",
     "arithmetic": "follow from printed totals",
-    "alone": "printed alone",
+    "alone": "only printed",
 }
 
 
 @dataclass(frozen=True)
 class Claim:
-    """How many numbers were printed, recomputed, as printed, and follow by arithmetic."""
+    """How many numbers were printed, recomputed, as printed, and derived by arithmetic."""
 
     printed: int
     recomputed: int
@@ -61,25 +61,25 @@ class Claim:
 
 
 def write_index() -> Path:
-    """Write reports/index.html from the tables in the reports folder and return its path.
+    """Write index.html and manifest.json in the reports folder; return the path of the index.
 
-    A sentence says how many printed numbers are recomputed, then each table has an entry: what is
-    as printed, what differs, links and a thumbnail. Of a table from shipped rows and the same from
-    original files, the numbers of the second are shown, with the page of the first where the second
-    has none. A CSV that is no table is named at the top. Equal tables and run cards give equal
-    bytes. manifest.json beside it has each run card and the SHA-256 of its files.
+    The index says how many printed numbers are recomputed, and has an entry for each table: what is
+    as printed, what differs, links and a thumbnail. If a table exists from shipped rows and from
+    original files, the entry shows the numbers from the original files. A CSV that is not a table
+    is named at the top. manifest.json has each run card and the SHA-256 of its files. Equal tables
+    and run cards give equal bytes.
     """
     return write_report()[0]
 
 
 def write_report() -> tuple[Path, Claim | None]:
-    """Write the index as `write_index` does; return its path and what it claims of the works."""
+    """Write the index as `write_index` does; return its path and its claim."""
     read = {place: readable_tables(place) for place in PLACES}
     shipped, full, own = (tables for tables, _ in read.values())
-    by_stem = {one.stem: one for one in shipped}
-    known = by_stem | {one.stem: one for one in full}
+    by_stem = {saved.stem: saved for saved in shipped}
+    known = by_stem | {saved.stem: saved for saved in full}
     titles = places.titles()
-    listed = (_entry(one, titles, by_stem.get(one.stem)) for one in known.values())
+    listed = (_entry(saved, titles, by_stem.get(saved.stem)) for saved in known.values())
     entries = sorted(listed, key=_place_in_list)
     claimed = claim([*shipped, *full]) if known else None
     body = page(
@@ -89,15 +89,15 @@ def write_report() -> tuple[Path, Claim | None]:
         failed=[page.stem for page in sorted((reports() / "failed").glob("*.html"))],
         strange=[str(error) for _, errors in read.values() for error in errors],
         cards=[
-            str(one.card_error)
+            str(saved.card_error)
             for tables, _ in read.values()
-            for one in tables
-            if one.card_error is not None
+            for saved in tables
+            if saved.card_error is not None
         ],
         kinds=KINDS,
         groups=[
             ("Tables of the works", entries),
-            ("Your own runs", [_entry(one, titles) for one in own]),
+            ("Your own runs", [_entry(saved, titles) for saved in own]),
         ],
     )
     path = claim_reports() / "index.html"
@@ -107,13 +107,13 @@ def write_report() -> tuple[Path, Claim | None]:
 
 
 def claim(tables: list[Saved]) -> Claim:
-    """Count the printed numbers, each once, and which of them the tables recompute."""
+    """Count the printed numbers, each once, and those that the tables recompute."""
     printed = pd.concat([published(stem) for stem in published_stems()])
     printed = printed[printed["status"].isin(STATUSES[:3])].drop_duplicates(_CELL)
     parts = [
-        compared(one).merge(published(one.stem)[_CELL], on=_CELL[2:])
-        for one in tables
-        if one.stem in published_stems()
+        compared(saved).merge(published(saved.stem)[_CELL], on=_CELL[2:])
+        for saved in tables
+        if saved.stem in published_stems()
     ]
     by_kind: dict[str, set[tuple[str, ...]]] = {kind: set() for kind in ["", *KINDS]}
     for cells in parts:
@@ -126,7 +126,7 @@ def claim(tables: list[Saved]) -> Claim:
 
 
 def kinds(cells: pd.DataFrame) -> pd.Series:
-    """Return of each compared cell a key of KINDS, or "" where nothing was printed."""
+    """Return a key of KINDS for each compared cell, or "" if no number was printed."""
     confirmed = cells["printed"].notna() & cells["status"].isin(STATUSES[:3])
     kind = pd.Series("", cells.index, dtype=object).mask(confirmed, "alone")
     derived = confirmed & cells["value"].notna() & (cells["basis"] == "arithmetic")
@@ -137,7 +137,7 @@ def kinds(cells: pd.DataFrame) -> pd.Series:
 
 
 def _entry(saved: Saved, titles: dict[str, str], shipped: Saved | None = None) -> dict[str, Any]:
-    """Return what the list shows of one table; its page may be that of the `shipped` rows."""
+    """Return a table's entry in the list; its page may be that of the `shipped` rows."""
     cells = compared(saved)
     kind = kinds(cells)
     counts = {name: int((kind == name).sum()) for name in KINDS}
@@ -145,8 +145,10 @@ def _entry(saved: Saved, titles: dict[str, str], shipped: Saved | None = None) -
     works = pd.DataFrame(columns=["work", "version"])
     if saved.source in COMPARED and saved.stem in published_stems():
         works = published(saved.stem)[["work", "version"]].drop_duplicates()
-    paged = [part for part in (saved, shipped) if part and part.path.with_suffix(".html").exists()]
-    shown = paged[0] if paged else saved
+    with_page = [
+        part for part in (saved, shipped) if part and part.path.with_suffix(".html").exists()
+    ]
+    shown = with_page[0] if with_page else saved
     missing = int(saved.table["no_verdict"].fillna(0).max()) if len(saved.table) else 0
     ends = {"page": ".html", "CSV": ".csv", "LaTeX": ".tex", "Markdown": ".md"}
     links = {
@@ -176,7 +178,7 @@ def _entry(saved: Saved, titles: dict[str, str], shipped: Saved | None = None) -
         "note": shown.card["notes"] if shown.card else "",
         "about": source_notes(row["source"].removesuffix("/original") for row in saved.files),
         "thumbnail": _thumbnail(shown.path.with_suffix(".ipynb")),
-        "tables": [] if paged and shown is saved else _tables(saved, stem),
+        "tables": [] if with_page and shown is saved else _tables(saved, stem),
         "facts": _provenance(saved),
     }
 
@@ -188,14 +190,14 @@ def _place_in_list(entry: dict[str, Any]) -> tuple[bool, bool, bool, str]:
 
 
 def _tables(saved: Saved, stem: str) -> list[str]:
-    """Return the tables as HTML, for an entry that has no page."""
+    """Return the tables as HTML, for an entry without a page."""
     stem = stem if saved.source in COMPARED else ""
     parts = saved.table.groupby("table", sort=False)
     return [side_by_side(part, stem).html for _, part in parts]
 
 
 def _thumbnail(notebook: Path) -> str:
-    """Return the executed notebook's first figure, small, as a data address; "" without one."""
+    """Return the executed notebook's first figure as a small data URL; "" without a figure."""
     if not notebook.exists():
         return ""
     from PIL import Image
@@ -224,13 +226,13 @@ def _provenance(saved: Saved) -> list[tuple[str, str]]:
 
 
 def _manifest(tables: list[Saved]) -> dict[str, Any]:
-    """Return of each table computed here its run card, and the SHA-256 of its files."""
+    """Return the run card of each table computed here, with the SHA-256 of its files."""
     cards = {}
-    for one in tables:
-        if one.card is not None:
+    for saved in tables:
+        if saved.card is not None:
             ends = (".csv", ".html", ".ipynb", ".md", ".tex")
-            files = [one.path.with_suffix(end) for end in ends]
-            files += sorted((one.path.parent / "evidence" / one.stem).glob("*.html"))
+            files = [saved.path.with_suffix(end) for end in ends]
+            files += sorted((saved.path.parent / "evidence" / saved.stem).glob("*.html"))
             outputs = {
                 file.relative_to(reports()).as_posix(): hashlib.sha256(
                     file.read_bytes()
@@ -238,5 +240,5 @@ def _manifest(tables: list[Saved]) -> dict[str, Any]:
                 for file in files
                 if file.exists()
             }
-            cards[f"{one.source}/{one.stem}"] = one.card | {"outputs": outputs}
+            cards[f"{saved.source}/{saved.stem}"] = saved.card | {"outputs": outputs}
     return cards

@@ -13,10 +13,10 @@ _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursi
 
 
 def read_notebook(path: Path) -> dict[str, Any]:
-    """Return a notebook as the JSON of nbformat 4, older ones converted, gaps in it filled.
+    """Return a notebook as JSON in nbformat 4; convert older ones and fill gaps.
 
-    Filled are metadata of the notebook and of cells, where they are missing or no mapping, and the
-    minor version. Raises ReportError for a file that is no notebook.
+    The gaps are a missing minor version, and metadata that is missing or not a mapping. Raises
+    ReportError for a file that is not a notebook.
     """
     try:
         body: dict[str, Any] = json.loads(path.read_bytes())
@@ -48,20 +48,21 @@ def read_notebook(path: Path) -> dict[str, Any]:
 
 
 def _converted(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a notebook of another version as nbformat 4, or raise ValueError."""
+    """Convert a notebook of another version to nbformat 4. Raises ValueError if that fails."""
     import nbformat
 
     try:
         converted: dict[str, Any] = nbformat.convert(nbformat.from_dict(body), 4)
-    except Exception as error:  # nbformat and jsonschema have many, and say so nowhere
+    except Exception as error:  # nbformat and jsonschema raise many undocumented errors
         raise ValueError(f"nbformat {body['nbformat']}: {error}") from error
     return converted
 
 
 def notebook_parameters(path: Path) -> dict[str, str]:
-    """Return the names in a notebook's parameters cell, each with the source of its default.
+    """Return {name: source of the default} from a notebook's parameters cell.
 
-    Raises ReportError for a file that is no notebook, or whose parameters are not assignments.
+    Raises ReportError for a file that is not a notebook, and for a parameters cell that is not
+    Python.
     """
     tagged = [
         cell["source"]
@@ -72,7 +73,7 @@ def notebook_parameters(path: Path) -> dict[str, str]:
         lines = ast.parse(tagged[0]).body if tagged else []
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise ReportError(
-            f"the parameters cell of {path.name} is no Python ({type(error).__name__}: {error})."
+            f"the parameters cell of {path.name} is not Python ({type(error).__name__}: {error})."
             " Write one assignment a line.",
             name=path.stem,
         ) from error
@@ -87,7 +88,7 @@ def notebook_parameters(path: Path) -> dict[str, str]:
 
 
 def literal(source: str) -> Any:
-    """Return the value of a Python literal, or the source itself where it is none.
+    """Return the value of a Python literal, or the source itself if it is not a literal.
 
     >>> literal("['a', 1]"), literal("range(3)")
     (['a', 1], 'range(3)')

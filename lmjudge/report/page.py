@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | None = None) -> str:
     """Return the executed notebook as one HTML page that loads nothing and runs nothing.
 
-    What is to be known of the sources of its published table, as the run card names them, stands
-    at the top; its run card, and the way to the judgments behind its cells, at the end.
+    Notes on the sources of a published table come first. The run card, and a link to the judgments
+    behind the cells, come last.
     """
     from nbconvert.exporters.templateexporter import TemplateExporter
     from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
@@ -49,13 +49,13 @@ def page_of(notebook: NotebookNode, stem: str, source: str | None, error: str | 
         "style": style(),
         "metadata": {"name": stem},
     }
-    # Widgets do not survive without scripts, and nbconvert trips over halves of their state.
+    # Widgets need scripts, and nbconvert fails on parts of their state.
     bare = NotebookNode({**notebook, "metadata": {"language_info": {"name": "python"}}})
     with quiet():
         exporter = _exporter()
         shown = WidgetsDataTypeFilter(notebook_metadata={}, parent=exporter, resources=resources)
         exporter.register_filter("filter_data_type", shown)
-        # HTMLExporter's own would parse the whole page again, for what our template has.
+        # HTMLExporter's method would parse the page again, for things that our template has.
         html, _ = TemplateExporter.from_notebook_node(exporter, bare, resources=resources)
     return str(html)
 
@@ -70,7 +70,7 @@ def _exporter() -> HTMLExporter:
         extra_template_basedirs=[str(Path(__file__).parent / "templates")],
         sanitize_html=True,
         exclude_anchor_links=True,
-        # Highlighted code is pygments', which escapes all of it.
+        # Pygments escapes the code that it highlights.
         filters={"clean_html": clean_html, "highlight_code": Highlight2HTML("python")},
     )
 
@@ -83,9 +83,9 @@ _OTHER_TAG = re.compile(rf"<(?!!--|/?(?:{'|'.join(sorted(_TAGS))})(?=[\s/>]))", 
 
 
 def clean_html(html: object) -> str:
-    """Return the HTML with only tags of text and tables left; any other is shown, not obeyed.
+    """Return HTML with only the tags of text and tables; other tags become visible text.
 
-    No attribute stays but a cell's span, a class and a link's address: nothing loads or runs.
+    Only the attributes colspan, rowspan, class and href stay, so nothing loads or runs.
 
     >>> clean_html("<b>bold</b> <script>alert(1)</script> <a href='javascript:x' onclick='y'>z</a>")
     '<b>bold</b> &lt;script&gt;alert(1)&lt;/script&gt; <a>z</a>'
@@ -94,12 +94,12 @@ def clean_html(html: object) -> str:
 
     # pandas puts a style sheet before each table.
     text = re.sub(r"<style\b[^>]*>[^<]*</style>", "", str(html), flags=re.I)
-    # Highlighted code is ours, and its classes carry the colours; so do side_by_side's.
+    # The classes of highlighted code and of side_by_side carry colours.
     attributes = {name: {"class"} for name in ("span", "div", "table", "tr", "p")}
     attributes |= {name: {"class", "colspan", "rowspan"} for name in ("td", "th")}
     attributes["a"] = {"href"}
     return nh3.clean(
-        _OTHER_TAG.sub("&lt;", text),  # nh3 would drop it, and with it what a model wrote
+        _OTHER_TAG.sub("&lt;", text),  # nh3 would drop other tags, and with them a model's text
         tags=set(_TAGS),
         attributes=attributes,
         url_schemes={"http", "https", "mailto"},
@@ -109,7 +109,7 @@ def clean_html(html: object) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Papermill's and nbconvert's own logs and warnings held back: errors are told once, by us."""
+    """Suppress the logs and warnings of papermill and nbconvert; lmjudge reports errors once."""
     loggers = [logging.getLogger(name) for name in ("papermill", "traitlets", "nbconvert")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -131,19 +131,19 @@ def facts(card: dict[str, Any]) -> list[tuple[str, str]]:
     ('cite as', 'lmjudge 1, table t, SHA-256 abababababab')
     """
     lines = []
-    if asked := card["store"]:
-        lines.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**asked)))
-        if asked["digest"]:
-            lines.append((f"digest of {asked['requests']} requests' records", asked["digest"]))
-        if "spent" in asked:
-            lines.append(("spent in this run", _dollars(asked["spent"])))
-            if asked["requests"]:
-                lines.append(("the same without the store", _dollars(asked["rerun"])))
-            if asked["requests"] and None not in (asked["spent"], asked["rerun"]):
-                lines.append(("saved", _dollars(max(asked["rerun"] - asked["spent"], 0.0))))
+    if usage := card["store"]:
+        lines.append(("store", "{hits} hits, {misses} misses, {calls} calls".format(**usage)))
+        if usage["digest"]:
+            lines.append((f"digest of {usage['requests']} requests' records", usage["digest"]))
+        if "spent" in usage:
+            lines.append(("spent in this run", _dollars(usage["spent"])))
+            if usage["requests"]:
+                lines.append(("the same without the store", _dollars(usage["rerun"])))
+            if usage["requests"] and None not in (usage["spent"], usage["rerun"]):
+                lines.append(("saved", _dollars(max(usage["rerun"] - usage["spent"], 0.0))))
     if "parameters" in card:
-        given = "".join(f" -p {name}={value}" for name, value in card["parameters"].items())
-        lines.append(("command", f"lmjudge run {card['stem']}{given}"))
+        options = "".join(f" -p {name}={value}" for name, value in card["parameters"].items())
+        lines.append(("command", f"lmjudge run {card['stem']}{options}"))
     versions, digest = card["versions"], card["table_sha256"]
     lines.append(("versions", ", ".join(f"{name} {versions[name]}" for name in versions)))
     lines.append(("SHA-256 of the CSV", digest))
@@ -152,5 +152,5 @@ def facts(card: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _dollars(amount: float | None) -> str:
-    """Dollars at list prices, by the tokens told or else the texts' length; unknown is no zero."""
+    """Return an amount at list prices as text; an unknown amount is "unknown", not zero."""
     return "unknown (a price is not known)" if amount is None else f"${amount:,.2f} at list prices"

@@ -1,4 +1,4 @@
-"""Run notebooks with papermill, each in its own processes, and write a page for each."""
+"""Run notebooks with papermill, each in separate processes, and write a page for each."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ _ONE_AT_A_TIME = Lock()
 
 
 def notebooks() -> dict[str, Path]:
-    """Return the project's notebooks by stem; ReportError where there are none."""
+    """Return lmjudge's notebooks by stem. Raises ReportError if there are none."""
     if paths := places.notebooks():
         return paths
     raise ReportError(
-        "no notebooks were found beside the package or in it; reinstall lmjudge, or give the path"
-        " of a notebook",
+        "lmjudge's notebooks are not installed; reinstall lmjudge, or pass the path of a notebook",
         name="nbs",
     )
 
@@ -49,25 +48,28 @@ def run(
 ) -> list[Run]:
     """Run notebooks; each writes its table, the executed notebook and a page.
 
-    `stems` name notebooks of the project, or are paths of your own (*.ipynb); None means all.
-    Each of `parameters` must be one of some
-    notebook's that is run, and is given to those that have it; text is read as the type that its
-    default has. With `full` each notebook reads the original files of its sources, where they were
-    fetched; notebooks without any are left out. Every notebook has processes of its own, so that
-    nothing which one does changes what another finds; up to `jobs` run at a time (on Linux;
-    elsewhere one). A notebook that fails does not keep the others from running. With `changed` only
-    those run whose cells, parameters, files, data, records, code or versions are not those of the
-    table that lies there; the others are `skipped`. `each` is called with every run as it ends.
+    - `stems`: names of lmjudge's notebooks, or paths of your own (*.ipynb); None runs all of
+      lmjudge's.
+    - `parameters`: each goes to the notebooks that have it; at least one must. Text is converted to
+      the type of the parameter's default.
+    - `full`: read the original files of the sources that were fetched, instead of the shipped rows.
+      Notebooks without such a source are left out.
+    - `jobs`: the number of notebooks that run at a time (on Linux; elsewhere one).
+    - `changed`: skip a notebook if its cells, parameters, files, data, records, code and versions
+      are those of the existing table.
+    - `each`: called with every Run when it ends.
 
-    Raises ReportError before anything runs for an unknown notebook, an unknown or misspelt
-    parameter, or one that looks like a secret; and at the end where notebooks failed, with all
-    `runs` and the `failed` among them.
+    Notebooks run in separate processes and share no state. If one fails, the others still run.
+
+    Raises ReportError before anything runs for an unknown notebook or parameter, and for a
+    parameter that looks like a secret. Raises it at the end if notebooks failed, with all `runs`
+    and the `failed` ones.
     """
     chosen = _chosen(stems)
     known = {stem: notebook_parameters(path) for stem, path in chosen.items()}
-    given = dict(parameters or {})
-    _refuse_unknown(given, known)
-    _refuse_secrets(given)
+    values = dict(parameters or {})
+    _refuse_unknown(values, known)
+    _refuse_secrets(values)
     originals = {stem: _originals(path) for stem, path in chosen.items()} if full else {}
     if full:
         chosen = {stem: path for stem, path in chosen.items() if originals[stem]}
@@ -77,33 +79,33 @@ def run(
     for stem, path in chosen.items():
         typed = originals.get(stem, {}) | {
             name: _typed(name, value, known[stem][name])
-            for name, value in given.items()
+            for name, value in values.items()
             if name in known[stem]
         }
         _refuse_unwritable(typed)
         defaults = map(literal, known[stem].values())
         rests_on = around | inputs(path, typed, defaults)
-        if changed and (left := unchanged(stem, rests_on)):
-            runs[stem] = left
+        if changed and (skipped := unchanged(stem, rests_on)):
+            runs[stem] = skipped
             if each is not None:
-                each(left)
+                each(skipped)
         else:
             task = {"stem": stem, "path": str(path), "parameters": typed, "inputs": rests_on}
             tasks.append(task)
-    if jobs > 1:  # what trains a model takes longest: begun last, it would end alone
+    if jobs > 1:  # start the training notebooks first, because they take longest
         tasks.sort(key=lambda task: b"train_" not in chosen[str(task["stem"])].read_bytes())
     if tasks:
         claim_reports()
-    with closing(_executed(tasks, jobs)) as ending:
-        for done in ending:
-            runs[done.stem] = done
+    with closing(_executed(tasks, jobs)) as ended:
+        for ended_run in ended:
+            runs[ended_run.stem] = ended_run
             if each is not None:
-                each(done)
+                each(ended_run)
     ordered = [runs[stem] for stem in chosen]
-    failed = [done for done in ordered if done.error]
+    failed = [ended_run for ended_run in ordered if ended_run.error]
     if failed:
         raise ReportError(
-            "; ".join(f"{done.stem}: {done.error}" for done in failed),
+            "; ".join(f"{ended_run.stem}: {ended_run.error}" for ended_run in failed),
             name=failed[0].stem,
             runs=ordered,
             failed=failed,
@@ -112,9 +114,9 @@ def run(
 
 
 def _originals(path: Path) -> dict[str, Any]:
-    """Return the parameters of a full run: the sources' original files, of those fetched here.
+    """Return the parameters of a full run: the original files of the sources fetched here.
 
-    A notebook names them in its metadata; else they are its parameters that name a source.
+    The notebook's metadata names them; without it, they are the parameters that name a source.
     """
     from lmjudge.data import SOURCES
     from lmjudge.data.finding import fetched
@@ -130,8 +132,8 @@ def _originals(path: Path) -> dict[str, Any]:
 
 
 def _executed(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
-    """Yield the runs, as they end."""
-    # Elsewhere a process that has loaded so much cannot be forked, or not at all.
+    """Yield the runs as they end."""
+    # Other systems cannot fork, or not safely from a process with so many libraries loaded.
     if sys.platform != "linux":
         yield from (execute(**task) for task in tasks)
     elif tasks:
@@ -139,19 +141,19 @@ def _executed(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
 
 
 def _forked(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
-    """Yield the runs, as they end; if the iteration ends before, no process of theirs is left."""
-    given = {"tasks": tasks, "jobs": jobs, "environment": dict(os.environ), "folder": os.getcwd()}
+    """Yield the runs as they end; if the iteration stops early, end their processes."""
+    batch = {"tasks": tasks, "jobs": jobs, "environment": dict(os.environ), "folder": os.getcwd()}
     with _ONE_AT_A_TIME:
         server = _server(os.getpid())
-        asks, tells = cast("IO[bytes]", server.stdin), cast("IO[bytes]", server.stdout)
+        to_server, from_server = cast("IO[bytes]", server.stdin), cast("IO[bytes]", server.stdout)
         try:
-            asks.write(json.dumps(given).encode() + b"\n")
-            asks.flush()
+            to_server.write(json.dumps(batch).encode() + b"\n")
+            to_server.flush()
             for _ in tasks:
-                if not (line := tells.readline()):
+                if not (line := from_server.readline()):
                     raise ReportError(
-                        "the process that notebooks are forked from ended by itself, with exit"
-                        f" code {server.wait()}; what it said stands above: run again",
+                        "the process that starts notebooks ended with exit code"
+                        f" {server.wait()}; see its output above, and run again",
                         name=tasks[0]["stem"],
                     )
                 facts = json.loads(line)
@@ -165,7 +167,7 @@ def _forked(tasks: list[dict[str, Any]], jobs: int) -> Generator[Run]:
 
 @cache
 def _server(process: int) -> Popen[bytes]:
-    """Return the process that this one's notebooks are forked from; it stays for the next run."""
+    """Return the process from which notebooks are forked; it stays for the next run."""
     command = [sys.executable, "-c", "from lmjudge.report import warm; warm.serve()"]
     server = Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True)
     atexit.register(lambda: _end(server) if os.getpid() == process else None)
@@ -192,15 +194,15 @@ def _chosen(stems: Iterable[str] | None) -> dict[str, Path]:
         other = chosen.setdefault(path.stem, path)
         if other.resolve() != path.resolve():
             raise ReportError(
-                f"{other} and {path} have the same name, and so would their pages and tables."
-                " Rename one of them.",
+                f"{other} and {path} have the same name, so their tables would overwrite each"
+                " other. Rename one of them.",
                 name=path.stem,
             )
     return chosen
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error: the names that a misspelt one resembles, else all names.
+    """Return the end of an error: names similar to an unknown one, or else all names.
 
     >>> nearest("vicuna-score", ["judge-math", "vicuna-scores"])
     'did you mean vicuna-scores?'
@@ -210,9 +212,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"there are {', '.join(names)}" if names else "there are none"
 
 
-def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> None:
+def _refuse_unknown(values: Mapping[str, Any], known: Mapping[str, Mapping[str, str]]) -> None:
     names = dict.fromkeys(name for parameters in known.values() for name in parameters)
-    for name in given:
+    for name in values:
         if name not in names:
             raise ReportError(
                 f"no notebook has the parameter {name!r}; {nearest(name, names)}",
@@ -220,9 +222,9 @@ def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Mapping[str, s
             )
 
 
-def _refuse_secrets(given: Mapping[str, Any]) -> None:
-    """Papermill writes parameters into the notebook in five places, so none may be a key."""
-    for name, value in given.items():
+def _refuse_secrets(values: Mapping[str, Any]) -> None:
+    """Raise ReportError for a secret, because papermill writes parameters into the notebook."""
+    for name, value in values.items():
         text = str(value)
         if (
             SECRET_NAME.search(name)
@@ -231,39 +233,39 @@ def _refuse_secrets(given: Mapping[str, Any]) -> None:
         ):
             raise ReportError(
                 f"parameter {name!r} looks like a secret, and parameters are written into reports;"
-                " give keys by the environment",
+                " pass keys in environment variables",
                 name=name,
             )
 
 
 def _typed(name: str, value: Any, default: str) -> Any:
-    """Return the value as the type of the notebook's default literal."""
-    meant = literal(default)
-    if meant == default and isinstance(meant, str):
+    """Return the value converted to the type of the notebook's default literal."""
+    default_value = literal(default)
+    if default_value == default and isinstance(default_value, str):
         return value
-    kind = type(meant)
+    kind = type(default_value)
     if not isinstance(value, str) or kind is str:
-        read: Any = value
+        converted: Any = value
     elif kind is bool and value.lower() in ("true", "false"):
-        read = value.lower() == "true"
+        converted = value.lower() == "true"
     else:
-        read = literal(value)
-        if kind is list and isinstance(read, str):
+        converted = literal(value)
+        if kind is list and isinstance(converted, str):
             with suppress(ValueError):
-                read = json.loads(value)
-    if kind is float and type(read) is int:
-        read = float(read)
-    if kind not in (type(read), type(None)):
+                converted = json.loads(value)
+    if kind is float and type(converted) is int:
+        converted = float(converted)
+    if kind not in (type(converted), type(None)):
         example = """'["a", "b"]'""" if kind is list else default
         raise ReportError(
             f"parameter {name} is {value!r}; expected {kind.__name__}, such as {example}", name=name
         )
-    return read
+    return converted
 
 
-def _refuse_unwritable(given: Mapping[str, Any]) -> None:
-    """Parameters go into the notebook and the run card, so each must be JSON."""
-    for name, value in given.items():
+def _refuse_unwritable(values: Mapping[str, Any]) -> None:
+    """Raise ReportError for a value that JSON cannot hold: notebook and run card are JSON."""
+    for name, value in values.items():
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Save the tables of notebooks: one CSV per stem and a run card, in a folder by its parameters."""
+"""Save a notebook's tables: one CSV a stem and a run card, in a folder that fits the parameters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ORIGINAL = "/original"
 class Destination:
     """Where a table goes: the CSV's path, its place (a key of PLACES), and its cells' basis.
 
-    `changed` holds the parameters that are not the notebook's defaults.
+    `changed` holds the parameters that differ from the notebook's defaults.
     """
 
     path: Path
@@ -56,29 +56,40 @@ def save_table(
     evidence: pd.DataFrame | None = None,
     by: Iterable[str] = (),
 ) -> Path:
-    """Save tables in long form as one CSV and return its path.
+    """Save tables in long form as one CSV in the reports folder; return its path.
 
-    `tables` are frames of `cells`, with table, row, column, value, and where there are any n, low,
-    high, too_few, no_verdict, basis. `parameters` are those of the notebook. With the defaults of
-    the packaged notebook `stem` the CSV is <stem>.csv in the reports folder. Where only sources
-    changed, to "<source>/original", it is full/<stem>.csv. Anything else, and a stem that is no
-    packaged notebook, goes to own/<stem>-<digest>.csv, where the digest is of the parameters and of
-    the files that they name: no table replaces one of other parameters. Without parameters, your
-    own stem goes to own/<stem>.csv. A cell that names no basis
-    has "rows", or "own" where a changed parameter names a file or the stem is your own.
+    - `tables`: frames of `cells`, with table, row, column, value, and optionally n, low, high,
+      too_few, no_verdict, basis.
+    - `stem`: the file's name, usually the notebook's: lower-case words joined by hyphens.
+    - `parameters`: the notebook's parameters.
+    - `sources`: sources that the table uses besides those in `parameters`.
+    - `store`: adds hits, misses, calls and cost to the run card.
+    - `keys`: the keys of the records behind the table.
+    - `notes`: a sentence for the table's entry in the index.
+    - `evidence`: the games or scores behind the table; replaces `keys`. Each cell then gets pages
+      of its judgments (evidence/<stem>/), with the texts from the store. Shipped rows have no
+      texts, so they give no pages.
+    - `by`: the columns in which the rows behind a cell equal its group; without them, all rows.
 
-    Equal tables give equal bytes: cells in their order, numbers to ten significant digits, and text
-    that a spreadsheet would run as a formula led by an apostrophe. Beside the CSV lie <stem>.tex
-    and <stem>.md, the table typeset, and a run card, <stem>.run.json: parameters, the files read
-    with their SHA-256, what the `store` was asked, the digest of its records under `keys`
-    (themselves in <stem>.keys) and versions. The files are those of the sources that `parameters`
-    name, and of `sources`. `notes` stand on the page. With `evidence`, the games or scores behind
-    the table, each cell has pages of its judgments (evidence/<stem>/): the rows of the cell's group
-    in the columns `by`, or all rows. `keys` are then theirs. The texts are those of the `store`;
-    judgments in the original files that a parameter names are stored first. Where there are no
-    texts, as after reading shipped rows, there are no such pages.
+    The place of the CSV depends on the parameters:
 
-    Raises ReportError, with nothing written, for a stem, basis or table that does not fit.
+    | parameters | CSV |
+    |---|---|
+    | the defaults of lmjudge's notebook `stem` | <stem>.csv |
+    | only sources changed, to "<source>/original" | full/<stem>.csv |
+    | anything else, or a stem of your own | own/<stem>-<digest>.csv |
+    | none, and a stem of your own | own/<stem>.csv |
+
+    The digest covers the parameters and the files that they name, so a table never replaces one
+    with other parameters. A cell without a basis gets "rows", or "own" if a parameter names a file
+    or the stem is your own.
+
+    Beside the CSV are <stem>.tex, <stem>.md, <stem>.keys and the run card <stem>.run.json:
+    parameters, the files read with their SHA-256, store, digest of the records and versions. Equal
+    tables give equal bytes: numbers have ten significant digits, and an apostrophe precedes text
+    that a spreadsheet would run as a formula.
+
+    Raises ReportError, before it writes anything, for an invalid stem, basis or table.
     """
     frames = [tables] if isinstance(tables, pd.DataFrame) else list(tables)
     table = pd.concat(frames, ignore_index=True)
@@ -107,7 +118,7 @@ def save_table(
         "sources": hashes,
         "notes": notes,
         "versions": versions(),
-        "store": None if store is None else _asked(store, used, records),
+        "store": None if store is None else _store_usage(store, used, records),
     }
     path = to.path
     claim_reports()
@@ -175,7 +186,7 @@ def _content(path: Path) -> str:
 
 
 def _store_texts(sources: Iterable[str], kind: Literal["scores", "games"], store: Store) -> None:
-    """Store the judgments of this kind in the sources' original files, of those that have any."""
+    """Store the judgments of this kind from the sources' original files that are here."""
     from lmjudge.data import import_judgments
 
     for source in sources:
@@ -184,20 +195,20 @@ def _store_texts(sources: Iterable[str], kind: Literal["scores", "games"], store
 
 
 def _sources_in(parameters: Mapping[str, Any]) -> list[str]:
-    """Return the sources that parameters name, as they name them."""
+    """Return the sources that the parameters name, in the same spelling."""
     from lmjudge.data import SOURCES
 
     texts = [value for value in parameters.values() if isinstance(value, str)]
     return [text for text in texts if text.removesuffix(ORIGINAL) in SOURCES]
 
 
-def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
-    """Return the requests to the store and their cost, and the cost of asking all again.
+def _store_usage(store: Store, used: list[str], records: Records) -> dict[str, Any]:
+    """Return the store's counts, the dollars spent, and the dollars to send all requests again.
 
-    Dollars are None where a price is unknown.
+    Dollars are None if a price is unknown.
     """
     known = prices()
-    costs = [cost(held[0].request, held[0].reply, known) for held in records.values()]
+    costs = [cost(stored[0].request, stored[0].reply, known) for stored in records.values()]
     return {
         "spent": store.spent,
         "rerun": None if None in costs else round(sum(item or 0.0 for item in costs), 4),
@@ -210,9 +221,9 @@ def _asked(store: Store, used: list[str], records: Records) -> dict[str, Any]:
 
 
 def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of every file that each source is read from, as {source: {file: sha256}}.
+    """Return {source: {file: SHA-256}} for the files that each source is read from.
 
-    A source's plain name reads the rows shipped with the package, where there are any.
+    A source's plain name reads the shipped rows if there are any.
     """
     from lmjudge.data import SOURCES, find
     from lmjudge.data.rows import digests
@@ -236,31 +247,31 @@ def _hashes(sources: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def _note_sources(to: Destination, stem: str, hashes: Mapping[str, Mapping[str, str]]) -> None:
-    """Write what a table came from into sources.csv beside it, in place of its former lines."""
+    """Write a table's files and command into sources.csv beside it, replacing its earlier lines."""
     header = ["stem", "source", "file", "sha256", "command"]
     folder = to.path.parent
     path = folder / "sources.csv"
     changed = without_secrets(dict(to.changed))
-    given = "".join(f" -p {name}={value}" for name, value in changed.items())
-    command = f"lmjudge run {stem}{given}"  # without a date: running again gives the same bytes
+    options = "".join(f" -p {name}={value}" for name, value in changed.items())
+    command = f"lmjudge run {stem}{options}"  # no date, so that another run gives the same bytes
     new = [
         (stem, source, file, sha256, command)
         for source, files in hashes.items()
         for file, sha256 in files.items()
     ] or [(stem, "", "", "", command)]
-    # Notebooks that run at the same time add to the one file: the folder is their lock.
+    # Notebooks that run at the same time add to this file, so they lock its folder.
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = read_csv(path).itertuples(index=False, name=None) if path.exists() else ()
-        rows = sorted([*(row[: len(header)] for row in kept if row[0] != stem), *new])
+        old = read_csv(path).itertuples(index=False, name=None) if path.exists() else ()
+        rows = sorted([*(row[: len(header)] for row in old if row[0] != stem), *new])
         write(path, to_csv([header, *rows]))
     finally:
         os.close(lock)
 
 
 def versions(packages: Iterable[str] = _PACKAGES) -> dict[str, str]:
-    """Return the versions of Python and of these packages, by default of every table's."""
+    """Return the versions of Python and of these packages, by default those that tables need."""
     by_name = {"python": platform.python_version()}
     for package in packages:
         try:

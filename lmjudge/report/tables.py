@@ -1,4 +1,4 @@
-"""Tables in long form: build cells from estimators' frames, and check them by their source."""
+"""Tables in long form: build cells from estimators' frames, and check, write and read them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from lmjudge.report.files import read_csv
 
 FLAGGED = "yes"
 NUMBERS = ("value", "n", "low", "high", "no_verdict")
-# The folders below the reports folder: shipped rows, originals, the user's own runs.
+# The folders in the reports folder: from shipped rows, from original files, from your own runs.
 PLACES = {"published": "", "full": "full", "own": "own"}
-# What estimators group rows by, and so what tells the rows behind a cell.
+# The columns by which estimators group rows. They identify the rows behind a cell.
 GROUPS = "category group judge model model_a model_b question_id sample turn".split()
 
 
@@ -33,15 +33,19 @@ def cells(
 ) -> pd.DataFrame:
     """Return an estimator's frame as the cells of one table, in long form.
 
-    Columns: table, row, column, value, and n, low, high, too_few, no_verdict where the frame has
-    them. `row` names the frame's column that holds the rows' names, or several whose texts are
-    joined by a slash. With `column`, the same for the table's columns, `values` names the one
-    value; without, `values` maps each value to the name of its column. low, high and too_few go
-    along only where there is one value, whose interval it is. `names` renames rows and columns as
-    the paper has them; `scale` multiplies the value and its interval (100 turns shares into
-    percent); `basis` says what the cells rest on where it is not released rows (arithmetic,
-    unreleased, own, demo). The column `of` keeps each cell's group by the frame's names, for
-    evidence; `save_table` writes it nowhere.
+    - `table`: the table's title.
+    - `row`: the frame's column with the names of the rows, or several, joined by a slash.
+    - `column`: the same for the names of the columns.
+    - `values`: with `column`, the frame's column of values. Without, {frame's column: name of the
+      table's column}.
+    - `names`: renames rows and columns, for example to the paper's names.
+    - `scale`: multiplies values and intervals; 100 turns shares into percent.
+    - `basis`: "arithmetic", "unreleased", "own" or "demo", if the cells do not come from released
+      rows.
+
+    Columns: table, row, column, value, and n, low, high, too_few, no_verdict if the frame has them.
+    With several values, low, high and too_few are left out. The column `of` holds each cell's
+    group, for evidence; `save_table` does not write it.
 
     Raises ReportError for a column that the frame lacks.
 
@@ -60,10 +64,10 @@ def cells(
             name=table,
         )
     ends = ["low", "high"] if len(columns) == 1 else []
-    kept = ["n", "no_verdict", *(["too_few"] if ends else [])]
+    counts = ["n", "no_verdict", *(["too_few"] if ends else [])]
     labels = dict(names or {})
     groups = [[(name, str(item)) for item in frame[name]] for name in GROUPS if name in frame]
-    shared = {name: frame[name] for name in kept if name in frame.columns}
+    shared = {name: frame[name] for name in counts if name in frame.columns}
     shared |= {name: scale * frame[name] for name in ends if name in frame.columns}
     if basis is not None:
         shared["basis"] = basis
@@ -92,13 +96,14 @@ def _labels(frame: pd.DataFrame, names: Sequence[str], labels: Mapping[str, str]
 
 
 def read_table(path: Path | str) -> pd.DataFrame:
-    """Return the table in a CSV that `save_table` wrote; ReportError where it is not one."""
+    """Return the table in a CSV that `save_table` wrote. Raises ReportError for other files."""
     path = Path(path)
     cells = read_csv(path)
     if tuple(cells.columns[: len(TABLE_COLUMNS)]) != TABLE_COLUMNS:
         raise ReportError(
             f"{path} has the columns {', '.join(cells.columns)}; expected"
-            f" {', '.join(TABLE_COLUMNS)}: run its notebook again if it is ours, or move it away",
+            f" {', '.join(TABLE_COLUMNS)}. If lmjudge wrote it, run its notebook again; otherwise"
+            " move it away",
             name=path.name,
         )
     table = _with_numbers(cells.replace("", None), path.stem).fillna({"row": "", "column": ""})
@@ -107,9 +112,11 @@ def read_table(path: Path | str) -> pd.DataFrame:
 
 
 def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
-    """Return the table with all its columns in order and a basis in each cell, or ReportError.
+    """Return the table with all columns in order, and with `basis` in cells that name none.
 
-    `basis` is that of cells which name none. Only a cell with an interval can be too_few.
+    Only a cell with an interval can be too_few. Raises ReportError for an invalid stem, unknown or
+    missing columns, an unknown basis, a repeated cell, a value with the basis unreleased, and a
+    demo table with the title of a paper's table.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", stem):
         raise ReportError(f"stem {stem!r} is not lower-case words joined by hyphens", name=stem)
@@ -117,21 +124,22 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
     unknown = [str(name) for name in table.columns if name not in TABLE_COLUMNS]
     if missing or unknown:
         raise ReportError(
-            f"table {stem} lacks {missing or 'nothing'} and has {unknown or 'nothing'} unknown;"
-            f" its columns can be {', '.join(TABLE_COLUMNS)}",
+            f"table {stem} lacks the columns {missing} and has the unknown columns {unknown};"
+            f" allowed are {', '.join(TABLE_COLUMNS)}",
             name=stem,
         )
     cells = _with_numbers(table.reindex(columns=[*TABLE_COLUMNS]), stem)
     cells["too_few"] = cells["too_few"].eq(True) & cells["low"].notna()
     cells["basis"] = cells["basis"].where(cells["basis"].notna(), basis)
-    if odd := sorted(set(cells["basis"]) - set(BASES)):
+    if invalid := sorted(set(cells["basis"]) - set(BASES)):
         raise ReportError(
-            f"table {stem} has cells of basis {', '.join(odd)}; use {', '.join(BASES)}", name=stem
+            f"table {stem} has cells of basis {', '.join(invalid)}; use {', '.join(BASES)}",
+            name=stem,
         )
     if valued := int((cells["value"].notna() & (cells["basis"] == "unreleased")).sum()):
         raise ReportError(
             f"table {stem} has {valued} cell{'s' * (valued > 1)} of basis unreleased with a value;"
-            " there are no rows that it could be ours from: leave the value out",
+            " leave the value out, because there are no rows to compute it from",
             name=stem,
         )
     twice = cells.duplicated(["table", "row", "column"])
@@ -152,10 +160,10 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
 
 
 def _with_numbers(table: pd.DataFrame, stem: str) -> pd.DataFrame:
-    """Return the table with its numbers as floats; ReportError for what is none."""
+    """Return the table with its numbers as floats. Raises ReportError for other values."""
     numbers = [name for name in NUMBERS if name in table.columns]
     try:
         return table.assign(**{name: table[name].astype("float64") for name in numbers})
     except (TypeError, ValueError) as error:
-        message = f"table {stem} has a value that is no number ({error})"
+        message = f"table {stem} has a value that is not a number ({error})"
         raise ReportError(message, name=stem) from error

@@ -22,7 +22,7 @@ SIGNS = {
     "missing": "– not computed from these rows",
     "unreleased": "no rows: never released",
 }
-# In JupyterLab; the pages have a style sheet of their own.
+# For JupyterLab. The pages have another style sheet.
 _STYLE = """<style>
 .lj-table td.same { color: var(--jp-success-color1, #176b3a); }
 .lj-table td.differs { color: var(--jp-error-color1, #a3271b); font-weight: 600; }
@@ -38,7 +38,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
-    # After the end of a row these two would be read as its arguments.
+    # LaTeX would read these two after the end of a row as its arguments.
     "[": "{[}",
     "*": "{*}",
     "≠": r"$\neq$",
@@ -48,10 +48,10 @@ _TO_LATEX = str.maketrans(_LATEX)
 
 
 class SideBySide(pd.DataFrame):
-    """A frame of texts that shows itself as a table of a paper, whole and with a legend.
+    """A frame of texts that a notebook shows in full, as a paper's table with a legend.
 
-    `kinds` holds each cell's class (same, differs, arithmetic, missing, printed or nothing). What
-    is computed from it is an ordinary DataFrame.
+    `kinds` holds each cell's class: same, differs, arithmetic, missing, unreleased, printed or "".
+    Operations on it return an ordinary DataFrame.
     """
 
     _metadata = ("kinds", "caption")
@@ -70,7 +70,7 @@ class SideBySide(pd.DataFrame):
 
     @property
     def html(self) -> str:
-        """The table as HTML, without a limit on rows, columns or widths."""
+        """The whole table as HTML, however many rows and columns it has."""
         names = [index if isinstance(index, tuple) else (None, index) for index in self.index]
         texts = self.itertuples(index=False, name=None)
         rows = [
@@ -82,7 +82,7 @@ class SideBySide(pd.DataFrame):
 
     @property
     def legend(self) -> str:
-        """The meaning of the signs that the table uses."""
+        """The meaning of the signs in this table."""
         used = {kind for kinds in self.kinds for kind in kinds}
         signs = [text for kind, text in SIGNS.items() if kind in used]
         few = self.map(lambda text: "*" in str(text)).any(axis=None)
@@ -92,13 +92,20 @@ class SideBySide(pd.DataFrame):
 def side_by_side(table: pd.DataFrame, stem: str) -> SideBySide:
     """Return cells in the rows and columns of the paper, ours above the printed number.
 
-    `table` has the columns of `cells`; `stem` names the published tables. Rows and columns stand in
-    the published order, then ours that the paper lacks. A cell of ours is the value in the printed
-    digits, its interval, n where it varies, and a sign: "=" as printed, "≠" differs, in brackets
-    where it follows from other printed numbers, "–" where ours is missing. Numbers that no source
-    confirms are left out. Several tables stand one below the other.
+    `table` has the columns of `cells`; `stem` names the published tables. The published rows and
+    columns come first, then those that the paper lacks. Several tables follow each other.
 
-    Raises ReportError for a frame that is no table.
+    A cell of ours shows the value in the printed digits, its interval, n if it varies, and a sign:
+
+    | sign | meaning |
+    |---|---|
+    | = | as printed |
+    | ≠ | differs from the printed number |
+    | (=), (≠) | computed from other printed numbers, not from rows |
+    | – | not computed from these rows |
+
+    Published numbers that no source confirms are left out. Raises ReportError for a frame that is
+    not a table.
 
     >>> cell = {"table": "Table 2", "row": "LLaMA-13B", "column": "baseline", "value": 513.0}
     >>> shown = side_by_side(pd.DataFrame([cell | {"n": 80}]), "vicuna-scores")
@@ -133,19 +140,19 @@ def side_by_side(table: pd.DataFrame, stem: str) -> SideBySide:
                 names.append((title, PRINTED))
                 texts.append([_theirs(cell, counted) for cell in cells])
                 kinds.append(["printed"] * len(cells))
-    one = len(titles) == 1
+    single = len(titles) == 1
     frame = SideBySide(
         texts,
-        index=[row for _, row in names] if one else pd.MultiIndex.from_tuples(names),
+        index=[row for _, row in names] if single else pd.MultiIndex.from_tuples(names),
         columns=[label(column) for column in columns],
         dtype=object,
     )
-    frame.kinds, frame.caption = kinds, _caption(theirs, both, titles[0] if one else "")
+    frame.kinds, frame.caption = kinds, _caption(theirs, both, titles[0] if single else "")
     return frame
 
 
 def _ours(cell: dict[str, Any], rounding: str | None, counted: bool) -> tuple[str, str]:
-    """Return the text and the kind of a cell of ours."""
+    """Return the text and the kind of one of our cells."""
     known = isinstance(cell.get("printed"), str)
     if not cell or pd.isna(cell["value"]):
         if cell.get("basis") == "unreleased":
@@ -172,7 +179,7 @@ def _ours(cell: dict[str, Any], rounding: str | None, counted: bool) -> tuple[st
 
 
 def _to_the_same_place(value: float, low: float, high: float) -> list[str]:
-    """Return a number and its interval with as many decimals as the interval's width deserves.
+    """Return a number and its interval, with decimals that fit the interval's width.
 
     >>> _to_the_same_place(36.875, 32.7263, 41.2171), _to_the_same_place(0.125, 0.0216, 0.7206)
     (['36.9', '32.7', '41.2'], ['0.12', '0.02', '0.72'])
@@ -184,7 +191,7 @@ def _to_the_same_place(value: float, low: float, high: float) -> list[str]:
 
 
 def _theirs(cell: dict[str, Any], counted: bool) -> str:
-    """Return the printed number of a cell, with its n where that varies."""
+    """Return the printed number of a cell, with its n if n varies."""
     if not isinstance(cell.get("printed"), str):
         return ""
     varies = counted or cell["same_n"] is False
@@ -193,7 +200,7 @@ def _theirs(cell: dict[str, Any], counted: bool) -> str:
 
 
 def _caption(theirs: pd.DataFrame, both: pd.DataFrame, title: str) -> str:
-    """Return the title with work and version, and n where all cells share it."""
+    """Return the title with work and version, and n if all cells have the same."""
     works = theirs[["work", "version"]].drop_duplicates()
     sources = [f"{work} ({version})" for work, version in works.itertuples(index=False)]
     counts = both["n"].dropna().unique()
@@ -206,10 +213,10 @@ def typeset(
 ) -> str:
     r"""Return the tables in a frame of `read_table` as LaTeX (booktabs) or Markdown.
 
-    Each table is as `side_by_side` shows it, beside the numbers that the papers print under `stem`.
-    A table that they do not print is turned where it has more than eight columns and more columns
-    than rows, and its cells without a value are left out. The title names bases other than released
-    rows. Texts are escaped.
+    Each table looks as in `side_by_side`, beside the numbers published under `stem`. A table that
+    no paper printed leaves out cells without a value, and is transposed if it has more than eight
+    columns and more columns than rows. The title names every basis except released rows. Texts are
+    escaped.
 
     >>> cell = {"table": "Own 50%", "row": "a_b", "column": "wins", "value": 0.5, "n": 9}
     >>> frame = pd.DataFrame([cell | {"low": 0.25, "high": 0.75, "basis": "own"}])
@@ -227,17 +234,17 @@ def typeset(
     known = set() if stem is None or stem not in stems() else set(published(stem)["table"])
     parts = []
     for name, part in table.groupby("table", sort=False):
-        held = part[part["value"].notna()]
+        valued = part[part["value"].notna()]
         if name not in known:
-            part = held
-            # No page is so wide.
+            part = valued
+            # A page has room for about eight columns.
             if part["column"].nunique() > max(part["row"].nunique(), 8):
                 part = part.rename(columns={"row": "column", "column": "row"})
         if len(part):
             paper = side_by_side(part, str(stem) if name in known else "")
             rows = zip(paper.index, paper.itertuples(index=False, name=None), strict=True)
             grid = [["", *paper.columns], *([row, *texts] for row, texts in rows)]
-            parts.append(write(f"{paper.caption}{_about(held)}", grid))
+            parts.append(write(f"{paper.caption}{_about(valued)}", grid))
     return "\n".join(parts)
 
 
@@ -248,8 +255,8 @@ def write_typeset(path: Path, table: pd.DataFrame, stem: str | None = None) -> N
 
 
 def in_markdown(text: object) -> str:
-    """Return the text on one line, with nothing in it that Markdown would obey."""
-    # Within a word an underline is none.
+    """Return the text on one line, with Markdown's marks escaped."""
+    # An underscore within a word is not a mark.
     return re.sub(r"[\\|<>*`\[\]~]|(?<![^\W_])_+|_+(?![^\W_])", _escaped, plain(text))
 
 
@@ -284,7 +291,7 @@ def _markdown(title: str, grid: list[list[str]]) -> str:
 
 
 def _about(cells: pd.DataFrame) -> str:
-    """Return in brackets the bases other than released rows, and what an asterisk means."""
+    """Return, in brackets, every basis except rows, and the meaning of an asterisk."""
     bases = [basis for basis in cells["basis"].unique() if basis != "rows"]
     if "too_few" in cells and cells["too_few"].any():
         bases.append(FEW)

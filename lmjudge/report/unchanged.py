@@ -1,4 +1,4 @@
-"""Digests of what a notebook's table rests on, so that unchanged notebooks are not rerun."""
+"""Digests of what a notebook's table depends on, so that unchanged notebooks do not run again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lmjudge.report.files import as_json
 from lmjudge.report.notebook import read_notebook
 from lmjudge.report.saving import versions
 
-# Without these some cells do nothing, or something else.
+# The results of some cells depend on these packages.
 _EXTRAS = ("torch", "transformers", "scikit-learn", "nltk", "spacy")
 
 
 def surroundings() -> dict[str, str]:
-    """Return what every notebook depends on: lmjudge, versions, published files, your prices."""
+    """Return digests of what all notebooks depend on: code, data files, prices and versions."""
     from lmjudge.data import SOURCES
     from lmjudge.data.finding import looked_in
 
@@ -37,16 +37,16 @@ def surroundings() -> dict[str, str]:
 
 @cache
 def _code() -> str:
-    """Return the digest of lmjudge's own files, as they are when it is first asked for."""
+    """Return the digest of lmjudge's files at the first call."""
     package = Path(__file__).parents[1]
     suffixes = {".ipynb", ".pyc", ".nbi", ".nbc"}
     return _of_files(package, [path for path in package.rglob("*") if path.suffix not in suffixes])
 
 
 def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -> dict[str, str]:
-    """Return what this notebook depends on: its cells, its parameters and the files they name."""
+    """Return digests of a notebook's cells, its parameters and the files that they name."""
     cells = read_notebook(path)["cells"]
-    named = {
+    files = {
         value: _of_files(Path(value), [Path(value), *Path(value).rglob("*")])
         for value in [*defaults, *parameters.values()]
         if isinstance(value, str) and value and os.path.exists(value)
@@ -54,15 +54,15 @@ def inputs(path: Path, parameters: Mapping[str, Any], defaults: Iterable[Any]) -
     return {
         "notebook": _of([[cell["cell_type"], cell["source"]] for cell in cells]),
         "parameters": _of(dict(parameters)),
-        "files": _of(named),
+        "files": _of(files),
     }
 
 
 def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
-    """Return the run that left the stem's table and page, if it rested on the very same; else None.
+    """Return the run that wrote the stem's table and page, if nothing changed since; else None.
 
-    The same are its `inputs` and `surroundings`, the table's bytes, and the records that the store
-    holds under the keys that the table was made of.
+    Nothing changed if `inputs` and `surroundings`, the table's bytes and the records under its keys
+    are the same.
     """
     folder = places.reports()
     if (folder / "failed" / f"{stem}.html").exists():
@@ -80,18 +80,18 @@ def unchanged(stem: str, rests_on: Mapping[str, str]) -> Run | None:
 
 
 def _holds_the_same(card: Mapping[str, Any], table: Path) -> bool:
-    """Return whether the store holds the records that the card names."""
+    """Return whether the store holds the same records as when the card was written."""
     from lmjudge.store import Store
 
-    asked = card["store"]
-    if not asked or not asked["requests"]:
+    usage = card["store"]
+    if not usage or not usage["requests"]:
         return True
     keys = table.with_suffix(".keys")
-    return keys.exists() and Store().digest(keys.read_text().split()) == asked["digest"]
+    return keys.exists() and Store().digest(keys.read_text().split()) == usage["digest"]
 
 
 def _of_files(root: Path, paths: Iterable[Path]) -> str:
-    """Return the digest of the files among the paths, each by its place below the root."""
+    """Return the digest of the files among the paths, with their paths relative to the root."""
     return _of(
         {
             path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()

@@ -31,8 +31,8 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 _FORK = get_context("fork")
-# What notebooks and papermill import. tqdm.auto and pyplot are left to the kernels: at their import
-# both look for the notebook that they are in.
+# The imports of notebooks and papermill. Kernels import tqdm.auto and pyplot themselves, because
+# both look at import for the notebook that they run in.
 _AHEAD = (
     "lmjudge.data lmjudge.judges lmjudge.planning lmjudge.printed lmjudge.simulation lmjudge.stats"
     " lmjudge.store scipy.sparse.csgraph scipy.stats statsmodels.stats.multitest"
@@ -47,9 +47,9 @@ _INLINE = "module://matplotlib_inline.backend_inline"
 
 
 def serve() -> None:
-    """Run the notebooks that a line of stdin names; a line on stdout as each ends; then the next.
+    """Run the notebooks named in each line of stdin, and write a line to stdout as each ends.
 
-    When stdin ends, so does every process here.
+    When stdin ends, all processes end.
     """
     stdin, stdout = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     with open(os.devnull) as nothing:
@@ -57,47 +57,47 @@ def serve() -> None:
     os.dup2(2, 1)
     _import_ahead()
     while line := stdin.readline():
-        for done in _run(json.loads(line), stdin):
-            print(done, file=stdout, flush=True)
+        for outcome in _run(json.loads(line), stdin):
+            print(outcome, file=stdout, flush=True)
 
 
-def _run(given: dict[str, Any], stdin: Any) -> Iterator[str]:
-    """Yield what the workers told, as they end."""
-    waiting = deque(given["tasks"])
+def _run(batch: dict[str, Any], stdin: Any) -> Iterator[str]:
+    """Yield the outcome of each worker as it ends."""
+    waiting = deque(batch["tasks"])
     running: dict[Any, tuple[str, ForkProcess]] = {}
     while waiting or running:
-        while waiting and len(running) < given["jobs"]:
+        while waiting and len(running) < batch["jobs"]:
             task = waiting.popleft()
-            told, tells = _FORK.Pipe(duplex=False)
-            around = (given["environment"], given["folder"])
-            process = _FORK.Process(target=_work, args=(tells, task, *around))
+            receiver, sender = _FORK.Pipe(duplex=False)
+            arguments = (sender, task, batch["environment"], batch["folder"])
+            process = _FORK.Process(target=_work, args=arguments)
             process.start()
-            tells.close()
-            running[told] = (task["stem"], process)
-        waited: list[Any] = connection.wait([stdin, *running])
-        for ready in waited:
+            sender.close()
+            running[receiver] = (task["stem"], process)
+        ready_ones: list[Any] = connection.wait([stdin, *running])
+        for ready in ready_ones:
             if ready is stdin:
                 os.killpg(0, signal.SIGTERM)
             stem, process = running.pop(ready)
             with ready:
                 try:
-                    done = ready.recv_bytes().decode()
+                    outcome = ready.recv_bytes().decode()
                 except EOFError:
                     process.join()
                     error = f"its process ended with exit code {process.exitcode}"
-                    done = json.dumps({"stem": stem, "error": error})
+                    outcome = json.dumps({"stem": stem, "error": error})
             process.join()
-            yield done
+            yield outcome
 
 
 def _import_ahead() -> None:
-    """Import what is slow to import, as a kernel would, and make a page, which fills caches."""
-    # As a kernel has it; and the debugger is not to say on the terminal what it could not do here.
+    """Import slow modules as a kernel would, and write one page to fill caches."""
+    # The first is a kernel's setting; the second silences a warning of the debugger.
     ahead = {"MPLBACKEND": _INLINE, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     added = ahead.keys() - os.environ.keys()
     os.environ.update({name: ahead[name] for name in added})
-    # jsonschema imports it where JupyterLab brought it: two seconds, for formats of addresses that
-    # no notebook's schema has.
+    # With JupyterLab installed, jsonschema imports this module: two seconds, for URL formats that
+    # no notebook's schema uses.
     sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
     import_module("jsonschema")
     del sys.modules["rfc3987_syntax"]
@@ -107,7 +107,7 @@ def _import_ahead() -> None:
         del os.environ[name]
     _make_a_page()
     gc.collect()
-    gc.freeze()  # what the collector leaves alone stays shared by the forked processes
+    gc.freeze()  # forked processes share objects that the collector does not touch
 
 
 def _make_a_page() -> None:
@@ -126,7 +126,7 @@ def _make_a_page() -> None:
 
 
 class _Kernel(ForkProcess):
-    """A forked kernel, as a provisioner speaks to it: like a Popen."""
+    """A forked kernel with the methods of Popen that a provisioner calls."""
 
     stdin = stdout = stderr = None
 
@@ -143,37 +143,37 @@ class _Kernel(ForkProcess):
 
 
 class Forked(LocalProvisioner):
-    """Launches a kernel of this Python by waking the forked one; any other as usual."""
+    """Launch a kernel of this Python by waking the forked one; launch any other as usual."""
 
     waiting: tuple[_Kernel, connection.Connection] | None = None
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        """Return the kernel's connection, once it is launched."""
+        """Launch the kernel and return its connection."""
         ours = [sys.executable, "-m", "ipykernel_launcher"]
         if Forked.waiting is None or cmd[:3] != ours:
             return await super().launch_kernel(cmd, **kwargs)
-        (kernel, wakes), Forked.waiting = Forked.waiting, None
+        (kernel, wake), Forked.waiting = Forked.waiting, None
         self.process = cast("Popen[bytes]", kernel)
         self.pid = self.pgid = kernel.pid
         self.cwd = kwargs.get("cwd") or os.getcwd()
-        wakes.send_bytes(json.dumps([cmd[3:], kwargs["env"], str(self.cwd)]).encode())
+        wake.send_bytes(json.dumps([cmd[3:], kwargs["env"], str(self.cwd)]).encode())
         return self.connection_info
 
 
 def _work(
-    tells: connection.Connection, task: dict[str, Any], environment: dict[str, str], folder: str
+    sender: connection.Connection, task: dict[str, Any], environment: dict[str, str], folder: str
 ) -> None:
-    """Execute one notebook, as a worker, and send what came of it."""
+    """Execute one notebook in this worker, and send its Run."""
     from lmjudge.report.executing import execute
 
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    wakes, woken = _FORK.Pipe()
-    kernel = _Kernel(target=_kernel, args=(woken, wakes, tells))
+    wake, wake_receiver = _FORK.Pipe()
+    kernel = _Kernel(target=_kernel, args=(wake_receiver, wake, sender))
     kernel.start()
 
-    # The half-run notebook and the kernel's connection file go with the worker, however it ends.
+    # The unfinished notebook and the connection file are removed with the worker, however it ends.
     tempfile.tempdir = None
     scratch = tempfile.tempdir = str(_scratch(Path(tempfile.gettempdir())))
 
@@ -183,22 +183,22 @@ def _work(
         os._exit(1)
 
     signal.signal(signal.SIGTERM, end)
-    Forked.waiting = (kernel, wakes)
+    Forked.waiting = (kernel, wake)
     factory = KernelProvisionerFactory.instance()
     usual = factory.default_provisioner_name
     factory.provisioners[usual] = EntryPoint(usual, f"{__name__}:Forked", factory.GROUP_NAME)
     try:
-        done = execute(**task)
-    finally:  # else this process would wait for a kernel that waits for it
+        finished = execute(**task)
+    finally:  # otherwise this process and its kernel would wait for each other
         kernel.kill()
         shutil.rmtree(scratch, ignore_errors=True)
-    tells.send_bytes(json.dumps(vars(done), default=str).encode())
+    sender.send_bytes(json.dumps(vars(finished), default=str).encode())
 
 
 def _scratch(folder: Path) -> Path:
-    """Make a temporary folder, and clear away those of workers that were killed.
+    """Create a temporary folder, and remove those of killed workers.
 
-    A worker holds a lock on the file `lock` in its folder for as long as it lives.
+    A worker holds a lock on the file `lock` in its folder while it runs.
     """
     for left in folder.glob(f"{_SCRATCH}*"):
         with suppress(OSError):
@@ -213,8 +213,8 @@ def _scratch(folder: Path) -> Path:
     return new.rename(new.with_name(new.name.replace("lmjudge-new-", _SCRATCH)))
 
 
-def _kernel(woken: connection.Connection, *others: connection.Connection) -> None:
-    """Wait until the kernel is launched, then be as `python -m ipykernel_launcher` is."""
+def _kernel(wake: connection.Connection, *others: connection.Connection) -> None:
+    """Wait until the kernel is launched, then do what `python -m ipykernel_launcher` does."""
     import ipykernel_launcher
     import numpy as np
     from ipykernel.kernelapp import IPKernelApp
@@ -223,10 +223,10 @@ def _kernel(woken: connection.Connection, *others: connection.Connection) -> Non
     for other in others:
         other.close()
     try:
-        arguments, environment, folder = json.loads(woken.recv_bytes())
+        arguments, environment, folder = json.loads(wake.recv_bytes())
     except EOFError:
         return
-    woken.close()
+    wake.close()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

@@ -87,7 +87,7 @@ def test_a_cell_leads_to_its_judgments(folder: Path) -> None:
     texts = (own / "judgments-1.html").read_text()
     for row in rows.itertuples():
         assert row.key in texts
-    assert texts.count("There is no reply to it") == 1
+    assert texts.count("The store has no reply") == 1
     assert all(page.exists() for found in own.glob("*.html") for page in links(found))
 
 

@@ -106,7 +106,7 @@ def test_terminal_codes_are_stripped() -> None:
     ("changed", "stem", "told"),
     [
         ({}, "../up", "stem"),
-        ({"value": ["x", "y"]}, "t", "no number"),
+        ({"value": ["x", "y"]}, "t", "not a number"),
         ({"row": ["a", "a"]}, "t", "twice"),
         ({"colour": 1}, "t", "colour"),
         ({"planted": 1.0}, "t", "planted"),
@@ -469,7 +469,7 @@ def test_a_table_lies_beside_its_csv_typeset(folder: Path) -> None:
 def test_what_differs_in_each_run_is_not_kept() -> None:
     from nbformat.v4 import new_code_cell, new_output
 
-    from lmjudge.report.executing import _tidied
+    from lmjudge.report.executing import _cleaned
 
     bar = "\rasking:  50%|█████     | 960/1920 [00:02<00:02, 479.61call/s, 0 failed]"
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "f00"}, "text/plain": "Ballot"}
@@ -481,7 +481,7 @@ def test_what_differs_in_each_run_is_not_kept() -> None:
         new_output("stream", name="stderr", text="/tmp/ipykernel_7/2.py:1: OrderFlips: 3 of 9\n"),
     ]
     made = new_notebook(cells=[new_code_cell("x", outputs=outputs)], metadata={"widgets": {}})
-    first, second, third = _tidied(made, {}).cells[0].outputs
+    first, second, third = _cleaned(made, {}).cells[0].outputs
     assert third["text"] == "OrderFlips: 3 of 9\n"
     assert first["text"] == "\nbeware\n"
     assert second["data"] == {"text/plain": "Ballot"}

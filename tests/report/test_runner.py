@@ -131,7 +131,7 @@ def test_outputs_are_those_of_an_ordinary_kernel(
 ) -> None:
     from nbclient import NotebookClient
 
-    from lmjudge.report.executing import _tidied
+    from lmjudge.report.executing import _cleaned
 
     monkeypatch.chdir(home)
     usual = nbformat.read(home / "shown.ipynb", as_version=4)
@@ -140,7 +140,7 @@ def test_outputs_are_those_of_an_ordinary_kernel(
         NotebookClient(usual, kernel_name="python3").execute()
     ours = outputs(executed(home, "shown"))
     assert len(ours) == len(SHOWN) + 1
-    for source, mine, other in zip(["", *SHOWN], ours, outputs(_tidied(usual, {})), strict=True):
+    for source, mine, other in zip(["", *SHOWN], ours, outputs(_cleaned(usual, {})), strict=True):
         assert mine == other, source
 
 

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         parser.print_help()
-        return 2
+        parser.exit(2)
     parsed = parser.parse_args(arguments)
     parsed.command = shlex.join(["lmjudge", *(sys.argv[1:] if arguments is None else arguments)])
     try:

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `lmjudge ...` and return its exit code: 1 if something failed or differs, 2 for usage."""
     parser = _parser()
     if not (sys.argv[1:] if arguments is None else arguments):
-        parser.print_help()
+        parser.print_help(sys.stderr)
         parser.exit(2)
     parsed = parser.parse_args(arguments)
     parsed.command = shlex.join(["lmjudge", *(sys.argv[1:] if arguments is None else arguments)])

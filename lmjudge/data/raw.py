@@ -694,8 +694,8 @@ def win(value: Any) -> Row:
         side = label[_SIGNS.get(sign, 0)].lower()
         return {"winner": "tie" if sign == "=" else f"model_{side}", "reason": None}
     raise ValueError(
-        f"has the winner {value!r:.60}; expected model_a, model_b or tie, or say what it means:"
-        f" labels={{{value!r:.60}: 'model_a'}}"
+        f"has the winner {value!r:.60}; expected model_a, model_b or tie. Say which of these it"
+        f" means with labels={{{value!r:.60}: ...}}, or in a shell with --label"
     )
 
 

@@ -398,9 +398,7 @@ def test_columns_and_labels_are_named_by_the_caller(tmp_path: Path) -> None:
     assert votes["winner"].fillna("none").tolist() == ["model_a", "model_b", "tie", "none"]
     assert votes["reason"].tolist()[3] == "no_verdict"
     assert votes["file_winner"].tolist() == ["kept"] * 4
-    with pytest.raises(
-        BadRow, match=r"line 1 .* the winner 1; expected .* labels=\{1: \.\.\.\}"
-    ):
+    with pytest.raises(BadRow, match=r"line 1 .* the winner 1; expected .* labels=\{1: \.\.\.\}"):
         load_votes(path, columns=columns)
     with pytest.raises(DataError, match="has no column 'what'; it has item"):
         load_votes(path, columns={"winner": "what"})

@@ -514,7 +514,7 @@ BAD = {
     f"{JUDGE} --mode pairwise-baseline --baseline n": "the baseline 'n' has no answers here",
     OTHERS.format("twice.jsonl"): "answers the question 1 as 'm' a second time",
     OTHERS.format("short.jsonl"): "'m' has no answer to 2 of 3 questions",
-    OTHERS.format("other.jsonl"): "answers are to questions other than",
+    OTHERS.format("other.jsonl"): "answers are to none of the 3 questions",
     "judge doubled.jsonl short.jsonl --judge j": "repeats the question 1",
     "judge nowhere.jsonl short.jsonl --judge j": "no such file or folder: nowhere.jsonl",
     "generate doubled.jsonl --model m": "repeats the question 1",

@@ -13,9 +13,9 @@ HOSTILE += ["\u00e9", "e\u0301"]  # one look, two names
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
-def test_every_model_has_a_file_of_its_own_and_none_is_a_path(one: str, other: str) -> None:
-    assert (file_name(one) == file_name(other)) == (one == other)
-    for name in map(file_name, (one, other)):
+def test_every_model_has_a_file_of_its_own_and_none_is_a_path(name_a: str, name_b: str) -> None:
+    assert (file_name(name_a) == file_name(name_b)) == (name_a == name_b)
+    for name in map(file_name, (name_a, name_b)):
         assert name == name.lower()
         assert name.isascii()
         assert len(name) <= 200

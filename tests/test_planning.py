@@ -80,12 +80,12 @@ def told(read: int, wrote: int, text: str = "x") -> Reply:
 def test_tokens_and_dollars_come_from_the_stores_own_lengths(tmp_path: Path) -> None:
     """The prompts' ratio of tokens to characters, and the replies' lengths, are the store's."""
     store = Store(tmp_path / "judgments")
-    asked = [
+    requests = [
         Request("gpt-4", [{"role": "user", "content": "c" * 400}], {"max_tokens": 50}, sample)
         for sample in range(4)
     ]
-    store.add([Record(asked[0], told(200, 10)), Record(asked[1], told(200, 30))])
-    planned = plan(asked, store=store)
+    store.add([Record(requests[0], told(200, 10)), Record(requests[1], told(200, 30))])
+    planned = plan(requests, store=store)
     assert planned.read == 400  # 400 characters read as 200 tokens, twice
     assert (planned.written.low, planned.written.expected, planned.written.high) == (20, 40, 100)
     assert planned.dollars is not None
@@ -95,7 +95,7 @@ def test_tokens_and_dollars_come_from_the_stores_own_lengths(tmp_path: Path) -> 
     assert half.dollars is not None
     assert half.dollars.expected == pytest.approx(planned.dollars.expected / 2)
     assert (half.read, half.written) == (planned.read, planned.written)
-    own = plan(asked, store=store, table={"gpt-4": Price("gpt-4", 0, 1e6)})
+    own = plan(requests, store=store, table={"gpt-4": Price("gpt-4", 0, 1e6)})
     assert own.dollars is not None
     assert own.dollars.high == 100
 
@@ -118,8 +118,8 @@ def test_a_shard_is_planned_as_it_is_asked(tmp_path: Path) -> None:
     )
     store = Store(tmp_path / "judgments", mode="record")
     planned = [plan(questions, Answerer("m"), store=store.shard(part, 2)) for part in (1, 2)]
-    assert sum(one.requests for one in planned) == 24
-    assert min(one.requests for one in planned) > 0
+    assert sum(shard_plan.requests for shard_plan in planned) == 24
+    assert min(shard_plan.requests for shard_plan in planned) > 0
     made = generate(questions, Answerer("m"), store=store.shard(1, 2), endpoint=Echo())
     assert made["turns"].notna().sum() * 2 == planned[0].requests == store.calls
     frame, judge = line_up(questions, made), Judge("single", "j")
@@ -134,8 +134,8 @@ def test_references_that_are_missing_are_told(tmp_path: Path) -> None:
     assert planned.unguided == 1
     assert "1 question of math would be judged without a reference answer" in str(planned)
     assert "1 questions" in planned._repr_html_()
-    given = frame.assign(reference=[["4"]] * 2)
-    assert plan(given, Judge("single", "j"), store=store).unguided == 0
+    referenced = frame.assign(reference=[["4"]] * 2)
+    assert plan(referenced, Judge("single", "j"), store=store).unguided == 0
     with pytest.raises(FrameError, match=r"have no text for \{ref_answer_1\}, a reference answer"):
         plan(frame, Judge("single-reference", "j"), store=store)
 
@@ -150,16 +150,16 @@ def test_answers_are_planned_turn_by_turn(tmp_path: Path) -> None:
             "reference": None,
         }
     )
-    store, asked = Store(tmp_path / "judgments", mode="record"), Answerer("m")
-    planned = plan(questions, asked, store=store)
+    store, answerer = Store(tmp_path / "judgments", mode="record"), Answerer("m")
+    planned = plan(questions, answerer, store=store)
     assert (planned.requests, planned.distinct_misses) == (3, 3)
     assert planned.rows["key"].isna().tolist() == [False, True, False]
     with pytest.raises(EndpointStopped, match="budget is used up: 2 of 2 calls"):
-        generate(questions, asked, store=store, endpoint=Budget(Echo(), calls=2))
-    planned = plan(questions, asked, store=store)
+        generate(questions, answerer, store=store, endpoint=Budget(Echo(), calls=2))
+    planned = plan(questions, answerer, store=store)
     assert (planned.hits, planned.distinct_misses, store.calls) == (2, 1, 2)
-    generate(questions, asked, store=store, endpoint=Budget(Echo(), calls=1))
-    assert plan(questions, asked, store=store).misses == 0
+    generate(questions, answerer, store=store, endpoint=Budget(Echo(), calls=1))
+    assert plan(questions, answerer, store=store).misses == 0
     assert store.calls == 3
 
 

@@ -120,12 +120,12 @@ COUNTS = st.floats(0, 1e6) | st.none() | st.booleans() | st.text(max_size=2)
     )
 )
 def test_whatever_usage_says_parts_are_within_their_whole(usage: dict[str, Any]) -> None:
-    told = tokens(ASK, Reply("x", usage=usage))
-    assert min(told) >= 0
-    assert told.cached + told.cache_write <= told.read * (1 + 1e-9)
-    assert told.reasoning <= told.written
+    counted = tokens(ASK, Reply("x", usage=usage))
+    assert min(counted) >= 0
+    assert counted.cached + counted.cache_write <= counted.read * (1 + 1e-9)
+    assert counted.reasoning <= counted.written
     price = Price("m", 10, 40, cached=1, cache_write=12.5, reasoning=60)
-    assert 0 <= price.of(*told) <= price.most(told.read, told.written) * (1 + 1e-9) + 1e-12
+    assert 0 <= price.of(*counted) <= price.most(counted.read, counted.written) * (1 + 1e-9) + 1e-12
 
 
 def test_the_communitys_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,15 +198,19 @@ def test_a_planted_reply_that_is_none_is_damage(reply: bytes) -> None:
 
 
 @given(st.lists(replies, max_size=5), st.lists(replies, max_size=5), st.randoms())
-def test_union_is_a_union(one: list[Reply], two: list[Reply], random: object) -> None:
-    a, b = ([Record(ask(), reply) for reply in some] for some in (one, two))
+def test_union_is_a_union(replies_a: list[Reply], replies_b: list[Reply], random: object) -> None:
+    a, b = ([Record(ask(), reply) for reply in some] for some in (replies_a, replies_b))
     united = unite([*a, *b])
     assert united == unite([*unite(b), *unite(a)]) == unite([*united, *united])
     shuffled = [*a, *b]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert unite(shuffled) == united
-    said = [(r.reply.text, r.reply.finish_reason) for r in united]
-    assert len(set(said)) == len(said) == len({(r.text, r.finish_reason) for r in one + two})
+    contents = [(r.reply.text, r.reply.finish_reason) for r in united]
+    assert (
+        len(set(contents))
+        == len(contents)
+        == len({(r.text, r.finish_reason) for r in replies_a + replies_b})
+    )
     if united:
         ages = [-1.0 if r.reply.created is None else r.reply.created for r in [*a, *b]]
         first = united[0].reply.created

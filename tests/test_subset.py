@@ -80,12 +80,12 @@ def test_what_is_not_there_is_said() -> None:
 
 
 def test_shares_of_counts() -> None:
-    made = lj.shares(pd.DataFrame({"count": [0, 23, None], "n": [10, 23, 5]}))
-    assert made["share"].iloc[:2].tolist() == [0, 1]
-    assert made["low"].iloc[0] == 0
-    assert made["high"].iloc[1] == 1
-    assert 0 < made["low"].iloc[1] < 1  # Wilson's has a width where all agree
-    assert made.iloc[2][["share", "low", "high"]].isna().all()
+    table = lj.shares(pd.DataFrame({"count": [0, 23, None], "n": [10, 23, 5]}))
+    assert table["share"].iloc[:2].tolist() == [0, 1]
+    assert table["low"].iloc[0] == 0
+    assert table["high"].iloc[1] == 1
+    assert 0 < table["low"].iloc[1] < 1  # Wilson's has a width where all agree
+    assert table.iloc[2][["share", "low", "high"]].isna().all()
     none = lj.shares(pd.DataFrame({"count": [0], "n": [0]}))
     assert none[["share", "low", "high"]].isna().all(axis=None)
 

@@ -103,10 +103,10 @@ def test_answers_that_are_none_are_left_out_and_told() -> None:
         lines = line_up(QUESTIONS, answers())
     assert lines["question_id"].tolist() == [1, 4]
     assert lines["answer"].tolist() == [["good", "fine"], ["good"]]
-    with pytest.warns(AnswersLeftOut) as told:
+    with pytest.warns(AnswersLeftOut) as caught:
         pairs = pair_up(QUESTIONS, pd.concat([answers(), answers("y")]))
     assert pairs["question_id"].tolist() == [1, 4]
-    assert len(told[0].message.rows) == 8
+    assert len(caught[0].message.rows) == 8
 
 
 def test_answers_that_are_none_are_kept_when_asked_for() -> None:
@@ -121,29 +121,29 @@ def test_pairs_of_a_file_are_read_as_answers_too() -> None:
     )
     pairs.at[0, "answer_b"] = ["<think>\nhm\n</think>\n\nb"]
     with pytest.warns(AnswersLeftOut):
-        kept = finished(pairs)
-    assert kept["question_id"].tolist() == [1, 4, 6]  # that 6 was cut off, no pair says
-    assert kept.at[0, "answer_b"] == ["b"]
+        cleaned = finished(pairs)
+    assert cleaned["question_id"].tolist() == [1, 4, 6]  # that 6 was cut off, no pair says
+    assert cleaned.at[0, "answer_b"] == ["b"]
 
 
 def test_reasoning_goes_into_no_later_turn_unless_asked_for(tmp_path: Path) -> None:
-    said = "<think>\nIs it 3?\n</think>\n\n4"
+    text = "<think>\nIs it 3?\n</think>\n\n4"
     store = Store(tmp_path / "judgments", mode="record")
-    with Loopback(lambda body: said) as server:
+    with Loopback(lambda body: text) as server:
         for keeps in (False, True):
-            made = generate(
+            answers = generate(
                 QUESTIONS.head(1),
                 Answerer("m", reasoning=keeps),
                 store=store,
                 endpoint=OpenAIEndpoint(server.url),
             )
-            assert made["turns"].tolist() == [[said, said]]
+            assert answers["turns"].tolist() == [[text, text]]
             history = server.calls[-1].body["messages"]
-            assert history[1] == {"role": "assistant", "content": said if keeps else "4"}
+            assert history[1] == {"role": "assistant", "content": text if keeps else "4"}
             # The first turn has one key: only what has a block before it is asked for anew.
             assert len(server.calls) == 2 + keeps
         judge_answers(
-            line_up(QUESTIONS, made),
+            line_up(QUESTIONS, answers),
             Judge("single", "j"),
             store=store,
             endpoint=OpenAIEndpoint(server.url),
@@ -167,9 +167,9 @@ def test_a_reply_without_an_answer_ends_its_conversation(
 ) -> None:
     store = Store(tmp_path / "judgments", mode="record")
     with Loopback(lambda body: said) as server:
-        made = generate(QUESTIONS.head(1), "m", store=store, endpoint=OpenAIEndpoint(server.url))
-    assert made["turns"].tolist() == [None]
-    assert made["reason"].tolist() == [reason]
+        answers = generate(QUESTIONS.head(1), "m", store=store, endpoint=OpenAIEndpoint(server.url))
+    assert answers["turns"].tolist() == [None]
+    assert answers["reason"].tolist() == [reason]
     assert len(server.calls) == 1
 
 
@@ -177,8 +177,8 @@ def test_a_reply_without_an_answer_ends_its_conversation(
 def test_an_answer_cut_off_in_any_words_is_cut_off(tmp_path: Path, ending: str) -> None:
     store = Store(tmp_path / "judgments", mode="record")
     with Loopback(lambda body: chat("It is", ending)) as server:
-        made = generate(QUESTIONS.head(1), "m", store=store, endpoint=OpenAIEndpoint(server.url))
-    assert made["finish_reason"].tolist() == ["length"]
+        answers = generate(QUESTIONS.head(1), "m", store=store, endpoint=OpenAIEndpoint(server.url))
+    assert answers["finish_reason"].tolist() == ["length"]
 
 
 def test_the_command_line_tells_what_it_leaves_out(
@@ -201,9 +201,9 @@ def test_the_command_line_tells_what_it_leaves_out(
         assert "1 of 3 answers were cut off at the longest reply" in capsys.readouterr().out
         judging = ["judge", "q.jsonl", "model_answer", "--judge", "j", *shared]
         assert main(judging) == 0
-        said = capsys.readouterr().out
-        assert "left out 1 of 3 rows, their answers 1 cut off" in said
-        assert "--include-unfinished" in said
+        output = capsys.readouterr().out
+        assert "left out 1 of 3 rows, their answers 1 cut off" in output
+        assert "--include-unfinished" in output
         assert sum(call.body["model"] == "j" for call in server.calls) == 2
         assert "Secretly" not in json.dumps([call.body for call in server.calls])
         assert main([*judging, "--include-unfinished", "--include-reasoning"]) == 0

@@ -23,18 +23,18 @@ def questions(*rows: dict) -> pd.DataFrame:
 
 def test_second_turns_see_the_first_answer(tmp_path: Path) -> None:
     store, echo = lj.Store(tmp_path / "store", mode="record"), Echo()
-    made = lj.generate(
+    answers = lj.generate(
         questions({"turns": ["one", "two"]}, {}), "m", store=store, endpoint=echo, samples=2
     )
-    assert made["turns"].tolist() == [["echo one", "echo two"]] * 2 + [["echo Q1"]] * 2
-    assert made["sample"].tolist() == [0, 1, 0, 1]
-    asked = {record.request.key: record.request for record in store.records()}
-    last = asked[made["keys"][1][1]]
+    assert answers["turns"].tolist() == [["echo one", "echo two"]] * 2 + [["echo Q1"]] * 2
+    assert answers["sample"].tolist() == [0, 1, 0, 1]
+    requests = {record.request.key: record.request for record in store.records()}
+    last = requests[answers["keys"][1][1]]
     assert [message["role"] for message in last.messages] == ["user", "assistant", "user"]
     assert (last.messages[1]["content"], last.sample) == ("echo one", 1)
     assert store.calls == 6
     again = lj.generate(questions({"turns": ["one", "two"]}, {}), "m", store=store, samples=2)
-    pd.testing.assert_frame_equal(again, made)
+    pd.testing.assert_frame_equal(again, answers)
 
 
 def test_what_goes_to_the_server(tmp_path: Path) -> None:
@@ -48,17 +48,17 @@ def test_what_goes_to_the_server(tmp_path: Path) -> None:
         template="<{question}>",
         template_with_input="<{question}|{input}>",
     )
-    asked = questions({"category": "math"}, {"input": "x {y}"})
+    rows = questions({"category": "math"}, {"input": "x {y}"})
     with Loopback() as server:
-        made = lj.generate(
-            asked,
+        answers = lj.generate(
+            rows,
             answerer,
             store=lj.Store(tmp_path / "store", mode="record"),
             endpoint=lj.OpenAIEndpoint(server.url),
             samples=2,
         )
         bodies = [call.body for call in server.calls]
-    assert set(made["model"]) == {"m-careful"}
+    assert set(answers["model"]) == {"m-careful"}
     sent = {(b["messages"][-1]["content"], b["seed"]): b for b in bodies}
     assert set(sent) == {("<Q0>", 40), ("<Q0>", 41), ("<Q1|x {y}>", 40), ("<Q1|x {y}>", 41)}
     assert sent["<Q0>", 40]["temperature"] == 0.0
@@ -69,11 +69,11 @@ def test_what_goes_to_the_server(tmp_path: Path) -> None:
 def test_failures_are_typed_and_never_judged(tmp_path: Path) -> None:
     """An error, a filter, an empty text and a refusal end a conversation; the others go on."""
     store = lj.Store(tmp_path / "store", mode="record")
-    asked = questions({}, {"turns": ["bad", "more"]}, {})
-    made = lj.generate(asked, "m", store=store, endpoint=Echo(fail=frozenset({"bad"})))
-    assert made["reason"].fillna("").tolist() == ["", "content_filter", ""]
-    assert made["turns"].isna().tolist() == [False, True, False]
-    assert lj.line_up(asked, made)["question_id"].tolist() == [0, 2]
+    rows = questions({}, {"turns": ["bad", "more"]}, {})
+    answers = lj.generate(rows, "m", store=store, endpoint=Echo(fail=frozenset({"bad"})))
+    assert answers["reason"].fillna("").tolist() == ["", "content_filter", ""]
+    assert answers["turns"].isna().tolist() == [False, True, False]
+    assert lj.line_up(rows, answers)["question_id"].tolist() == [0, 2]
     bodies = [
         http(200, chat("")),
         http(200, chat(None, refusal="I cannot")),
@@ -85,9 +85,9 @@ def test_failures_are_typed_and_never_judged(tmp_path: Path) -> None:
 
     with Loopback(script=scripted) as server:
         endpoint = lj.OpenAIEndpoint(server.url)
-        made = lj.generate(questions({}, {}, {}), "n", store=store, endpoint=endpoint)
-    assert made["reason"].fillna("").tolist() == ["empty", "refusal", ""]
-    assert made["finish_reason"].tolist()[2] == "length"
+        answers = lj.generate(questions({}, {}, {}), "n", store=store, endpoint=endpoint)
+    assert answers["reason"].fillna("").tolist() == ["empty", "refusal", ""]
+    assert answers["finish_reason"].tolist()[2] == "length"
 
 
 def test_replay_spends_nothing(tmp_path: Path) -> None:
@@ -104,22 +104,22 @@ def test_recipes_are_answerers() -> None:
 
 
 def test_translated_questions_keep_their_own_text(tmp_path: Path) -> None:
-    asked = questions({"turns": ["one", "two"]}, {"input": "thing"}, {"turns": ["bad"]})
-    made = translate(
-        asked,
+    rows = questions({"turns": ["one", "two"]}, {"input": "thing"}, {"turns": ["bad"]})
+    translated = translate(
+        rows,
         lj.Answerer("m"),
         store=lj.Store(tmp_path / "store", mode="record"),
         endpoint=Echo(fail=frozenset({"bad"})),
     )
-    assert made["question_id"].tolist() == [0, 1]
-    assert made["turns"].tolist() == [["echo one", "echo two"], ["echo Q1"]]
-    assert made["original"].tolist() == [["one", "two"], ["Q1"]]
-    assert made["input"][1] == "echo thing"
+    assert translated["question_id"].tolist() == [0, 1]
+    assert translated["turns"].tolist() == [["echo one", "echo two"], ["echo Q1"]]
+    assert translated["original"].tolist() == [["one", "two"], ["Q1"]]
+    assert translated["input"][1] == "echo thing"
 
 
 def test_a_question_set_is_devised_by_category(tmp_path: Path) -> None:
     """Numbered lines are questions; chatter, repeats and what was cut off are none."""
-    said = {
+    replies = {
         "fermi": "Here you are:\n1. How many bees?\n\n**2.** How many {trees}?\n3) How many bees?",
         "math": "1. What is 2 + 2?\n2. What is 17 ti",
     }
@@ -127,20 +127,20 @@ def test_a_question_set_is_devised_by_category(tmp_path: Path) -> None:
     def answer(body: dict) -> dict:
         text = body["messages"][0]["content"]
         assert '2 questions of the kind "' in text
-        kind = next(name for name in said if f'"{name}"' in text)
-        return chat(said[kind], finish_reason="length" if kind == "math" else "stop")
+        kind = next(name for name in replies if f'"{name}"' in text)
+        return chat(replies[kind], finish_reason="length" if kind == "math" else "stop")
 
     wanted = kinds(2, {"fermi": KINDS["fermi"], "math": "sums"})
     with Loopback(answer=answer) as server:
-        made = devise(
+        devised = devise(
             wanted,
             lj.Answerer("m", **RECIPES["devise"]),
             store=lj.Store(tmp_path / "store", mode="record"),
             endpoint=lj.OpenAIEndpoint(server.url),
         )
-    assert made["question_id"].tolist() == ["fermi-1", "fermi-2", "math-1"]
-    assert made["category"].tolist() == ["fermi", "fermi", "math"]
-    assert [turns[0] for turns in made["turns"]] == [
+    assert devised["question_id"].tolist() == ["fermi-1", "fermi-2", "math-1"]
+    assert devised["category"].tolist() == ["fermi", "fermi", "math"]
+    assert [turns[0] for turns in devised["turns"]] == [
         "How many bees?",
         "How many {trees}?",
         "What is 2 + 2?",

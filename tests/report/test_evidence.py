@@ -39,8 +39,8 @@ def judged(said: str = "Rating: [[{}]]", provider: str | None = None, n: int = 6
     records, rows = [], []
     for number in range(n):
         model, score = "ab"[number % 2], float(number + 1)
-        asked = [{"role": "user", "content": f"Grade answer {number}. {said}"}]
-        request = Request("gpt-4", asked, {"temperature": 0}, provider=provider)
+        messages = [{"role": "user", "content": f"Grade answer {number}. {said}"}]
+        request = Request("gpt-4", messages, {"temperature": 0}, provider=provider)
         if number < n - 1:
             records.append(Record(request, Reply(said.replace("{}", str(score)))))
         row = {"question_id": number // 2, "turn": 1, "model": model, "judge": "gpt-4/single"}
@@ -60,7 +60,7 @@ def saved(rows: pd.DataFrame, stem: str = "t", **how: object) -> Path:
 
 def links(page: Path) -> list[Path]:
     addresses = re.findall(r'href="([^"#]+)', page.read_text())
-    return [page.parent.joinpath(unescape(one)).resolve() for one in addresses]
+    return [page.parent.joinpath(unescape(address)).resolve() for address in addresses]
 
 
 def test_a_cell_leads_to_its_judgments(folder: Path) -> None:
@@ -80,15 +80,15 @@ def test_a_cell_leads_to_its_judgments(folder: Path) -> None:
         assert f"<h1>Judgments behind Means / {model} / score</h1>" in page.read_text()
         assert 'href="../../../index.html#own-t"' in page.read_text()
         shown = re.findall(r"judgments-1\.html#j(\d+)", page.read_text())
-        told = {held["rows"][int(at)]["key"] for at in shown}
+        keys_shown = {held["rows"][int(at)]["key"] for at in shown}
         mine = rows[rows["model"] == model]["key"]
-        assert told == set(mine)
+        assert keys_shown == set(mine)
         assert lj.Store().digest(mine) in page.read_text()
     texts = (own / "judgments-1.html").read_text()
     for row in rows.itertuples():
         assert row.key in texts
     assert texts.count("The store has no reply") == 1
-    assert all(page.exists() for found in own.glob("*.html") for page in links(found))
+    assert all(page.exists() for own_page in own.glob("*.html") for page in links(own_page))
 
 
 def test_check_makes_digests_and_pages_again(
@@ -99,10 +99,10 @@ def test_check_makes_digests_and_pages_again(
     assert main(["check", "--evidence"]) == 0
     assert "3 cells rest on 6 judgments, as the store has them" in capsys.readouterr().out
     page = folder / "own" / "evidence" / "t" / "judgments-1.html"
-    kept = page.read_text()
-    page.write_text(kept.replace("[[1.0]]", "[[9.0]]"))
+    original = page.read_text()
+    page.write_text(original.replace("[[1.0]]", "[[9.0]]"))
     assert check_evidence()["wrong"].tolist() == [["judgments-1.html"]]
-    page.write_text(kept)
+    page.write_text(original)
     other = next(lj.Store().records(rows["key"][:1]))
     lj.Store(mode="record").add([Record(other.request, Reply("another", created=1.0))])
     assert main(["check", "--evidence", "t"]) == 1
@@ -136,12 +136,12 @@ def test_the_run_card_tells_the_money(folder: Path) -> None:
     card = json.loads(path.with_suffix(".run.json").read_text())
     # Ten thousand tokens read at $30 a million and as many written at $60, and a few words more.
     assert card["store"]["rerun"] == pytest.approx(5 * 0.9, rel=1e-3)
-    told = dict(facts(card))
-    assert told["spent in this run"].startswith("$0.00")
-    assert told["saved"] == told["the same without the store"]
+    rows_of_card = dict(facts(card))
+    assert rows_of_card["spent in this run"].startswith("$0.00")
+    assert rows_of_card["saved"] == rows_of_card["the same without the store"]
     page = page_of(new_notebook(), "t", "own")
-    assert told["saved"] in page
-    assert told["cite as"] in page
+    assert rows_of_card["saved"] in page
+    assert rows_of_card["cite as"] in page
     assert 'href="evidence/t/index.html"' in page
     card["store"]["rerun"] = None
     assert "unknown" in dict(facts(card))["the same without the store"]
@@ -149,8 +149,8 @@ def test_the_run_card_tells_the_money(folder: Path) -> None:
 
 
 def test_what_a_model_wrote_stands_as_text(folder: Path) -> None:
-    said = "\n".join(HOSTILE).encode(errors="ignore").decode()
-    saved(judged(said))
+    hostile = "\n".join(HOSTILE).encode(errors="ignore").decode()
+    saved(judged(hostile))
     for page in (folder / "own" / "evidence" / "t").glob("*.html"):
         tags = set(re.findall(r"<([a-z0-9]+)", page.read_text().partition("</style>")[2]))
         plain = "nav a h1 h2 h3 p code pre dl dt dd strong section div table caption thead tbody"
@@ -188,10 +188,10 @@ def test_the_rows_behind_a_cell_are_those_of_its_group(games: list, order: objec
     rows["key"] = [hashlib.sha256(repr(game).encode()).hexdigest() for game in games]
     of = [(("model_a", "a"), ("model_b", "b"), ("judge", "c"), ("model", "a"))]
     table = pd.DataFrame({"table": "T", "row": "r", "column": "c", "basis": "own", "of": of})
-    found = gather(table, rows, ["model_a", "model_b", "judge"], {})
+    evidence = gather(table, rows, ["model_a", "model_b", "judge"], {})
     mixed = rows.sample(frac=1, random_state=order.randint(0, 99))  # type: ignore[attr-defined]
-    assert found == gather(table, mixed, ["model_a", "model_b", "judge"], {})
-    told = {found["rows"][at]["key"] for at in found["sets"][0]["rows"]}
+    assert evidence == gather(table, mixed, ["model_a", "model_b", "judge"], {})
+    keys_found = {evidence["rows"][at]["key"] for at in evidence["sets"][0]["rows"]}
     known = {name: set(rows[name]) for name in columns}
     expected = set()
     for game, key in zip(games, rows["key"], strict=True):
@@ -204,7 +204,7 @@ def test_the_rows_behind_a_cell_are_those_of_its_group(games: list, order: objec
             pair = all({"model_a": a, "model_b": b}[name] == one for name, one in wanted.items())
         if pair and (judge == "c" or "c" not in known["judge"]):
             expected.add(key)
-    assert told == expected
+    assert keys_found == expected
 
 
 @pytest.mark.slow
@@ -280,7 +280,7 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "later" / "sitecustomize.py").write_text(_LATER)
     surroundings[0]["PYTHONPATH"] = str(checkout)
     surroundings[1]["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "later"), str(checkout)])
-    made = []
+    manifests = []
     for number, around in enumerate(surroundings):
         home = tmp_path / f"home {number}"
         home.mkdir(mode=0o700)
@@ -296,16 +296,16 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
             capture_output=True,
             timeout=400,
         )
-        made.append(
+        manifests.append(
             {
                 path.relative_to(home).as_posix(): path.read_bytes()
                 for path in sorted((home / "reports").rglob("*"))
                 if path.is_file()
             }
         )
-    assert "reports/manifest.json" in made[0]
-    assert list(made[0]) == list(made[1])
-    assert not [name for name in made[0] if made[0][name] != made[1][name]]
+    assert "reports/manifest.json" in manifests[0]
+    assert list(manifests[0]) == list(manifests[1])
+    assert not [name for name in manifests[0] if manifests[0][name] != manifests[1][name]]
 
 
 def test_the_commands_on_the_page_about_publishing_run(

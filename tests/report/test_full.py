@@ -62,9 +62,9 @@ def test_without_original_files_the_shipped_rows_are_all(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    said = reproduce(project)
-    assert "llmfao: failed: LMJUDGE_OFFLINE=1" in said
-    first, second, *_, claim, index = said.splitlines()
+    output = reproduce(project)
+    assert "llmfao: failed: LMJUDGE_OFFLINE=1" in output
+    first, second, *_, claim, index = output.splitlines()
     assert first.startswith("running 1 notebooks")
     assert first.endswith(f"pages go to {project / 'reports'}")
     assert second.startswith("then fetching the open sources into")

@@ -35,17 +35,17 @@ def visit(chromium: Browser, path: Path, *, policy: bool = True, **how: Any) -> 
     if not policy:
         path = path.with_name(f"open-{path.name}")
         path.write_text(html.replace(rules[0], ""))
-    asked: list[str] = []
+    urls: list[str] = []
     page = chromium.new_context(**how).new_page()
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: urls.append(request.url))
     page.on("dialog", lambda dialog: dialog.dismiss())
     page.goto(path.as_uri())
     for name in ("a", "input", "details", "summary", "td"):
-        for found in page.query_selector_all(name)[:60]:
-            found.dispatch_event("mouseover")
-            found.dispatch_event("focus")
+        for element in page.query_selector_all(name)[:60]:
+            element.dispatch_event("mouseover")
+            element.dispatch_event("focus")
     page.wait_for_timeout(200)
-    return page, [url for url in asked if url != path.as_uri() and not url.startswith("data:")]
+    return page, [url for url in urls if url != path.as_uri() and not url.startswith("data:")]
 
 
 def hostile_notebook() -> nbformat.NotebookNode:
@@ -134,14 +134,22 @@ def test_no_text_of_a_model_runs_in_the_evidence(
 ) -> None:
     """Question, answer, judgment, names and notes behind a cell, all of them hostile."""
     monkeypatch.setenv("LMJUDGE_REPORTS", str(tmp_path / "reports"))
-    said = clean_text("\n".join(HOSTILE))
+    hostile = clean_text("\n".join(HOSTILE))
     store = lj.Store(tmp_path / "store", mode="record")
-    request = Request(said, [{"role": role, "content": said} for role in ("system", "user")])
-    store.add([Record(request, Reply(said, finish_reason=said, reasoning=said, model=said))])
-    row = {"question_id": said, "turn": 1, "model": said, "judge": f"{said}/single", "score": 1.0}
-    rows = pd.DataFrame([row | {"key": request.key, "reason": said, "text": said}])
-    table = lj.cells(rows, said, row="model", values={"score": "score"})
-    saved = lj.save_table(table, "t", store=store, evidence=rows, by=["model"], notes=said)
+    request = Request(hostile, [{"role": role, "content": hostile} for role in ("system", "user")])
+    store.add(
+        [Record(request, Reply(hostile, finish_reason=hostile, reasoning=hostile, model=hostile))]
+    )
+    row = {
+        "question_id": hostile,
+        "turn": 1,
+        "model": hostile,
+        "judge": f"{hostile}/single",
+        "score": 1.0,
+    }
+    rows = pd.DataFrame([row | {"key": request.key, "reason": hostile, "text": hostile}])
+    table = lj.cells(rows, hostile, row="model", values={"score": "score"})
+    saved = lj.save_table(table, "t", store=store, evidence=rows, by=["model"], notes=hostile)
     pages = sorted((saved.parent / "evidence" / "t").glob("*.html"))
     assert len(pages) == 3
     for path in pages:
@@ -162,8 +170,10 @@ def test_a_page_reads_well_without_scripts(
     saved = lj.save_table(pd.DataFrame({**wide, "value": 1.0}), "t")
     figure = lj.bars(lj.read_table(saved), alt="Five bars.")._repr_mimebundle_()
     shown = new_output("execute_result", data=figure[0], metadata=figure[1], execution_count=1)
-    made = new_notebook(cells=[new_markdown_cell("# T"), new_code_cell("x" * 300, outputs=[shown])])
-    (tmp_path / "own/t.html").write_text(page_of(made, "t", "own"))
+    notebook_shown = new_notebook(
+        cells=[new_markdown_cell("# T"), new_code_cell("x" * 300, outputs=[shown])]
+    )
+    (tmp_path / "own/t.html").write_text(page_of(notebook_shown, "t", "own"))
     for path in (write_index(), tmp_path / "own/t.html"):
         page, _ = visit(
             chromium,

@@ -167,9 +167,9 @@ def test_the_run_card_tells_what_the_store_was_asked(folder: Path) -> None:
     path = lj.save_table(table(), "t", store=store, keys=keys)
     card = json.loads(path.with_suffix(".run.json").read_bytes())
     digest = store.digest([record.request.key])
-    asked = {"hits": 1, "misses": 0, "calls": 0, "requests": 1, "digest": digest}
-    asked |= {"spent": 0.0, "rerun": None}
-    assert card["store"] == asked
+    usage = {"hits": 1, "misses": 0, "calls": 0, "requests": 1, "digest": digest}
+    usage |= {"spent": 0.0, "rerun": None}
+    assert card["store"] == usage
     assert {"python", "lmjudge", "pandas"} <= set(card["versions"])
 
 
@@ -187,12 +187,12 @@ def test_cells_of_an_estimator() -> None:
     frame = pd.DataFrame(
         {"model": ["a", "b"], "x": [1.0, 2.0], "y": [3.0, 4.0], "n": 5, "low": 0.5, "high": 6.0}
     )
-    one = lj.cells(frame, "T", row="model", values="x")
-    assert one["low"].tolist() == [0.5, 0.5]
-    two = lj.cells(frame, "T", row="model", values={"x": "X", "y": "Y"})
-    assert two["column"].tolist() == ["X", "X", "Y", "Y"]
-    assert two["value"].tolist() == [1.0, 2.0, 3.0, 4.0]
-    assert "low" not in two.columns
+    single = lj.cells(frame, "T", row="model", values="x")
+    assert single["low"].tolist() == [0.5, 0.5]
+    several = lj.cells(frame, "T", row="model", values={"x": "X", "y": "Y"})
+    assert several["column"].tolist() == ["X", "X", "Y", "Y"]
+    assert several["value"].tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert "low" not in several.columns
     with pytest.raises(ReportError, match="lacks z"):
         lj.cells(frame, "T", row="model", values="z")
 
@@ -331,8 +331,8 @@ def test_what_may_not_be_compared_is_not(folder: Path) -> None:
         ("Table 5, turn 1", "Human", "S1/Human", 63.4, "arithmetic"),
         ("Table 5, turn 1", "Human", "S2/Human", 81.6, "arithmetic"),
     ]
-    made = pd.DataFrame(cells, columns=["table", "row", "column", "value", "basis"])
-    lj.save_table(made, "mtbench-agreement", parameters={})
+    rows = pd.DataFrame(cells, columns=["table", "row", "column", "value", "basis"])
+    lj.save_table(rows, "mtbench-agreement", parameters={})
     assert check().empty
     counted = claim(saved_tables("published"))
     assert (counted.recomputed, counted.arithmetic) == (0, 2)
@@ -342,7 +342,7 @@ def test_what_may_not_be_compared_is_not(folder: Path) -> None:
     assert '<td class="arithmetic">82 (≠)</td>' in html
     assert '<td class="unreleased">no rows</td>' in html
     with pytest.raises(ReportError, match="1 cell of basis unreleased with a value"):
-        lj.save_table(made.assign(value=1.0), "mtbench-agreement", parameters={})
+        lj.save_table(rows.assign(value=1.0), "mtbench-agreement", parameters={})
 
 
 def test_the_index_tells_what_is_to_be_known_of_a_source(
@@ -363,8 +363,8 @@ def test_an_entry_has_the_notebooks_first_figure(folder: Path) -> None:
     data, how = lj.bars(cells)._repr_mimebundle_()
     shown = new_output("display_data", data=data, metadata=how)
     broken = new_output("display_data", data={"image/png": "bm90IGEgcGljdHVyZQ=="})
-    made = new_notebook(cells=[new_code_cell("x", outputs=[broken, shown])])
-    path.with_suffix(".ipynb").write_text(writes(made))
+    executed = new_notebook(cells=[new_code_cell("x", outputs=[broken, shown])])
+    path.with_suffix(".ipynb").write_text(writes(executed))
     html = write_index().read_text()
     (small,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
     assert Image.open(io.BytesIO(base64.b64decode(small))).size[0] <= 360
@@ -385,9 +385,9 @@ def test_a_figure_has_its_text_and_equal_bytes() -> None:
         lj.figures.histogram(cells, edges=[0, 1, 2], alt="Bars."),
         lj.figures.sunburst(cells[:3].assign(row=["a/b", "a/$c$", "d/"]), alt="Bars."),
     ):
-        data, told = figure._repr_mimebundle_()
+        data, metadata = figure._repr_mimebundle_()
         assert figure.png.startswith(b"\x89PNG")
-        assert told["image/png"]["alt"] == "Bars."
+        assert metadata["image/png"]["alt"] == "Bars."
         assert data["text/plain"] == "Figure: Bars."
         assert isinstance(figure, Figure)
     assert lj.bars(cells, alt="").png == lj.bars(cells, alt="").png
@@ -406,8 +406,8 @@ def contrast(colour: str, ground: str) -> float:
     linear = [
         [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in p] for p in parts
     ]
-    one, two = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
-    return (two + 0.05) / (one + 0.05)
+    darker, lighter = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in linear)
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def test_figures_read_on_light_and_dark_pages() -> None:
@@ -458,11 +458,13 @@ def test_no_text_is_obeyed_where_a_table_is_typeset(text: str) -> None:
 
 
 def test_a_table_lies_beside_its_csv_typeset(folder: Path) -> None:
-    wide = pd.concat([table(table="W", column=f"c{one}") for one in range(9)])
+    wide = pd.concat([table(table="W", column=f"c{number}") for number in range(9)])
     path = lj.save_table(pd.concat([table(low=1.0, high=[2.0, 3.0]), wide]), "t")
-    told = path.with_suffix(".md").read_text()
-    assert told.startswith("**T (own)**\n\n|  | x |\n| --- | --- |\n| a | 1.5 (1.0 to 2.0), n 3 |")
-    assert "| c8 | 1.5, n 3 | 2, n 4 |" in told
+    markdown = path.with_suffix(".md").read_text()
+    assert markdown.startswith(
+        "**T (own)**\n\n|  | x |\n| --- | --- |\n| a | 1.5 (1.0 to 2.0), n 3 |"
+    )
+    assert "| c8 | 1.5, n 3 | 2, n 4 |" in markdown
     assert path.with_suffix(".tex").read_text() == typeset(read_table(path), "latex")
 
 
@@ -480,12 +482,12 @@ def test_what_differs_in_each_run_is_not_kept() -> None:
         new_output("display_data", data=view),
         new_output("stream", name="stderr", text="/tmp/ipykernel_7/2.py:1: OrderFlips: 3 of 9\n"),
     ]
-    made = new_notebook(cells=[new_code_cell("x", outputs=outputs)], metadata={"widgets": {}})
-    first, second, third = _cleaned(made, {}).cells[0].outputs
+    executed = new_notebook(cells=[new_code_cell("x", outputs=outputs)], metadata={"widgets": {}})
+    first, second, third = _cleaned(executed, {}).cells[0].outputs
     assert third["text"] == "OrderFlips: 3 of 9\n"
     assert first["text"] == "\nbeware\n"
     assert second["data"] == {"text/plain": "Ballot"}
-    assert "widgets" not in made.metadata
+    assert "widgets" not in executed.metadata
 
 
 def test_what_is_too_few_is_marked_wherever_a_table_is_shown(folder: Path) -> None:

@@ -99,27 +99,29 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(home)
         with pytest.raises(ReportError) as failed:
             run([f"{name}.ipynb" for name in names], jobs=2)
-    runs = {one.stem: one for one in failed.value.runs}
+    runs = {ended.stem: ended for ended in failed.value.runs}
     assert list(runs) == names
-    (home / "errors.json").write_text(json.dumps({one.stem: one.error for one in runs.values()}))
+    (home / "errors.json").write_text(
+        json.dumps({ended.stem: ended.error for ended in runs.values()})
+    )
     return home
 
 
-def outputs(made: nbformat.NotebookNode) -> list[str]:
+def outputs(notebook: nbformat.NotebookNode) -> list[str]:
     """Each cell's outputs as text, without what differs from process to process, or with time.
 
     A kernel sends what is printed when a clock says so, in parts: first what was, then the rest.
     """
-    told = []
-    for cell in (cell for cell in made.cells if cell.cell_type == "code"):
-        said, rest = {"stdout": "", "stderr": ""}, []
+    shown = []
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        streams, rest = {"stdout": "", "stderr": ""}, []
         for output in cell.outputs:
             if output.output_type == "stream":
-                said[output.name] += output.text
+                streams[output.name] += output.text
             else:
                 rest.append(output)
-        told.append(json.dumps([said, rest], indent=1, sort_keys=True))
-    return [re.sub(r"0x[0-9a-f]{8,}|ipykernel_\d+|Thread-\d+", "...", text) for text in told]
+        shown.append(json.dumps([streams, rest], indent=1, sort_keys=True))
+    return [re.sub(r"0x[0-9a-f]{8,}|ipykernel_\d+|Thread-\d+", "...", text) for text in shown]
 
 
 def executed(home: Path, stem: str) -> nbformat.NotebookNode:
@@ -191,8 +193,8 @@ def test_no_process_is_left_when_it_is_stopped(tmp_path: Path, number: int) -> N
                 time.sleep(0.05)
         # Neither the half-run notebook nor the kernel's connection file is left.
         assert not [path for path in scratch.rglob("*") if path.is_file()]
-        told = running.stderr.read() if running.stderr else ""
-        assert ("lmjudge: interrupted" in told) == (number == signal.SIGINT)
+        errors = running.stderr.read() if running.stderr else ""
+        assert ("lmjudge: interrupted" in errors) == (number == signal.SIGINT)
 
 
 def state(process: int) -> list[str]:
@@ -201,10 +203,10 @@ def state(process: int) -> list[str]:
 
 
 def parents(process: int, until: int) -> list[int]:
-    found = []
+    processes = []
     while (process := int(state(process)[1])) not in (until, 1):
-        found.append(process)
-    return found
+        processes.append(process)
+    return processes
 
 
 def odd_notebooks(folder: Path) -> list[Path]:
@@ -240,10 +242,10 @@ def test_whatever_a_notebook_is_its_run_ends(
         (failed / other).touch()
     paths = odd_notebooks(tmp_path)
     runs = run([str(path) for path in paths], parameters={"n": 8}, jobs=2)
-    assert [made.stem for made in runs] == [path.stem for path in paths]
-    assert {made.error for made in runs} == {None}
-    for made in runs:
-        assert "7" if made.stem == "version-3" else "8" in made.page.read_text()
+    assert [ended.stem for ended in runs] == [path.stem for path in paths]
+    assert {ended.error for ended in runs} == {None}
+    for ended in runs:
+        assert "7" if ended.stem == "version-3" else "8" in ended.page.read_text()
     assert sorted(path.name for path in failed.iterdir()) == ["other.html", "other.ipynb"]
 
 
@@ -300,8 +302,8 @@ def test_two_notebooks_of_one_name_are_refused(
         path = notebook(tmp_path / "none.ipynb", "1")
         path.write_text(path.read_text().replace("n: int = 3  # a number", "n = None"))
         if odd.startswith("("):
-            (made,) = run(["none.ipynb"], parameters={"n": odd})  # no literal: it is text
-            assert made.error is None
+            (ended,) = run(["none.ipynb"], parameters={"n": odd})  # no literal: it is text
+            assert ended.error is None
         else:
             with pytest.raises(ReportError, match="which JSON cannot hold"):
                 run(["none.ipynb"], parameters={"n": odd})
@@ -334,21 +336,22 @@ def test_what_is_unchanged_is_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
     request = Request("m", [{"role": "user", "content": "q"}])
     with closing(lj.Store()) as store:
         store.add([Record(request, Reply("late", created=2.0))])
-    given = {"name": "votes"}
+    defaults = {"name": "votes"}
 
     def again(**parameters: Any) -> bool:
         """Whether `run(changed=True)` would run it."""
-        typed = given | parameters
+        typed = defaults | parameters
         return unchanged("own", surroundings() | inputs(path, typed, ["x"])) is None
 
     assert again()
-    run(["own.ipynb"], parameters=given)
-    told: list[Run] = []
-    (left,) = run(["own.ipynb"], parameters=given, changed=True, each=told.append)
-    assert told == [left]
-    assert left.skipped
+    run(["own.ipynb"], parameters=defaults)
+    reported: list[Run] = []
+    (skipped,) = run(["own.ipynb"], parameters=defaults, changed=True, each=reported.append)
+    assert reported == [skipped]
+    assert skipped.skipped
     assert (
-        left.page == Path("reports/own/own.html") or left.page == tmp_path / "reports/own/own.html"
+        skipped.page == Path("reports/own/own.html")
+        or skipped.page == tmp_path / "reports/own/own.html"
     )
     assert again(n=4)
     # A prompt's text is no path, however long it is.
@@ -374,7 +377,7 @@ def test_what_is_unchanged_is_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
         assert not again()
         store.add([Record(request, Reply("early", created=1.0))])
     assert again()
-    (anew,) = run(["own.ipynb"], parameters=given, changed=True)
+    (anew,) = run(["own.ipynb"], parameters=defaults, changed=True)
     assert not anew.skipped
     assert "T,early,x,3," in (tmp_path / "reports/own/own.csv").read_text()
     assert not again()
@@ -391,16 +394,16 @@ def test_what_a_killed_worker_left_is_cleared_away(tmp_path: Path) -> None:
     code += "print(_scratch(pathlib.Path(sys.argv[1])), flush=True); time.sleep(60)"
     folders = []
     with (
-        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as one,
-        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as two,
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as first,
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as second,
     ):
-        for worker in (one, two):
+        for worker in (first, second):
             assert worker.stdout is not None
             folders.append(Path(worker.stdout.readline().decode().strip()))
             (folders[-1] / "executed.ipynb").write_text("a secret")
-        two.kill()
-        two.wait()
+        second.kill()
+        second.wait()
         subprocess.run([sys.executable, "-c", code.split("; time")[0], tmp_path], check=True)
         assert folders[0].exists()
         assert not folders[1].exists()
-        one.kill()
+        first.kill()

@@ -126,12 +126,12 @@ def test_no_name_is_obeyed_in_a_table(text: str) -> None:
 
 def test_names_scale_and_basis_of_cells() -> None:
     frame = pd.DataFrame({"model": ["a", "b"], "share": [0.5, 0.2], "low": 0.1, "high": 0.9})
-    made = lj.cells(
+    shown = lj.cells(
         frame, "T", row="model", values="share", names={"a": "A"}, scale=100, basis="demo"
     )
-    assert made["row"].tolist() == ["A", "b"]
-    assert made[["value", "low", "high"]].to_numpy().tolist() == [[50, 10, 90], [20, 10, 90]]
-    assert set(made["basis"]) == {"demo"}
+    assert shown["row"].tolist() == ["A", "b"]
+    assert shown[["value", "low", "high"]].to_numpy().tolist() == [[50, 10, 90], [20, 10, 90]]
+    assert set(shown["basis"]) == {"demo"}
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,9 @@ def lineup_of(talks: list[list[tuple[str, str]]]) -> pd.DataFrame:
             "category": "c",
             "model": "m",
             "sample": 0,
-            "question": [asked for asked, _ in talk],
+            "question": [prompt for prompt, _ in talk],
             "reference": None,
-            "answer": [said for _, said in talk],
+            "answer": [reply for _, reply in talk],
         }
         for at, talk in enumerate(talks)
     ]
@@ -63,17 +63,17 @@ def lineup_of(talks: list[list[tuple[str, str]]]) -> pd.DataFrame:
 
 
 def rewards_of(gaps: list[float], **columns: object) -> pd.DataFrame:
-    made = pd.DataFrame({"pair_id": range(len(gaps)), "reward_chosen": gaps})
-    made = made.assign(reward_rejected=0.0, model="m", subset="s")
-    return made.assign(**columns)
+    table = pd.DataFrame({"pair_id": range(len(gaps)), "reward_chosen": gaps})
+    table = table.assign(reward_rejected=0.0, model="m", subset="s")
+    return table.assign(**columns)
 
 
 def test_accuracy_by_section_weighs_pairs_and_counts_ties_as_wrong() -> None:
     rewards = rewards_of([1, 1, 0, -1, np.nan, 2], subset=["a", "a", "a", "b", "b", "c"])
-    found = ranking_accuracy(rewards, by="subset")
-    assert found["accuracy"].round(3).tolist() == [0.667, 0.0, 1.0]
-    assert found["ties"].tolist() == [1, 0, 0]
-    assert found["no_verdict"].tolist() == [0, 1, 0]
+    accuracy = ranking_accuracy(rewards, by="subset")
+    assert accuracy["accuracy"].round(3).tolist() == [0.667, 0.0, 1.0]
+    assert accuracy["ties"].tolist() == [1, 0, 0]
+    assert accuracy["no_verdict"].tolist() == [0, 1, 0]
     sections = {"one": ["a", "b"]}
     (row,) = ranking_accuracy(rewards, by="section", sections=sections).to_dict("records")
     assert (row["accuracy"], row["n"], row["no_verdict"]) == (0.5, 4, 1)
@@ -120,12 +120,12 @@ def test_length_is_followed_whichever_answer_is_called_chosen() -> None:
     pairs = pd.DataFrame(rows).assign(pair_id=range(80), subset="s")
     words = longer_rewards(pairs)
     noisy = words.assign(reward_chosen=words["reward_chosen"] + rng.normal(0, 9, 80))
-    found = reward_length(noisy, pairs)
-    assert found["low"].iloc[0] < found["correlation"].iloc[0] < found["high"].iloc[0] < 1
+    lengths = reward_length(noisy, pairs)
+    assert lengths["low"].iloc[0] < lengths["correlation"].iloc[0] < lengths["high"].iloc[0] < 1
     turned = pairs.rename(columns={"chosen": "rejected", "rejected": "chosen"})
     sides = {"reward_chosen": "reward_rejected", "reward_rejected": "reward_chosen"}
     again = reward_length(noisy.rename(columns=sides), turned)
-    pd.testing.assert_frame_equal(again, found)
+    pd.testing.assert_frame_equal(again, lengths)
     assert reward_length(words, pairs)["longer"].iloc[0] == 1
 
 
@@ -144,11 +144,11 @@ def test_calibration_finds_a_slope_of_one_where_rewards_are_log_odds() -> None:
             "reward": reward.ravel(),
         }
     )
-    found = reward_calibration(votes, given_)
-    whole = found.iloc[-1]
+    calibration = reward_calibration(votes, given_)
+    whole = calibration.iloc[-1]
     assert whole["low"] < 1 < whole["high"]
-    assert found["n"].iloc[:-1].sum() == count
-    assert ((found["preferred"] - found["predicted"]).abs().iloc[:-1] < 0.09).all()
+    assert calibration["n"].iloc[:-1].sum() == count
+    assert ((calibration["preferred"] - calibration["predicted"]).abs().iloc[:-1] < 0.09).all()
     doubled = reward_calibration(votes, given_.assign(reward=2 * given_["reward"])).iloc[-1]
     assert doubled["slope"] == pytest.approx(whole["slope"] / 2)
     with pytest.raises(FrameError, match="without a reward"):
@@ -190,13 +190,15 @@ def test_the_loss_is_on_the_assistants_tokens_exactly(
     tokenizer = tiny_tokenizer(["and some of it, some more of them. \n\n some\n"] * 9)
     if ours:
         tokenizer.chat_template = TEMPLATE
-    ids, said = tokens_said(tokenizer, talk)
-    both = [tokenizer.decode([t for t, s in zip(ids, said, strict=True) if s == w]) for w in (1, 0)]
+    ids, is_reply = tokens_said(tokenizer, talk)
+    both = [
+        tokenizer.decode([t for t, s in zip(ids, is_reply, strict=True) if s == w]) for w in (1, 0)
+    ]
     heard = "".join(f"{answer}</s>" for _, answer in talk)
     assert "".join(both[0].split()) == "".join(heard.split())
     shown = [f"USER:{q}ASSISTANT:" if ours else f"<s>user:{q}</s><s>assistant:" for q, _ in talk]
     assert "".join(both[1].split()) == "".join("".join(shown).split())
-    starts = [mine and not before for before, mine in zip([0, *said], said, strict=False)]
+    starts = [mine and not before for before, mine in zip([0, *is_reply], is_reply, strict=False)]
     assert sum(starts) == len(talk)
 
 
@@ -205,9 +207,9 @@ def test_long_conversations_are_split_between_exchanges() -> None:
 
     tokenizer = tiny_tokenizer()
     talk = [(f"question {at}", "answer " * 5) for at in range(6)]
-    one = len(tokens_said(tokenizer, talk[:1])[0])
-    items, cut, excluded = conversation_items(lineup_of([talk]), tokenizer, 2 * one + 2)
-    assert [len(item["ids"]) <= 2 * one + 2 for item in items] == [True] * 3
+    length = len(tokens_said(tokenizer, talk[:1])[0])
+    items, cut, excluded = conversation_items(lineup_of([talk]), tokenizer, 2 * length + 2)
+    assert [len(item["ids"]) <= 2 * length + 2 for item in items] == [True] * 3
     assert (cut, excluded) == (0, {})
     whole = sum(sum(tokens_said(tokenizer, [two])[1]) for two in talk)
     assert sum(sum(item["said"]) for item in items) == whole
@@ -224,7 +226,7 @@ def test_an_answerer_learns_resumes_and_answers(tmp_path: Path) -> None:
 
     talks = [[(f"question {at}", "so it is")] for at in range(60)]
     lineup = lineup_of(talks)
-    base = new_base(tmp_path / "base", [text for t in talks for two in t for text in two],
+    base = new_base(tmp_path / "base", [text for t in talks for resumed in t for text in resumed],
                     family="llama", vocabulary=300, width=32, context=128)  # fmt: skip
     options = OPTIONS | {"learning_rate": 1e-2, "epochs": 4, "evaluations": 4, "batch_size": 8}
     known = {"base": base, "held_out": lineup[48:], **options}
@@ -248,16 +250,18 @@ def test_an_answerer_learns_resumes_and_answers(tmp_path: Path) -> None:
     unfinished.mkdir()
     (unfinished / "model.safetensors").write_bytes(b"half")
     lj.train.train_answerer(lineup[:48], out=tmp_path / "broken", checkpointing=True, **known)
-    one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "broken"))
-    assert one == two
+    unbroken, resumed = (
+        (tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "broken")
+    )
+    assert unbroken == resumed
     endpoint = lj.LocalEndpoint(tmp_path / "whole", device="cpu")
     questions = pd.DataFrame(
         {"question_id": [99], "category": "c", "turns": [["question 99"]], "reference": None}
     )
     answerer = lj.Answerer(endpoint.name, params={"temperature": 0, "max_tokens": 8})
     store = lj.Store(tmp_path / "store", mode="record")
-    made = lj.generate(questions, answerer, store=store, endpoint=endpoint)
-    assert made["turns"].iloc[0] == ["so it is"]
+    answers = lj.generate(questions, answerer, store=store, endpoint=endpoint)
+    assert answers["turns"].iloc[0] == ["so it is"]
     with pytest.raises(TrainingError, match="nothing can be learned from 1"):
         lj.train.train_answerer(lineup_of([[("q", "")]]), base=base, out=tmp_path / "x", **options)
     with pytest.raises(TrainingError, match="both trained on and held out"):
@@ -274,7 +278,7 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
     held = made_pairs(3).assign(prompt=["x", "y", "z"])
     weights, losses = [], []
     for size, accumulate in ((6, 1), (2, 3)):
-        made = lj.train.train_reward_model(
+        training = lj.train.train_reward_model(
             pairs,
             base=base,
             out=tmp_path / f"{size}",
@@ -284,11 +288,11 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path: Path) -> None:
             held_out=held,
             **OPTIONS,
         )
-        weights.append(_weights(made.folder))
-        losses.append(made.metrics["loss"].to_numpy())
+        weights.append(_weights(training.folder))
+        losses.append(training.metrics["loss"].to_numpy())
     np.testing.assert_allclose(*losses, rtol=1e-4)
-    for name, one in weights[0].items():
-        assert torch.allclose(one, weights[1][name], atol=NOISE), name
+    for name, weight in weights[0].items():
+        assert torch.allclose(weight, weights[1][name], atol=NOISE), name
 
 
 SCRIPT = """
@@ -329,9 +333,9 @@ def test_two_processes_give_what_one_gives_with_the_doubled_batch(tmp_path: Path
         assert done.returncode == 0, done.stderr[-3000:]
         told_.append(done.stdout.strip().splitlines()[-1])
     assert told_[0] == told_[1]
-    one, two = (_weights(tmp_path / out) for out in ("one", "two"))
-    for name, weight in one.items():
-        assert torch.allclose(weight, two[name], atol=NOISE), name
+    single, double = (_weights(tmp_path / out) for out in ("one", "two"))
+    for name, weight in single.items():
+        assert torch.allclose(weight, double[name], atol=NOISE), name
 
 
 def _weights(folder: Path):  # type: ignore[no-untyped-def]
@@ -354,11 +358,15 @@ def test_a_base_of_another_shape_is_refused(tmp_path: Path) -> None:
     import json
 
     base = tiny_opt(tmp_path / "opt")
-    made = lj.train.train_reward_model(made_pairs(8), base=base, out=tmp_path / "out", **OPTIONS)
-    config = json.loads((made.folder / "config.json").read_text())
-    (made.folder / "config.json").write_text(json.dumps(config | {"ffn_dim": 128}))
+    training = lj.train.train_reward_model(
+        made_pairs(8), base=base, out=tmp_path / "out", **OPTIONS
+    )
+    config = json.loads((training.folder / "config.json").read_text())
+    (training.folder / "config.json").write_text(json.dumps(config | {"ffn_dim": 128}))
     with pytest.raises(TrainingError, match="weights of another shape"):
-        lj.train.train_reward_model(made_pairs(8), base=made.folder, out=tmp_path / "x", **OPTIONS)
+        lj.train.train_reward_model(
+            made_pairs(8), base=training.folder, out=tmp_path / "x", **OPTIONS
+        )
 
 
 # What was planted, found again.
@@ -398,11 +406,11 @@ def test_expected_wins_are_what_judging_comes_to(tmp_path: Path) -> None:
     answers, endpoint = told(frame("answers", rows), quality, [judge], 0)
     pairings = lj.pair_up(questions, answers, baseline="base")
     store = lj.Store(tmp_path / "store", mode="record")
-    asked = lj.Judge("pair", model=judge.name)
-    games = lj.judge_pairs(pairings, asked, store=store, endpoint=endpoint)
-    found = lj.win_rates(lj.resolve(games), baseline="base").iloc[0]
+    pairwise = lj.Judge("pair", model=judge.name)
+    games = lj.judge_pairs(pairings, pairwise, store=store, endpoint=endpoint)
+    rates = lj.win_rates(lj.resolve(games), baseline="base").iloc[0]
     planted = expected_wins(endpoint, judge, pairings)["planted"].iloc[0]
-    assert abs(found["win_rate"] - planted) < 0.05
+    assert abs(rates["win_rate"] - planted) < 0.05
 
 
 @pytest.mark.notebooks
@@ -418,10 +426,10 @@ def test_a_notebook_fine_tunes_and_has_the_answers_judged(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-nobody")
     with Loopback(lambda body: "Alike.\n[[C]]") as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        given = {"answers": str(place / "mine.json"), "judge": "mine", "record": True}
-        found = run_cells("vicuna-finetune", **given)
-    table = read_table(found["saved"])
-    assert found["saved"].parent.name == "own"
+        parameters = {"answers": str(place / "mine.json"), "judge": "mine", "record": True}
+        outcome = run_cells("vicuna-finetune", **parameters)
+    table = read_table(outcome["saved"])
+    assert outcome["saved"].parent.name == "own"
     cells = table.set_index(["table", "row"])["value"]
     assert cells["Loss of a token", "last"] < cells["Loss of a token", "first"]
     assert cells["Your judge, tuned against base"].tolist() == [50]
@@ -434,11 +442,11 @@ def test_the_blogs_training_facts_are_shown_as_printed(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LMJUDGE_DATA", raising=False)
-    found = run_cells("vicuna-finetune")
-    table = read_table(found["saved"])
+    outcome = run_cells("vicuna-finetune")
+    table = read_table(outcome["saved"])
     assert set(table["basis"]) == {"unreleased"}
     assert table["value"].isna().all()
-    shown = found["displayed"][0].loc["printed", ["LLaMA", "Alpaca", "Vicuna"]]
+    shown = outcome["displayed"][0].loc["printed", ["LLaMA", "Alpaca", "Vicuna"]]
     assert [[number for number in row if number] for row in shown.to_numpy()] == [
         *(["1"], ["52", "70"], ["82"], ["135"], ["500"], ["100", "140"], ["300"])
     ]
@@ -479,8 +487,8 @@ def test_a_reward_model_finds_planted_quality_and_ranks_by_it(tmp_path: Path) ->
         pd.concat([groups, plain, read[~mine & (read["sample"] == 0)]]).assign(sample=0),
         baseline=baseline,
     )
-    asked = lj.Judge("score", model=study.judges[0])
-    games = lj.judge_pairs(pairings, asked, store=store, endpoint=study.endpoint)
+    scoring = lj.Judge("score", model=study.judges[0])
+    games = lj.judge_pairs(pairings, scoring, store=store, endpoint=study.endpoint)
     totals = lj.score_totals(games, baseline=baseline).set_index("model_a")
     # What the groups are worth to the judge is in order, and best of five beats one sample.
     worth = expected_totals(study, pairings).set_index("model_a")["planted"]

@@ -48,9 +48,9 @@ def test_fsdp_saves_whole_weights_and_resumes(tmp_path: Path) -> None:
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script)
     trained(tmp_path, "one", 8)
     trained(tmp_path, "two", 4, *launch)
-    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    assert one.keys() == two.keys()
-    assert all(one[name].allclose(two[name], atol=1e-4) for name in one)
+    single, double = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert single.keys() == double.keys()
+    assert all(single[name].allclose(double[name], atol=1e-4) for name in single)
     # Resumed from its first checkpoint, it ends where it ended.
     (checkpoints,) = (tmp_path / "two/checkpoints").iterdir()
     last = max(checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -58,4 +58,4 @@ def test_fsdp_saves_whole_weights_and_resumes(tmp_path: Path) -> None:
     (tmp_path / "two/model.safetensors").unlink()
     trained(tmp_path, "two", 4, *launch)
     again = load_file(tmp_path / "two/model.safetensors")
-    assert all(two[name].allclose(again[name], atol=1e-6) for name in two)
+    assert all(double[name].allclose(again[name], atol=1e-6) for name in double)

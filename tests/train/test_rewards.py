@@ -116,13 +116,13 @@ def test_loss_and_gradients_are_those_of_a_plain_loop(tmp_path: Path) -> None:
     for _, some in pairs.groupby("prompt", sort=False):
         each = []
         for row in some.itertuples():
-            one, two = (
+            better, worse = (
                 model(
                     torch.tensor([tokenizer(f"{row.prompt}\n\n{text}")["input_ids"] + [1]])
                 ).logits[0, 0]
                 for text in (row.chosen, row.rejected)
             )
-            each.append(-torch.log(torch.sigmoid(one - two)))
+            each.append(-torch.log(torch.sigmoid(better - worse)))
         prompts.append(torch.stack(each).mean())
     plain = torch.stack(prompts).mean()
     plain.backward()
@@ -176,8 +176,8 @@ def test_training_finds_what_is_better(trained, tmp_path: Path) -> None:  # type
             for at, text in enumerate(["bad bad", "good bad", "good good good"])
         ]
     )
-    given = reward_answers(lj.line_up(QUESTIONS, answers), endpoint, store=store)
-    ranked = lj.stats.rank_samples(answers, given)
+    rewards_of_answers = reward_answers(lj.line_up(QUESTIONS, answers), endpoint, store=store)
+    ranked = lj.stats.rank_samples(answers, rewards_of_answers)
     assert ranked["rank"].tolist() == [3, 2, 1]
     with pytest.raises(EndpointStopped, match="answers 'reward' as"):
         list(store.ask([Request(endpoint.name, [])], endpoint))
@@ -187,8 +187,8 @@ def test_one_seed_gives_the_same_weights(tmp_path: Path) -> None:
     base = tiny_opt(tmp_path / "opt")
     for out in ("one", "two"):
         lj.train.train_reward_model(made_pairs(20), base=base, out=tmp_path / out, **OPTIONS)
-    one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("one", "two"))
-    assert one == two
+    first, second = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("one", "two"))
+    assert first == second
 
 
 def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
@@ -214,8 +214,10 @@ def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path: Path) -> N
             lj.train.train_reward_model(pairs, base=base, out=tmp_path / "broken", **options)
     again = lj.train.train_reward_model(pairs, base=base, out=tmp_path / "broken", **options)
     assert steps[-1] > 0
-    one, two = ((tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "broken"))
-    assert one == two
+    unbroken, resumed = (
+        (tmp_path / out / "model.safetensors").read_bytes() for out in ("whole", "broken")
+    )
+    assert unbroken == resumed
     assert again.metrics["step"].max() == 8
 
 
@@ -227,9 +229,11 @@ def test_what_cannot_be_learned_from_is_said_or_counted(tmp_path: Path) -> None:
     ):
         lj.train.train_reward_model(bad, base=base, out=tmp_path / "out")
     mixed = pd.concat([made_pairs(20), bad, bad.assign(rejected=" ")])
-    made = lj.train.train_reward_model(mixed, base=base, out=tmp_path / "out", longest=8, **OPTIONS)
-    assert made.excluded == {"equal responses": 1, "an empty response": 1}
-    assert made.truncated > 0
+    training = lj.train.train_reward_model(
+        mixed, base=base, out=tmp_path / "out", longest=8, **OPTIONS
+    )
+    assert training.excluded == {"equal responses": 1, "an empty response": 1}
+    assert training.truncated > 0
     with pytest.raises(TrainingError, match="both trained on and held out"):
         lj.train.train_reward_model(
             made_pairs(4), base=base, out=tmp_path / "x", held_out=made_pairs(1)
@@ -271,8 +275,8 @@ def test_a_judge_that_is_a_classifier(tmp_path: Path) -> None:
     verdicts = {(1, 0): "model_a", (0, 1): "model_b"}
     votes = [
         {"question_id": at, "turn": 1, "model_a": "x", "model_b": "y"}
-        | {"winner": verdicts.get((one == "great", two == "great"), "tie")}
-        for at, (one, two) in enumerate(kinds)
+        | {"winner": verdicts.get((first == "great", second == "great"), "tie")}
+        for at, (first, second) in enumerate(kinds)
     ]
     cast = pd.DataFrame(votes).assign(judge="h", group="crowd", reason=None, time=None)
     pairings = lj.pair_up(questions, pd.DataFrame(rows))
@@ -291,8 +295,8 @@ def test_a_judge_that_is_a_classifier(tmp_path: Path) -> None:
     store = lj.Store(tmp_path / "store", mode="record")
     games = lj.judge_pairs(pairings, judge, store=store, endpoint=endpoint)
     assert games["winner"].notna().all()
-    found = lj.agreement(lj.resolve(games).assign(judge="trained"), cast)
-    assert found["agreement"].iloc[0] > 0.9
+    agreement = lj.agreement(lj.resolve(games).assign(judge="trained"), cast)
+    assert agreement["agreement"].iloc[0] > 0.9
     with pytest.raises(TrainingError, match="all say the same"):
         lj.train.train_judge(
             cast[:1].assign(winner="tie"), pairings, base=tmp_path / "opt", out=tmp_path / "no"

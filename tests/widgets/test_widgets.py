@@ -121,7 +121,7 @@ def test_a_case_shows_answers_judgments_and_where_the_verdict_stands() -> None:
     browser.act({"go": -7})
     case = browser.state()["case"]
     assert case["question"] == ["Rain?"]
-    assert [one["turns"] for one in case["answers"]] == [["wet by 0"], ["wet by 1"]]
+    assert [answer["turns"] for answer in case["answers"]] == [["wet by 0"], ["wet by 1"]]
     assert case["judgments"][0]["parts"] == [("Good.\n", False), ("[[A]]", True)]
     assert case["judgments"][0]["verdict"] == "model-one wins"
     json.dumps(shown)
@@ -140,7 +140,7 @@ def test_scores_stand_side_by_side() -> None:
     browser = lj.browse(
         frame("scores", rows), questions=questions(["Why?"]), answers=answers(["so"])
     )
-    assert [one["turns"] for one in browser.state()["case"]["answers"]] == [
+    assert [answer["turns"] for answer in browser.state()["case"]["answers"]] == [
         ["so by 0", "second"],
         ["so by 1", "second"],
     ]
@@ -184,11 +184,11 @@ def test_masking_the_marked_verdict_changes_what_is_read(
     filler = " " if parser == "json" else "x"
     for start, end in spans:
         marked = text[start:end]
-        one = text[:start] + filler * (end - start) + text[end:]
+        masked = text[:start] + filler * (end - start) + text[end:]
         every = text.replace(marked, filler * len(marked))
         alone = filler * start + marked + filler * (len(text) - end)
         assert (
-            verdict != read(parser, one, None, form, (1, 10))
+            verdict != read(parser, masked, None, form, (1, 10))
             or verdict != read(parser, every, None, form, (1, 10))
             or verdict == read(parser, alone, None, form, (1, 10))
         )
@@ -226,21 +226,21 @@ def hostile_frames() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         | {"reason": text, "key": text}
         for n, text in enumerate(HOSTILE)
     ]
-    asked = questions(HOSTILE).assign(category=HOSTILE)
-    said = [
+    asked_rows = questions(HOSTILE).assign(category=HOSTILE)
+    answer_rows = [
         {"question_id": n, "model": model, "turns": [text], "sample": 0}
         for n, text in enumerate(HOSTILE)
         for model in (text, f"other {text}")
     ]
-    return frame("games", rows), asked, frame("answers", said)
+    return frame("games", rows), asked_rows, frame("answers", answer_rows)
 
 
 @pytest.mark.parametrize("policy", [True, False])
 def test_no_text_of_a_model_runs_in_the_page(
     chromium: Browser, tmp_path: Path, policy: bool
 ) -> None:
-    rows, asked, said = hostile_frames()
-    html = lj.browse(rows, questions=asked, answers=said).html(first=None)
+    rows, hostile_questions, hostile_answers = hostile_frames()
+    html = lj.browse(rows, questions=hostile_questions, answers=hostile_answers).html(first=None)
     path = tmp_path / "page.html"
     path.write_text(html if policy else html.replace("Content-Security-Policy", "x"), "utf-8")
     page = chromium.new_context().new_page()
@@ -260,14 +260,14 @@ def test_show_writes_a_page_of_own_judgments(
     chromium: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows, asked, said = hostile_frames()
+    rows, hostile_questions, hostile_answers = hostile_frames()
     rows = rows.head(20).assign(judge=f"{HOSTILE[4]}/pair")
     back = rows.rename(columns={"model_a": "model_b", "model_b": "model_a"}).assign(reason=None)
     rows = pd.concat([rows, back], ignore_index=True)
     rows.loc[0, "winner"] = None
     lj.save(rows, "pairs.jsonl")
-    lj.save(asked, "questions.jsonl")
-    lj.save(said, "answers", "fastchat")
+    lj.save(hostile_questions, "questions.jsonl")
+    lj.save(hostile_answers, "answers", "fastchat")
     command = ["show", "pairs.jsonl", "--html", "page.html"]
     assert main([*command, "--questions", "questions.jsonl", "--answers", "answers"]) == 0
     page = chromium.new_context().new_page()
@@ -354,15 +354,15 @@ def open_panel(chromium: Browser, state: dict) -> tuple:
 
 
 def test_no_text_of_a_model_runs_in_the_widgets(chromium: Browser, tmp_path: Path) -> None:
-    rows, asked, said = hostile_frames()
-    browser = lj.browse(rows, questions=asked, answers=said)
+    rows, hostile_questions, hostile_answers = hostile_frames()
+    browser = lj.browse(rows, questions=hostile_questions, answers=hostile_answers)
     page, outside = open_panel(chromium, browser.state())
     for at in range(len(HOSTILE)):
         browser.act({"go": at})
         page.evaluate("state => model.put(state)", browser.state())
         assert page.locator("mark").inner_text() == "[[A]]"
     ballot = lj.vote(
-        lj.pair_up(asked, said, voted=rows),
+        lj.pair_up(hostile_questions, hostile_answers, voted=rows),
         voter="v",
         path=tmp_path / "v.jsonl",
         judged=rows.assign(judge="j/pair"),
@@ -459,9 +459,9 @@ def test_models_are_named_once_the_voter_ends_the_session(tmp_path: Path) -> Non
     assert not named_in(ballot.state())
     ballot.act({"finish": True})
     named = ballot.state()["named"]
-    assert [one["vote"] for one in named] == ["B"] * 6
-    assert [(one["a"], one["b"]) for one in named] == list(shown.values())
-    assert ballot.finish()["model_a"].tolist() == [one["a"] for one in named]
+    assert [row["vote"] for row in named] == ["B"] * 6
+    assert [(row["a"], row["b"]) for row in named] == list(shown.values())
+    assert ballot.finish()["model_a"].tolist() == [row["a"] for row in named]
     with pytest.raises(ValueError, match="no longer be changed"):
         ballot.undo()
     with pytest.raises(ValueError, match="session has ended"):
@@ -518,10 +518,10 @@ def test_undo_takes_the_vote_off_the_file_and_asks_again(tmp_path: Path) -> None
     first = ballot.current
     ballot.cast("a")
     ballot.cast("b")
-    kept = path.read_bytes().splitlines(keepends=True)[0]
+    first_line = path.read_bytes().splitlines(keepends=True)[0]
     ballot = lj.vote(pairs(), voter="ann", path=path)
     ballot.undo()
-    assert path.read_bytes() == kept
+    assert path.read_bytes() == first_line
     ballot.act({"undo": True})
     assert path.read_bytes() == b""
     assert ballot.current == first
@@ -535,21 +535,21 @@ def test_undo_takes_the_vote_off_the_file_and_asks_again(tmp_path: Path) -> None
 
 def test_one_vote_a_voter_and_pair(tmp_path: Path) -> None:
     path = tmp_path / "v.jsonl"
-    one, two = (lj.vote(pairs(), voter="ann", path=path) for _ in range(2))
-    one.cast("a")
+    first, second = (lj.vote(pairs(), voter="ann", path=path) for _ in range(2))
+    first.cast("a")
     with pytest.raises(ValueError, match="elsewhere"):
-        two.cast("b")
+        second.cast("b")
     assert len(ballots.read(path)) == 1
-    assert two.current == one.current
-    stale = one.state()["place"]
-    one.act({"choice": "a", "place": stale})
-    one.act({"choice": "b", "place": stale})  # a second click on what is no longer shown
+    assert second.current == first.current
+    stale = first.state()["place"]
+    first.act({"choice": "a", "place": stale})
+    first.act({"choice": "b", "place": stale})  # a second click on what is no longer shown
     assert len(ballots.read(path)) == 2
     with pytest.raises(FrameError, match="twice"):
         lj.vote(pd.concat([pairs(), turned(pairs())]), voter="ann", path=path)
     for wrong in ("c", {"helpful": 1}, 1, None):
         with pytest.raises(ValueError, match="expected one of a, b"):
-            one.cast(wrong)
+            first.cast(wrong)
     for voter in ("", " ", "a\nb", "a/b"):
         with pytest.raises(ValueError, match="expected a name"):
             lj.vote(pairs(), voter=voter, path=path)
@@ -569,8 +569,8 @@ def test_a_torn_tail_is_no_vote_and_the_rest_stands(tmp_path: Path) -> None:
     for cut in range(start, len(whole) + 1):
         path.write_bytes(whole[:cut])
         again = lj.vote(pairs(2), voter="ann", path=path)
-        kept = len(lines) - (cut < len(whole) - 1)
-        assert again.done == len(again.votes) == kept
+        complete = len(lines) - (cut < len(whole) - 1)
+        assert again.done == len(again.votes) == complete
         if again.current:
             again.cast("a")
         assert [json.loads(line)["winner"] for line in path.read_bytes().splitlines()] == (
@@ -625,7 +625,7 @@ def test_helpful_honest_harmless_in_five_options_merged_to_three(tmp_path: Path)
     assert votes["criterion"].tolist()[:3] == ["helpful", "honest", "harmless"]
     assert votes["winner"].tolist() == "model_a tie model_b model_a model_b tie".split()
     assert set(votes["group"]) == {"expert"}
-    assert [one["option"] for one in ballots.read(path)] == [1, 3, 4, 2, 5, 3]
+    assert [vote["option"] for vote in ballots.read(path)] == [1, 3, 4, 2, 5, 3]
     ballot.undo()
     assert ballot.done == 1
     for wrong in ("a", {"helpful": 1}, {"helpful": 6, "honest": 3, "harmless": 4}):
@@ -636,9 +636,9 @@ def test_helpful_honest_harmless_in_five_options_merged_to_three(tmp_path: Path)
 def test_the_hhh_ballot_shows_the_input_and_its_file_is_counted_by_criterion(
     tmp_path: Path,
 ) -> None:
-    asked = questions(["Find the odd one."]).assign(input="Twitter, salt")
+    rows = questions(["Find the odd one."]).assign(input="Twitter, salt")
     ballot = lj.vote(
-        lj.pair_up(asked, answers(["salt"])), voter="a", path=tmp_path / "v.jsonl", form="hhh"
+        lj.pair_up(rows, answers(["salt"])), voter="a", path=tmp_path / "v.jsonl", form="hhh"
     )
     assert "Twitter, salt" in ballot.state()["case"]["question"][0]
     ballot.cast({"helpful": 1, "honest": 3, "harmless": 4})
@@ -659,8 +659,8 @@ def test_the_hhh_ballot_shows_the_input_and_its_file_is_counted_by_criterion(
 
 def test_the_judge_is_shown_where_the_vote_differs(tmp_path: Path) -> None:
     judged = games()[lambda rows: rows["judge"] == "gpt/pair"]
-    asked = questions(["Rain?", "Snow?"])
-    pairings = lj.pair_up(asked, answers(["wet", "cold"]), voted=judged)
+    rain_or_snow = questions(["Rain?", "Snow?"])
+    pairings = lj.pair_up(rain_or_snow, answers(["wet", "cold"]), voted=judged)
     ballot = lj.vote(pairings, voter="ann", path=tmp_path / "v.jsonl", judged=judged)
     shown = 0
     while ballot.current:
@@ -694,19 +694,19 @@ def test_the_widget_tells_what_was_done_and_what_was_wrong(tmp_path: Path) -> No
     from lmjudge.widgets.panel import panel
 
     ballot = lj.vote(pairs(), voter="ann", path=tmp_path / "v.jsonl")
-    made = panel(ballot.state, ballot.act)
-    made._handle_custom_msg({"choice": "a", "place": made.state["place"]}, [])
-    assert made.state["done"] == ballot.done == 1
+    widget = panel(ballot.state, ballot.act)
+    widget._handle_custom_msg({"choice": "a", "place": widget.state["place"]}, [])
+    assert widget.state["done"] == ballot.done == 1
     for wrong in (
-        {"choice": "z", "place": made.state["place"]},
+        {"choice": "z", "place": widget.state["place"]},
         {"opinion": 1},
         {"choice": {}},
         "x",
     ):
-        made._handle_custom_msg(wrong, [])
+        widget._handle_custom_msg(wrong, [])
         assert ballot.done == 1
-    made._handle_custom_msg({"choice": "z", "place": made.state["place"]}, [])
-    assert "expected one of a, b" in made.state["error"]
+    widget._handle_custom_msg({"choice": "z", "place": widget.state["place"]}, [])
+    assert "expected one of a, b" in widget.state["error"]
     data, _ = ballot._repr_mimebundle_()
     assert set(data) == {"text/plain", "application/vnd.jupyter.widget-view+json"}
     assert data["text/plain"].startswith("Ballot of ann: 1 of 12")
@@ -719,7 +719,13 @@ def test_keys_vote_filter_and_go_on(chromium: Browser, tmp_path: Path) -> None:
     for key in ("a", "b", "t", "x", "u", "q"):
         page.keyboard.press(key)
     sent = page.evaluate("model.sent")
-    assert [one.get("choice", "undo") for one in sent] == ["a", "b", "tie", "both_bad", "undo"]
+    assert [message.get("choice", "undo") for message in sent] == [
+        "a",
+        "b",
+        "tie",
+        "both_bad",
+        "undo",
+    ]
     while ballot.current:
         ballot.cast("a")
     page.evaluate("state => model.put(state)", ballot.state())
@@ -745,22 +751,22 @@ def test_keys_vote_filter_and_go_on(chromium: Browser, tmp_path: Path) -> None:
         page.keyboard.press(key)
     page.keyboard.type("snow")
     page.wait_for_function("model.sent.at(-1).filters?.search === 'snow'")
-    assert [one.get("go") for one in page.evaluate("model.sent")[:4]] == [1, -1, 1, None]
+    assert [message.get("go") for message in page.evaluate("model.sent")[:4]] == [1, -1, 1, None]
 
 
 def test_an_arena_answers_live_and_keeps_what_was_voted(tmp_path: Path) -> None:
-    one, two = Echo(fail=frozenset({"secret"})), Echo()
+    first, second = Echo(fail=frozenset({"secret"})), Echo()
     how = {"store": lj.Store(tmp_path / "store", mode="record"), "voter": "ann"}
-    live = {lj.Answerer("model-one", system="be kind"): one, "model-two": two}
-    asked = questions(["Rain?", "secret", "Snow?"])
-    arena = lj.arena(asked, live, path=tmp_path / "v.jsonl", **how)
-    assert one.asked == two.asked == []
+    live = {lj.Answerer("model-one", system="be kind"): first, "model-two": second}
+    rows = questions(["Rain?", "secret", "Snow?"])
+    arena = lj.arena(rows, live, path=tmp_path / "v.jsonl", **how)
+    assert first.asked == second.asked == []
     while (shown := arena.state())["case"]:
         assert not named_in(shown)
         assert shown["case"]["a"] == [f"echo {shown['case']['question'][0]}"]
         winner = "a" if arena.current.models[0] == "model-one" else "b"
         arena.act({"choice": winner, "place": shown["place"]})
-    assert len(one.asked) == len(two.asked) == 3
+    assert len(first.asked) == len(second.asked) == 3
     assert "skipped without an answer: 1" in arena.state()["error"]
     votes = lj.load_votes(tmp_path / "v.jsonl")
     assert [row[row["winner"]] for _, row in votes.iterrows()] == ["model-one"] * 2
@@ -783,20 +789,20 @@ def test_an_arena_answers_live_and_keeps_what_was_voted(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the session has ended"):
         typed.ask("Sleet?")
     with pytest.raises(ValueError, match="two or more"):
-        lj.arena("Rain?", {"model-one": one}, path=tmp_path / "v.jsonl", **how)
+        lj.arena("Rain?", {"model-one": first}, path=tmp_path / "v.jsonl", **how)
     # Again, and nothing that was answered is asked a second time.
-    again = lj.arena(asked, live, path=tmp_path / "v.jsonl", **how)
+    again = lj.arena(rows, live, path=tmp_path / "v.jsonl", **how)
     assert again.state()["of"] == 3
     again.cast("tie")
     assert again.state()["case"] is None
-    assert len(one.asked) == 5  # the one that failed
+    assert len(first.asked) == 5  # the one that failed
 
 
 def test_an_arena_spreads_its_battles_over_all_pairs_of_models(tmp_path: Path) -> None:
     names = [f"model {n}" for n in range(4)]
     how = {"store": lj.Store(tmp_path / "store", mode="record"), "path": tmp_path / "v.jsonl"}
-    asked = questions([f"text {n}" for n in range(6)])
-    arena = lj.arena(asked, {name: Echo() for name in names}, voter="ann", **how)
+    rows = questions([f"text {n}" for n in range(6)])
+    arena = lj.arena(rows, {name: Echo() for name in names}, voter="ann", **how)
     met, about = [], []
     while case := arena.current:
         assert arena.state()["case"]
@@ -827,7 +833,7 @@ def test_a_battle_has_any_number_of_turns_and_is_kept_as_one_vote(tmp_path: Path
         assert arena.current.models == models  # the sides stay
     assert shown["case"]["question"] == ["Rain?", "And snow?", "And hail?"]
     assert [len(shown["case"][side]) for side in "ab"] == [3, 3]
-    assert sum(len(one.asked) for one in live.values()) == 6  # two models, three turns, no more
+    assert sum(len(echo.asked) for echo in live.values()) == 6  # two models, three turns, no more
     arena.cast("a")
     assert arena.state()["case"] is None  # a prompt is one battle
     votes = lj.load_votes(tmp_path / "v.jsonl")
@@ -920,14 +926,14 @@ def test_replies_of_a_server_are_seen_while_they_come(tmp_path: Path) -> None:
     with Loopback(script=always([*script, end.encode()])) as server:
         endpoint = replace(lj.OpenAIEndpoint(server.url), heard=heard.append)
         store = lj.Store(tmp_path / "store", mode="record")
-        asked = questions(["Rain?"])
-        made = lj.generate(asked, "m", store=store, endpoint=endpoint)
+        rows = questions(["Rain?"])
+        generated = lj.generate(rows, "m", store=store, endpoint=endpoint)
         assert server.calls[0].body["stream"] is True
-    assert made["turns"].iloc[0][0] == "a b c d e f "
+    assert generated["turns"].iloc[0][0] == "a b c d e f "
     assert len(heard) >= 3
     assert all("a b c d e f ".startswith(text) for text in heard)
     # Replayed: streaming is no part of the request.
-    assert lj.generate(asked, "m", store=lj.Store(tmp_path / "store"))["turns"].iloc[0]
+    assert lj.generate(rows, "m", store=lj.Store(tmp_path / "store"))["turns"].iloc[0]
 
 
 VOTING = """
@@ -958,25 +964,25 @@ def test_kill_loses_no_vote_that_was_acknowledged(tmp_path: Path) -> None:
         [sys.executable, "-c", VOTING, str(path)], stdout=subprocess.PIPE, text=True
     ) as voting:
         assert voting.stdout is not None
-        told = [voting.stdout.readline().strip() for _ in range(12)]
+        lines_read = [voting.stdout.readline().strip() for _ in range(12)]
         voting.kill()
-        told += voting.stdout.read().split("\n")[:-1]
+        lines_read += voting.stdout.read().split("\n")[:-1]
     cast = {str(row["question_id"]) for row in ballots.read(path)}
-    assert len(told) >= 12
-    assert set(told[1:]) <= cast
+    assert len(lines_read) >= 12
+    assert set(lines_read[1:]) <= cast
 
 
 def test_objects_show_themselves_in_a_cell_as_text(tmp_path: Path) -> None:
     evil = HOSTILE[0]
     study = lj.simulate(0)
-    asked = questions([evil]).assign(category=evil)
+    rows = questions([evil]).assign(category=evil)
     for shown in (
         lj.Store(tmp_path / "<script>"),
         lj.Judge(f"{evil} {{answer}} End in [[rating]].", model=evil),
         lj.Answerer(evil, system=evil),
-        lj.plan(asked, lj.Answerer(evil), store=lj.Store(tmp_path / "none")),
+        lj.plan(rows, lj.Answerer(evil), store=lj.Store(tmp_path / "none")),
         study,
-        asked,
+        rows,
     ):
         html = shown._repr_html_()
         assert "<table" in html

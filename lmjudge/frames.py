@@ -109,7 +109,7 @@ def one_criterion(frame: pd.DataFrame) -> None:
         raise FrameError(
             f"the verdicts are about {len(criteria)} criteria ({', '.join(map(str, criteria[:5]))})"
             ' and are not pooled; keep one with lj.subset(..., criterion=["..."]), or pass'
-            ' by="criterion" where it is accepted',
+            ' by="criterion" to functions that accept it',
             columns=["criterion"],
         )
 
@@ -131,6 +131,10 @@ def same_ids(*frames: pd.DataFrame) -> list[pd.DataFrame]:
     """Return the frames with comparable question_ids: all as text if any frame has text.
 
     Integral numbers become integer text, so that `1` equals `"1"`. Text stays as it is.
+
+    >>> numbers, texts = pd.DataFrame({"question_id": [1]}), pd.DataFrame({"question_id": ["1"]})
+    >>> [rows["question_id"].tolist() for rows in same_ids(numbers, texts)]
+    [['1'], ['1']]
     """
     kinds = {infer_dtype(rows["question_id"], skipna=True) for rows in frames if len(rows)}
     if len(kinds) < 2 or kinds <= {"integer", "floating", "mixed-integer-float"}:
@@ -364,8 +368,8 @@ def finished(
     """Return the rows of a lineup or of pairings whose answers can be judged.
 
     - The reasoning block at the start of an answer is removed, unless `reasoning`.
-    - A row is left out, with a warning (AnswersLeftOut), if the first turn of an answer is empty
-      or FastChat's $ERROR$, or if the row's entry in `endings` is "length".
+    - A row is left out, with a warning (AnswersLeftOut), if its entry in `endings` is "length", or
+      if the first turn of an answer is empty or FastChat's $ERROR$.
     - If a later turn is empty or $ERROR$, the answer keeps only the turns before it.
     - `unfinished` keeps all rows and turns.
     """
@@ -487,7 +491,12 @@ def pair_up(
 
 
 def swap(games: pd.DataFrame) -> pd.DataFrame:
-    """Return the games or votes with both sides exchanged, winners included."""
+    """Return the games or votes with both sides exchanged, winners included.
+
+    >>> games = pd.DataFrame({"model_a": ["x"], "model_b": ["y"], "winner": ["model_a"]})
+    >>> swap(games).iloc[0].tolist()
+    ['y', 'x', 'model_b']
+    """
     sides = {}
     for column in games.columns:
         stem, _, side = str(column).rpartition("_")
@@ -515,6 +524,13 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
 
     Raises FrameError for a pair that was not shown once in each order, ValueError for an unknown
     rule.
+
+    >>> game = {"question_id": 1, "turn": 1, "judge": "j", "sample": 0}
+    >>> first = game | {"model_a": "x", "model_b": "y", "winner": "model_a"}
+    >>> second = game | {"model_a": "y", "model_b": "x", "winner": "tie"}
+    >>> games = pd.DataFrame([first, second]).reindex(columns=COLUMNS["games"])
+    >>> [resolve(games, rule)["winner"].iloc[0] for rule in ("tie", "net")]
+    ['tie', 'model_a']
     """
     # The games of several judges may share index values, and the code below selects by index.
     games = without_labels(check(games, "games", by="criterion")).reset_index(drop=True)

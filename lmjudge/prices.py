@@ -282,8 +282,8 @@ def cost(request: Request, reply: Reply, table: Mapping[str, Price] | None = Non
 def charge(attempt: Attempt, table: Mapping[str, Price] | None = None) -> float | None:
     """Return the dollars that an attempt may have cost; None if the price is unknown.
 
-    Uses the server's token count if there is one. Otherwise a refused attempt costs nothing, a
-    reply costs the estimate from its length, and an attempt without a reply costs its `dearest`,
+    Uses the server's token count if there is one. Otherwise, a refused attempt costs nothing, and a
+    reply costs the estimate from its length. An attempt without a reply costs its `dearest`,
     because the server may have charged for a whole reply.
     """
     price, request = price_of(attempt.request.model, table), attempt.request

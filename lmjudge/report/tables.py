@@ -114,9 +114,9 @@ def read_table(path: Path | str) -> pd.DataFrame:
 def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
     """Return the table with all columns in order, and with `basis` in cells that name none.
 
-    Only a cell with an interval can be too_few. Raises ReportError for an invalid stem, unknown or
-    missing columns, an unknown basis, a repeated cell, a value with the basis unreleased, and a
-    demo table with the title of a paper's table.
+    Only a cell with an interval can be too_few. Raises ReportError for an invalid stem, for unknown
+    or missing columns, for an unknown basis and for a repeated cell. It also refuses a value with
+    the basis unreleased, and a demo table with the title of a paper's table.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", stem):
         raise ReportError(f"stem {stem!r} is not lower-case words joined by hyphens", name=stem)

@@ -24,7 +24,7 @@ from lmjudge.widgets.reviewing import Opinions
 Form = Literal["better", "hhh"]
 CHOICES = {"a": "model_a", "b": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
 CRITERIA = ("helpful", "honest", "harmless")
-# Five options, of which the first two and the last two count as one. Source: GPT-4-LLM, section 4.
+# Five options; the first two and the last two give the same vote. Source: GPT-4-LLM, section 4.
 OPTIONS = {
     1: ("A is much better", "model_a"),
     2: ("A is somewhat better", "model_a"),

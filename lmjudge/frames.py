@@ -632,11 +632,10 @@ def subset(
         first = pd.unique(known["question_id"].dropna())[: limit or None]
         frame = frame[frame["question_id"].isin(first)]
     if frame.empty and len(before):
-        choice = f"models {list(models)}, categories {list(categories)}, limit {limit}"
-        choice = (
-            f"none of {len(before)} rows is left by {choice}; choose more (pairs need both models)"
-        )
-        raise FrameError(choice, rows=before)
+        wanted = {"models": models, "categories": categories, "limit": limit}
+        choice = ", ".join(f"{name} {value}" for name, value in wanted.items() if value)
+        both = "; a pair needs both its models" if models and len(sides) > 1 else ""
+        raise FrameError(f"none of {len(before)} rows has {choice}{both}", rows=before)
     return frame.reset_index(drop=True)
 
 

@@ -123,7 +123,7 @@ class Plan:
 
     def _money(self) -> str:
         if self.dollars is None or self.price is None:
-            return "price unknown (give a table of prices)"
+            return "price unknown (set LMJUDGE_PRICES to a table of prices)"
         return f"{self.dollars.shown('${:,.2f}')}, {self.price}"
 
     def _repr_html_(self) -> str:

@@ -107,8 +107,10 @@ def folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for name, winner in zip(TURNS, ("model_b", "tie", "model_a"), strict=True)
     ]
     columns = ["question_id", "model_a", "model_b", "winner", "judge"]
+    cast = pd.DataFrame(votes, columns=columns)
     for name in ("votes.csv", "people.csv"):
-        pd.DataFrame(votes, columns=columns).to_csv(tmp_path / name, index=False)
+        cast.to_csv(tmp_path / name, index=False)
+    cast.to_json(tmp_path / "my-votes.jsonl", orient="records", lines=True)
     (tmp_path / "reports").symlink_to(Path(__file__).parents[1] / "reports")
     return tmp_path
 

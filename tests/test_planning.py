@@ -47,7 +47,7 @@ def test_rows_and_keys_hits_and_misses(tmp_path: Path) -> None:
     assert repr(planned).startswith(
         "<b>j</b>/single: 5 requests (3 distinct), 3 answered in the store, 2 not: 1 calls to make;"
     )
-    assert repr(planned).endswith("price unknown (give a table of prices)")
+    assert repr(planned).endswith("price unknown (set LMJUDGE_PRICES to a table of prices)")
     assert "&lt;b&gt;j" in planned._repr_html_()
     assert "<b>" not in planned._repr_html_()
     # JupyterLab would read what is between two dollar signs as a formula.

@@ -49,15 +49,25 @@ class _Run:
 def fetch(
     names: Iterable[str] | None = None, *, timeout: float = 5.0, progress: bool = True
 ) -> pd.DataFrame:
-    """Return what became of each source: source, status, files, bytes, seconds, licence, reason.
+    """Download sources; return what became of each, a row a source.
 
-    `status` is "present" (all was here), "fetched", "unreachable" (no reply within `timeout`
-    seconds, which is all that the sources out of reach cost together), "failed" (the reason says
-    why), "wrong bytes" (not the published file, or not that of the first download) or "login".
-    `names` are sources; without them all that are open and whose licence is stated. Files go to
-    `cache/data`, each in one step once its length and SHA-256 hold; where the original's SHA-256 is
-    not known beforehand, the first download's is kept in `sources.lock` there. Nothing is sent
-    under LMJUDGE_OFFLINE=1. Raises DataMissing for a name that is no source.
+    `names` are sources. Without them, all sources that need no login and state a licence are
+    fetched. Files go to `cache/data`, each in one step after its length and SHA-256 were checked.
+    If the original's SHA-256 is not known, the first download's is kept in `sources.lock` there.
+    Sources that do not answer cost `timeout` seconds together. Nothing is sent under
+    LMJUDGE_OFFLINE=1.
+
+    | status | meaning |
+    |---|---|
+    | present | all files were here |
+    | fetched | downloaded now |
+    | unreachable | no reply within `timeout` seconds |
+    | login | the source requires one |
+    | wrong bytes | not the published file, or not that of the first download |
+    | failed | see the column reason |
+
+    Columns: source, status, files, bytes, seconds, licence, reason. Raises DataMissing for a name
+    that is not a source.
     """
     from tqdm.auto import tqdm
 

@@ -14,11 +14,11 @@ from lmjudge.errors import DataError, DataMissing, WrongHash
 
 
 def find(source: str, file: File | str) -> Path:
-    """Return the path of a source's file, once its bytes are the published ones.
+    """Return the path of a source's file, after a check of its bytes.
 
-    Looked for in `$LMJUDGE_DATA`, then in `cache/data` (beside the store's folder). `file` is one
-    of the source's files or its path. Raises DataMissing, with the command that gets it, and
-    WrongHash where the SHA-256 is not the original's, or not that of the first download.
+    Looks in `$LMJUDGE_DATA`, then in `cache/data` (beside the store's folder). `file` is one of the
+    source's files, or its path. Raises DataMissing, with the command that gets the file, and
+    WrongHash if the SHA-256 is not the original's, or not that of the first download.
     """
     entry = source_named(source)
     known = {listed.path: listed for listed in entry.files}

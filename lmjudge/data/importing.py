@@ -53,27 +53,30 @@ def load_judgments(
     orders: tuple[str, str] | None = None,
     errors: Errors = "raise",
 ) -> pd.DataFrame:
-    """Load judgments: of a source, of files, of a folder or of a data set.
+    """Load judgments from a source, files, a folder or a data set: a games, scores or votes frame.
 
-    The result is a games, a scores or a votes frame, whichever the files hold. A source whose rows
-    ship with lmjudge reads those, without texts; `<name>/original` reads the fetched files.
+    A source whose rows ship with lmjudge reads those, without texts; `<name>/original` reads the
+    fetched files. Verdicts are read from the texts with the source's parser.
 
-    Verdicts are read from the texts as their source read them. `published` is the released winner
-    or score; the Vicuna blog's scores are `published_a` and `published_b`. Where the text says
-    otherwise or nothing, the released verdict counts, and its `reason` is "entered by hand". Files
-    without texts, and those that lmjudge wrote, give their verdicts as stated. A judgment that
-    stands again is the next `sample`.
+    | column | meaning |
+    |---|---|
+    | published | the released winner or score; the Vicuna blog's are `published_a`, `published_b` |
+    | reason | "entered by hand": the text says something else, and the released verdict counts |
+    | sample | a repeated judgment is the next sample |
+    | key | the key of the request that the row answers, if its prompt is known |
+    | asked | the same key without the provider |
+    | prompt, origin | the prompt's name, and where the request comes from |
 
-    `key` is that of the request which a row answers and `asked` the same without its provider,
-    where the prompt is here: FastChat's prompts, or the questions, answers and prompts that reviews
-    were rendered from. `prompt` names it, and `origin` says how it was had.
+    Files without texts, and those that lmjudge wrote, give their verdicts as stated. A file without
+    a column for the judge gives it the file's name. A table of bare verdicts (question_id, model_a,
+    model_b, judge, winner) is games if a judge saw a pair in both orders, and votes otherwise.
 
-    A file without a column for the judge gives it the file's name. A table of bare verdicts
-    (question_id, model_a, model_b, judge, winner) holds games if a judge saw a pair in both orders,
-    else votes. `kind` chooses, and is needed where a source has both scores and games. `baseline`
-    names the model that older files of Arena-Hard leave out. `orders` are the two columns of a file
-    with both orders in a row: the verdict with model_a shown first, and the one with model_b first.
-    Raises DataMissing for what is not here and BadRow for a malformed row.
+    - `kind` chooses: "games", "scores" or "votes". A source with both scores and games needs it.
+    - `baseline` names the model that older files of Arena-Hard leave out.
+    - `orders` are the two columns of a file with both orders in a row: the verdict with model_a
+      shown first, and the one with model_b first.
+
+    Raises DataMissing for data that are not here and BadRow for a malformed row.
     """
     if kind not in (None, "scores", "games", "votes"):
         raise ValueError(f"kind is {kind!r}; expected 'scores', 'games', 'votes' or None")
@@ -94,16 +97,16 @@ def import_judgments(
     """Add judgments to a store as records, and return the frame of `load_judgments`.
 
     Each is stored under the request that it answers. The provider of a source's records is its
-    name, that of your own file is `own:<file name>-<8 hex digits of its content>`, or `name`: the
-    same file gives the same keys anywhere. Judgments without a verdict are stored too. Failed calls
-    are not, and neither are a source's judgments whose prompts it did not release. Of several
-    judgments of one request the earliest is the reply; the others are observations.
+    name; that of your own file is `own:<file name>-<8 hex digits of its content>`, or `name`. So
+    the same file gives the same keys anywhere. Judgments without a verdict are stored too. Failed
+    calls are not, and neither are judgments whose prompts the source did not release. The earliest
+    of several judgments of one request is the reply; the others are observations.
 
     An Inspect log gives a record for each model call of its scorers: the request as sent, the raw
-    reply with usage and time, an epoch a sample. Scores that no model gave have no record.
+    reply with usage and time, and an epoch as a sample. Scores that no model gave have no record.
 
     Raises what `load_judgments` raises, DataMissing and PromptError for prompts that are not here,
-    and DataError for judgments of a layout that holds no prompts.
+    and DataError for judgments of a layout without prompts.
     """
     loaded = read_judged(source, kind, How())
     requests = _requests(loaded, source, name)
@@ -307,11 +310,11 @@ class _Rendering:
 
 
 def answers_from_judgments(source: Source) -> pd.DataFrame:
-    """Return the answers that single-grading prompts show: an answers frame, and `origin`.
+    """Return the answers that single-grading prompts show: an answers frame, with `origin`.
 
-    For sources that released prompts but no answers. What stands between the fixed parts of
-    FastChat's template is the answer, byte for byte, and `origin` is "recovered". Raises BadRow
-    where a prompt is not its template filled, or where the answers cannot be told apart.
+    It serves sources that released prompts but no answers. The text between the fixed parts of
+    FastChat's template is the answer, byte for byte, and `origin` is "recovered". Raises BadRow if
+    a prompt is not a filled template, or if its answers cannot be told apart.
     """
     questions = load_questions(original(source)).set_index("question_id")
     loaded = read_judged(source, "scores", How())

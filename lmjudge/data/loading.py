@@ -115,15 +115,17 @@ def load_questions(
     labels: Labels = None,
     errors: Errors = "raise",
 ) -> pd.DataFrame:
-    """Load questions: of a source by name, of files, of a folder or of a data set.
+    """Load questions from a source, files, a folder or a data set: a questions frame.
 
-    `turns` is a list of texts; `reference` is one too, or None. A row without `question_id` or
-    `uid` gets an id made of its text, so that rows with one text are one question. `references`, a
-    file of answers, takes the place of references. A folder is read as FastChat keeps it, with its
-    reference_answer; a source about FastChat's questions has those. A source whose rows ship with
-    lmjudge gives ids and categories, `<name>/original` the texts of the fetched files. Raises
-    DataMissing for what is not here, BadRow for a malformed row and for an id that two questions
-    share.
+    `turns` is a list of texts; `reference` is a list too, or None. A row without `question_id`,
+    `uid` or `prompt_id` gets an id from its text, so rows with the same text are one question.
+    `references` is a file of answers that replaces the references. A folder is read in FastChat's
+    layout, with its reference_answer; a source about FastChat's questions has those references. A
+    source whose rows ship with lmjudge gives ids and categories; `<name>/original` gives the texts
+    of the fetched files.
+
+    Raises DataMissing for data that are not here, BadRow for a malformed row and for an id that two
+    questions share.
     """
     if (figures := shipped(source, "questions")) is not None:
         return figures
@@ -144,15 +146,16 @@ def load_answers(
     columns: Columns = None,
     errors: Errors = "raise",
 ) -> pd.DataFrame:
-    """Load answers: of a source's models, of files, of a folder or of a data set.
+    """Load answers from a source, files, a folder or a data set: an answers frame.
 
-    A row's model is its `model_id`, `model` or `generator`, whole; without one it is the file's
-    name. `turns` is a list of texts, or missing where the call failed. A source whose rows ship
-    with lmjudge gives what was counted in each turn instead: words, characters, headings, items and
-    bold; `<name>/original` gives the texts of the fetched files. `samples` keeps the first
-    samples of each answer (None keeps all), `models` some of the models, in that order. Raises
-    DataMissing for answers that are not here and for unknown models, BadRow for a malformed row and
-    for a question that one model answers twice in one sample.
+    A row's model is its whole `model_id`, `model` or `generator`, or else the file's name. `turns`
+    is a list of texts, or missing if the call failed. A source whose rows ship with lmjudge gives
+    counts of each turn instead: words, characters, headings, items and bold; `<name>/original`
+    gives the texts of the fetched files. `samples` keeps the first samples of each answer (None
+    keeps all). `models` keeps some models, in that order.
+
+    Raises DataMissing for answers that are not here and for unknown models, BadRow for a malformed
+    row and for a question that one model answers twice in one sample.
     """
     how = How(columns, None, None, errors, samples=samples)
     wanted = None if models is None else list(models)
@@ -178,11 +181,11 @@ def load_pairings(
     labels: Labels = None,
     errors: Errors = "raise",
 ) -> pd.DataFrame:
-    """Load pairs of answers to one question, a row a pair, ready to be judged: a pairings frame.
+    """Load pairs of answers to one question, ready to be judged: a pairings frame, a row a pair.
 
     A row has a question as in `load_questions` and two answers: answer_a and answer_b, output_1 and
-    output_2, response_A, response1 and so on. Models that no column names are "a" and "b". Gold
-    labels and preferences stay as columns. The same pair again is the next `sample`.
+    output_2, response_A, response1 and so on. Models without a column are "a" and "b". Gold labels
+    and preferences stay as columns. A repeated pair is the next `sample`.
     """
     how = How(columns, labels, None, errors)
     table = _load(source, "pairings", ("pairings",), how).framed()
@@ -249,14 +252,16 @@ def load_votes(
     labels: Labels = None,
     errors: Errors = "raise",
 ) -> pd.DataFrame:
-    """Load votes: preferences of people or judges between two answers, a votes frame.
+    """Load votes, the preferences of people or judges between two answers: a votes frame.
 
-    A source whose rows ship with lmjudge reads those, `<name>/original` the fetched files.
-    `group` is expert, author, crowd or llm where the row, its source or the voter's name (expert_3,
-    arena_user_9) says so. Judgments with texts become the votes that `resolve` makes of them; a
-    table of bare verdicts is taken row by row, also if it has both orders (see `load_judgments`). A
-    tie that stood for something else has the reason `both_bad` or `inconsistent`. Conversations are
-    read by `load_questions`, `load_answers` and `load_pairings`, and left out here.
+    A source whose rows ship with lmjudge reads those; `<name>/original` reads the fetched files.
+    Every judgment with a text goes through `resolve`, which makes one vote of both orders. A table
+    of bare verdicts is taken row by row, also if it has both orders (see `load_judgments`).
+
+    `group` is expert, author, crowd or llm if the row, its source or the voter's name (expert_3,
+    arena_user_9) says so. A tie that stood for something else has the reason `both_bad` or
+    `inconsistent`. Conversations are left out; `load_questions`, `load_answers` and `load_pairings`
+    read them.
 
     >>> mine = pd.DataFrame({"A": ["m"], "B": ["n"], "better": ["left"]})
     >>> load_votes(mine, columns={"model_a": "A", "model_b": "B", "winner": "better"})["winner"][0]
@@ -277,7 +282,7 @@ def load_votes(
 
 
 def people(source: Source, how: How | None = None) -> pd.DataFrame:
-    """Return the votes in files of votes, without those that a source's judgments amount to."""
+    """Return the votes in files of votes, without the votes that a source's judgments give."""
     if (rows := shipped(source, "votes")) is not None:
         return rows
     loaded = _load(source, "votes", ("votes", "games"), how or How())
@@ -290,11 +295,12 @@ def load_pairs(
     columns: Columns = None,
     errors: Errors = "raise",
 ) -> pd.DataFrame:
-    """Load pairs of a chosen and a rejected text: a pairs frame, for training or RewardBench.
+    """Load pairs of a chosen and a rejected text, for training or RewardBench: a pairs frame.
 
-    A row has `prompt`, `chosen` and `rejected` (texts, conversations, or lists of several texts,
-    each of which meets each of the other side), or `instruction`, `input` and `output`, a list of
-    the better and the worse text. Without an id a pair gets one made of its texts.
+    A row has `prompt`, `chosen` and `rejected`. These are texts, conversations, or lists of several
+    texts, each of which meets each of the other side. Instead it can have `instruction`, `input`
+    and `output`, a list of the better and the worse text. A pair without an id gets one from its
+    texts.
     """
     return _load(source, "pairs", ("pairs",), How(columns, None, None, errors)).framed()
 
@@ -303,7 +309,7 @@ def load_pairs(
 
 
 def own_path(source: Any) -> Path | None:
-    """Return the path that `source` is, None for a source's name; DataMissing for neither."""
+    """Return the path of a source, or None if it is a source's name; DataMissing for neither."""
     if source_name(source):
         return None
     path = Path(source)
@@ -327,7 +333,7 @@ def own_path(source: Any) -> Path | None:
 
 
 def files_of(source: Any, role: str) -> list[tuple[Path, str]]:
-    """Return the files of a role, each with the model whose it is: of a source, or of a path."""
+    """Return the files of a role and the model of each, for a source or a path."""
     own = own_path(source)
     if own is None:
         return place(source, role)
@@ -581,7 +587,7 @@ def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
 
 
 def _is_of_another(names: list[str], kind: str) -> bool:
-    """Return whether these columns give away judgments, and none of this kind."""
+    """Return whether these columns identify judgments, but none of this kind."""
     given = {
         layout.kind for layout in LAYOUTS if layout.kind in VERDICTS and not layout.lacks(names)
     }
@@ -589,7 +595,7 @@ def _is_of_another(names: list[str], kind: str) -> bool:
 
 
 def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) -> Layout:
-    """Return the layout that these columns give away.
+    """Return the layout that these columns identify.
 
     Raises DataError with the nearest layouts if none fits.
     """
@@ -620,7 +626,7 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
 
 
 def _guesses(lacking: list[str], names: list[str]) -> dict[str, str]:
-    """Return for each missing column the file's that is called most like it, or "..."."""
+    """Return the most similar column name for each missing one, or "..."."""
     free, guesses = list(names), dict[str, str]()
     for needed in lacking:
         ours = needed.split("|")[0].lstrip("!")
@@ -703,7 +709,7 @@ def _number_in(text: str) -> Any:
 
 
 def _number(loaded: Loaded) -> None:
-    """Number what stands several times, where no sample is stated: 0, 1, 2 as the rows come."""
+    """Number repeated rows 0, 1, 2 in their order where no sample is stated."""
     names, seen = _SHOWING.get(loaded.kind), Counter[tuple[Any, ...]]()
     for row in loaded.rows if names else ():
         if row["sample"] is None:

@@ -120,7 +120,7 @@ class Judge:
             )
 
     def _unfit(self) -> str | None:
-        """Return what of prompt and parser does not fit; None where all does."""
+        """Return what does not fit in prompt and parser; None if everything fits."""
         prompt, parser = self.prompts[0], self.parser
         own, form = self.own, prompt.output_format
         if bool(self.criteria) != (form == CRITERIA):
@@ -166,7 +166,7 @@ class Judge:
         return None
 
     def _unsaid(self, text: str) -> str | None:
-        """Return what your rubric must say of the verdict's form, and does not."""
+        """Return what your rubric lacks about the verdict's form; None if nothing."""
         form = self.prompts[0].output_format
         if self.parser == "json":
             fields = FIELDS[form]
@@ -232,8 +232,9 @@ class Judge:
     def choose(self, category: object, turn: int, has_reference: bool) -> Prompt:
         """Return the prompt for a question of a category and a turn.
 
-        Of a family, the one with a reference answer for NEED_REFERENCE; ours only where there is
-        one. Source: FastChat's gen_judgment.py. Raises PromptError where no prompt shows that turn.
+        In a family, categories in NEED_REFERENCE use the prompt with a reference answer; for our
+        prompts, only if there is a reference. Source: FastChat's gen_judgment.py. Raises
+        PromptError if no prompt shows that turn.
         """
         by_turn = {prompt.turn: prompt for prompt in self.prompts}
         fitting = [p for p in self.prompts if p.turn == (turn if turn in by_turn else None)]
@@ -324,10 +325,16 @@ def check_parser(parser: str) -> None:
 def judge_name(name: str, parser: str) -> str:
     """Return a judge's name: `model/prompt`, and `/parser` if it is not the prompt's own.
 
-    The natural parser of fastchat:* is `fastchat`, of vicuna:* `vicuna`, of prd:* `threeclass`, of
-    *-json, *-json-v2 and *criteria-* `json`, of Inspect's scorers model_graded_qa and
-    model_graded_fact `inspect`, of all others `strict`. A parser that the name
-    already ends in is replaced.
+    | prompt | its own parser |
+    |---|---|
+    | fastchat:* | fastchat |
+    | vicuna:* | vicuna |
+    | prd:* | threeclass |
+    | *-json, *-json-v2, *criteria-* | json |
+    | model_graded_qa, model_graded_fact (Inspect) | inspect |
+    | all others | strict |
+
+    A parser that the name already ends in is replaced.
 
     >>> judge_name("gpt-4/fastchat:pair", "strict"), judge_name("gpt-4/pair/fastchat", "strict")
     ('gpt-4/fastchat:pair/strict', 'gpt-4/pair')

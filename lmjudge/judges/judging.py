@@ -61,13 +61,14 @@ def judge_pairs(
     """Return a judge's games on pairings, one row a showing; model_a is the answer shown first.
 
     Both orders are played unless `orders="given"`. `turns` are numbers, "last" or "all"; a turn
-    that a question or an answer lacks is skipped. A judge with criteria gives a row for each, of
-    one call: columns criterion, label, weight and place (where it stood). Where the store yields a
-    Failure the row has no text, and its reason. Columns of a games frame, and `finish_reason`,
-    which parsers need. Raises what the store raises.
+    that a question or an answer lacks is skipped. A judge with criteria gives a row for each
+    criterion of one call, with the columns criterion, label, weight and place (its position in the
+    prompt). If the store returns a Failure, the row has no text, but its reason. Columns: those of
+    a games frame, and `finish_reason`, which parsers need.
 
-    Where a judgment has no verdict for one of the reasons in `redo` (such as "no_verdict"), the row
-    shows a later draw, up to the third, that has one: its request has the next free `sample`.
+    `redo` lists reasons such as "no_verdict". A judgment without a verdict for such a reason is
+    drawn again with the next free `sample`, and the row shows the first of up to three draws with a
+    verdict. Raises what the store raises.
     """
     asked = _asked(pairings, judge, orders, turns, samples)
     return _judged("games", asked, judge, store, endpoint, _redone(redo), samples)
@@ -85,10 +86,10 @@ def judge_answers(
 ) -> pd.DataFrame:
     """Return the scores that a judge gives to the answers of a lineup, one row an answer and turn.
 
-    As `judge_pairs`, with the columns of a scores frame and `finish_reason`, and with criteria also
-    `scaled`, the score from 0 (worst) to 1 (best on its scale). A judge whose prompt
-    shows all {answers} of a question ("many") grades them in one request, in the lineup's order:
-    their rows share its key, and say which `place` of how many (`of`) the answer had.
+    Arguments are as in `judge_pairs`. Columns: those of a scores frame, `finish_reason`, and with
+    criteria `scaled`, the score from 0 (worst) to 1 (best on its scale). A judge whose prompt shows
+    all {answers} of a question ("many") grades them in one request, in the lineup's order. Their
+    rows share its key, and have the `place` of the answer and the number of answers (`of`).
     """
     asked = _asked(lineup, judge, "both", turns, samples)
     return _judged("scores", asked, judge, store, endpoint, _redone(redo), samples)
@@ -102,15 +103,14 @@ def judge_requests(
     turns: Turns = (1,),
     samples: int = 1,
 ) -> Iterator[tuple[Row, Request]]:
-    """Return each row still without a verdict, with its Request: what judging and `plan` share.
+    """Return each row without a verdict, with its Request; judging and `plan` use this.
 
-    The frame is a pairings frame for a pairwise judge, else a lineup. A row stands for all criteria
-    of its judge. Repeats are numbered in
-    `sample`: draw k of the judge over sample s of the answers is s * samples + k, and k is the
-    request's own sample. All of the frame is checked first, so that nothing is asked before.
-    Raises FrameError for a frame of another kind, turns that are not text or not there, and
-    references and columns that are missing where the prompt shows one; PromptError for a prompt
-    that does not show the turn that is asked for.
+    The frame is a pairings frame for a pairwise judge, otherwise a lineup. A row stands for all
+    criteria of its judge. Repeats are numbered in `sample`: draw k of the judge on sample s of the
+    answers is s * samples + k, and k is the request's own sample. The whole frame is checked before
+    anything is asked. Raises FrameError for a frame of another kind, turns that are missing or not
+    text, and references and columns that the prompt shows and the frame lacks; PromptError for a
+    prompt that does not show the requested turn.
     """
     asked = _asked(frame, judge, orders, turns, samples)
     return Counted(((row, request) for row, request, _ in asked), length_hint(asked))
@@ -362,11 +362,11 @@ def _numbered(answers: list[Content]) -> Content:
 
 
 def reread(frame: pd.DataFrame, parser: str, *, scale: Scale = (1, 10)) -> pd.DataFrame:
-    """Return the same games or scores with verdicts that another parser reads in their texts.
+    """Return the same games or scores with the verdicts that another parser reads in their texts.
 
-    Verdicts, reasons and judges' names change; rows without text (failures) keep their reason. The
-    `scale` is that of the prompt. Raises PromptError for a parser that does not exist or does not
-    read such judgments, FrameError for a frame of neither kind.
+    Verdicts, reasons and judges' names change; rows without text (failures) keep their reason.
+    `scale` is the prompt's. Raises PromptError for a parser that does not exist or does not read
+    such judgments, FrameError for a frame that has neither games nor scores.
     """
     check_parser(parser)
     kind = "games" if "model_a" in frame.columns else "scores"

@@ -42,13 +42,20 @@ REASONS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judgment says: a `winner`, as shown, or scores; else the `reason` why neither.
+    """The verdict in a judgment: a `winner` as shown, or scores, or the `reason` for neither.
 
-    `scores` are those of all answers shown, in their order, `label` a word that the verdict was
-    given as (one of Arena-Hard's five, or a criterion's). Reasons: `no_verdict` (nothing of the
-    format was found), `ambiguous` (more than one stands), `out_of_range`, `wrong_count` (of scores,
-    for so many answers), `unreadable` (a number at which the published reading stops with an
-    error), `truncated`, `content_filter`, `refusal`, `cannot_assess` (the judge says so).
+    `scores` are those of all answers shown, in their order. `label` is a word that the verdict was
+    given as: one of Arena-Hard's five, or a criterion's.
+
+    | reason | meaning |
+    |---|---|
+    | no_verdict | nothing in the output format was found |
+    | ambiguous | there is more than one verdict |
+    | out_of_range | a number outside the scale |
+    | wrong_count | more or fewer scores than answers |
+    | unreadable | a number at which the published parser stops with an error |
+    | truncated, content_filter, refusal | the reply did not end by itself |
+    | cannot_assess | the judge says so |
     """
 
     winner: str | None = None
@@ -130,10 +137,10 @@ def strict(
 ) -> Verdict:
     """Return the verdict that the last line states; the default for new judgments.
 
-    It begins or ends a sentence of that line. A verdict in a quotation, on a line that begins with
-    ">", or right after a denial ("I will not output [[B]]") is not the judge's: `no_verdict`.
-    Nothing is read of a reply that was cut short, and nothing inside a reasoning block. A number
-    outside the scale is `out_of_range`, two verdicts on the line are `ambiguous`.
+    The verdict begins or ends a sentence of that line. It is not the judge's in a quotation, on a
+    line that begins with ">", or right after a denial ("I will not output [[B]]"): the reason is
+    `no_verdict`. Nothing is read in a reply that was cut short, or inside a reasoning block. A
+    number outside the scale is `out_of_range`; two verdicts on the line are `ambiguous`.
 
     >>> strict("B quotes [[B]], yet A is right.\\n[[A]]").winner
     'model_a'
@@ -156,12 +163,12 @@ def schema(
     output_format: str = LETTERS,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """Return the verdict in a reply that is one JSON object, as servers give it by a JSON schema.
+    """Return the verdict in a reply that is one JSON object, as servers with JSON schemas give it.
 
-    By the output format it is in `winner` ("A", "B" or "C"), `score`, `score_a` and `score_b`, or
-    `scores` (a list); other fields (the explanation) are not looked at. The object may stand in a
-    Markdown fence. Nothing is read of a reply that was cut short or that says anything else; a
-    field that stands twice is `ambiguous`, a number outside the scale `out_of_range`.
+    By the output format the verdict is in `winner` ("A", "B" or "C"), `score`, `score_a` and
+    `score_b`, or `scores` (a list). Other fields, such as the explanation, are ignored. The object
+    can be in a Markdown fence. Nothing is read in a reply that was cut short or says anything else.
+    A repeated field is `ambiguous`, a number outside the scale `out_of_range`.
 
     >>> schema('{"reasoning": "A is wrong: not [[A]].", "winner": "B"}').winner
     'model_b'
@@ -197,11 +204,11 @@ def fastchat(
     output_format: str = LETTERS,
     scale: Scale = (1, 10),
 ) -> Verdict:
-    """Return the verdict as FastChat's `llm_judge/common.py` reads it, bug for bug.
+    """Return the verdict as FastChat's `llm_judge/common.py` reads it, with its bugs.
 
-    Letters are looked for anywhere, A before B before C; of numbers the first in double brackets
-    counts, else the first in single ones, whatever the scale; two scores within 0.1 are a tie. What
-    FastChat stores as "error" or -1 is missing here, with the reason `no_verdict`; a number such as
+    Letters are found anywhere, A before B before C. The first number in double brackets counts,
+    else the first in single ones, whatever the scale. Two scores within 0.1 are a tie. What
+    FastChat stores as "error" or -1 is missing here, with the reason `no_verdict`. A number such as
     08, at which FastChat stops, has the reason `unreadable`.
 
     >>> fastchat("It quotes [[A]].\\nFinal verdict: [[B]]").winner
@@ -257,8 +264,8 @@ def threeclass(
 ) -> Verdict:
     """Return the choice on the last line, 1, 2 or 3 for a tie, as PRD's scripts read it.
 
-    Either the line is the number alone, or it says so in one of the five ways that PRD's
-    `annotate.py` knows ("I choose answer 2", "Output: 1", ...). The rest PRD entered by hand.
+    The line is only the number, or says it in one of the five ways that PRD's `annotate.py` knows
+    ("I choose answer 2", "Output: 1", ...). PRD's authors entered the others by hand.
 
     >>> threeclass("Both are fine.\\n\\n3").winner
     'tie'
@@ -333,7 +340,7 @@ READ_LISTS = ("strict", "json")
 
 
 def cut_short(finish_reason: str | None) -> str | None:
-    """Return why a reply is not whole, by how it ended: None where it is, or where none was told.
+    """Return why a reply is not complete, by its finish reason; None if it is, or without a reason.
 
     >>> cut_short("STOP"), cut_short("length"), cut_short("network_error"), cut_short("SAFETY")
     (None, 'truncated', 'truncated', 'content_filter')
@@ -387,10 +394,10 @@ def _within(numbers: list[float], output_format: str, scale: Scale) -> Verdict:
 
 
 def json_object(text: str) -> tuple[tuple[str, Any], ...] | None:
-    """Return the fields of the JSON object that a text is, as pairs; None where it is none.
+    """Return the fields of the JSON object in a text, as pairs; None if the text is not one object.
 
-    The object may stand in a Markdown fence, its texts may hold line breaks as they are, a byte
-    order mark may come before it, end marks after it, and commas after its last items.
+    The object can be in a Markdown fence, and its texts can hold raw line breaks. A byte order mark
+    can come before it, end marks after it, and commas after its last items.
     """
     text = without_end_marks(text.lstrip("\ufeff"))
     fenced = _FENCED.fullmatch(text)

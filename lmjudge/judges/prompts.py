@@ -183,10 +183,10 @@ class Prompt:
 
 
 def find_prompts(name: str) -> tuple[Prompt, ...]:
-    """Return the prompts that a name stands for: one, or the four of a family.
+    """Return the prompts of a name: one, or the four of a family.
 
     `fastchat:*` are read from `$LMJUDGE_DATA/fastchat/judge_prompts.jsonl`, else from the
-    downloads. Raises PromptError for a name that nothing has, or where that file is missing.
+    downloads. Raises PromptError for an unknown name, and if that file is missing.
     """
     fastchat = name.startswith("fastchat:")
     known = _read(_fastchat_file(name), "fastchat:") if fastchat else _ours()
@@ -212,10 +212,10 @@ def names() -> list[str]:
 def read_review_prompts(path: Path | str, name: str = "vicuna") -> dict[str, Prompt]:
     """Return the prompts of a Vicuna-style prompt file by category: general, coding, math.
 
-    Their {answer_1}, {answer_2} are {answer_a}, {answer_b} here, and {prompt} is filled with the
-    row's default, so that `.messages` gives what `eval_gpt_review.py` sent; a category that the
-    file lacks takes "general". Read their judgments with the parser `vicuna` or `threeclass`.
-    Raises BadRow for a line that is not such a row. Source: the Vicuna blog's prompt.jsonl; PRD's.
+    Their {answer_1}, {answer_2} are {answer_a}, {answer_b} here. {prompt} is filled with the row's
+    default, so that `.messages` gives what `eval_gpt_review.py` sent. A category that the file
+    lacks uses "general". Read their judgments with the parser `vicuna` or `threeclass`. Raises
+    BadRow for a line that is not such a row. Source: the Vicuna blog's prompt.jsonl; PRD's.
     """
     prompts = {}
     for line, row in _rows(Path(path)):

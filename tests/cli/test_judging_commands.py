@@ -755,7 +755,7 @@ def test_columns_and_labels_are_named_on_the_command_line(
     told = capsys.readouterr().out
     assert re.search(r"n +2 +1 +1 ", told)
     assert lmjudge(words) != 0
-    assert "labels={'good one': 'model_a'}" in capsys.readouterr().err
+    assert "labels={'good one': ...}" in capsys.readouterr().err
     (here / "q.csv").write_text("nr,asked\n1,What?\n")
     (here / "a.csv").write_text("nr,model,said\n1,m,That.\n")
     plan = "plan judge q.csv a.csv --judge j --column question_id=nr --column question=asked"

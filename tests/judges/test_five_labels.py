@@ -99,7 +99,7 @@ def test_a_baseline_by_category() -> None:
         *[[0, "x", "y"], [1, "x", "y"], [0, "z", "y"], [1, "z", "y"]],
         *[[2, "x", "z"], [2, "y", "z"]],
     ]
-    with pytest.raises(FrameError, match="of the category 'creative', for which there is no"):
+    with pytest.raises(FrameError, match="have the category 'creative', which has no baseline"):
         lj.pair_up(asked, said, baseline={"hard": "y"})
     with pytest.raises(FrameError, match="no category 'hrd' here; did you mean 'hard'"):
         lj.pair_up(asked, said, baseline={"hrd": "y", "creative": "z"})

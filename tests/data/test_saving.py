@@ -102,7 +102,8 @@ def test_verdicts_come_back(
     votes = [
         {"question_id": f"{n}", "turn": 1, "model_a": "m", "model_b": "n", "judge": "ann"}
         | {"group": "expert", "winner": winner, "reason": None if winner else "truncated"}
-        | {"time": 1.5, "language": text or "NA"}
+        # Beside a frame's columns, a CSV's column of numbers alone is read as numbers.
+        | {"time": 1.5, "language": f"in {text or 'NA'}"}
         for n, text in enumerate(texts)
     ]
     cast = frame("votes", votes).astype({"time": float})

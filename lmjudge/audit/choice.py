@@ -206,8 +206,8 @@ def _by_votes(
     if asked_once.any() and not asked_once.all():
         text = (
             f"{', '.join(judges.loc[asked_once, 'judge'])} saw each pair in one order and others in"
-            " both, so do not compare their agreement: in one order, a verdict that follows the"
-            " position is never found out."
+            " both, so do not compare their agreement: one order cannot show whether a verdict"
+            " follows the position."
         )
         notes.append(Finding(text, "ranking"))
     if any(judgments[name].notna().any() for name in NAMES if name in judgments):
@@ -296,7 +296,7 @@ def of_people(votes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _decided(votes: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return people's votes with a verdict, and the note on the others: a judge is no cause."""
+    """Return people's votes with a verdict, and a note that counts the others."""
     blank = votes["winner"].isna()
     if not blank.any():
         return votes, []
@@ -318,7 +318,7 @@ def both_orders(part: pd.DataFrame) -> bool:
     if both.all() or not both.any():
         return bool(both.all())
     samples = pair.index.get_level_values("sample")
-    if both[samples == samples.min()].all():  # what lacks an order are repeats alone
+    if both[samples == samples.min()].all():  # only repeats lack an order
         raise FrameError(
             f"{int((~both).sum())} judgments of {part['judge'].iloc[0]} repeat another in one order"
             " only; remove the repeats, or judge both orders again",

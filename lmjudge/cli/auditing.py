@@ -36,7 +36,7 @@ def audit(parsed: argparse.Namespace) -> int:
     if parsed.votes is None and files != ["prd"]:
         parsed.wrong("give people's votes or scores on the same items: --votes FILE")
     if files == ["prd"] and parsed.votes not in (None, "prd"):
-        parsed.wrong("give the judgments that the votes are about: lmjudge audit JUDGMENTS --votes")
+        parsed.wrong("give the judgments that people voted on: lmjudge audit FILE --votes FILE")
     parsed.votes = parsed.votes or "prd"
     check_outputs(parsed, [*files, parsed.votes, *(parsed.answers or ())], parsed.out)
     judged = _judged(parsed, files)

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -600,33 +601,30 @@ def read(
     from lmjudge.errors import DataError
 
     columns, labels = dict(parsed.column), dict(getattr(parsed, "label", ()))
-    if load.__name__ != "load_answers":  # which have no verdicts
-        options["labels"] = labels
-    try:
-        table = load(source, columns=columns, **options)
-    except DataError as error:
-        present = getattr(error, "columns", [])
-        part = {ours: theirs for ours, theirs in parsed.column if theirs in present}
-        if not present or part == columns:
-            if not hasattr(error, "labels"):
-                raise
-            part = columns
-        if hasattr(error, "labels"):
-            labels = options["labels"] = {}
+    takes_labels = "labels" in signature(load).parameters
+    first: DataError | None = None
+    while True:
         try:
-            table = load(source, columns=part, **options)
-        except DataError as again:
-            if not hasattr(again, "labels"):
-                raise error from None
-            labels = options["labels"] = {}
-            table = load(source, columns=part, **options)
-        columns = part
+            if takes_labels:
+                options["labels"] = labels
+            table = load(source, columns=columns, **options)
+            break
+        except DataError as error:
+            present = getattr(error, "columns", [])
+            part = {ours: theirs for ours, theirs in parsed.column if theirs in present}
+            if hasattr(error, "labels"):
+                labels = {}
+            elif first is None and present and part != columns:
+                columns = part
+            else:
+                raise first or error from None
+            first = first or error
     parsed.used = getattr(parsed, "used", set()) | set(columns.items()) | set(labels)
     return table
 
 
 def check_used(parsed: argparse.Namespace) -> None:
-    """Refuse a --column that no file has: a typing error would change results in silence."""
+    """Refuse a --column or --label that no file has: a typing error would go unnoticed."""
     used: set[Any] = getattr(parsed, "used", set())
     for ours, theirs in parsed.column:
         if (ours, theirs) not in used:

@@ -39,8 +39,8 @@ def show(parsed: argparse.Namespace) -> int:
     answers = read(parsed, load_answers, parsed.answers, samples=None) if parsed.answers else None
     check_used(parsed)
     tell_of_repeats(judged)
-    if parsed.models:
-        judged = subset(judged, models=[*parsed.models, *opponents(baseline)])
+    wanted = [*parsed.models, *opponents(baseline)] if parsed.models else []
+    judged = subset(judged, models=wanted)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tables = _tables(parsed, judged, baseline, questions)
@@ -69,8 +69,7 @@ def show(parsed: argparse.Namespace) -> int:
         if "group" in judged and (parsed.questions or parsed.answers):
             # Votes have no judgments, but what was voted on can be shown beside them.
             judged = read(parsed, load_judgments, parsed.judgments, kind="games")
-            if parsed.models:
-                judged = subset(judged, models=[*parsed.models, *opponents(baseline)])
+            judged = subset(judged, models=wanted)
         page = results_page(
             tables,
             judged,

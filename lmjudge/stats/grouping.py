@@ -92,9 +92,9 @@ def by_group(estimator: Callable[P, pd.DataFrame]) -> Callable[P, pd.DataFrame]:
         if "question_id" in columns:
             split = [name for name in frames if "question_id" in frames[name].columns]
             frames.update(zip(split, same_ids(*(frames[name] for name in split)), strict=True))
-        groups = in_order(frames[first][columns].drop_duplicates(), columns)
-        if rows.empty:  # the estimator says what an empty frame means
-            groups = pd.DataFrame([dict.fromkeys(columns)])
+        # Of an empty frame, the estimator decides what it means.
+        some = frames[first][columns].drop_duplicates()
+        groups = pd.DataFrame([dict.fromkeys(columns)]) if some.empty else in_order(some, columns)
         for frame in list(frames.values())[1:]:
             shared = [column for column in columns if column in frame.columns]
             groups = groups.merge(frame[shared].drop_duplicates(), on=shared)
@@ -130,7 +130,7 @@ def _group_by_group(
 
 
 def _in_group(frame: pd.DataFrame, values: Mapping[str, object]) -> pd.Series:
-    """Return which rows have these values, of the columns that the frame has."""
+    """Return a mask of the rows with these values, in the columns that the frame has."""
     inside = pd.Series(True, frame.index)
     for column, value in values.items():
         if column in frame.columns:

@@ -55,7 +55,6 @@ class File:
     role: str = ""  # what it holds, by the same table
     baseline: str | None = None
     orders: tuple[str, str] | None = None
-    samples: int | None = None  # the first so many choices of an answer are wanted
     # The models of answers, by their answer_id or by the name of the file that holds them.
     answers: Mapping[str, str] = field(default_factory=dict)
 
@@ -90,7 +89,12 @@ def _question(row: Row, file: File) -> Iterable[Row]:
     if turns is None:
         raise ValueError(f"has no question in {', '.join(named or row)}")
     guide = row.pop("reference", None)
-    return [fields | {"turns": turns, "reference": texts(guide) if guide else None}]
+    return [fields | {"turns": turns, "reference": _guide(guide)}]
+
+
+def _guide(value: Any) -> list[Any] | None:
+    """Return a reference answer, which may be 0; None for an empty one."""
+    return None if value in ("", []) else texts(value)
 
 
 def _question_of_talk(row: Row, file: File) -> Iterable[Row]:
@@ -105,9 +109,7 @@ def _question_55k(row: Row, file: File) -> Iterable[Row]:
 def _question_inspect(row: Row, file: File) -> Iterable[Row]:
     fields = {"question_id": id_text(row.pop("id")), "category": row.pop("task", None)}
     target = row.pop("target", None)
-    return [
-        fields | {"turns": asked(row.pop("input")), "reference": texts(target) if target else None}
-    ]
+    return [fields | {"turns": asked(row.pop("input")), "reference": _guide(target)}]
 
 
 def _question_lm_eval(row: Row, file: File) -> Iterable[Row]:
@@ -118,7 +120,7 @@ def _question_lm_eval(row: Row, file: File) -> Iterable[Row]:
     if str(target) in map(str, range(len(options))):
         target = options[int(str(target))]
     fields = {"question_id": id_text(row.pop("doc_id")), "category": task[1] if task else None}
-    return [fields | {"turns": texts(prompt), "reference": texts(target) if target else None}]
+    return [fields | {"turns": texts(prompt), "reference": _guide(target)}]
 
 
 def _calls_lm_eval(row: Row) -> list[list[Any]]:
@@ -148,9 +150,9 @@ def _choices(row: Row, file: File) -> Iterator[Row]:
         {"question_id": question_id(row), "model": _model(row, file)},
         row.pop("choices"),
     )
-    if not isinstance(choices, list) or not choices:
-        raise ValueError("has no turns: its choices are empty")
-    for place, choice in enumerate(map(dict, choices[: file.samples])):
+    if not choices or not _are_rows(choices):
+        raise ValueError(f"has choices = {choices!r:.60}; expected a list of objects with turns")
+    for place, choice in enumerate(map(dict, choices)):
         turns, index = _said(choice.pop("turns", None)), choice.pop("index", place)
         beside = {name if name in _OURS else f"choice_{name}": choice[name] for name in choice}
         yield fields | turns | {"sample": index} | beside
@@ -213,7 +215,7 @@ def _answer_lm_eval(row: Row, file: File) -> Iterator[Row]:
     else:
         replies = answer[0] if isinstance(answer[0], list) else answer
     of = {"question_id": id_text(row.pop("doc_id")), "model": _lm_eval_model(row, file)}
-    for at, reply in enumerate(replies[: file.samples]):
+    for at, reply in enumerate(replies):
         yield of | _said(_first(reply)) | {"sample": at}
 
 
@@ -244,7 +246,7 @@ def _single(row: Row, file: File) -> Iterable[Row]:
 
 
 def _score_row(row: Row, file: File) -> Iterable[Row]:
-    fields = {"turn": row.pop("turn", 1), "model": name_of(row, *MODELS)}
+    fields = {"turn": row.pop("turn", 1), "model": _named_model(row)}
     fields |= {"judge": judge_of(take(row, *_JUDGES))[0] or file.model or None}
     fields |= {
         "text": text(take(row, "feedback", "judgment", "text")),
@@ -440,7 +442,7 @@ def _game_by_order(row: Row, file: File) -> Iterator[Row]:
     fields |= {"question_id": verdict_id(row)}
     sides = [name_of(row, "model_a"), name_of(row, "model_b")]
     for column, (a, b) in zip(file.orders or (), (sides, sides[::-1]), strict=True):
-        yield fields | {"model_a": a, "model_b": b} | win(row.pop(column))
+        yield fields | {"model_a": a, "model_b": b} | win(_side(row.pop(column), a, b))
 
 
 # ---- votes
@@ -457,11 +459,13 @@ def _vote(row: Row, file: File) -> Iterable[Row]:
     for side in "ab":
         fields[f"model_{side}"] = name_of(row, f"model_{side}")
         row.pop(f"conversation_{side}", None)
-    won, reason = take(row, "winner", "win"), take(row, "reason")
-    named = {fields[side]: side for side in ("model_a", "model_b")}
-    if isinstance(won, str) and won in named:
-        won = named[won]
-    return [fields | _unless(win(won), reason)]
+    won = _side(take(row, "winner", "win"), fields["model_a"], fields["model_b"])
+    return [fields | _unless(win(won), take(row, "reason"))]
+
+
+def _side(won: Any, a: str | None, b: str | None) -> Any:
+    """Return the side of a winner that is called by its model's name; any other label as it is."""
+    return {a: "model_a", b: "model_b"}.get(won, won) if isinstance(won, str) else won
 
 
 def _vote_55k(row: Row, file: File) -> Iterable[Row]:
@@ -478,7 +482,8 @@ def _vote_llmfao(row: Row, file: File) -> Iterable[Row]:
 
 
 def _annotation(row: Row, file: File) -> Iterable[Row]:
-    verdict, value = lean(row["preference"], 1.5, "preference"), row["preference"]
+    value = None if missing(row["preference"]) else row["preference"]
+    verdict = lean(value, 1.5, "preference")
     row["preference"] = at = None if verdict["winner"] is None else number(value, "preference")
     if at is not None and not (at == 0 or 1 <= at <= 2):
         raise ValueError(f"has preference = {value!r}; expected 1 to 2, or 0 for a tie")
@@ -530,7 +535,10 @@ def _pandalm(row: Row, file: File) -> Iterator[Row]:
     fields = {"question_id": question_id(row), "model_a": "response1", "model_b": "response2"}
     for who in sorted(name for name in row if re.fullmatch(r"annotator\d+", name)):
         mark = row.pop(who)
-        winner = None if missing(mark) else ("tie", "model_a", "model_b")[integer(mark, who)]
+        at = None if missing(mark) else integer(mark, who)
+        if at not in (None, 0, 1, 2):
+            raise ValueError(f"has {who} = {mark!r:.60}; expected 1, 2 or 0 for a tie")
+        winner = None if at is None else ("tie", "model_a", "model_b")[at]
         yield fields | {"judge": who} | win(winner)
 
 
@@ -551,7 +559,7 @@ def _pairing(row: Row, file: File) -> Iterable[Row]:
         models[f"model_{side}"] = name_of(row, f"model_{side}", f"generator_{place}") or side
     if None in turns.values():
         raise KeyError(next(name for name, value in turns.items() if value is None))
-    row["question_id"] = take(row, "question_id", "uid", "pair_id") or question_id(dict(row))
+    row["question_id"] = name_of(row, "question_id", "uid", "pair_id") or question_id(dict(row))
     before = next((replies(row[name]) for name in ("turns", *QUESTIONS) if row.get(name)), [])
     turns = {side: [*before, *(answer or ())] for side, answer in turns.items()}
     ((asking),) = _question(row, file)
@@ -577,7 +585,7 @@ def _chosen(row: Row, file: File) -> Iterator[Row]:
     if not prompt or not "".join(prompt):
         raise ValueError("has no prompt")
     chosen, rejected = map(_offers, sides)
-    of = id_text(take(row, "pair_id", "id"))
+    of = name_of(row, "pair_id", "id")
     fields = {
         "prompt": "\n\n".join(prompt),
         "subset": row.pop("subset", file.path.name.split(".")[0]),
@@ -642,6 +650,7 @@ LAYOUTS = (
     Layout("vicuna", "games", "answer1_id answer2_id text", _review),
     Layout("arena-hard", "games", "games judge model", _arena_hard),
     Layout("judgebench", "games", "pair_id judgments", _game_judgebench),
+    Layout("lmjudge", "votes", " ".join(COLUMNS["votes"]), _vote),
     Layout("alpaca-eval", "votes", "preference output_1|generator_1", _annotation),
     Layout("arena-55k", "votes", "model_a model_b prompt winner_model_a winner_tie", _vote_55k),
     Layout("llmfao", "votes", "left right winner", _vote_llmfao),
@@ -681,7 +690,16 @@ _INSPECT = {"C": 1, "P": 0.5, "I": 0, "N": None}
 
 def _model(row: Row, file: File) -> str:
     """Return the model of a row: by the table of sources, its own column, or the file's name."""
-    return file.model or name_of(row, *MODELS) or file.path.name.partition(".json")[0]
+    return file.model or _named_model(row) or file.path.name.partition(".json")[0]
+
+
+def _named_model(row: Row) -> str | None:
+    """Return the model that a row names; ValueError where its column for it is empty."""
+    empty = [column for column in MODELS if column in row]
+    name = name_of(row, *MODELS)
+    if name is None and empty:
+        raise ValueError(f"names no model in {empty[0]}; fill it, or leave the column out")
+    return name
 
 
 def _said(turns: Any) -> Row:
@@ -760,11 +778,11 @@ def _stated(score: Any) -> Row:
     """Return the verdict that a review states: two scores, or 1, 2 or 3 (a tie)."""
     if missing(score):
         return {"published": None}
-    if isinstance(score, list):
+    if isinstance(score, list) and len(score) == 2:
         a, b = (None if missing(value) else number(value) for value in score)
         won = None if a is None or b is None else lean(b - a, 0, "score")["winner"]
         return {"published": won, "published_a": a, "published_b": b}
-    side = integer(score, "score")
+    side = None if isinstance(score, list) else integer(score, "score")
     if side not in (1, 2, 3):
         raise ValueError(f"has score = {score!r}; expected two numbers, or 1, 2 or 3")
     return {"published": ("model_a", "model_b", "tie")[side - 1]}
@@ -812,7 +830,14 @@ def _names_in(path: Path) -> tuple[str, str, str | None]:
 
 
 def _at_least_two(games: Any) -> list[Any]:
+    games = games or []
+    if not _are_rows([game for game in games if game is not None]):
+        raise ValueError(f"has {games!r:.60}; expected a list of two games")
     return [*games, *([None] * (2 - len(games)))]
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
 
 
 def _two(row: Row) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from lmjudge.data.raw import Cells, Row, Rows, as_id, bad_row, integer, plain, r
 from lmjudge.data.rows import shipped
 from lmjudge.data.sources import Source as Entry, original, source_name, source_named
 from lmjudge.errors import BadRow, DataError, DataMissing, FrameError
-from lmjudge.frames import COLUMNS, VERDICTS, frame, resolve
+from lmjudge.frames import COLUMNS, VERDICTS, frame, id_text, resolve
 
 One: TypeAlias = str | os.PathLike[str] | pd.DataFrame | Any
 Source: TypeAlias = One | Sequence[One]
@@ -75,10 +75,14 @@ class How:
     orders: tuple[str, str] | None = None
     errors: Errors = "raise"
     baseline: str | None = None
-    samples: int | None = None
     matched: bool = False
 
     def __post_init__(self) -> None:
+        for name, mapping in (("columns", self.columns), ("labels", self.labels)):
+            if mapping is not None and not isinstance(mapping, Mapping):
+                raise ValueError(f"{name} is {mapping!r:.60}; expected a dict")
+        if self.orders is not None and (isinstance(self.orders, str) or len({*self.orders}) != 2):
+            raise ValueError(f"orders is {self.orders!r:.60}; expected two columns")
         if self.errors not in ("raise", "skip"):
             raise ValueError(f"errors is {self.errors!r}; expected 'raise' or 'skip'")
 
@@ -133,6 +137,13 @@ def load_questions(
     loaded = _load(source, "questions", ("questions",), how)
     table = _distinct(loaded, how, ("question_id",)).framed()
     guides = _references(source) if references is None else _first_answers(references)
+    if references is not None and guides.keys().isdisjoint(table["question_id"]):
+        ids = [", ".join(map(repr, [*some][:3])) for some in (guides, table["question_id"])]
+        raise DataError(
+            f"no reference answers a question: the references have question_id {ids[0]}, the"
+            f" questions {ids[1]}. Write the ids the same way in both.",
+            path=Path("the references"),
+        )
     if guides:
         table["reference"] = [guides.get(of) for of in table["question_id"]]
     return table
@@ -157,7 +168,7 @@ def load_answers(
     Raises DataMissing for answers that are not here and for unknown models, BadRow for a malformed
     row and for a question that one model answers twice in one sample.
     """
-    how = How(columns, None, None, errors, samples=samples)
+    how = How(columns, None, None, errors)
     wanted = None if models is None else list(models)
     table = shipped(source, "answers")
     if table is None:
@@ -355,14 +366,24 @@ def _tables(
 ) -> Iterator[tuple[File, Rows]]:
     """Yield each file of one source, with its rows."""
     if isinstance(source, pd.DataFrame):
+        if not source.columns.is_unique:
+            names = [str(name) for name in source.columns[source.columns.duplicated()]]
+            problem = f"the DataFrame has several columns {names[0]!r}; rename one"
+            raise DataError(problem, path=Path("the DataFrame"))
         rows = enumerate(map(plain, source.to_dict("records")), 1)
         yield File(Path("the DataFrame")), list(rows)
     elif hasattr(source, "features") and hasattr(source, "to_list"):
-        yield File(Path("the Dataset")), list(enumerate(source.to_list(), 1))
-    elif hasattr(source, "keys"):
+        yield File(Path("the Dataset")), list(enumerate(map(plain, source.to_list()), 1))
+    elif isinstance(source, dict) and all(hasattr(of, "features") for of in source.values()):
         raise DataError(
             f"this is a DatasetDict with the splits {', '.join(source)}; give one of them",
             path=Path("the DatasetDict"),
+        )
+    elif not isinstance(source, (str, os.PathLike)) or not str(source):
+        raise DataError(
+            f"{' '.join(repr(source).split())[:60]} is no source; give a name, a path, a"
+            " datasets.Dataset or a pandas.DataFrame",
+            path=Path("the data"),
         )
     elif isinstance(source, str) and source.startswith("hf://"):
         yield File(Path(source)), list(enumerate(_from_hub(source).to_list(), 1))
@@ -473,14 +494,15 @@ def _load(
 ) -> Loaded:
     """Return the rows of every file in one kind of frame; DataError for files of several kinds."""
     several = list(source) if isinstance(source, (list, tuple)) else [source]
-    paths = Counter(Path(part).absolute() for part in several if isinstance(part, (str, Path)))
-    if twice := [path for path, count in paths.items() if count > 1]:
-        raise DataError(f"{twice[0]} is given twice; give each file once", path=twice[0])
-    loaded = Loaded()
+    loaded, seen = Loaded(), set[Any]()
     for part in several:
         known: dict[str, str] | None = None
         for file, rows in _tables(part, role, kinds, models):
-            file.baseline, file.orders, file.samples = how.baseline, how.orders, how.samples
+            file.baseline, file.orders = how.baseline, how.orders
+            which = file.path.resolve() if file.path.exists() else id(part)
+            if which in seen:
+                raise DataError(f"{file.path} is given twice; give it once", path=file.path)
+            seen.add(which)
             first = rows[0][1] if rows else {}
             if "games" in kinds and isinstance(first, dict) and "answer1_id" in first:
                 known = _answer_ids(part) if known is None else known
@@ -520,6 +542,8 @@ def _all_known(rows: Rows, known: Mapping[str, str]) -> bool:
 
 
 def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How) -> None:
+    if not rows:
+        raise DataError(f"{file.path} has no rows; it needs at least one row", path=file.path)
     good: list[Row] = [row for _, row in rows if isinstance(row, dict)]
     if not good and rows and how.errors == "raise" and isinstance(rows[0][1], BadRow):
         raise rows[0][1]
@@ -556,12 +580,17 @@ def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How)
             loaded.rows += _read(taken, layout, file, how)
             loaded.origins += [(file.path, line)] * (len(loaded.rows) - len(loaded.origins))
         except (KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-            problem = str(error)
-            if isinstance(error, KeyError):
-                problem = f"lacks {error}; it has {', '.join(row) or 'nothing'}"
-            _skip(loaded, bad_row(file.path, line, problem), how, error)
+            _skip(loaded, bad_row(file.path, line, _problem(error, row, layout)), how, error)
     if cells:
         _typed(loaded.rows[first:], layout.kind)
+
+
+def _problem(error: Exception, row: Row, layout: Layout) -> str:
+    if isinstance(error, KeyError):
+        return f"lacks {error}; it has {', '.join(row) or 'nothing'}"
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"has a value of a form that the layout {layout.name} lacks ({error}); mend the row"
 
 
 def _skip(loaded: Loaded, error: BadRow, how: How, cause: Exception | None = None) -> None:
@@ -638,9 +667,11 @@ def _guesses(lacking: list[str], names: list[str]) -> dict[str, str]:
 def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
     """Return the rows of the frame that one row of a file holds, its other columns beside them."""
     if how.labels:
-        labels = {str(label): meaning for label, meaning in how.labels.items()}
-        how.matched |= any(str(row[name]) in labels for name in _LABELLED if name in row)
-        row |= {name: labels.get(str(row[name]), row[name]) for name in _LABELLED if name in row}
+        labels = {_label(label): meaning for label, meaning in how.labels.items()}
+        stated = [name for name in (*_LABELLED, *(how.orders or ())) if name in row]
+        texts = {name: _label(row[name]) for name in stated}
+        how.matched |= any(texts[name] in labels for name in texts)
+        row |= {name: labels.get(label, row[name]) for name, label in texts.items()}
     columns = COLUMNS[layout.kind]
     rows = []
     for cells in list(layout.read(row, file)):
@@ -649,6 +680,11 @@ def _read(row: Row, layout: Layout, file: File, how: How) -> list[Row]:
         _finish(full_row, layout.kind)
         rows.append(full_row)
     return rows
+
+
+def _label(value: Any) -> str:
+    """Return a label as text; 1, 1.0 and "1.0" are one, as a gap in a column makes floats of it."""
+    return str(id_text(value)).removesuffix(".0")
 
 
 def _finish(row: Row, kind: str) -> None:
@@ -663,7 +699,7 @@ def _finish(row: Row, kind: str) -> None:
             row[number] = unstated if value is None or value == "" else integer(value, number)
     if kind in ("votes", "games") and (row["model_a"] is None or row["model_b"] is None):
         raise ValueError("has no name for one of its models")
-    if kind == "votes" and row["model_a"] == row["model_b"]:
+    if kind in ("votes", "games") and row["model_a"] == row["model_b"]:
         raise ValueError(f"has {row['model_a']!r} on both sides")
     verdict = {"scores": "score", "games": "winner", "votes": "winner"}.get(kind)
     if verdict and row[verdict] is None and row["reason"] in (None, "no_verdict"):
@@ -678,34 +714,35 @@ def _finish(row: Row, kind: str) -> None:
 def _integral(rows: list[Row], name: str) -> bool:
     """Return whether a CSV column of ids holds whole numbers, some of them written as floats."""
     filled = [str(row[name]) for row in rows if row.get(name) not in (None, "")]
-    whole_numbers = all(cell.removesuffix(".0").isdecimal() for cell in filled)
-    return whole_numbers and any(cell.endswith(".0") for cell in filled)
+    whole_numbers = [cell.removesuffix(".0") for cell in filled]
+    written = all(cell.isdecimal() and str(int(cell)) == cell for cell in whole_numbers)
+    return written and whole_numbers != filled
 
 
 def _typed(rows: list[Row], kind: str) -> None:
-    """Make numbers of a CSV's further columns that hold nothing else; an empty cell is missing."""
+    """Read a CSV's further columns that hold only JSON's values; an empty cell is missing."""
     for row in rows:
         row |= {name: None for name in _OPTIONAL if row.get(name) == ""}
     for name in {name for row in rows for name in row} - {*COLUMNS[kind], "criterion"}:
         texts = {row[name] for row in rows if isinstance(row.get(name), str)} - {""}
-        numbers = {text: _number_in(text) for text in texts}
-        numeric = None not in numbers.values()
+        values = {text: _value_in(text) for text in texts}
+        alike = None not in values.values()
         for row in rows:
             value = row.get(name)
             if value == "":
                 row[name] = None
-            elif numeric and isinstance(value, str):
-                row[name] = numbers[value]
+            elif alike and isinstance(value, str):
+                row[name] = values[value]
 
 
-def _number_in(text: str) -> Any:
-    """Return the number or truth value that a cell writes as JSON does; None for any other text."""
+def _value_in(text: str) -> Any:
+    """Return what a cell writes as JSON does, but for texts and null; None for any other text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    plain_ = isinstance(value, (bool, int, float)) and value == value
-    return value if plain_ and json.dumps(value) == text else None
+    known = isinstance(value, (bool, int, float, list, dict)) and value == value
+    return value if known and json.dumps(value, ensure_ascii=False) == text else None
 
 
 def _number(loaded: Loaded) -> None:

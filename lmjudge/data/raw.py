@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lmjudge.canonical import clean_text
 from lmjudge.errors import BadRow, DataError
@@ -26,11 +26,12 @@ from lmjudge.turns import content
 Row = dict[str, Any]
 # The rows of a file, each with its line; a malformed row is the error that says so.
 Rows = list[tuple[int, Row | BadRow]]
+_Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 # Columns that hold lists or objects, which a CSV has as JSON. The texts among them may be JSON
 # themselves, so those are lists only where all of them are.
 _NESTED = {"turns", "choices", "messages", "games", "judge", "keys", "file_judge"}
-_NESTED |= {"conversation_a", "conversation_b"}
+_NESTED |= {"judgments", "resps", "filtered_resps", "arguments", "score", "scores"}
 _TEXTS = {"question", "reference", "answer_a", "answer_b"}
 # What spreadsheets run as a formula; our own CSV files put an apostrophe before it.
 FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
@@ -38,6 +39,8 @@ FORMULA = re.compile(r"'*\s*[=+\-@\uff1d\uff0b\uff0d\uff20]")
 
 _UNPACKED = 2**24  # bytes that any packed file may unpack to
 _RATIO = 50  # bytes for each packed one, for a larger file
+_PART = 1024  # packed bytes that are unpacked at a time
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf")
 _ZSTANDARD = 93  # a way of packing in a ZIP archive
 _OF_A_ROW = 200  # bytes of a row without its values
 
@@ -45,7 +48,7 @@ QUESTIONS = ("question", "prompt", "instruction", "context", "history", "text", 
 MODELS = ("model_id", "model", "generator", "model_name", "response_model_name", "model_test")
 _IDS = ("question_id", "uid", "prompt_id")
 # Marks of a missing verdict, and those of them that stand for a call that failed.
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "-1", "error", "$error$", "garbage"}
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "-1", "-1.0", "error", "$error$", "garbage"}
 _FAILED = {"error", "$error$"}
 _WINNERS: dict[str, tuple[str | None, str | None]] = {
     "model_a": ("model_a", None),
@@ -69,6 +72,8 @@ _WINNERS: dict[str, tuple[str | None, str | None]] = {
     "?": (None, "no_verdict"),
 }
 _PASSES = {"pass": 1, "yes": 1, "true": 1, "fail": 0, "no": 0, "false": 0}
+# A missing value is NaN in what Python writes as JSON.
+_JSON = json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else float(name))
 # A>>B and the like, with the better side first or last.
 _SIGNS = {">>": 0, ">": 0, "<": -1, "<<": -1}
 
@@ -109,10 +114,9 @@ def _room(packed: bytes) -> int:
     return max(_UNPACKED, _RATIO * len(packed))
 
 
-def _bounded(packed: bytes, file: Any) -> bytes:
-    """Return what an unpacking file gives; ValueError for more than there is room for."""
-    room = _room(packed)
-    if len(body := file.read(room + 1)) > room:
+def _bounded(packed: bytes, body: _Bytes) -> _Bytes:
+    """Return the unpacked bytes; ValueError for more than there is room for."""
+    if len(body) > (room := _room(packed)):
         raise ValueError(f"it unpacks to over {room:,} bytes; unpack it first if you trust it")
     return body
 
@@ -120,17 +124,27 @@ def _bounded(packed: bytes, file: Any) -> bytes:
 def _unpacked(body: bytes) -> bytes:
     if body[:2] == b"\x1f\x8b":
         with gzip.open(io.BytesIO(body)) as file:
-            return _bounded(body, file)
-    if body[:4] == b"\x28\xb5\x2f\xfd":
-        import zstandard
+            return _bounded(body, file.read(_room(body) + 1))
+    return _zstandard(body) if body[:4] == b"\x28\xb5\x2f\xfd" else body
 
-        unpacker = zstandard.ZstdDecompressor(max_window_size=2**25)
-        try:
-            with unpacker.stream_reader(body, read_across_frames=True) as file:
-                return _bounded(body, file)
-        except zstandard.ZstdError as error:
-            raise ValueError(f"its Zstandard data is damaged ({error})") from error
-    return body
+
+def _zstandard(body: bytes) -> bytes:
+    """Return what Zstandard frames hold; a reader of streams says nothing of a last one cut off."""
+    import zstandard
+
+    unpacker, unpacked, at = zstandard.ZstdDecompressor(max_window_size=2**25), bytearray(), 0
+    try:
+        while at < len(body):
+            frame = unpacker.decompressobj()
+            while at < len(body) and not frame.eof:
+                unpacked += frame.decompress(body[at : at + _PART])
+                at = min(at + _PART, len(body)) - len(frame.unused_data)
+                _bounded(body, unpacked)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"its Zstandard data is damaged ({error})") from error
+    if not frame.eof:
+        raise ValueError("its Zstandard data is cut off; get the file again")
+    return bytes(unpacked)
 
 
 def _rows(path: Path, body: bytes) -> Rows:
@@ -138,6 +152,8 @@ def _rows(path: Path, body: bytes) -> Rows:
         return list(enumerate(_parquet(body), 1))
     if body[:2] == b"PK":
         return _numbered(path, _inspect_archive(body))
+    if body.startswith(_PACKED):
+        raise ValueError("it is packed twice, or not by gzip or Zstandard; unpack it first")
     text = _text(body)
     start = text.lstrip()[:1]
     if start not in ("{", "["):
@@ -153,10 +169,11 @@ def _parquet(body: bytes) -> list[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    room, rows = _room(body), []
+    room, rows = _room(body), list[Row]()
     try:
         # Texts stay in their dictionaries until it is known how much room they take.
         paths = pq.ParquetFile(io.BytesIO(body)).schema
+        _check_names(paths.to_arrow_schema().names)
         texts = [
             column.path
             for column in map(paths.column, range(len(paths)))
@@ -169,7 +186,7 @@ def _parquet(body: bytes) -> list[Row]:
             taken += sum(map(_decoded, batch.columns)) + _OF_A_ROW * batch.num_rows
             if taken > room:
                 break
-            rows += batch.to_pylist()
+            rows += map(plain, batch.to_pylist())
     except pa.ArrowException as error:
         raise ValueError(f"it is not Parquet ({error})") from error
     if taken > room:
@@ -195,6 +212,8 @@ def _decoded(array: Any) -> int:
 def _text(body: bytes) -> str:
     """Return the text of a file in UTF-8, or in UTF-16 with a byte order mark."""
     encoding = "utf-16" if body[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if b"\0" in body[:2] or body[2:4] == b"\0\0":
+        raise ValueError("it is UTF-32, or UTF-16 without a byte order mark; save it as UTF-8")
     try:
         return body.decode(encoding)
     except UnicodeDecodeError as error:
@@ -212,7 +231,7 @@ def _lines(path: Path, text: str) -> Rows | None:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = _JSON.decode(line)
         except (ValueError, RecursionError) as error:
             why = "is cut off or not JSON; mend the line, or get the file again"
             rows.append((number, bad_row(path, number, f"{why} ({error})")))
@@ -226,13 +245,13 @@ def _lines(path: Path, text: str) -> Rows | None:
 
 def _values(path: Path, text: str) -> Iterator[Any]:
     """Yield each JSON value of a text: usually one, or arrays written one after the other."""
-    decoder, at, end = json.JSONDecoder(), 0, len(text)
+    at, end = 0, len(text)
     while at < end:
         if text[at].isspace():
             at += 1
             continue
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, at = _JSON.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             line = text.count("\n", 0, getattr(error, "pos", at)) + 1
             problem = f"is cut off or not JSON; get the file again ({error})"
@@ -359,7 +378,8 @@ def _table(path: Path, text: str) -> Rows:
     limit = csv.field_size_limit(sys.maxsize >> 33)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        names = next(reader, [])
+        names = next(filter(None, reader), [])
+        _check_names(names)
         rows: Rows = []
         for cells in reader:
             if not cells:
@@ -377,6 +397,12 @@ def _table(path: Path, text: str) -> Rows:
     return rows
 
 
+def _check_names(names: list[str]) -> None:
+    """Raise ValueError for a name that two columns have, since a row keeps one of their values."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"it has {names.count(twice[0])} columns {twice[0]!r}; rename one")
+
+
 def _nest(rows: list[Cells], names: list[str]) -> None:
     """Put lists in the place of their JSON, and take the guards off what looks like a formula."""
     lists = [name for name in names if name in _TEXTS]
@@ -384,8 +410,15 @@ def _nest(rows: list[Cells], names: list[str]) -> None:
         lists = []
     for row in rows:
         for name, cell in row.items():
-            nested = _list(cell) if name in _NESTED or name in lists else None
-            row[name] = _unguarded(cell) if nested is None else nested
+            nested = _list(cell)
+            wanted = name in _NESTED or name in lists or _is_talk(nested)
+            row[name] = nested if wanted and nested is not None else _unguarded(cell)
+
+
+def _is_talk(value: Any) -> bool:
+    """Return whether a value is a list of messages, in OpenAI's form or ShareGPT's."""
+    messages = isinstance(value, list) and all(isinstance(item, Mapping) for item in value)
+    return bool(messages and value and all("role" in item or "from" in item for item in value))
 
 
 def _list(cell: str) -> Any:
@@ -409,9 +442,9 @@ def plain(value: Any) -> Any:
         return {str(name): plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return None if type(value).__name__ in ("NAType", "NaTType") else value
+    if isinstance(value, str):
+        return clean_text(value)
+    return None if value != value or type(value).__name__ in ("NAType", "NaTType") else value
 
 
 def take(row: Row, *names: str) -> Any:
@@ -424,7 +457,7 @@ def take(row: Row, *names: str) -> Any:
 
 def as_id(value: Any, name: str) -> str | None:
     """Return an id as text (see `id_text`); ValueError for what is none."""
-    if isinstance(value, (bool, list, dict)):
+    if isinstance(value, (bool, bytes, list, dict)):
         raise ValueError(f"has {name} = {value!r:.60}; expected a text or an integer")
     of = id_text(value)
     return None if of is None else str(of)
@@ -433,10 +466,9 @@ def as_id(value: Any, name: str) -> str | None:
 def name_of(row: Row, *names: str) -> str | None:
     """Remove and return the first of these columns that holds a name; numbers become text."""
     for name in names:
-        value = row.get(name)
-        if value is None or value == "":
-            continue
-        return as_id(row.pop(name), name)
+        if (of := as_id(row.get(name), name)) not in (None, ""):
+            del row[name]
+            return of
     return None
 
 
@@ -446,9 +478,8 @@ def question_id(row: Row, *names: str) -> str:
     Rows with one text are on one question, whichever file they stand in. `names` are the columns
     that may hold the text. Raises KeyError where a row has neither.
     """
-    for name in _IDS:
-        if row.get(name) is not None and row[name] != "":
-            return str(as_id(row.pop(name), name))
+    if (of := name_of(row, *_IDS)) is not None:
+        return of
     turns = question_of(row, *names)
     if turns is None:
         raise KeyError("question_id")
@@ -644,10 +675,12 @@ def grade(value: Any) -> Row:
     return {"score": None if why else number(value), "reason": why}
 
 
-def flag(value: Any, name: str) -> bool:
-    """Return a truth value, from what files write for one: True, 0, "f", "False", "yes"."""
+def flag(value: Any, name: str) -> bool | None:
+    """Return a truth value, from what files write for one: True, 0, "f", "yes"; None for none."""
+    if missing(value):
+        return None
     known = {"true": True, "t": True, "yes": True, "1": True, "1.0": True}
-    known |= {"false": False, "f": False, "no": False, "0": False, "0.0": False, "": False}
+    known |= {"false": False, "f": False, "no": False, "0": False, "0.0": False}
     try:
         return known[str(value).strip().lower()]
     except KeyError:
@@ -655,7 +688,7 @@ def flag(value: Any, name: str) -> bool:
 
 
 def seconds(value: Any, name: str = "tstamp") -> float | None:
-    """Return a time in seconds since 1970: from seconds, milliseconds, a date or ISO 8601.
+    """Return a time in seconds since 1970: from seconds to nanoseconds, a date or ISO 8601.
 
     A date or time without a zone is in UTC.
 
@@ -674,7 +707,9 @@ def seconds(value: Any, name: str = "tstamp") -> float | None:
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     stamp = number(value, name)
-    return stamp / 1000 if abs(stamp) > 1e11 else stamp
+    while abs(stamp) > 1e11:
+        stamp /= 1000
+    return stamp
 
 
 def win(value: Any) -> Row:

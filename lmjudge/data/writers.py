@@ -20,7 +20,7 @@ _CHOICE = ("keys", "finish_reason")
 
 def _beside(row: Row, kind: str, *used: str) -> Row:
     """Return the columns of a row that its frame does not need, under the file's names."""
-    skip = {*COLUMNS[kind], *used, "criterion", "published", "origin"}
+    skip = {*COLUMNS[kind], *used, "published", "origin"}
     return {name.removeprefix("file_"): v for name, v in row.items() if name not in skip}
 
 
@@ -80,6 +80,7 @@ def _fastchat_games(rows: list[Row]) -> list[Row]:
     for row in rows:
         sides = frozenset((row["model_a"], row["model_b"]))
         whose = (*(row[name] for name in ("question_id", "turn", "judge", "sample")), sides)
+        whose += (row.get("criterion"),)
         shown.setdefault(whose, []).append(row)
     written = []
     for games in shown.values():
@@ -111,9 +112,10 @@ def _ours(row: Row) -> Row:
     return {} if "published" in row else {name: row[name] for name in ("sample", "key", "reason")}
 
 
-def _judge(name: str) -> list[str]:
-    prompt = prompt_name(name)
-    return [name[: name.rfind(f"/{prompt}")], prompt]
+def _judge(name: str) -> list[str] | str:
+    """Return FastChat's [model, prompt]; the name itself where it names no prompt."""
+    model, slash, _ = name.rpartition(f"/{prompt_name(name)}")
+    return [model, prompt_name(name)] if slash else name
 
 
 def _alpaca_eval_answers(rows: list[Row]) -> list[Row]:
@@ -190,7 +192,7 @@ def _arena_hard_games(rows: list[Row]) -> list[Row]:
                 "model": row["model_b"],
                 "baseline": row["model_a"],
                 "games": [],
-                **_beside(row, "games", "verdict"),
+                **_beside(row, "games", "verdict", "file_judge"),
             },
         )
         verdict = row.get("verdict") or labels.get(row["winner"])

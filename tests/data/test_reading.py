@@ -196,6 +196,11 @@ CASES: list[tuple[str, str, Any, dict[str, Any]]] = [
         {"question_id": "p1", "model_a": "m:A", "winner": "model_a", "label": "B>A"},
     ),
     (
+        *("lmjudge", "votes"),
+        dict.fromkeys(COLUMNS["votes"]) | {"model_a": "m", "model_b": "n", "winner": "tie"} | EVAL,
+        {"model_a": "m", "model_b": "n", "winner": "tie", "generator_1": "base"},
+    ),
+    (
         *("alpaca-eval", "votes", EVAL),
         {"question_id": Q, "model_b": "m", "winner": "model_b", "group": "llm", "preference": 1.9},
     ),

@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -234,8 +235,12 @@ def tokens(
         # xAI and Gemini leave reasoning tokens out of the completion's count.
         hidden = max(total - read - written, 0.0)
         written, reasoning = written + hidden, max(reasoning, hidden)
-    read = characters / CHARACTERS_A_TOKEN if read is None else read
-    written = length / CHARACTERS_A_TOKEN if written is None else written
+    if read is None:
+        read = characters / CHARACTERS_A_TOKEN
+        if total is not None:  # the server's total bounds what it leaves out
+            read = min(read, total) if written is None else max(total - written, 0.0)
+    if written is None:
+        written = length / CHARACTERS_A_TOKEN if total is None else max(total - read, 0.0)
     cached = min(cached, read)
     return Tokens(read, written, cached, min(cache_write, read - cached), min(reasoning, written))
 
@@ -250,10 +255,16 @@ def _details(usage: Mapping[str, JSON], *names: str) -> Mapping[str, JSON]:
 
 def _counted(usage: Mapping[str, JSON], *names: str) -> float | None:
     """Return the first of these counts that is a number above 0; None if there is none."""
-    for name in names:
-        count = usage.get(name)
-        if isinstance(count, (int, float)) and 0 < count < math.inf:
-            return float(count)
+    return next(filter(None, (_number(usage.get(name)) for name in names)), None)
+
+
+def _number(count: JSON) -> float | None:
+    """Return a count, which some servers write as text; None for anything else."""
+    if not isinstance(count, (int, float, str)) or isinstance(count, bool):
+        return None
+    with suppress(ValueError, OverflowError):
+        number = float(count)
+        return number if 0 <= number < math.inf else None
     return None
 
 
@@ -289,8 +300,9 @@ def charge(attempt: Attempt, table: Mapping[str, Price] | None = None) -> float 
     price, request = price_of(attempt.request.model, table), attempt.request
     if price is None:
         return None
-    usage_known = bool(attempt.usage or (attempt.reply and attempt.reply.usage))
-    if attempt.refused and not usage_known:
+    names = ("completion_tokens", "output_tokens", "total_tokens")
+    usage_known = any(_number((attempt.usage or {}).get(name)) is not None for name in names)
+    if attempt.reply is None and not usage_known and attempt.refused:
         return 0.0
     if attempt.reply is None and not usage_known:
         return dearest(request, price) * max(attempt.count, 0)
@@ -308,9 +320,12 @@ def dearest(request: Request, price: Price) -> float:
 
 
 def longest(request: Request) -> float | None:
-    """Return the request's limit on the tokens of its reply; None if it has no limit."""
+    """Return the request's limit on the tokens of its reply; None if it has no limit.
+
+    llama.cpp's servers take -1 for no limit.
+    """
     for name in ("max_tokens", "max_completion_tokens", "max_new_tokens"):
         bound = request.params.get(name)
-        if isinstance(bound, (int, float)) and not isinstance(bound, bool):
+        if isinstance(bound, (int, float)) and not isinstance(bound, bool) and bound > 0:
             return float(bound)
     return None

@@ -33,6 +33,8 @@ _LONGEST_BACKOFF = 60.0
 _UNFIT_ATTEMPTS = 3
 # The run stops after this many requests in a row with the same unfit reply or refusal.
 _ALIKE = {"bad_reply": 5, "bad_request": 3}
+# It stops too after this many refusals before the first reply, whatever their words.
+_REFUSED = 10
 # Faults of one server: another server may answer the same request.
 _OF_A_SERVER = {"unreachable", "connection", "timeout", "server_error"}
 # Arguments of the openai package's client: in a body they would be stored and do nothing.
@@ -66,7 +68,7 @@ class OpenAIEndpoint:
 
     A reply that you paid for is kept, whatever its form. A request gets at most three unfit
     replies. The run stops when five requests in a row get the same unfit reply twice, or when the
-    server refuses the first three in the same words.
+    server refuses the first three in the same words, or the first ten in any.
 
     Entering a session raises EndpointStopped without a key, EndpointError for an unusable base URL.
     Answering raises RequestFailed (context_length, content_filter, tool_call, too_large,
@@ -241,6 +243,7 @@ class _Session:
         self.stop = asyncio.Event()
         self.answered = False
         self.alike: dict[str, set[str]] = {}
+        self.refused: set[str] = set()
 
     def _next(self) -> _Server:
         """Return the least busy server, or the first that may be asked if all pause.
@@ -339,10 +342,13 @@ class _Session:
             return fault
         requests = self.alike.setdefault(fault.alike, set())
         requests.add(request.key)
-        if len(requests) < most:
+        refused = self.refused if fault.then == "fail" else set()
+        refused.add(request.key)
+        if len(requests) < most and len(refused) < _REFUSED:
             return fault
+        count = len(requests) if len(requests) >= most else len(refused)
         what = "the same unfit reply came to" if fault.then == "again" else "the server refused"
-        message = f"{what} {len(requests)} requests in a row, so the run stops: {fault.message}"
+        message = f"{what} {count} requests in a row, so the run stops: {fault.message}"
         return replace(fault, message=message, then="stop")
 
     def _heeded(self, server: _Server, fault: Fault, ends: float) -> Fault:

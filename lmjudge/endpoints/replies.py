@@ -61,10 +61,8 @@ _NAMED = re.compile(
 )
 _STREAMS_ONLY = re.compile(r"only supports? stream|stream.{0,20}(required|must be true)")
 _A_DAY = re.compile(r"per.?(day|month)|daily|monthly|24.?h(our)?s?\b|\b[rt]pd\b")
-_WAIT = re.compile(
-    r"(?:try again|retry|wait|resets?)\D{0,30}?\s"
-    r"((?:\d+(?:\.\d+)?\s?(?:ms|milli[a-z]*|[hms][a-z]*)\s?)+)"
-)
+_DURATION = r"(?:\d+(?:\.\d+)?\s?(?:ms|milli[a-z]*|[hms][a-z]*)\s?)+"
+_WAIT = re.compile(rf"(?:try again|retry|wait|resets?)\D{{0,30}}?\s({_DURATION})")
 _DELAYS = {"retryDelay": 1.0, "retryAfter": 1.0, "retry_after": 1.0, "retry_after_ms": 0.001}
 _UNITS = {"ms": 0.001, "mi": 60.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _COMPLAINTS = ("message", "msg", "detail")
@@ -75,6 +73,8 @@ _SAYING |= {"reason", "metadata", "raw", "violations", "quotaId", "title", "desc
 _OF_A_REQUEST = ("messages", "input", "prompt", "max_tokens", "max_completion_tokens")
 # Shorter keys are placeholders for local servers, such as "lm-studio".
 _SHORTEST_KEY = 20
+_COMMENT = re.compile(rb"(?m)^:.*$")
+_UNASKED = re.compile(r"\b(br|zstd|compress)\b")
 _SECRET = re.compile(r"(?i)bearer\s+[^\s\"']+|\bsk-[^\s\"',]+")
 
 
@@ -108,11 +108,18 @@ def read_reply(
     success = 200 <= status < 300
     completion = _json(body)
     if completion is None and success:
-        completion = _joined(body)
-    if isinstance(completion, list):  # an error of Gemini
+        completion = _joined(body) or _json(_COMMENT.sub(b"", body))
+    if isinstance(completion, list):  # an error of Gemini, or a gateway's list of completions
         completion = next(
-            (item for item in completion if isinstance(item, dict) and "error" in item), None
+            (
+                item
+                for item in completion
+                if isinstance(item, dict) and {"error", "choices"} & set(item)
+            ),
+            None,
         )
+    if completion is None and not success and not body.lstrip().startswith(b"<"):
+        completion = {"message": body[:500].decode("utf-8", "replace")}  # plain words
     if not isinstance(completion, dict):
         completion = {}
     error = _nonempty(completion.get("error")) or _nonempty(_first(completion).get("error"))
@@ -129,10 +136,17 @@ def read_reply(
     fault = outcome or _fault(status, headers, completion, error or completion)
     quote = redacted(body.decode("utf-8", "replace"), *secrets)[:500]
     telling = re.search(r'"(choices|error|detail|message)"', quote)
-    shape = re.sub(r"\w*\d\w*", "#", quote[telling.start() if telling else 0 :][:120])
+    # The words of an error do not hold the prompt or the request's id, which each response echoes.
+    told = fault.alike or "; ".join(_words(error or ({} if success else completion)))
+    told = told or quote[telling.start() if telling else 0 :]
+    shape = re.sub(r"\w*\d\w*", "#", told[:120])
+    message = redacted(fault.message, *secrets)
+    if success and (packed := _UNASKED.search(headers.get("content-encoding", "").lower())):
+        message += f"; it is compressed as {packed[0]!r}, which lmjudge does not ask for: turn that"
+        message += " off in the server or its gateway"
     return replace(
         fault,
-        message=f"{redacted(fault.message, *secrets)}; it sent {quote!r}",
+        message=f"{message}; it sent {quote!r}",
         usage=_usage(completion),
         refused=outcome is None and not (success and _has_begun(completion)),
         alike=f"{fault.reason} {fault.status} {shape}",
@@ -141,7 +155,8 @@ def read_reply(
 
 def _json(body: bytes) -> JSON:
     try:
-        return json.loads(body, parse_constant=str)
+        # Servers that make JSON themselves leave line breaks and tabs in a text as they are.
+        return json.loads(body, parse_constant=str, strict=False)
     except UnicodeDecodeError:  # servers cut a reply at its longest, in the middle of a character
         return _json(body.decode("utf-8", "replace").encode())
     except (ValueError, RecursionError):
@@ -153,42 +168,109 @@ def _nonempty(error: JSON) -> JSON:
     return error if not isinstance(error, dict) or any(error.values()) else None
 
 
+def _choices(completion: Mapping[str, JSON]) -> list[dict[str, JSON]]:
+    """Return the choices of a completion by their index, which may not be their order."""
+    choices = completion.get("choices")
+    listed = choices if isinstance(choices, list) else [choices]
+    return sorted((choice for choice in listed if isinstance(choice, dict)), key=_index)
+
+
+def _index(choice: Mapping[str, JSON]) -> float:
+    index = choice.get("index")
+    return index if isinstance(index, (int, float)) else 0
+
+
 def _first(completion: Mapping[str, JSON]) -> Mapping[str, JSON]:
     """Return the first choice of a completion, {} where it has none."""
-    choices = completion.get("choices")
-    choice = choices[0] if isinstance(choices, list) and choices else None
-    return choice if isinstance(choice, dict) else {}
+    return next(iter(_choices(completion)), {})
 
 
 def _has_begun(completion: Mapping[str, JSON]) -> bool:
     """Return whether a reply came before the error beside it: such tokens are charged for."""
-    message = _first(completion).get("message")
-    return isinstance(message, dict) and bool(message.get("content"))
+    return _says(_message(_first(completion)))
+
+
+def _says(message: JSON) -> bool:
+    return isinstance(message, dict) and any(message[name] for name in message if name != "role")
+
+
+def _message(choice: Mapping[str, JSON]) -> JSON:
+    """Return a choice's message, in whichever field it is; its text as an object."""
+    message = choice.get("message") or choice.get("delta") or choice.get("text")
+    return {"content": message} if isinstance(message, str) else message
 
 
 def _joined(body: bytes) -> dict[str, JSON] | None:
     """Return the completion that a stream's pieces make together, None where there is none.
 
-    A stream that stops without an ending or [DONE] was broken off.
+    A stream was broken off if it stops without an ending or [DONE], or if a piece before its ending
+    cannot be read. Only the first choice is joined. A stream of deltas may repeat the whole message
+    in its last piece.
     """
-    lines = [line[5:].strip() for line in body.splitlines() if line.startswith(b"data:")]
-    pieces = [piece for piece in map(_json, lines) if isinstance(piece, dict)]
+    pieces = _pieces(body)
     completion: dict[str, JSON] = {}
     message: dict[str, JSON] = {}
     logprobs: dict[str, JSON] = {}
-    finish: JSON = None if b"[DONE]" in lines else "error"
+    finish: JSON = None
+    broken = False
+    choices = [choice for piece in pieces if isinstance(piece, dict) for choice in _choices(piece)]
+    first = min(map(_index, choices), default=0)
+    in_deltas = any(_says(choice.get("delta")) for choice in choices)
     for piece in pieces:
-        completion |= {name: value for name, value in piece.items() if value is not None}
-        choice = _first(piece)
-        delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
-        for joined, further in ((message, delta), (logprobs, choice.get("logprobs"))):
-            for name, value in further.items() if isinstance(further, dict) else ():
-                joined[name] = _appended(joined.get(name), value)
-        finish = choice.get("finish_reason") or finish
-    if not any(_first(piece) for piece in pieces):
+        if not isinstance(piece, dict):
+            broken = broken or (piece is None and finish is None)
+            continue
+        completion |= {name: value for name, value in piece.items() if value not in (None, {})}
+        if "error" in (piece.get("object"), piece.get("type")):
+            completion.setdefault("error", piece)
+        for choice in _choices(piece):
+            if _index(choice) != first:
+                continue
+            further = choice.get("delta") if in_deltas else _message(choice)
+            for joined, fields in ((message, further), (logprobs, choice.get("logprobs"))):
+                for name, value in fields.items() if isinstance(fields, dict) else ():
+                    joined[name] = _appended(joined.get(name), value)
+            finish = choice.get("finish_reason") or finish
+    if not choices:
         return completion if "error" in completion else None
-    choice = {"message": message, "finish_reason": finish, "logprobs": logprobs or None}
-    return completion | {"choices": [choice]}
+    if broken or (finish is None and "[DONE]" not in pieces):
+        finish = "error"
+    whole = {"message": message, "finish_reason": finish, "logprobs": logprobs or None}
+    return completion | {"choices": [whole]}
+
+
+def _pieces(body: bytes) -> list[JSON]:
+    """Return what the events of a stream hold: JSON, "[DONE]", or None for what cannot be read.
+
+    The lines of an event make one text, but some servers leave out the empty line between events.
+    An event of the type `error` becomes an object with the field `error`.
+
+    >>> _pieces(b'data: {"a":\\ndata: 1}\\n\\n: ping\\ndata: {"b": 2}\\ndata: [DONE]')
+    [{'a': 1}, {'b': 2}, '[DONE]']
+    """
+    pieces: list[JSON] = []
+    data: list[bytes] = []
+    kind = b""
+    for line in [*body.removeprefix(b"\xef\xbb\xbf").splitlines(), b""]:
+        name, _, value = line.partition(b":")
+        if name == b"event":
+            kind = value.strip()
+        elif name == b"data" and value.strip():
+            data.append(value.strip())
+        elif not line:
+            event = b"\n".join(data)
+            said = _json(event)
+            if kind == b"error" and data:
+                said = said or event.decode("utf-8", "replace")
+                pieces.append(
+                    said if isinstance(said, dict) and "error" in said else {"error": said}
+                )
+            elif said is not None:
+                pieces.append(said)
+            else:
+                pieces += ["[DONE]" if part == b"[DONE]" else _json(part) for part in data]
+            kind, data = b"", []
+    return pieces
 
 
 def _appended(before: JSON, value: JSON) -> JSON:
@@ -228,16 +310,15 @@ def _chat_reply(completion: Mapping[str, JSON]) -> Reply | Fault:
     """Return the reply in a chat completion, or the Fault for what is none."""
     bad = Fault("bad_reply", "the response is not a chat completion", 200)
     choice = _first(completion)
-    message = choice.get("message") or choice.get("delta") or choice.get("text")
-    if isinstance(message, str):
-        message = {"content": message}
+    message = _message(choice)
     if not isinstance(message, dict):
         return bad
     text, thought = _in_parts(message.get("content"))
     refusal, finish = _text(message.get("refusal")), choice.get("finish_reason")
     finish = str(finish) if isinstance(finish, int) else _text(finish)
     if ending_word(finish) in _BROKEN_OFF:
-        return replace(bad, message=f"the server broke the reply off (finish_reason {finish!r})")
+        broken = f"the server broke the reply off (finish_reason {finish!r})"
+        return replace(bad, message=broken, alike=broken)
     if not text and (message.get("tool_calls") or message.get("function_call")):
         return Fault("tool_call", "the model called a tool instead of answering", 200, then="fail")
     fields = [message[name] for name in _REASONING if message.get(name)]
@@ -371,9 +452,16 @@ def _wait_in(error: Mapping[str, JSON], words: str) -> float | None:
             if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?s?", delay := str(item.get(name))):
                 return float(delay.rstrip("s")) * unit
     match = _WAIT.search(words)
-    if match is None:
-        return None
-    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mi|[hms])", match[1])
+    return _seconds(match[1]) if match else None
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds in numbers with units.
+
+    >>> _seconds("1m30s"), _seconds("250 ms")
+    (90.0, 0.25)
+    """
+    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)\s?(ms|mi|[hms])", text)
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
@@ -405,8 +493,9 @@ def _located(value: JSON, depth: int = 0) -> str | None:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return the seconds that the server asks to wait, None if it states none.
 
-    `retry-after-ms`, else Retry-After, in seconds or as an HTTP date (RFC 9110, section 10.2.3);
-    `now` is in seconds since 1970, and a date gone by is 0.
+    `retry-after-ms`, else Retry-After, in seconds or as an HTTP date (RFC 9110, section 10.2.3), or
+    with units, as some gateways send it ("1m30s"). `now` is in seconds since 1970, and a past date
+    is 0.
 
     >>> retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:30 GMT"}, now=60.0)
     30.0
@@ -415,6 +504,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     for text, unit in ((headers.get("retry-after-ms", "").strip(), 1000), (header, 1)):
         if re.fullmatch(r"[0-9]+(\.[0-9]*)?", text):
             return float(text) / unit
+    if re.fullmatch(_DURATION, header.lower(), re.ASCII):
+        return _seconds(header.lower())
     try:
         when = parsedate_to_datetime(header)
     except (ValueError, OverflowError):

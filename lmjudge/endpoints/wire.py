@@ -6,7 +6,9 @@ packed or unpacked. Heavy to import: only an endpoint's open session imports it.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -31,6 +33,8 @@ class Returned(NamedTuple):
     headers: Mapping[str, str]
     body: bytes
 
+
+_EXPLANATION = 5.0  # seconds to wait for the text of a refusal, whose status is known
 
 Post: TypeAlias = Callable[[bytes], Awaitable[Returned | Fault]]
 
@@ -72,27 +76,45 @@ async def connect(
                 async with session.post(
                     address, data=body, headers=sent, allow_redirects=False
                 ) as response:
-                    content, heard_at = bytearray(), time.monotonic()
-                    async for piece in response.content.iter_any():
-                        content += piece
-                        if heard is not None and time.monotonic() - heard_at > 0.1:
-                            heard(text_so_far(bytes(content)))
-                            heard_at = time.monotonic()
-                        if len(content) > max_bytes:
-                            return _too_large(max_bytes, response.status)
-                    coding = response.headers.get("content-encoding", "identity").lower()
-                    data = bytes(content)
-                    if coding != "identity":
-                        data = _decoded(data, coding, max_bytes)
-                        if len(data) > max_bytes:
-                            return _too_large(max_bytes, response.status)
-                    return Returned(response.status, response.headers, data)
+                    return await _returned(response, max_bytes, heard)
             except _UnaskedReply:
                 return await post(body)  # nothing was sent; each try closes one connection
-            except (aiohttp.ClientError, OSError, zlib.error) as error:
+            except (aiohttp.ClientError, OSError) as error:
                 return _cut_short(error, base_url, network.proxy_named_by)
 
         yield post
+
+
+async def _returned(
+    response: aiohttp.ClientResponse, max_bytes: int, heard: Callable[[str], None] | None
+) -> Returned | Fault:
+    """Return a response. A refusal counts by its status, even if its explanation is damaged."""
+    refusal = 300 <= response.status < 500
+    content, heard_at = bytearray(), time.monotonic()
+    try:
+        async with asyncio.timeout(_EXPLANATION if refusal else None):
+            async for piece in response.content.iter_any():
+                content += piece
+                if heard is not None and time.monotonic() - heard_at > 0.1:
+                    heard(text_so_far(bytes(content)))
+                    heard_at = time.monotonic()
+                if len(content) > max_bytes:
+                    break
+    except (aiohttp.ClientError, OSError):
+        if response.status < 300:
+            raise
+    try:
+        data = _decoded(bytes(content), response.headers.get("content-encoding", ""), max_bytes)
+    except zlib.error as error:
+        if response.status < 300:
+            message = (
+                f"the compressed reply is damaged ({error}); turn compression off in the server"
+            )
+            return Fault("bad_reply", message, response.status, alike="damaged")
+        data = b""
+    if len(data) > max_bytes and not refusal:
+        return _too_large(max_bytes, response.status)
+    return Returned(response.status, response.headers, data[:max_bytes])
 
 
 class _UnaskedReply(aiohttp.ClientConnectionError):
@@ -129,17 +151,25 @@ def _headers(api_key: str, own: Mapping[str, str]) -> dict[str, str]:
     return {name: item for name, item in headers.items() if name.lower() not in replaced} | {**own}
 
 
-def _decoded(body: bytes, coding: str, most: int) -> bytes:
-    """Return at most one byte over `most` of a compressed body; zlib.error for a damaged one."""
-    if coding not in ("gzip", "x-gzip", "deflate"):
-        raise zlib.error(f"unexpected content encoding {coding[:40]!r}")
-    raw = coding == "deflate" and body[:1] and body[0] & 15 != 8  # without zlib's header
+def _decoded(body: bytes, codings: str, most: int) -> bytes:
+    """Return at most one byte over `most` of a body; zlib.error if its compression is damaged.
+
+    Codings that are not asked for leave the body as it is: some servers name a character set.
+    """
+    for coding in reversed(re.findall(r"[^\s,]+", codings.lower())):
+        if coding in ("gzip", "x-gzip", "deflate") and body:
+            body = _unpacked(body, coding, most)
+    return body
+
+
+def _unpacked(body: bytes, coding: str, most: int) -> bytes:
+    raw = coding == "deflate" and body[0] & 15 != 8  # without zlib's header
     data, members = b"", True
     while members:
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS if raw else 32 + zlib.MAX_WBITS)
         data += unpacker.decompress(body, most + 1 - len(data))
         if not unpacker.eof and len(data) <= most:
-            raise zlib.error("the compressed body was cut off")
+            raise zlib.error("it was cut off")
         body = unpacker.unused_data
         members = len(data) <= most and body.startswith(b"\x1f\x8b")
     return data

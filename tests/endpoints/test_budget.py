@@ -14,7 +14,7 @@ from support import examples
 
 from lmjudge.endpoints.budget import Budget
 from lmjudge.endpoints.openai import OpenAIEndpoint
-from lmjudge.errors import EndpointStopped
+from lmjudge.errors import EndpointStopped, PriceError
 from lmjudge.prices import Price
 from lmjudge.records import Reply, Request
 from lmjudge.store import Store
@@ -61,6 +61,16 @@ HONEST: dict[str, tuple[list[Any], float]] = {
     "no usage": ([http(200, chat("x") | {"usage": None})], 3.25),
     "usage by other names": ([whole(0, 0, usage={"input_tokens": 6, "output_tokens": 5})], 11),
     "no choice": ([whole(6, 5, choices=[])], 11),
+    "counts as text": ([whole(0, 0, usage={"prompt_tokens": "6", "completion_tokens": "5"})], 11),
+    "a total alone": ([whole(0, 0, usage={"total_tokens": 11})], 11),
+    "a total and the prompt": ([whole(0, 0, usage={"prompt_tokens": 6, "total_tokens": 11})], 11),
+    "no choice, and a total": ([whole(0, 0, usage={"total_tokens": 11}, choices=[])], 11),
+    "no choice, and no count": ([whole(0, 0, usage={"prompt_tokens": None}, choices=[])], 11),
+    "no choice, and the prompt": ([whole(0, 0, usage={"prompt_tokens": 6}, choices=[])], 11),
+    "an error in the middle of a thought": (
+        [http(200, {"choices": [{"message": {"reasoning": "x"}, "error": {"message": "died"}}]})],
+        11,
+    ),
     "a number for content": ([whole(6, 5, choices=[{"message": {"content": 7}}])], 11),
     "a tool call": ([whole(3, 5, choices=[{"message": {"tool_calls": [{}]}}])], 8),
     "broken off": (
@@ -177,6 +187,15 @@ def test_a_prompt_of_dense_characters_is_held_at_what_it_may_cost() -> None:
         budget = Budget(OpenAIEndpoint(server.url), dollars=66, table=TABLE)
         assert isinstance(ask(budget, request)[0], Reply)
     assert budget.used.dollars == pytest.approx(53)
+
+
+@pytest.mark.parametrize("bound", [-1, 0])
+def test_a_limit_that_limits_nothing_is_none(bound: int) -> None:
+    """llama.cpp takes -1 for no limit; it once lowered what a call may cost below nothing."""
+    with Loopback(script=always([whole(60, 50)])) as server:
+        budget = Budget(OpenAIEndpoint(server.url), dollars=1, table=TABLE)
+        [problem] = ask(budget, Request("m", [], {"max_tokens": bound}))
+    assert (type(problem), len(server.calls)) == (PriceError, 0)
 
 
 def test_two_budgets_hold_together(tmp_path: Path) -> None:

@@ -36,9 +36,11 @@ from loopback import (
 )
 from support import examples
 
+from lmjudge.endpoints.budget import Budget
 from lmjudge.endpoints.openai import OpenAIEndpoint
 from lmjudge.endpoints.replies import Fault, read_reply, retry_after
 from lmjudge.errors import EndpointError, EndpointStopped, LmjudgeError, RequestError, RequestFailed
+from lmjudge.prices import Price
 from lmjudge.records import Record, Reply, Request
 
 SLOW = {"hang", "slow-head", "slow-body"}
@@ -565,6 +567,69 @@ def test_streamed_lists_of_parts_lose_none():
     assert read_reply(200, {}, f"{texts}data: [DONE]\n\n".encode()).text == "So it"
 
 
+def streamed(*pieces, end="[DONE]"):
+    """A stream of these events; a text is what stands after `data:` in one."""
+    texts = [piece if isinstance(piece, str) else json.dumps(piece) for piece in pieces]
+    return "".join(f"data: {text}\n\n" for text in [*texts, end] if text)
+
+
+def piece(content=None, finish=None, index=0):
+    return {"choices": [{"index": index, "delta": {"content": content}, "finish_reason": finish}]}
+
+
+SO, VERDICT, STOP = piece("So "), piece("[[A]]"), piece(None, "stop")
+REPEATED = {"index": 0, "message": {"content": "So [[A]]"}, "finish_reason": "stop"}
+UNUSUAL_STREAMS = {
+    "events of several lines": "".join(
+        "".join(f"data: {line}\n" for line in json.dumps(part, indent=1).splitlines()) + "\n"
+        for part in (SO, VERDICT, STOP)
+    ),
+    "a byte order mark": "\ufeff" + streamed(SO, VERDICT, STOP),
+    "another choice between": streamed(SO, piece("No [[B]]", "length", 1), VERDICT, STOP),
+    "another choice first": streamed(piece("No [[B]]", "stop", 1), SO, VERDICT, STOP),
+    "the whole message at the end": streamed(SO, VERDICT, {"choices": [REPEATED]}),
+    "the whole message beside no delta": streamed(
+        SO, VERDICT, {"choices": [REPEATED | {"delta": {}}]}
+    ),
+    "a piece cut off after the ending": streamed(SO, VERDICT, STOP, '{"usage": {"pro', end=""),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL_STREAMS)
+def test_a_stream_of_an_unusual_form_is_one_reply(name):
+    reply = read_reply(200, {}, UNUSUAL_STREAMS[name].encode())
+    assert (reply.text, reply.finish_reason) == ("So [[A]]", "stop")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        streamed(piece("I would not say "), '{"choices": [{"del', VERDICT, STOP),
+        streamed(VERDICT) + 'event: error\ndata: {"message": "overloaded"}\n\ndata: [DONE]\n\n',
+        streamed(VERDICT, {"type": "error", "message": "overloaded"}),
+        streamed(VERDICT, {"object": "error", "message": "overloaded"}),
+        streamed(VERDICT, end="") + "event: error\ndata: overloaded\n\n",
+    ],
+)
+def test_no_verdict_is_read_from_a_stream_with_a_hole_or_an_error(stream):
+    fault = read_reply(200, {}, stream.encode())
+    assert (fault.reason, fault.then, fault.refused) == ("bad_reply", "again", False)
+
+
+def test_an_empty_usage_at_the_end_of_a_stream_hides_none():
+    usage = {"prompt_tokens": 10, "completion_tokens": 20}
+    stream = streamed(VERDICT, STOP | {"usage": usage}, {"choices": [], "usage": {}})
+    assert read_reply(200, {}, stream.encode()).usage == usage
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning_content", "tool_calls"])
+def test_whatever_came_before_an_error_may_be_charged_for(field):
+    message = {"role": "assistant", "content": None, field: "hm"}
+    body = {"choices": [{"message": message, "error": {"message": "provider died"}}]}
+    fault = read_reply(200, {}, json.dumps(body).encode())
+    assert (fault.reason, fault.refused) == ("bad_reply", False)
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_an_error_in_the_middle_of_a_reply_may_be_charged_for(begun):
     piece = json.dumps({"choices": [{"delta": {"content": "So" if begun else ""}}]})
@@ -652,6 +717,22 @@ WRAPPED = {
     "an empty error": http(200, chat("Paris") | {"error": {"message": "", "code": None}}),
     "half a character": http(200, WHOLE.replace(b"loopback", b"\xe4\xb8", 1)),
     "gzip in two members": http(200, gzip.compress(WHOLE[:9]) + gzip.compress(WHOLE[9:]), **ZIPPED),
+    "comments before it": http(200, b": PROCESSING\n\n: PROCESSING\n\n" + WHOLE),
+    "raw control characters": http(200, WHOLE.replace(b"loopback", b"loop\n\tback", 1)),
+    "a list": http(200, b"[" + WHOLE + b"]"),
+    "choices out of order": http(
+        200, chat("Paris") | {"choices": [{"index": 1, "text": "Rome"}, *chat("Paris")["choices"]]}
+    ),
+    "one choice without a list": http(
+        200, chat("Paris") | {"choices": chat("Paris")["choices"][0]}
+    ),
+    "nothing before the choice": http(
+        200, chat("Paris") | {"choices": [None, *chat("Paris")["choices"]]}
+    ),
+    "an empty coding": http(200, WHOLE, content_encoding=""),
+    "a character set as coding": http(200, WHOLE, content_encoding="utf-8"),
+    "identity and gzip": http(200, gzip.compress(WHOLE), content_encoding="identity, gzip"),
+    "gzip twice": http(200, gzip.compress(gzip.compress(WHOLE)), content_encoding="gzip, gzip"),
     "gzip and padding": http(200, gzip.compress(WHOLE) + bytes(8), **ZIPPED),
 }
 
@@ -821,6 +902,13 @@ def test_a_wait_told_in_the_body_is_read(body, seconds):
             assert (fault.reason, fault.then, fault.wait) == ("rate_limited", "again", seconds)
 
 
+def test_a_wait_told_in_plain_words_or_with_units_is_read():
+    assert read_reply(429, {}, b"Too many requests, try again in 1m5s").wait == 65
+    assert read_reply(429, {}, b"<html>try again in 1m5s</html>").wait is None
+    waits = [retry_after({"retry-after": text}, 0.0) for text in ("2s", "1m30s", "250ms", "1h 1s")]
+    assert waits == [2, 90, 0.25, 3601]
+
+
 def test_a_wait_told_in_the_body_is_waited_for():
     with Loopback(script=once([http(429, error("Please try again in 400ms."))])) as server:
         [reply] = ask(endpoint(server.url), question())
@@ -898,6 +986,88 @@ def test_the_same_refusal_of_the_first_requests_stops_the_run(status):
     assert reasons == {(RequestFailed, "bad_request"), (EndpointStopped, "bad_request")}
     assert "the server refused 3 requests in a row" in str(outcomes[-1])
     assert "odd question" in str(outcomes[-1])
+
+
+def word_for(body):
+    """A word of letters that depends on the request."""
+    return "".join(chr(97 + ord(letter) % 26) for letter in echo(body)[5:])
+
+
+ECHOES = {
+    "the prompt": {"detail": [{"msg": "odd value", "loc": ["body", "messages"], "input": "%s"}]},
+    "an id": {"error": {"request_id": "%s", "message": "odd value"}},
+}
+
+
+@pytest.mark.parametrize("name", ECHOES)
+def test_what_a_refusal_echoes_makes_it_no_other(name):
+    script = lambda body, nth: [http(422, json.dumps(ECHOES[name]) % word_for(body))]  # noqa: E731
+    with Loopback(script=script) as server:
+        *_, stop = in_turn(endpoint(server.url), 40)
+    assert (type(stop), len(server.calls) <= 8) == (EndpointStopped, True)
+    assert "the server refused 3 requests in a row" in str(stop)
+
+
+def test_ten_refusals_in_any_words_before_the_first_reply_stop_the_run():
+    with Loopback(script=lambda body, nth: [http(400, error(word_for(body)))]) as server:
+        *_, stop = in_turn(endpoint(server.url), 40)
+    assert (type(stop), len(server.calls) <= 14) == (EndpointStopped, True)
+    assert "the server refused 10 requests in a row" in str(stop)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 307])
+@pytest.mark.parametrize(
+    "body",
+    [
+        http(200, b"", content_encoding="gzip"),
+        http(200, b"\x0b\x02\x80abc", content_encoding="br"),
+        http(200, b"{}", content_encoding="gzip"),
+        http(200, "<html>" + "x" * 1_500_000),
+        [http(200, error("no"), content_length="500"), CUT],
+    ],
+    ids=["empty gzip", "br", "bad gzip", "large", "cut off"],
+)
+def test_a_refusal_stops_the_run_though_its_explanation_cannot_be_read(status, body):
+    first, *rest = body if isinstance(body, list) else [body]
+    parts = [first.replace(b" 200 ", f" {status} ".encode(), 1), *rest]
+    with Loopback(script=always(parts)) as server:
+        [stop] = ask(endpoint(server.url), question())
+    assert (type(stop), stop.status, len(server.calls)) == (EndpointStopped, status, 1)
+
+
+def test_a_refusal_stops_the_run_though_its_explanation_never_ends(monkeypatch):
+    monkeypatch.setattr("lmjudge.endpoints.wire._EXPLANATION", 0.2)
+    parts = [http(401, error("no"), content_length="500"), 60.0]
+    with Loopback(script=always(parts)) as server:
+        [stop] = ask(endpoint(server.url), question())
+    assert (stop.reason, len(server.calls)) == ("unauthorized", 1)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_error_that_cannot_be_read_costs_nothing(status):
+    packed = http(status, b"\x1f\x8b no gzip", content_encoding="gzip")
+    with Loopback(script=always([packed])) as server:
+        budget = Budget(endpoint(server.url, max_attempts=2), table={"m": Price("m", 1, 1)})
+        [failure] = ask(budget, Request("m", [], {"max_tokens": 9}))
+    assert (failure.reason, failure.status, budget.used.dollars) == ("server_error", status, 0)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_a_reply_in_a_compression_that_nobody_asked_for_stops_the_run(coding):
+    packed = [http(200, b"\x0b\x02\x80abc", content_encoding=coding)]
+    with Loopback(script=always(packed)) as server:
+        *_, stop = in_turn(endpoint(server.url), 40)
+    assert len(server.calls) <= 3 * 8
+    assert (stop.reason, type(stop)) == ("bad_reply", EndpointStopped)
+    assert f"compressed as {coding!r}" in str(stop)
+
+
+def test_replies_broken_off_stop_the_run_whatever_their_texts():
+    script = lambda body, nth: [http(200, chat(word_for(body), "network_error"))]  # noqa: E731
+    with Loopback(script=script) as server:
+        *_, stop = in_turn(endpoint(server.url), 40)
+    assert len(server.calls) <= 3 * 8
+    assert "unfit reply came to 5 requests in a row" in str(stop)
 
 
 def test_refusals_of_single_requests_stop_nothing():

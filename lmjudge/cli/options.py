@@ -612,7 +612,7 @@ def read(
         except DataError as error:
             present = getattr(error, "columns", [])
             part = {ours: theirs for ours, theirs in parsed.column if theirs in present}
-            if hasattr(error, "labels"):
+            if labels and hasattr(error, "labels"):
                 labels = {}
             elif first is None and present and part != columns:
                 columns = part

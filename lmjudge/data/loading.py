@@ -16,6 +16,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -590,7 +591,7 @@ def _problem(error: Exception, row: Row, layout: Layout) -> str:
         return f"lacks {error}; it has {', '.join(row) or 'nothing'}"
     if isinstance(error, ValueError):
         return str(error)
-    return f"has a value of a form that the layout {layout.name} lacks ({error}); mend the row"
+    return f"has a value in a form unknown to the layout {layout.name} ({error}); mend the row"
 
 
 def _skip(loaded: Loaded, error: BadRow, how: How, cause: Exception | None = None) -> None:
@@ -715,7 +716,7 @@ def _integral(rows: list[Row], name: str) -> bool:
     """Return whether a CSV column of ids holds whole numbers, some of them written as floats."""
     filled = [str(row[name]) for row in rows if row.get(name) not in (None, "")]
     whole_numbers = [cell.removesuffix(".0") for cell in filled]
-    written = all(cell.isdecimal() and str(int(cell)) == cell for cell in whole_numbers)
+    written = all(re.fullmatch(r"0|[1-9][0-9]*", cell) for cell in whole_numbers)
     return written and whole_numbers != filled
 
 

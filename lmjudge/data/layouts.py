@@ -55,6 +55,7 @@ class File:
     role: str = ""  # what it holds, by the same table
     baseline: str | None = None
     orders: tuple[str, str] | None = None
+    samples: int | None = None  # the samples of an answer below this number are wanted
     # The models of answers, by their answer_id or by the name of the file that holds them.
     answers: Mapping[str, str] = field(default_factory=dict)
 
@@ -153,9 +154,12 @@ def _choices(row: Row, file: File) -> Iterator[Row]:
     if not choices or not _are_rows(choices):
         raise ValueError(f"has choices = {choices!r:.60}; expected a list of objects with turns")
     for place, choice in enumerate(map(dict, choices)):
-        turns, index = _said(choice.pop("turns", None)), choice.pop("index", place)
-        beside = {name if name in _OURS else f"choice_{name}": choice[name] for name in choice}
-        yield fields | turns | {"sample": index} | beside
+        index = integer(place if missing(choice.get("index")) else choice["index"], "index")
+        if file.samples is None or index < file.samples:
+            turns = _said(choice.pop("turns", None))
+            choice.pop("index", None)
+            beside = {name if name in _OURS else f"choice_{name}": choice[name] for name in choice}
+            yield fields | turns | {"sample": index} | beside
 
 
 def _messages(row: Row, file: File) -> Iterable[Row]:

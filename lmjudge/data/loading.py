@@ -76,6 +76,7 @@ class How:
     orders: tuple[str, str] | None = None
     errors: Errors = "raise"
     baseline: str | None = None
+    samples: int | None = None
     matched: bool = False
 
     def __post_init__(self) -> None:
@@ -169,7 +170,7 @@ def load_answers(
     Raises DataMissing for answers that are not here and for unknown models, BadRow for a malformed
     row and for a question that one model answers twice in one sample.
     """
-    how = How(columns, None, None, errors)
+    how = How(columns, None, None, errors, samples=samples)
     wanted = None if models is None else list(models)
     table = shipped(source, "answers")
     if table is None:
@@ -499,7 +500,7 @@ def _load(
     for part in several:
         known: dict[str, str] | None = None
         for file, rows in _tables(part, role, kinds, models):
-            file.baseline, file.orders = how.baseline, how.orders
+            file.baseline, file.orders, file.samples = how.baseline, how.orders, how.samples
             which = file.path.resolve() if file.path.exists() else id(part)
             if which in seen:
                 raise DataError(f"{file.path} is given twice; give it once", path=file.path)

@@ -281,7 +281,8 @@ def _inside(value: Any) -> Iterator[Any]:
 
 def _numbers(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(number, (int, float)) and not isinstance(number, bool) for number in value
+        number is None or (isinstance(number, (int, float)) and not isinstance(number, bool))
+        for number in value
     )
 
 

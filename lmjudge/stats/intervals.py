@@ -65,7 +65,8 @@ def estimate(
     too_few flags what its interval may hold less often than `level` says (docs/coverage.md):
     fewer than 20 clusters (shares: fewer than 20 in the first column of `cluster`, or than five in
     the second, unless a row is a pair of votes); shares with fewer than five rows on the rarer
-    side, rows counted at the effective sample size; means of fewer clusters than 25 times their
+    side, rows counted at the effective sample size; shares that a few of many clusters decide, if
+    fewer than ten of those would be on the rarer side; means of fewer clusters than 25 times their
     squared skewness (Cochran 1977, section 2.15).
     `cluster` names one column, or two that cross, or `by_way` holds what `ways` returned. low and
     high are missing where they cannot be known: fewer than two clusters, or, for means, no variance
@@ -101,6 +102,8 @@ def estimate(
             low, high = t_interval(value, variance, dof, level=level)
             table["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
         few = clusters < FEW_CLUSTERS
+        for way in by_way if share else ():
+            few |= _uneven(group, count, way, weights, np.minimum(value, 1 - value))
         if share and len(by_way) == 2 and by_way[0].ndim == 1 and not _of_pairs(by_way[1]):
             few = (by_clusters[0] < FEW_CLUSTERS) | (clusters < FEW_VOTERS)
         table["too_few"] |= few
@@ -132,6 +135,21 @@ def _independent(
     over = np.bincount(pair, bottom, size)
     share = np.divide(np.bincount(pair, top, size), over, out=np.zeros(size), where=over != 0)
     return np.bincount(group, squares - share[pair] * top, count)
+
+
+def _uneven(
+    group: np.ndarray, count: int, way: np.ndarray, weights: np.ndarray, rarer: np.ndarray
+) -> np.ndarray:
+    """Return whether few clusters decide a group's share, and too few of them its rarer side.
+
+    Of clusters that weigh as much as these, fewer than half as many of one size would do.
+    """
+    if way.ndim == 2:
+        return np.zeros(count, bool)
+    owner, weight, _ = _apart(group, count, way, weights)
+    effective = 1 / np.bincount(owner, weight**2, count)
+    clusters = np.bincount(owner, minlength=count)
+    return (2 * effective < clusters) & (effective * rarer < 2 * FEW_ROWS)
 
 
 def spread(
@@ -166,10 +184,10 @@ def _one_way(
     """As `spread`, for one way of clustering.
 
     Each cluster's pull counts 1 / (1 - its share), which makes the variance unbiased for
-    independent rows (CR2), and the degrees of freedom are Satterthwaite's for it (Bell and
-    McCaffrey 2002); with clusters of one size they are C / (C - 1) and C - 1. A pair of votes is
-    in the clusters of both its voters; pairs of the same two voters, which then count twice, are
-    taken off once.
+    independent rows (CR2). The degrees of freedom are Satterthwaite's, with rows of a cluster as
+    much alike as they are here (Bell and McCaffrey 2002; Imbens and Kolesár 2016): C - 1 for C
+    clusters of one size, and few where large clusters differ. A pair of votes is in the clusters
+    of both its voters; pairs of the same two voters, which then count twice, are taken off once.
     """
     twice = np.zeros(count)
     if cluster.ndim == 2:
@@ -181,12 +199,52 @@ def _one_way(
     variance, h, owner = _sum_of_squares(group, count, cluster, pulls, weights)
     clusters = np.bincount(owner, minlength=count)
     h = h / np.bincount(owner, h, count)[owner]
-    first, second, third = (
-        np.bincount(owner, part, count)
-        for part in ((h / (1 - h)) ** 2, h**3 / (1 - h) ** 2, h**2 / (1 - h))
+    alike = _alike(group, count, cluster, pulls, weights)
+    single = (np.bincount(group, weights**2, count) / np.bincount(group, weights, count) ** 2)[
+        owner
+    ]
+    dof = _freedom(owner, count, h, h * ((1 - alike[owner]) * single + alike[owner] * h))
+    return (
+        np.where(clusters > 1, variance - twice, np.nan),
+        clusters,
+        np.where(clusters > 1, dof, np.nan),
     )
-    dof = np.where(clusters > 1, 1 / (first - 2 * second + third**2), np.nan)
-    return np.where(clusters > 1, variance - twice, np.nan), clusters, dof
+
+
+def _alike(
+    group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return each group's intraclass correlation: 0 for independent rows, 1 for equal ones.
+
+    It is the mean product of two rows of one cluster over the mean square of a row, at least 0.
+    """
+    owner, pull, cell = _apart(group, count, cluster, pulls)
+    share = np.bincount(cell, weights, len(pull))
+    squares, own = (np.bincount(group, part**2, count) for part in (pulls, weights))
+    products = np.bincount(owner, pull**2, count) - squares
+    pairs = np.bincount(owner, share**2, count) - own
+    known = (pairs > 1e-12 * own) & (squares > 0)
+    return np.clip(np.where(known, products * own / np.where(known, pairs * squares, 1), 0), 0, 1)
+
+
+def _freedom(owner: np.ndarray, count: int, h: np.ndarray, varies: np.ndarray) -> np.ndarray:
+    """Return Satterthwaite's degrees of freedom of CR2 for an average over clusters.
+
+    `h` are the clusters' shares, `varies` the variances of their pulls, up to a factor. With V the
+    matrix of CR2 in the pulls and S their covariance, it is trace(VS)^2 / trace(VSVS), without the
+    matrices: the pulls' deviations from the average make S diagonal but for products of h.
+    """
+
+    def total(part: np.ndarray) -> np.ndarray:
+        return np.bincount(owner, part, count)
+
+    rest = 1 / np.where(h > 1 - 1e-12, np.inf, 1 - h)
+    whole = total(varies)
+    off = h**2 * whole[owner] - 2 * h * varies
+    x, y, z = (total(rest * part) for part in (h**2, varies**2, h * varies))
+    squares = total(rest**2 * varies * (varies + 2 * off))
+    squares += 2 * x * y + (whole * x) ** 2 + 2 * z**2 - 4 * whole * x * z
+    return total(rest * (varies + off)) ** 2 / squares
 
 
 def _voters(cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -64,23 +64,22 @@ def by_loops(met: list[tuple[int, set[str], float, frozenset[str]]]) -> tuple[fl
 
     def total(label: object) -> tuple[float, float]:
         """The sum of squared pulls of clusters over 1 - share, and Satterthwaite's degrees."""
-        pull: dict[object, float] = {}
-        size: dict[object, float] = {}
+        parts: dict[object, list[float]] = {}
         for at, (question, people, agreed, _) in enumerate(met):
             for name in label(at, question, people):
-                pull[name] = pull.get(name, 0.0) + (agreed - value) / n
-                size[name] = size.get(name, 0.0) + 1 / n
-        if not pull:
+                parts.setdefault(name, []).append(agreed - value)
+        if not parts:
             return 0.0, np.nan
-        h = np.array([size[name] for name in pull])
-        squares = float(sum(pull[name] ** 2 / (1 - size[name]) for name in pull))
-        h = h / h.sum()
-        one, two, three = (
-            ((h / (1 - h)) ** 2).sum(),
-            (h**3 / (1 - h) ** 2).sum(),
-            (h**2 / (1 - h)).sum(),
-        )
-        return squares, 1 / (one - 2 * two + three**2)
+        squares = sum((sum(part) / n) ** 2 / (1 - len(part) / n) for part in parts.values())
+        pairs = [a * b for part in parts.values() for a, b in combinations(part, 2)]
+        rows = [a for part in parts.values() for a in part]
+        alike = float(np.clip(np.mean(pairs or [0.0]) / np.mean(np.square(rows)), 0, 1))
+        k = np.array([len(part) for part in parts.values()])
+        h = k / k.sum()
+        varies = np.diag(k * (1 - alike) + alike * k**2)
+        apart = np.eye(len(k)) - np.outer(h, np.ones(len(k)))
+        form = apart.T @ np.diag(1 / (1 - h)) @ apart @ varies
+        return squares, np.trace(form) ** 2 / np.trace(form @ form)
 
     def two(people: set[str]) -> list[object]:
         return [frozenset(people)] if len(people) == 2 else []

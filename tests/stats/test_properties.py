@@ -95,7 +95,7 @@ def test_whole_questions_copied_narrow_by_the_root_of_two(name):
 
 
 @pytest.mark.parametrize("name", ["win_rates", "opponents", "within", "between", "judges", "own"])
-def test_rows_repeated_inside_their_questions_leave_intervals_as_they_are(name):
+def test_rows_repeated_inside_their_questions_never_narrow_intervals(name):
     given = votes()
     again = given.assign(turn=given["turn"] + 10)
     once = ON_VOTES[name](given)
@@ -104,8 +104,8 @@ def test_rows_repeated_inside_their_questions_leave_intervals_as_they_are(name):
         # n meets both others, so that its wins even out within a question: its interval is that of
         # independent rows, the narrowest that shares are given, and more rows narrow it.
         once, twice = once[once["model"] != "n"], twice[twice["model"] != "n"]
-    for end in ("low", "high"):
-        assert twice[end].tolist() == pytest.approx(once[end].tolist(), abs=1e-9)
+    wider = (twice["high"] - twice["low"]) / (once["high"] - once["low"])
+    assert wider.between(1 - 1e-9, 1.02).all()
 
 
 def test_shards_merge_to_the_whole():

@@ -63,11 +63,14 @@ def estimate(
     With `share` the interval is Wilson's at the effective sample size; `squares` is then what the
     squares of the single values in a row sum to, where a row stands for several (else top**2).
     too_few flags what its interval may hold less often than `level` says (docs/coverage.md):
-    fewer than 20 clusters (shares: fewer than 20 in the first column of `cluster`, or than five in
-    the second, unless a row is a pair of votes); shares with fewer than five rows on the rarer
-    side, rows counted at the effective sample size; shares that a few of many clusters decide, if
-    fewer than ten of those would be on the rarer side; means of fewer clusters than 25 times their
-    squared skewness (Cochran 1977, section 2.15).
+
+    - fewer than 20 clusters (shares: fewer than 20 in the first column of `cluster`, or than five
+      in the second, unless a row is a pair of votes)
+    - shares with fewer than five rows on the rarer side, rows counted at the effective sample size
+    - shares of uneven clusters, worth less than half as many even ones, of which fewer than ten (in
+      the second column five) would be on the rarer side
+    - means of fewer clusters than 25 times their squared skewness (Cochran 1977, section 2.15)
+
     `cluster` names one column, or two that cross, or `by_way` holds what `ways` returned. low and
     high are missing where they cannot be known: fewer than two clusters, or, for means, no variance
     at all.
@@ -86,7 +89,7 @@ def estimate(
         pulls = (upper - value[group] * over) / below[group]
         weights = over / below[group]
         by_way = [way[known] for way in by_way or ways(rows, cluster)]
-        variance, by_clusters, dof = spread(group, count, by_way, pulls, weights)
+        variance, by_clusters, dof, effective = spread(group, count, by_way, pulls, weights)
         clusters = by_clusters.min(axis=0)
         # What is left of exact zeros after floating-point sums is no variance.
         variance[variance < 1e-24 * value**2] = 0
@@ -102,10 +105,11 @@ def estimate(
             low, high = t_interval(value, variance, dof, level=level)
             table["too_few"] = skewed(*_apart(group, count, by_way[0], pulls)[:2], count)
         few = clusters < FEW_CLUSTERS
-        for way in by_way if share else ():
-            few |= _uneven(group, count, way, weights, np.minimum(value, 1 - value))
         if share and len(by_way) == 2 and by_way[0].ndim == 1 and not _of_pairs(by_way[1]):
             few = (by_clusters[0] < FEW_CLUSTERS) | (clusters < FEW_VOTERS)
+        if share:
+            least = FEW_ROWS * np.array([2, 1])[: len(by_way), None] / rarer
+            few |= ((2 * effective < by_clusters) & (effective < least)).any(axis=0)
         table["too_few"] |= few
         error = np.sqrt(variance)
     table = table.assign(low=low, high=high, no_verdict=no_verdict, dof=dof, error=error)
@@ -137,38 +141,22 @@ def _independent(
     return np.bincount(group, squares - share[pair] * top, count)
 
 
-def _uneven(
-    group: np.ndarray, count: int, way: np.ndarray, weights: np.ndarray, rarer: np.ndarray
-) -> np.ndarray:
-    """Return whether few clusters decide a group's share, and too few of them its rarer side.
-
-    Of clusters that weigh as much as these, fewer than half as many of one size would do.
-    """
-    if way.ndim == 2:
-        return np.zeros(count, bool)
-    owner, weight, _ = _apart(group, count, way, weights)
-    effective = 1 / np.bincount(owner, weight**2, count)
-    clusters = np.bincount(owner, minlength=count)
-    return (2 * effective < clusters) & (effective * rarer < 2 * FEW_ROWS)
-
-
 def spread(
     group: np.ndarray, count: int, by_way: Ways, pulls: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the variance of each group's estimate, its clusters and its degrees of freedom.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return each group's variance, clusters, degrees of freedom and effective clusters.
 
     `pulls` is what each row moves the estimate by, `weights` its share of the denominator. With two
     ways of clustering variances add, less that of both ways together, and the smaller number of
-    degrees of freedom counts. Clusters are counted for each way: (ways, groups).
+    degrees of freedom counts. Clusters are counted for each way: (ways, groups). Effective clusters
+    are the even ones that are worth as much: the reciprocal of the sum of squared shares.
     """
-    if len(by_way) == 1:
-        variance, clusters, dof = _one_way(group, count, by_way[0], pulls, weights)
-        return variance, clusters[None], dof
-    first, second = by_way
-    one, two = (_one_way(group, count, way, pulls, weights) for way in by_way)
-    cross = _one_way(group, count, crossed(first, second), pulls, weights)
-    variance = np.maximum(one[0] + two[0] - cross[0], np.maximum(one[0], two[0]))
-    return variance, np.array([one[1], two[1]]), np.minimum(one[2], two[2])
+    each = [_one_way(group, count, way, pulls, weights) for way in by_way]
+    variance, clusters, dof, effective = map(np.array, zip(*each, strict=True))
+    if len(by_way) == 2:
+        cross = _one_way(group, count, crossed(*by_way), pulls, weights)[0]
+        variance = np.maximum(variance, variance.sum(axis=0) - cross)
+    return variance.max(axis=0), clusters, dof.min(axis=0), effective
 
 
 def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -180,7 +168,7 @@ def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _one_way(
     group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """As `spread`, for one way of clustering.
 
     Each cluster's pull counts 1 / (1 - its share), which makes the variance unbiased for
@@ -196,35 +184,37 @@ def _one_way(
             part = (group[both], count, pair, pulls[both], weights[both])
             twice = _sum_of_squares(*part)[0]
         group, cluster, pulls, weights = group[row], code, pulls[row], weights[row]
-    variance, h, owner = _sum_of_squares(group, count, cluster, pulls, weights)
+    variance, owner, pull, h = _sum_of_squares(group, count, cluster, pulls, weights)
     clusters = np.bincount(owner, minlength=count)
-    h = h / np.bincount(owner, h, count)[owner]
-    alike = _alike(group, count, cluster, pulls, weights)
-    single = (np.bincount(group, weights**2, count) / np.bincount(group, weights, count) ** 2)[
-        owner
-    ]
-    dof = _freedom(owner, count, h, h * ((1 - alike[owner]) * single + alike[owner] * h))
-    return (
-        np.where(clusters > 1, variance - twice, np.nan),
-        clusters,
-        np.where(clusters > 1, dof, np.nan),
-    )
+    squares, single = (np.bincount(group, part**2, count) for part in (pulls, weights))
+    alike = _alike(owner, count, pull, h, squares, single)[owner]
+    whole = np.bincount(owner, h, count)[owner]
+    h, single = h / whole, single[owner] / whole**2
+    dof = _freedom(owner, count, h, h * ((1 - alike) * single + alike * h))
+    dof[clusters < 2] = np.nan
+    effective = 1 / np.bincount(owner, h**2, count)
+    return np.where(clusters > 1, variance - twice, np.nan), clusters, dof, effective
 
 
 def _alike(
-    group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
+    owner: np.ndarray,
+    count: int,
+    pull: np.ndarray,
+    h: np.ndarray,
+    squares: np.ndarray,
+    single: np.ndarray,
 ) -> np.ndarray:
     """Return each group's intraclass correlation: 0 for independent rows, 1 for equal ones.
 
-    It is the mean product of two rows of one cluster over the mean square of a row, at least 0.
+    It is the mean product of two rows of one cluster over the mean square of a row, at least 0, for
+    clusters with these pulls and shares, and groups with these squares of rows' pulls and shares.
     """
-    owner, pull, cell = _apart(group, count, cluster, pulls)
-    share = np.bincount(cell, weights, len(pull))
-    squares, own = (np.bincount(group, part**2, count) for part in (pulls, weights))
     products = np.bincount(owner, pull**2, count) - squares
-    pairs = np.bincount(owner, share**2, count) - own
-    known = (pairs > 1e-12 * own) & (squares > 0)
-    return np.clip(np.where(known, products * own / np.where(known, pairs * squares, 1), 0), 0, 1)
+    pairs = np.bincount(owner, h**2, count) - single
+    known = (pairs > 1e-12 * single) & (squares > 0)
+    return np.clip(
+        np.where(known, products * single / np.where(known, pairs * squares, 1), 0), 0, 1
+    )
 
 
 def _freedom(owner: np.ndarray, count: int, h: np.ndarray, varies: np.ndarray) -> np.ndarray:
@@ -264,13 +254,13 @@ def _voters(cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np
 
 def _sum_of_squares(
     group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each group's sum of squared pulls of clusters, and each cluster's share and group."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return each group's sum of squared pulls of clusters; each cluster's group, pull, share."""
     owner, pull, cell = _apart(group, count, cluster, pulls)
     h = np.bincount(cell, weights, len(pull))
     # A cluster that holds everything is the estimate, and nothing varies about it.
     rest = np.where(h > 1 - 1e-12, np.inf, 1 - h)
-    return np.bincount(owner, pull**2 / rest, count), h, owner
+    return np.bincount(owner, pull**2 / rest, count), owner, pull, h
 
 
 def _of_pairs(way: np.ndarray) -> bool:

@@ -132,6 +132,28 @@ def test_a_share_needs_five_rows_on_the_rarer_side(rarer, few):
     assert estimate(rows, [], top=worth, share=True)["too_few"].item() is few
 
 
+@pytest.mark.parametrize(
+    ("largest", "rarer", "few"),
+    [(1, 0.3, False), (30, 0.3, True), (30, 0.5, False), (4, 0.3, False)],
+)
+def test_a_share_of_uneven_questions_needs_ten_on_the_rarer_side(largest, rarer, few):
+    rng = np.random.default_rng(5)
+    # Of 60 questions 20 are large: with 30 votes each they are worth 21 even ones.
+    rows = pd.DataFrame({"question_id": np.repeat(range(60), [largest] * 20 + [1] * 40)})
+    worth = pd.Series(rng.permutation(len(rows)) < rarer * len(rows)) * 1.0
+    assert estimate(rows, [], top=worth, share=True)["too_few"].item() is few
+
+
+@pytest.mark.parametrize(("busy", "few"), [(10, False), (3, True)])
+def test_a_share_of_uneven_voters_needs_five_on_the_rarer_side(busy, few):
+    rng = np.random.default_rng(6)
+    votes = [(q, v) for v in range(60) for q in range(80) if v < busy or q in (v, v + 1)]
+    rows = pd.DataFrame(votes, columns=["question_id", "judge"])
+    worth = pd.Series(rng.permutation(len(rows)) < len(rows) / 2) * 1.0
+    found = estimate(rows, [], top=worth, share=True, cluster=["question_id", "judge"])
+    assert found["too_few"].item() is few
+
+
 def test_logit_says_what_it_cannot_know():
     x = pd.DataFrame({"one": 1.0, "x": [-2.0, -1.0, 1.0, 2.0] * 3})
     questions = pd.Series(range(12))
@@ -273,6 +295,19 @@ def test_shares_cover_near_their_bounds_too(share, spread):
     own = np.repeat(rng.beta(share * spread, (1 - share) * spread, STUDIES * 80), 5)
     hits = pd.Series(rng.random(len(rows)) < own)
     assert 0.91 <= held(estimate(rows, ["study"], top=hits, share=True), share) <= 1
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_intervals_cover_where_few_questions_have_most_rows(share):
+    rng = np.random.default_rng(12)
+    total = STUDIES * 50
+    size = np.minimum(rng.zipf(1.7, total), 40)
+    question = np.repeat(np.arange(total), size)
+    rows = pd.DataFrame({"study": question // 50, "question_id": question})
+    own = rng.beta(1, 1, total)[question]
+    values = rng.random(len(rows)) < own if share else 7 + 3 * own + rng.normal(size=len(rows))
+    found = estimate(rows, ["study"], top=pd.Series(values) * 1.0, share=share)
+    assert 0.94 <= held(found, 0.5 if share else 8.5) <= 0.985
 
 
 def games(rng: np.random.Generator, strengths: dict[str, float]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from itertools import islice
 from operator import length_hint
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,7 @@ class Asker:
         self.change = threading.Condition()
         self.error: BaseException | None = None
         self.main: asyncio.Task[None] | None = None
-        self.wake = asyncio.Event()
+        self.wake, self.ended = asyncio.Event(), threading.Event()
         self.thread = threading.Thread(target=self._run, name="lmjudge-asker", daemon=True)
         self.submitted = 0
         self.bar: Any = None
@@ -102,24 +103,34 @@ class Asker:
             pass
         self.prices = prices()
         self.claims: Claims = claims_of(self.shelf.path)
+        self.run = _Run(self)
         self.loop = asyncio.new_event_loop()
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(RuntimeError):  # where the loop has ended already
-            self.loop.call_soon_threadsafe(self._cancel)
-        self.thread.join()
-        if self.bar is not None:
-            self.bar.close()
+        try:
+            self._call(self.run.leave)
+            self.ended.wait()  # an interrupted join would take the thread for ended
+        except KeyboardInterrupt:  # once more: the caller does not want the replies in flight
+            self._call(self._cancel)
+            raise
+        finally:
+            self.thread.join()
+            if self.bar is not None:
+                self.bar.close()
+
+    def _call(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop's thread, unless the loop has ended."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function)
 
     def submit(self, requests: list[Request]) -> None:
         """Send these missing requests, each once."""
         self.shelf.misses += len(requests)
         self.submitted += len(requests)
         self.inbox.extend(requests)
-        with suppress(RuntimeError):  # where the loop has ended; take() raises why
-            self.loop.call_soon_threadsafe(self.wake.set)
+        self._call(self.wake.set)
         if self.bar is None:
             self.bar = _bar()
 
@@ -130,7 +141,9 @@ class Asker:
     def show_stopping(self, flying: int) -> None:
         """Tell the bar that the run stops once the replies in flight are kept."""
         if self.bar is not None:
-            self.bar.set_description_str(f"stopping, {flying:,} replies in flight")
+            self.bar.set_description_str(
+                f"stopping, {flying:,} replies in flight (interrupt again to drop them)"
+            )
 
     def take(self, *, wait: bool) -> dict[str, Reply | Failure]:
         """Return the replies so far. With `wait`, at least one, or raise the run's error."""
@@ -152,7 +165,7 @@ class Asker:
     def _run(self) -> None:
         try:
             asyncio.set_event_loop(self.loop)
-            self.main = self.loop.create_task(_Run(self).go())
+            self.main = self.loop.create_task(self.run.go())
             self.loop.run_until_complete(self.main)
         except asyncio.CancelledError:
             pass
@@ -161,10 +174,13 @@ class Asker:
                 self.error = error
                 self.change.notify_all()
         finally:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.run_until_complete(self.loop.shutdown_default_executor())
-            asyncio.set_event_loop(None)
-            self.loop.close()
+            try:
+                self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+                self.loop.run_until_complete(self.loop.shutdown_default_executor())
+                asyncio.set_event_loop(None)
+                self.loop.close()
+            finally:
+                self.ended.set()
 
 
 class _Run:
@@ -174,7 +190,8 @@ class _Run:
         self.asker, self.shelf, self.claims = asker, asker.shelf, asker.claims
         self.waiting: deque[Request] = deque()
         self.elsewhere: dict[str, Request] = {}
-        self.flying: set[asyncio.Task[None]] = set()
+        self.flying: dict[str, asyncio.Task[None]] = {}
+        self.sent: set[str] = set()
         self.finished: list[tuple[Request, Reply | Failure]] = []
         self.claimed: set[str] = set()
         self.stop: BaseException | None = None
@@ -191,9 +208,9 @@ class _Run:
                     try:
                         await self._answer_all(answer, cache, writer)
                     finally:
-                        for task in self.flying:
+                        for task in self.flying.values():
                             task.cancel()
-                        await asyncio.gather(*self.flying, return_exceptions=True)
+                        await asyncio.gather(*self.flying.values(), return_exceptions=True)
             finally:
                 try:
                     await asyncio.shield(
@@ -219,8 +236,8 @@ class _Run:
                 self.waiting.append(self.asker.inbox.popleft())
             for request in self._claim() if self.stop is None else ():
                 task = loop.create_task(self._answer(answer, request))
-                self.flying.add(task)
-                task.add_done_callback(self._landed)
+                self.flying[request.key] = task
+                task.add_done_callback(partial(self._landed, request.key))
             if writing is not None and writing.done():
                 writing.result()
                 writing = None
@@ -287,18 +304,31 @@ class _Run:
         except Exception as error:  # EndpointStopped, or a fault in the endpoint: the run stops
             self.stop = self.stop or error
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self.flying.discard(task)
+    def _landed(self, key: str, _: asyncio.Task[None]) -> None:
+        del self.flying[key]
+        self.asker.wake.set()
+
+    def leave(self) -> None:
+        """Stop: send nothing more, and let go of the requests that wait for their next attempt."""
+        self.stop = self.stop or asyncio.CancelledError()
+        for key, task in self.flying.items():
+            if key not in self.sent:
+                task.cancel()
         self.asker.wake.set()
 
     async def begin(self, request: Request) -> Attempt:
         """Count a call that begins, as a `Meter`."""
         self.shelf.calls += 1
+        self.sent.add(request.key)
         return Attempt(request)
 
     def end(self, attempt: Attempt) -> None:
         """Add the cost of a call."""
         self.shelf.charge(attempt, self.asker.prices)
+        key = attempt.request.key
+        self.sent.discard(key)
+        if self.stop is not None and attempt.reply is None and key in self.flying:
+            self.flying[key].cancel()
 
     def _drain(self) -> list[tuple[Request, Reply | Failure]]:
         finished, self.finished = self.finished, []

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from loopback import Loopback
+from loopback import Loopback, always, http
 
 from lmjudge.records import Reply, Request
 from lmjudge.store import Store, exchange
@@ -90,7 +90,8 @@ from lmjudge.store import Store
 
 requests = (Request("m", [{"role": "user", "content": f"q{n}"}]) for n in range(100_000))
 store = Store(sys.argv[1], mode="record")
-threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+for after in sys.argv[3:]:
+    threading.Timer(float(after), os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     for _ in store.ask(requests, OpenAIEndpoint(sys.argv[2], concurrency=8)):
         pass
@@ -99,16 +100,40 @@ except KeyboardInterrupt:
 """
 
 
-def test_an_interrupt_returns_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with Loopback(delay=30.0) as server:
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", _INTERRUPTED, tmp_path / "store", server.url],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
+def _interrupted(path: Path, server: Loopback, *after: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", _INTERRUPTED, path, server.url, *after],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_an_interrupt_keeps_the_replies_in_flight(tmp_path: Path) -> None:
+    with Loopback(delay=5.0) as server:
+        done = _interrupted(tmp_path / "store", server, "1.5")
+        assert done.stdout == "interrupted 1\n"
+        assert done.stderr.startswith(
+            "stopping, 8 replies in flight (interrupt again to drop them):"
         )
+        assert done.stderr.count("\n") == 1
+        assert len(server.calls) == 8
+        server.delay = 0.0
+        again = _start(tmp_path / "store", server.url, 8, 8)
+        assert again.communicate(timeout=60)[0] == "8 0\n"
+
+
+def test_a_second_interrupt_returns_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with Loopback(delay=30.0) as server:
+        done = _interrupted(tmp_path / "store", server, "1.5", "2.0")
         assert (done.stdout, done.stderr) == ("interrupted 1\n", "")
         server.delay = 0.0
         again = _start(tmp_path / "store", server.url, 8, 8)
         assert again.communicate(timeout=60)[0] == "8 8\n"
+
+
+def test_an_interrupt_waits_for_no_further_attempt(tmp_path: Path) -> None:
+    with Loopback(script=always([http(429, "{}", retry_after="30")])) as server:
+        done = _interrupted(tmp_path / "store", server, "1.5")
+        assert (done.stdout, len(server.calls)) == ("interrupted 1\n", 8)

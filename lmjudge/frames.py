@@ -557,6 +557,12 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
     if not paired:
         counts = group_number.map(group_number.value_counts())
         odd = games[(counts != 2).to_numpy()]
+        if games["question_id"].isna().all():
+            raise FrameError(
+                "no game has a question_id, so nothing says which two show one pair; name its"
+                " column (columns={'question_id': ...}, in a shell --column question_id=...)",
+                rows=games,
+            )
         raise FrameError(
             f"{len(odd) or len(games)} games do not come once in each order (question, turn, pair,"
             " judge, sample); judge both orders, number repeats in `sample`, or use rule='given'",

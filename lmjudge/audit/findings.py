@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which judge to use: at most five sentences, the tables that they rest on, and notes.
+    """An answer in sentences, the tables that they rest on, and notes.
 
     `tables` has "ranking" and "compared" (the paired differences of every two judges), and what the
     kind of judge allows: position, length, calibration, cascade, precision, subsets, versions. A

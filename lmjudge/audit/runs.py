@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -253,53 +254,14 @@ def _agreements(
 
 
 def _sentences(tables: dict[str, pd.DataFrame], level: float) -> list[Finding]:
-    """Return a sentence on flips, agreement, drift and cost, of the judge that changed most."""
-    worst = tables["flips"].sort_values("share", ascending=False).iloc[0]
-    if not worst["n"]:
-        text = f"{worst['judge']}: no judgment has a verdict in both runs, so nothing is compared"
-        return [Finding(f"{text}.", "flips")]
-    ends = _ends(worst, level)
-    text = f"{worst['judge']}: {percent(worst['share'])} of {worst['n']:,} judgments changed{ends}"
-    if "reversed" in worst and worst["flipped"]:
-        text += f", {worst['reversed']:,} of them from one side to the other"
-    findings = [Finding(f"{text}.", "flips")]
-    left = tables["flips"][["judge", "no_verdict", "one_run"]].set_index("judge")
-    for judge, row in left[left.sum(axis=1) > 0].iterrows():
-        parts = [
-            f"{row['no_verdict']:,} judgments without a verdict in one of the runs",
-            f"{row['one_run']:,} that are in one run alone",
-        ]
-        kept = [part for part, n in zip(parts, row, strict=True) if n]
-        findings.append(Finding(f"{judge}: left out are {' and '.join(kept)}.", "flips"))
-    if "agreement" in tables and worst["judge"] in set(tables["agreement"]["judge"]):
-        row = tables["agreement"].set_index("judge").loc[worst["judge"]]
-        moved = f"agreement with people went from {row['before']:.3f} to {row['after']:.3f}"
-        unclear = not (row["low"] > 0 or row["high"] < 0)
-        unclear_note = ", which these votes cannot tell from no change" if unclear else ""
-        apart = "" if pd.isna(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
-        findings.append(
-            Finding(
-                f"Its {moved}, a difference of {row['difference']:+.3f}{apart}{unclear_note}.",
-                "agreement",
-            )
-        )
-    own = tables["drift"][tables["drift"]["judge"] == worst["judge"]]
-    sure = own[own["p_holm"] < 1 - level]
-    shown = sure if len(sure) else own
-    top = (
-        shown.loc[shown["difference"].abs().idxmax()] if shown["difference"].notna().any() else None
-    )
-    if top is not None:
-        moved = f"from {top['before']:.3f} to {top['after']:.3f}"
-        measure = _MEASURES.get(top["measure"], top["measure"])
-        if len(sure):
-            most = f", the most of {len(sure)} changes beyond chance" if len(sure) > 1 else ""
-            text = f"The {measure} went {moved}{most or ', a change beyond chance'}."
-        elif top["difference"]:
-            text = f"Nothing moved beyond chance. The largest change is in the {measure}: {moved}."
-        else:
-            text = "No rate moved."
-        findings.append(Finding(text, "drift"))
+    """Return sentences on each judge, the most changed first, and one on the price of a call."""
+    findings = []
+    several = len(tables["flips"]) > 1
+    for _, changed in tables["flips"].sort_values("share", ascending=False).iterrows():
+        for found in _of_judge(changed, tables, level):
+            unnamed = several and not found.text.startswith(f"{changed['judge']}: ")
+            lower = f"{changed['judge']}: {found.text[0].lower()}{found.text[1:]}"
+            findings.append(replace(found, text=lower) if unnamed else found)
     if "cost" in tables and tables["cost"]["per_call"].notna().any():
         by_run = tables["cost"].assign(run=tables["cost"]["judge"].str.partition(": ")[0])
         spent = by_run.groupby("run")[["dollars", "calls"]].sum()
@@ -312,6 +274,53 @@ def _sentences(tables: dict[str, pd.DataFrame], level: float) -> list[Finding]:
             )
         )
     return findings
+
+
+def _of_judge(
+    changed: pd.Series, tables: dict[str, pd.DataFrame], level: float
+) -> Iterator[Finding]:
+    """Yield sentences on a judge's flips, its agreement with people, and its drift."""
+    judge = changed["judge"]
+    left = {
+        "judgments without a verdict in one of the runs": changed["no_verdict"],
+        "that are in one run alone": changed["one_run"],
+    }
+    left_out = " and ".join(f"{n:,} {which}" for which, n in left.items() if n)
+    if not changed["n"]:
+        text = f"{judge}: no judgment has a verdict in both runs, so nothing is compared"
+        yield Finding(f"{text}.", "flips")
+        return
+    text = f"{judge}: {percent(changed['share'])} of {changed['n']:,} judgments changed"
+    text += _ends(changed, level)
+    if "reversed" in changed and changed["flipped"]:
+        text += f", {changed['reversed']:,} of them from one side to the other"
+    yield Finding(f"{text}.", "flips")
+    if left_out:
+        yield Finding(f"{judge}: left out are {left_out}.", "flips")
+    if "agreement" in tables and judge in set(tables["agreement"]["judge"]):
+        row = tables["agreement"].set_index("judge").loc[judge]
+        moved = f"agreement with people went from {row['before']:.3f} to {row['after']:.3f}"
+        unclear = not (row["low"] > 0 or row["high"] < 0)
+        unclear_note = ", which these votes cannot tell from no change" if unclear else ""
+        apart = "" if pd.isna(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
+        text = f"Its {moved}, a difference of {row['difference']:+.3f}{apart}{unclear_note}."
+        yield Finding(text, "agreement")
+    own = tables["drift"][tables["drift"]["judge"] == judge]
+    if own["difference"].isna().all():
+        return
+    sure = own[own["p_holm"] < 1 - level]
+    shown = sure if len(sure) else own
+    top = shown.loc[shown["difference"].abs().idxmax()]
+    moved = f"from {top['before']:.3f} to {top['after']:.3f}"
+    measure = _MEASURES.get(top["measure"], top["measure"])
+    if len(sure):
+        most = f"the most of {len(sure)} changes" if len(sure) > 1 else "a change"
+        text = f"The {measure} went {moved}, {most} beyond chance."
+    elif top["difference"]:
+        text = f"Nothing moved beyond chance. The largest change is in the {measure}: {moved}."
+    else:
+        text = "No rate moved."
+    yield Finding(text, "drift")
 
 
 def _ends(row: pd.Series, level: float) -> str:

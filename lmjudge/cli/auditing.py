@@ -52,8 +52,7 @@ def audit(parsed: argparse.Namespace) -> int:
         prices=dict(parsed.price) or _prices(judged, store),
         store=store,
     )
-    _tell(choice, "ranking")
-    _write(parsed, choice, "Choose a judge")
+    _answer(parsed, choice, "ranking", "Choose a judge")
     return 0
 
 
@@ -66,8 +65,7 @@ def compare(parsed: argparse.Namespace) -> int:
     votes = _people(parsed, new) if parsed.votes else None
     check_used(parsed)
     choice = compare_runs(old, new, votes, store=_store(parsed))
-    _tell(choice, "flips")
-    _write(parsed, choice, "Two runs of a judge")
+    _answer(parsed, choice, "flips", "Two runs of a judge")
     return 0
 
 
@@ -91,10 +89,11 @@ def gate(parsed: argparse.Namespace) -> int:
     check_used(parsed)
     table = gate(judged, votes, **thresholds)
     text = markdown_table(table.assign(passed=table["passed"].map({True: "yes", False: "NO"})))
+    if parsed.out:
+        write(parsed.out, f"{text}\n".encode())
     for line in text.split("\n"):
         say(line)
     if parsed.out:
-        write(parsed.out, f"{text}\n".encode())
         say(f"written: {parsed.out}")
     failed = table[~table["passed"]]
     say("")
@@ -154,8 +153,9 @@ def _prices(judged: pd.DataFrame, store: Store | None) -> dict[str, float] | Non
     return dict(zip(costs["judge"], costs["per_call"], strict=True)) or None
 
 
-def _tell(choice: Choice, table: str) -> None:
-    """Print the sentences, the notes and one table."""
+def _answer(parsed: argparse.Namespace, choice: Choice, table: str, title: str) -> None:
+    """Write the answer to --out, and print its sentences, its notes and one table."""
+    _write(parsed.out, choice, title)  # first, as the reader of a pipe may close it
     for finding in (*choice.findings, *choice.notes):
         say(f"- {finding.text}")
     say("")
@@ -168,11 +168,12 @@ def _tell(choice: Choice, table: str) -> None:
         meanings = [f"{name} is {text}" for name, text in _MEANINGS.items() if name in shown]
         if meanings:
             say(f"  ({'; '.join(meanings)})")
+    if parsed.out:
+        say(f"written: {parsed.out}")
 
 
-def _write(parsed: argparse.Namespace, choice: Choice, title: str) -> None:
-    """Write the answer to --out, as a page or as Markdown."""
-    out: Path | None = parsed.out
+def _write(out: Path | None, choice: Choice, title: str) -> None:
+    """Write the answer as a page or as Markdown."""
     if out is None:
         return
     from lmjudge.report.files import write
@@ -184,4 +185,3 @@ def _write(parsed: argparse.Namespace, choice: Choice, title: str) -> None:
         else choice_markdown(choice, title=title)
     )
     write(out, text.encode())
-    say(f"written: {out}")

@@ -602,7 +602,7 @@ def read(
 
     columns, labels = dict(parsed.column), dict(getattr(parsed, "label", ()))
     takes_labels = "labels" in signature(load).parameters
-    first: DataError | None = None
+    unknown: DataError | None = None
     while True:
         try:
             if takes_labels:
@@ -614,11 +614,17 @@ def read(
             part = {ours: theirs for ours, theirs in parsed.column if theirs in present}
             if labels and hasattr(error, "labels"):
                 labels = {}
-            elif first is None and present and part != columns:
-                columns = part
+            elif unknown is None and present and part != columns:
+                unknown, columns = error, part
+            elif unknown is None or not present:
+                raise
             else:
-                raise first or error from None
-            first = first or error
+                raise DataError(
+                    f"{unknown}. If another file has it, repeat --column with this file's name for"
+                    " it.",
+                    path=unknown.path,
+                    columns=present,
+                ) from error
     parsed.used = getattr(parsed, "used", set()) | set(columns.items()) | set(labels)
     return table
 

@@ -45,15 +45,7 @@ def show(parsed: argparse.Namespace) -> int:
         warnings.simplefilter("always")
         tables = _tables(parsed, judged, baseline, questions)
     cautions = list(dict.fromkeys(str(warning.message) for warning in caught))
-    for at, (title, table) in enumerate(tables.items()):
-        if at:
-            say("")
-        _print(title, table)
     notes = _notes(judged, tables, parsed.rule)
-    for note in notes:
-        say(f"  ({note})")
-    for caution in cautions:
-        say(f"  Warning: {caution}")
     if parsed.out:
         from lmjudge.report.files import to_csv, write
 
@@ -61,7 +53,6 @@ def show(parsed: argparse.Namespace) -> int:
         columns = ["table", *frames[0].columns[:-1]]
         rows = [row for table in frames for row in table[columns].values.tolist()]
         write(parsed.out, to_csv([columns, *rows]))
-        say(f"written: {parsed.out}")
     if parsed.html:
         from lmjudge.report.files import write
         from lmjudge.widgets.results import results_page
@@ -80,7 +71,16 @@ def show(parsed: argparse.Namespace) -> int:
             answers=answers,
         )
         write(parsed.html, page.encode())
-        say(f"written: {parsed.html}")
+    for at, (title, table) in enumerate(tables.items()):
+        if at:
+            say("")
+        _print(title, table)
+    for note in notes:
+        say(f"  ({note})")
+    for caution in cautions:
+        say(f"  Warning: {caution}")
+    for file in filter(None, (parsed.out, parsed.html)):
+        say(f"written: {file}")
     return 0
 
 
@@ -89,7 +89,8 @@ def _notes(judged: pd.DataFrame, tables: dict[str, pd.DataFrame], rule: str) -> 
     notes = []
     if any(table["too_few"].any() for table in tables.values()):
         notes.append(
-            "* the interval may be too short: fewer than 20 questions, or nearly all verdicts alike"
+            "* the interval may be too short: fewer than 20 questions, a few with most of the rows,"
+            " or nearly all verdicts alike"
         )
     if left_out := {table.attrs.get("not_covered") for table in tables.values()} - {None}:
         notes.append(f"intervals do not cover {', '.join(sorted(left_out))}")

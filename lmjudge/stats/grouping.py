@@ -278,7 +278,8 @@ def on_questions(frame: pd.DataFrame) -> pd.DataFrame:
     if nowhere.any():
         raise FrameError(
             f"{int(nowhere.sum())} of {len(frame)} rows have no question_id, so nothing says which"
-            " others they can be compared with; leave them out",
+            " others they can be compared with; name its column (columns={'question_id': ...}, in a"
+            " shell --column question_id=...), or leave them out",
             rows=frame[nowhere],
         )
     return frame

@@ -236,3 +236,17 @@ def test_costs_and_models_of_two_runs_come_from_their_store(tmp_path: Path) -> N
     choice = audit.compare_runs(old, new, store=store)
     assert choice.tables["cost"]["calls"].tolist() == [len(old), len(new)]
     assert choice.tables["versions"]["run"].tolist() == ["old", "new"]
+
+
+def test_each_judge_of_two_runs_has_its_own_sentences(
+    truth: list[str], people: pd.DataFrame
+) -> None:
+    old = pd.concat([games("steady", truth), games("worse", wrong(truth, 0.1))])
+    tied = ["tie" if n % 5 == 0 else side for n, side in enumerate(wrong(truth, 0.1))]
+    new = pd.concat([games("steady", truth), games("worse", tied)])
+    told = [found.text for found in audit.compare_runs(old, new, people).findings]
+    assert [text.partition(":")[0] for text in told] == ["worse"] * 3 + ["steady"] * 3
+    assert told[1].startswith("worse: its agreement with people went from 0.900 to 0.")
+    assert told[2] == "worse: the share of ties went from 0.000 to 0.200, a change beyond chance."
+    assert told[4].endswith("which these votes cannot tell from no change.")
+    assert told[5] == "steady: no rate moved."

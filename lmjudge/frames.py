@@ -543,6 +543,13 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
     pair = [frozenset(two) for two in zip(games["model_a"], games["model_b"], strict=True)]
     by = [games["question_id"], games["turn"], pd.Series(pair, games.index), games["judge"]]
     by += [games[name] for name in ("sample", *about)]
+    if (nowhere := games["question_id"].isna()).any():
+        raise FrameError(
+            f"{int(nowhere.sum())} of {len(games)} games have no question_id, so nothing says which"
+            " two show one pair; name its column (columns={'question_id': ...}, in a shell --column"
+            " question_id=...), or use rule='given'",
+            rows=games[nowhere],
+        )
     group_number = games.groupby(by, sort=False, dropna=False).ngroup()
     order = group_number.sort_values(kind="stable").index
     first, second = order[0::2], order[1::2]
@@ -557,12 +564,6 @@ def resolve(games: pd.DataFrame, rule: Rule = "tie", *, group: str = "llm") -> p
     if not paired:
         counts = group_number.map(group_number.value_counts())
         odd = games[(counts != 2).to_numpy()]
-        if games["question_id"].isna().all():
-            raise FrameError(
-                "no game has a question_id, so nothing says which two show one pair; name its"
-                " column (columns={'question_id': ...}, in a shell --column question_id=...)",
-                rows=games,
-            )
         raise FrameError(
             f"{len(odd) or len(games)} games do not come once in each order (question, turn, pair,"
             " judge, sample); judge both orders, number repeats in `sample`, or use rule='given'",

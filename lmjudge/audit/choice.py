@@ -25,6 +25,7 @@ from lmjudge.audit.findings import (
     recommendation,
     rejection,
     rivals,
+    signed,
     unmatched,
 )
 from lmjudge.audit.gold import choose_by_gold
@@ -180,7 +181,7 @@ def _by_votes(
     judges["usable"] = ~mostly_silent(judges) & (judges["low"] > judges["guessing"])
     usable = judges[judges["usable"]]
     alike = rivals(usable, compared) if len(usable) else []
-    findings = [_use(usable, judges, alike, level)]
+    findings = [_use(usable, judges, compared, alike, level)]
     if len(usable):
         findings.append(_order(usable.iloc[0]))
     findings += rejection(judges, usable, alike, _why_not)
@@ -369,7 +370,11 @@ def _cast(judgments: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _use(
-    usable: pd.DataFrame, judges: pd.DataFrame, alike: list[pd.Series], level: float
+    usable: pd.DataFrame,
+    judges: pd.DataFrame,
+    compared: pd.DataFrame,
+    alike: list[pd.Series],
+    level: float,
 ) -> Finding:
     if usable.empty:
         text = (
@@ -388,6 +393,12 @@ def _use(
             apart = f"on {row['n']:,} pairs, {row['other']} agrees with people equally often"
         else:
             apart = f"{row['n']:,} pairs are too few to compare it with {row['other']}"
+    others = judges.loc[(judges["judge"] != best["judge"]) & (judges["n"] > 0), "judge"]
+    if len(others) and not alike:
+        row = signed(compared, best["judge"], others.iloc[0])
+        if row["low"] > 0:
+            ahead, low, high = (f"{100 * row[name]:.1f}" for name in _ENDS)
+            apart = f"{ahead} points more than {row['other']}, {low} to {high}"
     rate = _rate(best, level)
     return recommendation(usable, judges, alike, rate=rate, apart=apart, labels="votes")
 

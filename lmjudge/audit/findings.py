@@ -164,6 +164,7 @@ def recommendation(
         names = several([best, *(row["other"] for row in alike)])
         return Finding(f"Use {names}: these {labels} cannot tell them apart ({apart}).", "compared")
     than = f", {more} than any other judge here" if len(judges) > 1 else ""
+    than += f" ({apart})" if than and apart else ""
     return Finding(f"Use {best}: it {rate}{than}.", "ranking")
 
 

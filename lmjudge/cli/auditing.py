@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmjudge.cli.options import check_outputs, check_used, read, tell_of_repeats
+from lmjudge.cli.options import check_outputs, check_used, read, tell_of_rows
 from lmjudge.cli.saying import say
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _judged(parsed: argparse.Namespace, files: list[str]) -> pd.DataFrame:
     judged = read(parsed, load_judgments, source)
     if "group" in judged and "model_a" in judged:
         judged = read(parsed, load_judgments, source, kind="games")
-    tell_of_repeats(judged)
+    tell_of_rows(judged)
     return judged
 
 

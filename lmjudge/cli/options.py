@@ -574,6 +574,9 @@ def serving(parser: argparse.ArgumentParser) -> None:
     )
 
 
+_SHOWN = ("question_id", "turn", "model", "model_a", "model_b", "criterion")
+
+
 def baseline_of(parsed: argparse.Namespace) -> str | dict[str, str] | None:
     """Return the baseline, or one by category."""
     baselines = parsed.baseline or []
@@ -649,7 +652,37 @@ def check_outputs(parsed: argparse.Namespace, inputs: Iterable[Any], *outputs: P
             parsed.wrong(f"{path} is a file that this command reads; write to another one")
 
 
-def tell_of_repeats(judged: pd.DataFrame) -> None:
-    """Print how many judgments repeat another, as after a second run. All of them count."""
+def tell_of_rows(judged: pd.DataFrame) -> None:
+    """Print what may be wrong with rows that are read all the same.
+
+    These are repeated judgments, judgments that name no judge, and rows without a question.
+    """
     if again := judged.attrs.get("repeats", 0):
         say(f"{again} of {len(judged)} judgments repeat another, and count too (see `sample`)")
+    shown = [name for name in _SHOWN if name in judged]
+    if judged.attrs.get("unnamed") and (again or judged.duplicated(shown).any()):
+        judges = ", ".join(map(repr, judged.attrs["unnamed"]))
+        say(
+            f"no column names the judge, so each file counts as one judge: {judges}."
+            f" If one does, name it: --column judge={_column_of_judges(judged, shown)}"
+        )
+    if nowhere := int(judged["question_id"].isna().sum()):
+        say(
+            f"{nowhere} of {len(judged)} rows have no question_id, so nothing says which are on one"
+            " question. If a column has it, name it: --column question_id=..."
+        )
+
+
+def _column_of_judges(judged: pd.DataFrame, shown: list[str]) -> str:
+    """Return the column that tells repeated judgments apart, or "..."."""
+    from lmjudge.frames import COLUMNS
+
+    known = {name for kind in ("scores", "games", "votes") for name in COLUMNS[kind]}
+    for name in judged.columns.drop([*known], errors="ignore"):
+        texts = judged[name].map(str)
+        if (
+            1 < texts.nunique() <= 20
+            and not judged.assign(**{name: texts}).duplicated([*shown, name]).any()
+        ):
+            return str(name)
+    return "..."

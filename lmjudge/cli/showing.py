@@ -12,7 +12,7 @@ from lmjudge.cli.options import (
     check_used,
     opponents,
     read,
-    tell_of_repeats,
+    tell_of_rows,
 )
 from lmjudge.cli.saying import say
 
@@ -38,7 +38,7 @@ def show(parsed: argparse.Namespace) -> int:
     questions = read(parsed, load_questions, parsed.questions) if parsed.questions else None
     answers = read(parsed, load_answers, parsed.answers, samples=None) if parsed.answers else None
     check_used(parsed)
-    tell_of_repeats(judged)
+    tell_of_rows(judged)
     wanted = [*parsed.models, *opponents(baseline)] if parsed.models else []
     judged = subset(judged, models=wanted)
     with warnings.catch_warnings(record=True) as caught:

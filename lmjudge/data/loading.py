@@ -98,6 +98,8 @@ class Loaded:
     origins: list[tuple[Path, int]] = field(default_factory=list)
     layouts: list[Layout] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    unnamed: list[str] = field(default_factory=list)  # judges that are called by their files
+    others: set[str] = field(default_factory=set)  # kinds of rows that nobody asked for
     read: int = 0
     repeats: int = 0
 
@@ -108,8 +110,8 @@ class Loaded:
         table = table.astype(dict.fromkeys(numbers, float))
         names = dict.fromkeys(layout.name for layout in self.layouts)
         table.attrs |= {"layout": " + ".join(names), "rows": self.read, "skipped": self.skipped}
-        if self.repeats:
-            table.attrs["repeats"] = self.repeats
+        table.attrs |= {"repeats": self.repeats} if self.repeats else {}
+        table.attrs |= {"unnamed": self.unnamed} if self.unnamed else {}
         return table
 
 
@@ -232,6 +234,8 @@ def _name_judges(loaded: Loaded) -> None:
     for (path, _), row in zip(loaded.origins, loaded.rows, strict=True):
         if path not in named and path.suffix and row.get("group") in (None, "llm"):
             row["judge"] = path.name.split(".")[0]
+            if row["judge"] not in loaded.unnamed:
+                loaded.unnamed.append(row["judge"])
 
 
 def _in_both_orders(loaded: Loaded) -> bool:
@@ -518,7 +522,10 @@ def _load(
             labels=list(how.labels),
         )
     if not loaded.kind or (loaded.read and not loaded.rows and not loaded.skipped):
-        raise DataError(f"{source} holds no {' or '.join(kinds)}", path=Path(str(source)))
+        held = f"; it holds {' and '.join(sorted(loaded.others))}" if loaded.others else ""
+        if loaded.others and "scores" in kinds:
+            held += ", which scores meet only as votes (see lmjudge.scores_as_votes)"
+        raise DataError(f"{source} holds no {' or '.join(kinds)}{held}", path=Path(str(source)))
     _number(loaded)
     return loaded
 
@@ -553,7 +560,8 @@ def _add(loaded: Loaded, file: File, rows: Rows, kinds: Sequence[str], how: How)
     names = list(dict.fromkeys(name for row in good for name in row))
     mapped = _mapping(file, names, how)
     shown = [mapped.get(name, name) for name in names]
-    if len(kinds) == 1 and _is_of_another(shown, kinds[0]):
+    if len(kinds) == 1 and (others := _others(shown, kinds[0])):
+        loaded.others |= others
         return  # a folder of FastChat's holds scores and games, and the caller chose one of them
     layout = _recognised(file, shown, kinds, how)
     if loaded.kind not in ("", layout.kind):
@@ -617,12 +625,12 @@ def _mapping(file: File, names: list[str], how: How) -> dict[str, str]:
     }
 
 
-def _is_of_another(names: list[str], kind: str) -> bool:
-    """Return whether these columns identify judgments, but none of this kind."""
+def _others(names: list[str], kind: str) -> set[str]:
+    """Return the kinds of judgments that these columns identify, if this kind is none of them."""
     given = {
         layout.kind for layout in LAYOUTS if layout.kind in VERDICTS and not layout.lacks(names)
     }
-    return kind in VERDICTS and bool(given) and kind not in given
+    return given if kind in VERDICTS and kind not in given else set()
 
 
 def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) -> Layout:
@@ -636,21 +644,30 @@ def _recognised(file: File, names: list[str], kinds: Sequence[str], how: How) ->
     for layout in known:
         if not layout.lacks(names):
             return layout
+    lacks = {layout: layout.lacks(names) for layout in known}
     needs = {layout: len(layout.needs.split()) for layout in known}
-    near = sorted(
-        known, key=lambda layout: (len(layout.lacks(names)) / needs[layout], needs[layout])
-    )[:2]
+    near = sorted(known, key=lambda layout: (len(lacks[layout]) / needs[layout], needs[layout]))
+    near = [layout for layout in near[:2] if len(lacks[layout]) < needs[layout]]
     plain_ = [layout for layout in known if layout.name == layout.kind]
-    guesses = [_guesses(layout.lacks(names), names) for layout in plain_ or near]
-    guess = min(guesses, key=lambda guess: 2 * [*guess.values()].count("...") - len(guess))
-    lacks = {layout.name: layout.lacks(names) for layout in [*near, *plain_]}
-    lacking = "; ".join(f"{name} lacks {', '.join(some)}" for name, some in lacks.items())
-    shell = " ".join(f"--column {ours}={theirs}" for ours, theirs in guess.items())
+    lacking = "; ".join(
+        f"{layout.name} lacks {', '.join(lacks[layout])}" for layout in dict.fromkeys(near + plain_)
+    )
+    guesses = {layout.kind: _guesses(lacks[layout], names) for layout in plain_ or near}
+    # The kind of which most columns seem to be here; without any such column, each.
+    known_names = {kind: sum(v != "..." for v in guess.values()) for kind, guess in guesses.items()}
+    most = max(known_names.values(), default=0)
+    given = {
+        kind: guess for kind, guess in guesses.items() if not most or known_names[kind] == most
+    }
+    ways = " or ".join(
+        f"columns={guess!r}, in a shell "
+        + " ".join(f"--column {ours}={theirs}" for ours, theirs in guess.items())
+        for guess in given.values()
+    )
     found = ", ".join(names[:30]) + (f" and {len(names) - 30:,} more" if len(names) > 30 else "")
     raise DataError(
         f"{file.path} has the columns {found or '(none)'}, which is no layout of"
-        f" {' or '.join(kinds)} ({lacking}). Say which column is which, for example"
-        f" columns={guess!r}, or in a shell {shell}",
+        f" {' or '.join(kinds)} ({lacking}). Say which column is which, for example {ways}",
         path=file.path,
         columns=names,
     )
@@ -661,7 +678,7 @@ def _guesses(lacking: list[str], names: list[str]) -> dict[str, str]:
     free, guesses = list(names), dict[str, str]()
     for needed in lacking:
         ours = needed.split("|")[0].lstrip("!")
-        guesses[ours] = (difflib.get_close_matches(ours, free, 1, 0.5) or ["..."])[0]
+        guesses[ours] = (difflib.get_close_matches(ours, free, 1, 0.55) or ["..."])[0]
         free = [name for name in free if name != guesses[ours]]
     return guesses
 

@@ -58,6 +58,8 @@ _WINNERS: dict[str, tuple[str | None, str | None]] = {
     "both_bad": ("tie", "both_bad"),
     "bothbad": ("tie", "both_bad"),
     "tie (inconsistent)": ("tie", "inconsistent"),
+    "first": ("model_a", None),
+    "second": ("model_b", None),
     "left": ("model_a", None),
     "right": ("model_b", None),
     "same": ("tie", None),

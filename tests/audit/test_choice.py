@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import lmjudge as lj
-from lmjudge.audit import choose_judge, rank_judges
+from lmjudge.audit import Choice, choose_judge, rank_judges
 from lmjudge.cli import main
 from lmjudge.errors import FrameError
 
@@ -100,6 +100,13 @@ def test_a_coin_is_not_to_be_used(people: pd.DataFrame) -> None:
     assert choice.ranking["flips"].iloc[0] == pytest.approx(0.5, abs=0.1)
 
 
+def audit_row(choice: Choice, best: str, other: str) -> str:
+    """How far the best judge is ahead of another, counting every pair once."""
+    rows = choice.compared.set_index(["judge_a", "judge_b"])["difference"]
+    ahead = abs(rows.get((best, other), rows.get((other, best))))
+    return f"{100 * ahead:.1f} points more than {other}"
+
+
 def test_a_judge_equal_to_people_is_to_be_used(people: pd.DataFrame) -> None:
     judges = [_person(people, "good", 1), _always_first(), _coin()]
     choice = choose_judge(pd.concat(judges, ignore_index=True), people, prices={"good": 0.002})
@@ -109,7 +116,8 @@ def test_a_judge_equal_to_people_is_to_be_used(people: pd.DataFrame) -> None:
     assert ranking.loc["good", "high"] > ranking.loc["people", "agreement"]
     use, order, reject, among, more = choice.findings
     assert use.text.startswith("Use good: it agrees with people in ")
-    assert use.text.endswith(", more than any other judge here.")
+    compared = audit_row(choice, "good", choice.ranking["judge"].iloc[1])
+    assert f", more than any other judge here ({compared}, " in use.text
     assert "the order changes it in 0.0 % of pairs" in order.text
     assert "first (" in reject.text
     assert "coin (" in reject.text

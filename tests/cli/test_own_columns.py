@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +229,54 @@ def test_a_judge_of_one_order_is_not_compared_in_silence(mine: Path) -> None:
     assert "poor saw each pair in one order and others in both" in notes
     notes = " ".join(note.text for note in audit.choose_judge(games, people).notes)
     assert "in one order and others" not in notes
+
+
+def without(name: str) -> list[str]:
+    """The options that map the columns of games.csv, but one."""
+    kept = {ours: theirs for ours, theirs in COLUMNS.items() if ours != name}
+    return [part for ours, theirs in kept.items() for part in ("--column", f"{ours}={theirs}")]
+
+
+def test_judges_that_no_column_names_are_not_merged_in_silence(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", "games.csv", *without("judge")]) == 0
+    told = capsys.readouterr().out
+    assert "80 of 160 judgments repeat another" in told
+    assert "each file counts as one judge: 'games'" in told
+    assert "name it: --column judge=rater" in told
+    assert main(["show", "games.csv", *MAPPED]) == 0
+    assert "counts as" not in capsys.readouterr().out
+
+
+def test_rows_without_a_question_are_told(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pd.read_csv("games.csv").rename(columns={"prompt_id": "item"}).to_csv("games.csv", index=False)
+    assert main(["show", "games.csv", *without("question_id")]) == 1
+    told = capsys.readouterr()
+    assert "160 of 160 rows have no question_id, so nothing says which are on one" in told.out
+    assert "160 of 160 games have no question_id" in told.err
+    assert "--column question_id=..." in told.err
+
+
+def test_a_column_of_the_other_file_is_asked_for(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pd.read_csv("votes.csv").rename(columns={"model_a": "one"}).to_csv("votes.csv", index=False)
+    assert main(["audit", "games.csv", "--votes", "votes.csv", *MAPPED]) == 1
+    told = capsys.readouterr().err
+    assert "votes.csv has no column 'prompt_id'; it has question_id, one," in told
+    assert "repeat --column with this file's name for it" in told
+
+
+def test_scores_and_votes_do_not_meet(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores = {"question_id": ["q1"], "model": ["m"], "judge": ["j"], "score": [7]}
+    pd.DataFrame(scores).to_csv("scores.csv", index=False)
+    assert main(["audit", "scores.csv", "--votes", "votes.csv"]) == 1
+    assert "votes.csv holds no scores; it holds votes" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_leaves_the_file_written(mine: Path) -> None:
+    words = ["audit", "games.csv", "--votes", "votes.csv", *MAPPED, "--out", "answer.md"]
+    command = shlex.join([sys.executable, "-m", "lmjudge", *words])
+    subprocess.run(f"{command} | true", shell=True, check=True, timeout=120)
+    assert Path("answer.md").read_text().startswith("# Choose a judge")

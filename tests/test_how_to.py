@@ -111,6 +111,15 @@ def folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("votes.csv", "people.csv"):
         cast.to_csv(tmp_path / name, index=False)
     cast.to_json(tmp_path / "my-votes.jsonl", orient="records", lines=True)
+    theirs = {"model_a": "left_model", "model_b": "right_model", "winner": "preferred"}
+    cast.rename(columns={"question_id": "item", "judge": "rater"} | theirs).to_csv(
+        tmp_path / "raters.csv", index=False
+    )
+    games = lj.load_judgments(tmp_path / "old.jsonl")[[*columns]]
+    names = {"question_id": "item", "model_a": "first", "model_b": "second", "judge": "llm"}
+    games.rename(columns=names | {"winner": "verdict"}).to_json(
+        tmp_path / "verdicts.jsonl", orient="records", lines=True
+    )
     (tmp_path / "reports").symlink_to(Path(__file__).parents[1] / "reports")
     return tmp_path
 

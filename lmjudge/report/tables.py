@@ -125,7 +125,8 @@ def checked(table: pd.DataFrame, stem: str, basis: str) -> pd.DataFrame:
     if missing or unknown:
         raise ReportError(
             f"table {stem} lacks the columns {missing} and has the unknown columns {unknown};"
-            f" allowed are {', '.join(TABLE_COLUMNS)}",
+            f" allowed are {', '.join(TABLE_COLUMNS)}. lmjudge.cells makes such a table of an"
+            " estimator's frame.",
             name=stem,
         )
     cells = _with_numbers(table.reindex(columns=[*TABLE_COLUMNS]), stem)

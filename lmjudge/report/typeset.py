@@ -13,6 +13,7 @@ import pandas as pd
 from lmjudge.printed import STATUSES, TABLE_COLUMNS, as_printed, beside, published, stems
 from lmjudge.report.drawing import label
 from lmjudge.report.files import fill, number, plain, write
+from lmjudge.report.tables import checked
 
 PRINTED = "printed"
 SIGNS = {
@@ -211,12 +212,12 @@ def _caption(theirs: pd.DataFrame, both: pd.DataFrame, title: str) -> str:
 def typeset(
     table: pd.DataFrame, form: Literal["latex", "markdown"], stem: str | None = None
 ) -> str:
-    r"""Return the tables in a frame of `read_table` as LaTeX (booktabs) or Markdown.
+    r"""Return the tables in a frame of `read_table` or `cells` as LaTeX (booktabs) or Markdown.
 
     Each table looks as in `side_by_side`, beside the numbers published under `stem`. A table that
     no paper printed leaves out cells without a value, and is transposed if it has more than eight
     columns and more columns than rows. The title names every basis except released rows. Texts are
-    escaped.
+    escaped. Raises ReportError for a frame that holds no cells.
 
     >>> cell = {"table": "Own 50%", "row": "a_b", "column": "wins", "value": 0.5, "n": 9}
     >>> frame = pd.DataFrame([cell | {"low": 0.25, "high": 0.75, "basis": "own"}])
@@ -230,6 +231,8 @@ def typeset(
     >>> print(typeset(frame, "latex").splitlines()[-4])
     a\_b & 0.50 (0.25 to 0.75) \\
     """
+    if "basis" not in table:
+        table = checked(table.drop(columns="of", errors="ignore"), stem or "table", "own")
     write = _latex if form == "latex" else _markdown
     known = set() if stem is None or stem not in stems() else set(published(stem)["table"])
     parts = []

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 # Layouts whose votes are labels with one right answer.
 _GOLD = {"judgebench", "llmbar", "auto-j"}
-_MEANINGS = {
-    "guessing": "what a guess with the judge's share of ties reaches",
-    "coverage": "the share of pairs with a winner that the order does not change",
-    "flips": "the share whose verdict the order changes",
-    "single": "the share of right verdicts, each game by itself",
-    "error": "the judge's mean error in points",
-}
+_EXPLAINED = ("guessing", "coverage", "flips", "single", "error")
 _SHOWN = "judge agreement spearman accuracy kappa error low high n guessing coverage flips single"
 
 
@@ -165,7 +159,9 @@ def _answer(parsed: argparse.Namespace, choice: Choice, table: str, title: str) 
     for line in shown.to_string(index=False, float_format="{:.3f}".format, na_rep="-").split("\n"):
         say(f"  {line}")
     if table == "ranking":
-        meanings = [f"{name} is {text}" for name, text in _MEANINGS.items() if name in shown]
+        from lmjudge.widgets.choice import MEANINGS
+
+        meanings = [f"{name} is {MEANINGS[name]}" for name in _EXPLAINED if name in shown]
         if meanings:
             say(f"  ({'; '.join(meanings)})")
     if parsed.out:

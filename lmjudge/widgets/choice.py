@@ -34,11 +34,49 @@ _TITLES = {
     "versions": "Models",
 }
 
+# What the columns of an audit's tables mean.
+MEANINGS = {
+    "agreement": "share of comparisons with a person's vote that agree, ties kept",
+    "guessing": "what a guess with the judge's share of ties reaches",
+    "coverage": "the share of pairs with a winner that the order does not change",
+    "flips": "the share whose verdict the order changes",
+    "single": "the share of right verdicts, each game by itself",
+    "error": "the judge's mean error in points",
+    "first": "share of pairs in which the answer shown first wins in both orders",
+    "second": "share of pairs in which the answer shown second wins in both orders",
+    "ties": "share of pairs that are ties",
+    "repeated": "agreement on pairs that several people voted on",
+    "repeated_n": "the comparisons behind it",
+    "difference": "judge a less judge b, or after less before",
+    "better_a": "questions on which judge a, or the new run, has the higher value",
+    "better_b": "questions on which judge b, or the old run, has the higher value",
+    "p_value": "how likely such a difference is if there is none",
+    "p_sign": "the same by the sign test, from the questions on which each is better",
+    "p_holm": "p value corrected for the number of differences in the table (Holm)",
+    "needed": "labels that would tell the two apart with a chance of 80 %",
+    "more": "how many of these are still to be collected",
+    "tie_rate": "share of ties among the games that could be read",
+    "half": "half the width of the interval with so many comparisons",
+    "asked": "share of pairs that the expensive judge decides",
+    "sure": "how sure the cheap judge must be to decide alone",
+    "flipped": "judgments that changed",
+    "reversed": "those that went from one side to the other",
+    "lost": "verdicts that only the old run has",
+    "found": "verdicts that only the new run has",
+    "one_run": "judgments that are in one run alone",
+    "retired": "the day on which the provider retires the model",
+    "served": "the model that answered, by its own account",
+    "low": "the interval: about other questions of this kind (docs/coverage.md)",
+    "too_few": "the interval may be too short; on a page, a star",
+    "no_verdict": "rows without a verdict, which are left out",
+}
+
 
 def choice_page(choice: Choice, *, title: str = "Choose a judge") -> str:
     """Return the result of `choose_judge` or `compare_runs` as a page that loads nothing.
 
-    Each sentence links to its table. Figures follow the sentences, and the tables fold.
+    Each sentence links to its table. Figures follow the sentences; the tables, and what their
+    columns mean, fold.
     """
     body = fill(
         "choice.html.j2",
@@ -50,18 +88,26 @@ def choice_page(choice: Choice, *, title: str = "Choose a judge") -> str:
             for name, table in choice.tables.items()
             if len(table)
         ],
+        meanings=_meanings(choice),
     )
     return page([], 0, 0, title=title, before=[body])
 
 
 def choice_markdown(choice: Choice, *, title: str = "Choose a judge") -> str:
-    """Return the result as Markdown: the sentences, then each table under its heading."""
+    """Return the result as Markdown: the sentences, each table, and what the columns mean."""
     lines = [f"# {title}\n", *(f"- {in_markdown(finding.text)}" for finding in choice.findings), ""]
     lines += [f"{in_markdown(note.text)}\n" for note in choice.notes]
     for name, table in choice.tables.items():
         if len(table):
             lines += [f"## {_TITLES[name]}\n", markdown_table(_shown(table)), ""]
+    lines += ["## Columns\n", *(f"- {name}: {text}" for name, text in _meanings(choice))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _meanings(choice: Choice) -> list[tuple[str, str]]:
+    """Return the columns that the tables show, as they are headed, and what each means."""
+    shown = {str(name) for table in choice.tables.values() for name in _shown(table)}
+    return [(name.replace("_", " "), text) for name, text in MEANINGS.items() if name in shown]
 
 
 def markdown_table(table: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ import lmjudge as lj
 from lmjudge.audit import Choice, choose_judge, rank_judges
 from lmjudge.cli import main
 from lmjudge.errors import FrameError
+from lmjudge.widgets.choice import choice_markdown
 
 QUESTIONS = 120
 MODELS = ["alpha", "beta", "gamma"]
@@ -215,3 +216,13 @@ def test_verdicts_of_judges_among_the_votes_do_not_count_as_people() -> None:
     )
     with pytest.raises(FrameError, match="4,000 votes are of the group llm"):
         choose_judge(lj.load_judgments("prd"), votes[votes["group"] == "llm"])
+
+
+def test_every_column_of_an_audit_is_explained(people: pd.DataFrame) -> None:
+    choice = choose_judge(pd.concat([_person(people, "good", 1), _always_first()]), people)
+    told = choice_markdown(choice).partition("## Columns\n")[2]
+    obvious = {"judge", "judge_a", "judge_b", "agreement_a", "agreement_b", "n", "high", "outcome"}
+    obvious |= {"pairs", "share", "comparisons", "dollars", "cheap", "dear", "model", "last"}
+    for name, table in choice.tables.items():
+        for column in set(table.dropna(axis=1, how="all")) - obvious:
+            assert f"- {column.replace('_', ' ')}: " in told, (name, column)

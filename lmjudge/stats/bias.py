@@ -508,9 +508,9 @@ def _taste(
 ) -> tuple[float, float]:
     """Return how far judges lean to models that are not their own, and the degrees of freedom.
 
-    The standard error of a leaning, noise of the questions included: over all judges, of the
-    leanings to each model on the keys on which the judge's own model does not take part. Of M
-    models those of one judge sum to about nothing, so that they are worth M - 1.
+    A judge's leaning to a model is its mean vote on the keys on which its own model takes no part.
+    The spread of these leanings, noise of the questions included, is the standard error of one. The
+    leanings of a judge to M models sum to about 0, so they count as M - 1.
     """
     mine, said = (
         part.assign(worth=worth_of(part["winner"]))
@@ -541,7 +541,7 @@ def _taste(
 
 
 def _of_own(votes: pd.DataFrame, model: str) -> pd.DataFrame:
-    """For each key on which the model takes part the mean of what the votes are worth to it."""
+    """Return the mean vote for the model on each key on which it takes part."""
     rows = votes[(votes["model_a"] == model) | (votes["model_b"] == model)]
     worth = worth_of(rows["winner"])
     worth = worth.where(rows["model_a"] == model, 1 - worth)

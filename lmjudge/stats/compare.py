@@ -189,7 +189,7 @@ def paired(
 def _two_by_two(
     rows: pd.DataFrame, key: list[str], name: str, baseline: str | None
 ) -> pd.DataFrame:
-    """Return every two of the column `name` side by side on each key; a baseline is the second."""
+    """Return every two values of the column `name` on each key; a baseline comes second."""
     parts = dict(tuple(rows.groupby(name, sort=True)))
     pairs = (
         list(combinations(parts, 2))
@@ -340,7 +340,7 @@ def drift(
 def _matched(
     before: pd.DataFrame, after: pd.DataFrame, by: By = None, questions: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Return a row for each item that stands in both: what names it, `by`, before and after."""
+    """Return a row for each item of both frames: its key, `by`, the verdict before and after."""
     games = "sample" in before.columns
     key = ["question_id", "turn", "model_a", "model_b", *(["sample"] if games else [])]
     more = own_columns(before.assign(before=before["winner"]), by, questions, [*key, "before"])

@@ -105,10 +105,10 @@ def components(games: pd.DataFrame, *, draws: int = 1, level: float = 0.95) -> p
 
 
 def _leaning(rows: pd.DataFrame, meeting: list[str]) -> tuple[float, int]:
-    """Return the variance between judges of their mean worth of a meeting, and the pairs of judges.
+    """Return the variance between judges of their mean vote on two models, and the pairs of judges.
 
-    Of the mean squares between judges and of their residuals (two-way, a question a row), over the
-    questions that all judges of a meeting judged.
+    It follows from the mean squares between judges and of the residuals (two-way, with a question
+    in each row), on the questions that all judges of these two models judged.
     """
     total, pairs = 0.0, 0
     for _, part in rows.groupby(meeting, dropna=False):
@@ -126,7 +126,7 @@ def _leaning(rows: pd.DataFrame, meeting: list[str]) -> tuple[float, int]:
 
 
 def _flipped(rows: pd.DataFrame) -> float:
-    """Return the share of the pairs judged in both orders whose mean verdicts in the two differ."""
+    """Return the share of pairs judged in both orders whose mean verdict the order changes."""
     pair = ["question_id", "turn", "model_a", "model_b", "judge", "sample"]
     by_order = rows.groupby([*pair, "turned"], dropna=False)["worth"].mean().unstack("turned")
     both = by_order.dropna()
@@ -136,14 +136,14 @@ def _flipped(rows: pd.DataFrame) -> float:
 def _pairs(
     total: np.ndarray, size: np.ndarray, square: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return half the squared differences of all pairs in each part, summed, and their number."""
+    """Return the halved squared differences of all pairs in each part, summed, and their number."""
     return (size * square - total**2) / 2, size * (size - 1) / 2
 
 
 def _within(
     rows: pd.DataFrame, nested: list[list[str]], questions: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Arrays [level, question]: half squared differences, and pairs, that each level adds."""
+    """Return arrays [level, question] of half squared differences and of pairs, by level."""
     squares, pairs = [], []
     for columns in nested:
         part = rows.groupby(columns, dropna=False).ngroup().to_numpy()
@@ -159,7 +159,7 @@ def _within(
 
 
 def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
-    """Return an array [3, meeting, question] of the sums, counts and squares of the worths."""
+    """Return an array [3, pair of models, question]: sum, count and sum of squares of the votes."""
     part = rows.groupby(meeting, dropna=False).ngroup().to_numpy()
     cell, shape = part * questions + rows["question"].to_numpy(), (part.max() + 1, questions)
     weights = (rows["worth"], np.ones(len(rows)), rows["worth"] ** 2)
@@ -170,9 +170,9 @@ def _sums(rows: pd.DataFrame, meeting: list[str], questions: int) -> np.ndarray:
 def _split(
     squares: np.ndarray, pairs: np.ndarray, sums: np.ndarray, without: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the variance of each source, and the pairs behind it.
+    """Return the variance of each source, and the number of pairs behind it.
 
-    A column is for all questions, or one for all but each question.
+    With one column it is for all questions; with many, each leaves one question out.
     """
     kept = sums.sum(axis=2, keepdims=True) - without * sums[:, :, : sums.shape[2] if without else 1]
     half, many = (part.sum(axis=0) for part in _pairs(*kept))
@@ -305,7 +305,7 @@ def labels_needed(
 
 
 def _assured(seen: pd.Series, error: pd.Series, chance: float, edge: float) -> np.ndarray:
-    """Return by how much to multiply the labels so that an interval leaves 0 out, by chance."""
+    """Return the factor of labels at which an interval excludes 0 with this chance."""
     from scipy.special import ndtr
 
     nodes, weights = np.polynomial.hermite_e.hermegauss(81)
@@ -323,7 +323,7 @@ def _assured(seen: pd.Series, error: pd.Series, chance: float, edge: float) -> n
 
 
 def _reach(chance: float, level: float) -> float:
-    """Return how many standard errors a difference must have to be seen with this chance."""
+    """Return how many standard errors a difference must measure to be found with this chance."""
     if not (0 < chance < 1 and 0 < level < 1):
         raise ValueError(
             f"chance is {chance!r} and level {level!r}; expected numbers between 0 and 1, such as"

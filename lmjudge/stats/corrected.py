@@ -269,7 +269,7 @@ def beside(said: pd.DataFrame, human: pd.DataFrame, key: list[str], value: str) 
 
 
 def _per_model(votes: pd.DataFrame, human: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Return every key of `labelled` from both sides: model, other, human and said."""
+    """Return each key of `labelled` once for each of its models: model, other, human, said."""
     rows = labelled(votes, human)
     sides = [
         rows.assign(model=rows["model_a"], other=rows["model_b"]),
@@ -346,9 +346,9 @@ def corrected_shares(
 
 
 def _worth(corrected: Corrected) -> dict[str, float]:
-    """Return how many labels people alone would have needed, and how many a judge is worth.
+    """Return how many labels people alone would have needed, and how many a judgment replaces.
 
-    The variances are estimates; a judge's key that seems to be worth less than nothing is worth 0.
+    The variances are estimates; where a judgment seems to replace fewer than 0 labels, it is 0.
     """
     varies = corrected.variance > 0
     effective = (
@@ -429,7 +429,7 @@ class _Fit:
 
 @dataclass(frozen=True)
 class _Data:
-    """The keys of a judge: the design, both labels (missing where there is none), the questions."""
+    """The keys of a judge: the design, both labels (missing if unlabelled) and the questions."""
 
     design: np.ndarray
     human: np.ndarray

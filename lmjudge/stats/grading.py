@@ -397,7 +397,7 @@ def labelled_passes(
 
 
 def _every_two(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return every two grades of one answer by different graders, both ways round."""
+    """Return every two grades of one answer by different graders, in both directions."""
     known = scores[scores["score"].notna()].astype({"score": float})
     known = known.reset_index(drop=True)
     known["place"] = known.index
@@ -410,7 +410,7 @@ def _every_two(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an answer, with a column for each judge's grade beside people's."""
+    """Return a row for each answer, with each judge's grade beside people's."""
     wide = rows.pivot_table(
         index=[*KEY, "human"], columns="judge", values="said", dropna=False, observed=True
     )
@@ -423,7 +423,7 @@ def _side_by_side(rows: pd.DataFrame) -> pd.DataFrame:
 def _coefficients(
     x: np.ndarray, y: np.ndarray, weights: Literal["quadratic", "linear"]
 ) -> np.ndarray:
-    """Spearman's, Kendall's, the weighted kappa and the intraclass correlation of two columns."""
+    """Return Spearman's and Kendall's correlation, the weighted kappa and the ICC."""
     return np.array([_spearman(x, y), _kendall(x, y), _kappa(x, y, weights), _icc(x, y)])
 
 
@@ -451,7 +451,7 @@ def _icc(x: np.ndarray, y: np.ndarray) -> float:
 def _kappa(
     x: np.ndarray, y: np.ndarray, weights: Literal["quadratic", "linear"] = "quadratic"
 ) -> float:
-    """Cohen's weighted kappa; the grades need not be whole numbers."""
+    """Return Cohen's weighted kappa; grades need not be whole numbers."""
     if weights == "linear":
         ours, of = np.unique(x, return_counts=True)
         theirs, by = np.unique(y, return_counts=True)
@@ -464,7 +464,7 @@ def _kappa(
 
 
 class _Jackknife:
-    """Values of a function of columns, and their variances when questions are left out in turn."""
+    """Values of a function of columns, and their variances by leaving out each question in turn."""
 
     def __init__(self, value: np.ndarray, variance: np.ndarray, clusters: int) -> None:
         self.value, self.variance, self.clusters = value, variance, clusters
@@ -501,7 +501,7 @@ class _Jackknife:
 
 
 def _level(values: pd.Series) -> pd.Series:
-    """Return the level of each grade: whole points, or the middles of ten bins of one width."""
+    """Return the level of each grade: whole points, or the middles of ten bins of equal width."""
     rounded = values.round()
     if rounded.nunique() <= _LEVELS and (values.max() - values.min()) >= 1:
         return rounded

@@ -309,10 +309,7 @@ def comparisons(
 def _weighed(
     rows: pd.DataFrame, agreed: str, met: str, unit: list[str] | None
 ) -> dict[str, pd.Series]:
-    """Return what `estimate` takes.
-
-    Comparisons weigh alike, or those of each unit together as one.
-    """
+    """Return the arguments for `estimate`: comparisons count alike, or each unit's as one."""
     top, bottom = rows[agreed].where(rows[met] > 0).astype(float), rows[met].astype(float)
     if unit is None:
         return {"top": top, "bottom": bottom, "squares": top}
@@ -325,7 +322,7 @@ def _weighed(
 
 
 def _between(x: pd.DataFrame, y: pd.DataFrame, distinct: bool, key: list[str]) -> pd.DataFrame:
-    """For each common key (and further names in `key`, of x) each vote of x meets each of y."""
+    """Compare each vote of x with each of y on every common key (and the columns in `key`)."""
     met = _meet(_sum(x, key), _sum(y, KEY))
     if distinct:
         named = [*KEY, "judge"]
@@ -336,7 +333,7 @@ def _between(x: pd.DataFrame, y: pd.DataFrame, distinct: bool, key: list[str]) -
 
 
 def _within(x: pd.DataFrame, distinct: bool, key: list[str]) -> pd.DataFrame:
-    """For each key what comes of each unordered pair of its votes."""
+    """Compare every two votes on each key."""
     everyone = _sum(x, key)
     same = x
     if distinct:  # two votes without a judge are of two voters
@@ -354,7 +351,7 @@ def _named(counts: pd.DataFrame) -> np.ndarray:
 def _pairs_of_voters(
     x: pd.DataFrame, y: pd.DataFrame | None = None, *, distinct: bool = False
 ) -> pd.DataFrame:
-    """Return the agreement of each two voters on a key; of x alone, of each two of its voters."""
+    """Return the agreement of every two voters on a key: one of x and one of y, or both of x."""
     sides = [x, x if y is None else y]
     places = [
         counts.index.to_frame(index=False)
@@ -379,9 +376,9 @@ def _pairs_of_voters(
 
 
 def _own(alone: pd.DataFrame, key: list[str], distinct: bool) -> pd.DataFrame:
-    """Return what comes of each two votes of one voter on a key.
+    """Return the comparisons of every two votes of one voter on a key.
 
-    If `distinct`, of unnamed ones alone.
+    With `distinct`, of unnamed voters only.
     """
     if distinct:
         alone = alone[~_named(alone)]
@@ -392,10 +389,7 @@ def _own(alone: pd.DataFrame, key: list[str], distinct: bool) -> pd.DataFrame:
 
 
 def _verdicts(votes: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
-    """Return a row per vote, by its key, judge and `more`.
-
-    1 in the column of its verdict, else 0.
-    """
+    """Return a row for each vote by key, judge and `more`, with 1 in the column of its verdict."""
     oriented = by_name(on_questions(votes)[[*KEY, "judge", *more, "winner"]])
     indicators = {winner: oriented["winner"] == winner for winner in WINNERS}
     counts = pd.DataFrame({**indicators, "missing": oriented["winner"].isna()}).astype("int64")
@@ -414,7 +408,7 @@ def _sum(counts: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 
 
 def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """Return what comes of each row of x meeting y under its key; x may have a judge beside it."""
+    """Return the comparisons of each row of x with the rows of y on its key."""
     at = y.index.get_indexer(x.index.droplevel([*range(y.index.nlevels, x.index.nlevels)]))
     x, theirs = x[at >= 0], y.iloc[at[at >= 0]]
     theirs.index = x.index
@@ -422,7 +416,7 @@ def _meet(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
 
 
 def _products(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """Return what comes of each vote counted in a row of x meeting each of the same row of y."""
+    """Return the comparisons of each vote counted in a row of x with each in the same row of y."""
     a, b, tie = WINNERS
     sides_x, sides_y = x[a] + x[b], y[a] + y[b]
     all_x, all_y = sides_x + x[tie], sides_y + y[tie]
@@ -650,9 +644,9 @@ def kappa(
 
 
 def _in_parts(frames: list[pd.DataFrame], alone: list[str]) -> list[pd.DataFrame]:
-    """Return the votes with their voters, and y's once for each part of x that `alone` makes.
+    """Return the votes with their voters, y's once for each part of x that `alone` makes.
 
-    Each judge of x meets all votes of y, each other part those on its questions.
+    Each judge of x is compared with all votes of y, each other part with those on its questions.
     """
     x, *rest = same_ids(check(frames[0], "votes", alone), *(check(y, "votes") for y in frames[1:]))
     x = x.assign(voter=x["judge"])
@@ -675,7 +669,7 @@ def _by_voter(
     *,
     random: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return what each voter adds to each key: its place in `parts`, the voter's code, the sums."""
+    """Return what each voter adds to each key: place in `parts`, the voter's number, sums."""
     key = list(parts.index.names)
     votes = pd.concat(frames, ignore_index=True)
     votes = votes[random | people_of(votes.assign(judge=votes["voter"]))]
@@ -694,7 +688,7 @@ def _by_voter(
 
 
 def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """Return what each key adds: agreed, both margins; then ties, votes and keys."""
+    """Return what each key adds to Cohen's kappa: agreements, margins; ties, votes and keys."""
     for counts in (x, y):
         twice = counts[counts.sum(axis=1) > 1]
         if len(twice):
@@ -715,7 +709,7 @@ def _cohen(x: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
 
 
 def _many(counts: pd.DataFrame, labels: int, of: Coefficient) -> pd.DataFrame:
-    """Return what each key adds: agreed, the margin and its weight; then ties, votes and keys."""
+    """Return what each key adds for many raters: agreements, margin, weight; ties, votes, keys."""
     votes = counts.sum(axis=1)
     if of == "alpha":
         counts, votes = counts[votes > 1], votes[votes > 1]
@@ -734,7 +728,7 @@ def _many(counts: pd.DataFrame, labels: int, of: Coefficient) -> pd.DataFrame:
 def _two(
     total: np.ndarray, of: Coefficient, labels: int, sides: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the observed and the expected agreement that sums over keys amount to."""
+    """Return the observed and the expected agreement from sums over keys."""
 
     def margin(start: int) -> np.ndarray:
         part = total[:, start : start + labels].copy()

@@ -128,7 +128,7 @@ def _independent(
 ) -> np.ndarray:
     """Return the sum of squares of independent rows about the share of their own pair of models.
 
-    The pairs that met are no sample: how far their shares are apart is no error.
+    Which pairs of models met is not random, so the distance between their shares is no error.
     """
     names = [name for name in ("model_a", "model_b") if name in rows.columns and name not in by]
     pair = group
@@ -169,7 +169,7 @@ def crossed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _one_way(
     group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As `spread`, for one way of clustering.
+    """Return what `spread` returns, for one way of clustering.
 
     Each cluster's pull counts 1 / (1 - its share), which makes the variance unbiased for
     independent rows (CR2). The degrees of freedom are Satterthwaite's, with rows of a cluster as
@@ -238,7 +238,7 @@ def _freedom(owner: np.ndarray, count: int, h: np.ndarray, varies: np.ndarray) -
 
 
 def _voters(cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows and voters, a row once for each; then the rows with two voters, and which two."""
+    """Return each row once for each of its voters, and the rows with two voters by their pair."""
     one, two = cluster.T
     alone = (one < 0) & (two < 0)
     at = np.arange(len(one))
@@ -271,7 +271,7 @@ def _of_pairs(way: np.ndarray) -> bool:
 def _apart(
     group: np.ndarray, count: int, cluster: np.ndarray, pulls: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each cluster of each group its group and its pull; and for each row its cluster."""
+    """Return the group and the pull of each cluster in each group, and the cluster of each row."""
     width = int(cluster.max(initial=0)) + 1
     cells, cell = np.unique(group * width + cluster, return_inverse=True)
     return cells // width, np.bincount(cell, pulls, len(cells)), cell

@@ -316,7 +316,7 @@ def surely_apart(
 
 
 def _few(counts: Counts, clusters: int) -> np.ndarray:
-    """Return which ratings rest on too little: few clusters, or few wins or losses."""
+    """Return which ratings have too few clusters, or too few wins or losses."""
     won = counts.wins.sum(axis=1) + counts.ties.sum(axis=1) / 2
     lost = counts.wins.sum(axis=0) + counts.ties.sum(axis=1) / 2
     return (np.minimum(won, lost) < 10) | (clusters < FEW_CLUSTERS)
@@ -343,7 +343,7 @@ def student(clusters: int, level: float) -> float:
 
 
 def _limits(strength: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intervals before any is known: an infinite strength is its own farther limit."""
+    """Return intervals without ends, where an infinite strength is its own farther end."""
     nothing = np.full(len(strength), np.nan)
     return np.where(strength == -np.inf, strength, nothing), np.where(
         strength == np.inf, strength, nothing
@@ -604,10 +604,7 @@ def _rounds(
     k: float,
     unit: float,
 ) -> None:
-    """Do what the compiled kernel `elo_rounds` does, in numpy.
-
-    It takes all rounds a battle further at a time.
-    """
+    """Update ratings as the compiled kernel `elo_rounds` does, in numpy, in all rounds at once."""
     row = np.arange(len(ratings))
     place = uniform.T * len(keep)
     cells = place.astype(np.int64)
@@ -620,9 +617,9 @@ def _rounds(
 
 
 def _alias(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Walker's tables (1977): a cell is kept with the chance `keep`, or else is `other`.
+    """Return Walker's tables (1977): keep a cell with the chance `keep`, else take `other`.
 
-    They stay in the cache, where the battles one by one would not.
+    These small tables stay in the processor's cache; the battles themselves would not.
     """
     keep = weights / weights.mean()
     other = np.arange(len(weights))

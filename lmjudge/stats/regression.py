@@ -67,7 +67,7 @@ def clustered_logit(
 
 
 def _fit(X: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """Return the coefficients by statsmodels, or None where there is no finite and single best."""
+    """Return the coefficients by statsmodels, or None if there is no single finite maximum."""
     import warnings
 
     # statsmodels.api takes a second more.

@@ -120,7 +120,7 @@ def _by_cluster(fit: Fit, rows: Rows) -> tuple[int, Callable[[np.ndarray], np.nd
 
 
 def _one(fit: Fit, models: list[str], outcomes: np.ndarray, ridge: float) -> np.ndarray:
-    """Return the strengths in one round, fitted from the start; where it cannot be, missing."""
+    """Return the strengths fitted in one round, missing where there is no fit."""
     pairs = replace(fit.pairs, outcomes=outcomes)
     try:
         strength, rated = limits(pairs, models, ridge=ridge)

@@ -81,7 +81,7 @@ def ranking_accuracy(
 def _sized(
     rows: pd.DataFrame, right: pd.Series, columns: list[str], sizes: Mapping[str, float]
 ) -> dict[str, pd.Series]:
-    """Return top, bottom and squares for `estimate`, with subsets weighed by `sizes`."""
+    """Return top, bottom and squares for `estimate`, each subset weighted by `sizes`."""
     keys = [rows[name] for name in columns]
     pairs = right.groupby([*keys, rows["subset"]], dropna=False).transform("count")
     weight = (rows["subset"].map(dict(sizes)).astype(float) / pairs).fillna(1.0)
@@ -211,10 +211,7 @@ def reward_calibration(
 
 
 def _with_pairs(rewards: pd.DataFrame, pairs: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the rewards with the columns of their pairs.
-
-    Without pairs each is a prompt of its own.
-    """
+    """Return the rewards with the columns of their pairs; without pairs, a row is a prompt."""
     if pairs is None:
         return rewards.assign(prompt=rewards["pair_id"])
     known = check(pairs, "pairs").set_index("pair_id")

@@ -184,7 +184,7 @@ def relative_quality(
 
 
 def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
-    """Return the baseline's games with the baseline as model_b; all games as shown without one."""
+    """Return the games with the baseline as model_b; without a baseline, all games as shown."""
     games = two_models(games)
     if baseline is None:
         return games
@@ -194,7 +194,7 @@ def _against(games: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
 
 
 def _ratio(games: pd.DataFrame) -> tuple[float, pd.Series]:
-    """Return the first side's total over the second's, and how much each question pulls it."""
+    """Return the first side's total over the second's, and how much each question moves it."""
     totals = games.groupby("question_id", dropna=False)[["score_a", "score_b"]].sum()
     total = totals["score_b"].sum() or np.nan
     ratio = totals["score_a"].sum() / total

@@ -115,7 +115,7 @@ class Styled:
 
 @dataclass(frozen=True)
 class _Sorted:
-    """The rows with a verdict, sorted by pair, i before j: what i got, and the covariates."""
+    """The rows with a verdict, sorted by pair (i before j): what i got, and the covariates."""
 
     pairs: Pairs
     starts: np.ndarray
@@ -222,7 +222,7 @@ def _fit(
 def _style(
     rows: pd.DataFrame, name: str, order: np.ndarray, turned: np.ndarray, into: np.ndarray
 ) -> None:
-    """(a - b) / (a + b + 1), of root mean square one, in the order of the pairs."""
+    """Return (a - b) / (a + b + 1), scaled to root mean square 1, in the order of the pairs."""
     a, b = (rows[f"{name}_{side}"].to_numpy(float, na_value=np.nan) for side in "ab")
     if not (a.min() >= 0 and b.min() >= 0 and max(a.max(), b.max()) < np.inf):
         bad = rows[~((a >= 0) & (b >= 0) & np.isfinite(a) & np.isfinite(b))]

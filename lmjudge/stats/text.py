@@ -183,7 +183,7 @@ def verb_objects(texts: Iterable[str], nlp: Any, *, processes: int = 1) -> pd.Da
 
 
 def _first(text: str) -> str:
-    """Return the beginning of a text, which holds its first sentence."""
+    """Return the beginning of a text, long enough to hold its first sentence."""
     begun = text.strip()[:_MOST]
     match = _FIRST.match(begun)
     return match[0] if match else begun
@@ -234,7 +234,7 @@ def _stemmer() -> Callable[[str], str]:
 
 
 def _common(first: list[str], second: list[str]) -> int:
-    """Return the length of the longest common subsequence; one integer holds a row of the table."""
+    """Return the length of the longest common subsequence; an integer holds a row of the table."""
     places: dict[str, int] = {}
     for i, word in enumerate(first):
         places[word] = places.get(word, 0) | 1 << i

@@ -165,10 +165,7 @@ def vote_shares(
 
 
 def _even_opponents(rows: pd.DataFrame, columns: list[str]) -> dict[str, pd.Series]:
-    """Return what `estimate` is to be given for the mean over opponents.
-
-    These are top, bottom and squares.
-    """
+    """Return top, bottom and squares for `estimate`, so that each opponent weighs the same."""
     known = rows[rows["worth"].notna()]
     keys = [known[name] for name in columns]
     per_model = known.groupby(columns, dropna=False)
